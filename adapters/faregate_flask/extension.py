@@ -1,0 +1,145 @@
+"""The Flask extension: the gate of an application, and the decorator that guards its views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from weakref import WeakSet
+
+from flask import Flask, current_app, has_app_context, request
+from werkzeug.local import LocalProxy
+
+from faregate import Denied, Gate, InvalidInput, Misconfigured, Principal
+from faregate.principal import PathParameter
+from faregate.scopes import Need, check_needs
+from faregate_flask.management import management_blueprint
+from faregate_flask.translation import identify, refusal
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+SETTINGS = (
+    "STORE",
+    "BRAND",
+    "REALM",
+    "CLOCK",
+    "TRUSTED_PROXIES",
+    "FORWARDED_HEADER",
+    "QUERY",
+    "HEADER",
+    "COOKIE",
+    "ORIGINS",
+)
+_KEY = "faregate.principal"
+
+
+def _current() -> Principal:
+    principal = request.environ.get(_KEY)
+    if principal is None:
+        raise Misconfigured("There is no principal here: guard the view with @faregate.requires")
+    return cast("Principal", principal)
+
+
+current_principal = cast("Principal", LocalProxy(_current))
+
+
+class Faregate:
+    """Guards the views of Flask applications by the gate that ``FAREGATE_*`` configures.
+
+    ``FAREGATE_STORE`` is required; the others are the arguments of :class:`faregate.Gate` in capitals.
+    ``app.extensions["faregate"]`` is the gate of an application.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._gates: list[Gate] = []
+        self._guarded: WeakSet[Callable[..., Any]] = WeakSet()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Make the application's gate. InvalidInput if a setting is missing, unknown, or cannot be."""
+        prefix = "FAREGATE_"
+        config = cast("dict[str, Any]", app.config)
+        given = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+        if "STORE" not in given:
+            raise InvalidInput(
+                'FAREGATE_STORE: is required, such as app.config["FAREGATE_STORE"] = "sqlite:///gate.db"'
+            )
+        if unknown := sorted(given.keys() - set(SETTINGS)):
+            names = ", ".join(prefix + name for name in unknown)
+            raise InvalidInput(f"{names}: no such setting; there are {', '.join(prefix + name for name in SETTINGS)}")
+        gate = Gate(**{name.lower(): value for name, value in given.items()})
+        self._gates.append(gate)
+        app.extensions["faregate"] = gate
+        app.register_error_handler(Denied, _answer_denied)
+        app.before_request(self._refuse_unguarded)
+
+    @property
+    def gate(self) -> Gate:
+        """The gate of the current application, or, outside of any, of the only one."""
+        if has_app_context():
+            return cast("Gate", current_app.extensions["faregate"])
+        if len(self._gates) == 1:
+            return self._gates[0]
+        raise Misconfigured("Which gate? Work inside app.app_context(), or initialize exactly one application")
+
+    @overload
+    def requires(self, view: View, /) -> View: ...
+    @overload
+    def requires(self, /, *needs: Need, on: object = None) -> Callable[[View], View]: ...
+    def requires(self, /, *needs: Any, on: object = None) -> Any:
+        """Let only requests through whose principal meets all needs; without needs, any valid credential.
+
+        Stands under the route decorator, on functions and coroutines alike: ``@faregate.requires``,
+        ``@faregate.requires("docs:read")``, ``@faregate.requires("docs:read", on=path("doc_id"))``. ``on`` names
+        the object: a value, or ``path(…)``, the route's parameter, whose absence is an error, never a pass.
+        """
+        if len(needs) == 1 and callable(needs[0]) and on is None:
+            return self._guard(needs[0], (), None)
+        checked = check_needs(needs)
+        if on is not None and not checked:
+            raise InvalidInput("requires: on= needs at least one need beside it")
+        return partial(self._guard, needs=checked, on=on)
+
+    def management(self) -> Blueprint:
+        """Return a blueprint with the calls of the HTTP API, to register under a prefix of your choice."""
+        return management_blueprint()
+
+    def _guard(self, view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            gate = cast("Gate", current_app.extensions["faregate"])
+            try:
+                principal = identify(gate)
+                if needs:
+                    principal.require(*needs, on=_object(on))
+            except Denied as denied:
+                raise refusal(gate, denied) from denied
+            request.environ[_KEY] = principal
+            return current_app.ensure_sync(view)(*args, **kwargs)
+
+        self._guarded.add(view)
+        return guarded
+
+    def _refuse_unguarded(self) -> None:
+        """Catch a guard that stands above its route decorator, where it guards nothing."""
+        view = current_app.view_functions.get(request.endpoint or "")
+        if view is not None and view in self._guarded:
+            raise Misconfigured(f"@requires of {view.__name__}() stands above the route decorator: put it under it")
+
+
+def _object(on: object) -> object:
+    if not isinstance(on, PathParameter):
+        return on
+    parameters = request.view_args or {}
+    if on.name not in parameters:
+        raise Misconfigured(f"on=path({on.name!r}): the route {request.url_rule} has no such parameter")
+    return parameters[on.name]
+
+
+def _answer_denied(denied: Denied) -> Any:
+    """Answer a Denied that a view raised itself, as if its guard had."""
+    return current_app.handle_http_exception(refusal(current_app.extensions["faregate"], denied))

@@ -1,0 +1,52 @@
+"""The HTTP API as a blueprint: each operation of the core, mounted."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from flask import Blueprint, Response, current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from faregate import Denied
+from faregate.management.operations import MAX_BODY, OPERATIONS, Call, Operation, perform
+from faregate_flask.translation import identify, respond
+
+if TYPE_CHECKING:
+    from faregate import Gate
+
+
+def management_blueprint() -> Blueprint:
+    """Return a new blueprint of every operation."""
+    blueprint = Blueprint("faregate", __name__)
+    for operation in OPERATIONS:
+        rule = operation.path.replace("{id}", "<token_id>")
+        endpoint = f"{operation.method.lower()}_{operation.call}"
+        view = partial(_view, operation)
+        blueprint.add_url_rule(rule, endpoint, view, methods=[operation.method])
+    return blueprint
+
+
+def _view(operation: Operation, token_id: str = "") -> Response:
+    gate = cast("Gate", current_app.extensions["faregate"])
+    try:
+        principal = identify(gate)
+    except Denied as denied:
+        return respond(gate.answer(denied, route=f"{request.method} {request.path}"))
+    call = Call(
+        principal=principal,
+        path=request.root_path + request.path,
+        token_id=token_id,
+        query=list(request.args.items(multi=True)),
+        content_type=request.content_type or "",
+        if_match=request.headers.get("If-Match"),
+        read=_read,
+    )
+    return respond(perform(operation, gate, call))
+
+
+def _read(limit: int) -> bytes:
+    try:
+        return request.stream.read(limit)
+    except RequestEntityTooLarge:  # the application's own limit is the smaller one
+        return bytes(MAX_BODY + 1)

@@ -1,0 +1,77 @@
+"""From Flask's request to the values of the core, and from the core's answers to Flask's.
+
+A denial is raised as the HTTPException of its status, so that the application's own error handlers see it;
+where there is none, it answers for itself, with problem+json and the challenge of RFC 6750.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, after_this_request, request
+from werkzeug.exceptions import HTTPException, default_exceptions
+
+from faregate.bearer import SAFE_METHODS
+
+if TYPE_CHECKING:
+    from faregate import Denied, Gate, Principal
+    from faregate.bearer import Answer
+
+
+def identify(gate: Gate) -> Principal:
+    """Return the principal of the current request, or raise Denied."""
+    environ, bearer = request.environ, gate.bearer
+    principal, elsewhere = gate.identify(
+        _lines("authorization"),
+        peer=environ.get("REMOTE_ADDR"),
+        forwarded=_lines(gate.proxies.header),
+        query=request.args.getlist("access_token") if bearer.query else (),
+        header=_lines(bearer.header) if bearer.header else (),
+        cookies=request.cookies.getlist(bearer.cookie) if bearer.cookie else (),
+        unsafe=request.method not in SAFE_METHODS,
+        origin=environ.get("HTTP_ORIGIN"),
+    )
+    if elsewhere:
+        after_this_request(_keep_private)
+    return principal
+
+
+def respond(answer: Answer) -> Response:
+    """Return the core's answer as Flask's."""
+    return Response(answer.body, answer.status, answer.headers)
+
+
+def _lines(header: str) -> list[str]:
+    """Return the lines of a header; WSGI has joined them, and the core knows."""
+    value = request.environ.get("HTTP_" + header.upper().replace("-", "_"))
+    return [] if value is None else [value]
+
+
+def _keep_private(response: Response) -> Response:
+    if "Cache-Control" not in response.headers and 200 <= response.status_code < 300:
+        response.headers["Cache-Control"] = "private"
+    return response
+
+
+class _Refusal(HTTPException):
+    """A denial on its way through Flask; ``denied`` tells an application's handler what happened."""
+
+    denied: Denied
+    answer: Answer
+
+    def get_response(self, *_: Any, **__: Any) -> Response:
+        return respond(self.answer)
+
+
+# A subclass of werkzeug's exception of the same status: a handler for 403 is found by its class.
+_refusals: dict[int, type[_Refusal]] = {
+    status: type(f"Refusal{status}", (_Refusal, default_exceptions[status]), {}) for status in (400, 401, 403, 503)
+}
+
+
+def refusal(gate: Gate, denied: Denied) -> HTTPException:
+    """Return the exception that answers a denial of the current request, which is logged here."""
+    exception = _refusals[denied.status](denied.detail)
+    exception.denied = denied
+    exception.answer = gate.answer(denied, route=f"{request.method} {request.path}")
+    return exception

@@ -1,0 +1,60 @@
+"""A gate in front of the routes of a web application.
+
+No web framework is imported here, and no database library until a :class:`Gate` is made.
+"""
+
+from faregate.errors import (
+    Conflict,
+    Denied,
+    FaregateError,
+    InvalidInput,
+    Misconfigured,
+    NotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+)
+from faregate.gate import Gate
+from faregate.model import (
+    AllowedScopes,
+    Issued,
+    Org,
+    Owner,
+    Page,
+    PermissionGrant,
+    RealmScopes,
+    RoleGrant,
+    ServiceScopes,
+    Token,
+)
+from faregate.principal import Principal, path
+from faregate.scopes import ANY, Permission, Role, any_of
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ANY",
+    "AllowedScopes",
+    "Conflict",
+    "Denied",
+    "FaregateError",
+    "Gate",
+    "InvalidInput",
+    "Issued",
+    "Misconfigured",
+    "NotFound",
+    "Org",
+    "Owner",
+    "Page",
+    "Permission",
+    "PermissionGrant",
+    "PreconditionFailed",
+    "Principal",
+    "RealmScopes",
+    "Role",
+    "RoleGrant",
+    "ServiceScopes",
+    "StoreUnavailable",
+    "Token",
+    "any_of",
+    "path",
+]

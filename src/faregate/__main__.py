@@ -1,0 +1,5 @@
+"""``python -m faregate``: the command line."""
+
+from faregate.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""Who carries out a management call, and whom that reaches.
+
+*Root* is the application itself, or a token with ``*`` that is nobody's and of no organization. An *admin*
+holds ``gate:admin`` and reaches its organization. An *owner* reaches the records with its own
+``(org.id, owner.idpId, owner.id)``, an ownerless credential itself and what it made. What is not reached
+does not exist for the actor.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from faregate.errors import Denied, InvalidInput
+from faregate.model import Org, Owner
+from faregate.principal import Principal
+from faregate.record import Record, beyond
+from faregate.stores.reach import Reach
+
+ADMIN = "gate:admin"
+ROOT = "root"
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who acts: ``name`` is recorded; ``record`` is None for the application itself, which is root."""
+
+    name: str
+    record: Record | None = None
+
+    @classmethod
+    def of(cls, by: Principal | str | None) -> Actor:
+        """Return the actor of ``by=``: nobody is root, a text is recorded and trusted, a principal is judged."""
+        if isinstance(by, Principal):
+            return cls(by.identity, by.record)
+        if by is None:
+            return cls(ROOT)
+        if not isinstance(by, str) or not by:
+            raise InvalidInput("by: a Principal, a name to record, or nothing for root")
+        return cls(by)
+
+    @property
+    def id(self) -> str | None:
+        """The id of the actor's record, if it has one."""
+        return None if self.record is None else self.record.id
+
+    @property
+    def maker(self) -> str | None:
+        """What the records that it makes remember: its record's id, else its name, else nothing."""
+        return self.id or (None if self.name == ROOT else self.name)
+
+    @property
+    def root(self) -> bool:
+        """Whether everything is allowed and reached."""
+        return self.record is None or self.record.root
+
+    @property
+    def admin(self) -> bool:
+        """Whether every record of the organization is reached. Root is admin everywhere."""
+        return self.record is None or Principal(self.record).allows(ADMIN)
+
+    @property
+    def final(self) -> bool:
+        """Whether a deactivation by this actor is undone only by an admin.
+
+        A name that the application gave stands for itself: whoever bears it may activate again.
+        """
+        return self.name == ROOT if self.record is None else self.admin
+
+    @property
+    def owner(self) -> Owner:
+        """The owner of what this actor makes."""
+        return Owner() if self.record is None else self.record.owner
+
+    @property
+    def org(self) -> Org:
+        """The organization of what this actor makes."""
+        return Org() if self.record is None else self.record.org
+
+    def require(self, need: str) -> None:
+        """Raise Denied unless the actor may make calls that need ``need``. ``gate:admin`` is no such need."""
+        if self.record is not None:
+            Principal(self.record).require(need)
+
+    def require_cover(self, record: Record) -> None:
+        """Raise Denied, naming what is missing, if ``record`` is wider than the actor."""
+        wider = [] if self.record is None else beyond(self.record, record)
+        if wider:
+            raise Denied(
+                "insufficient_scope",
+                f"This would be wider than the credential that asks for it: {', '.join(wider)}.",
+                scope=[name for name in wider if name in record.scopes],
+                record_id=self.id,
+            )
+
+    @property
+    def reach(self) -> Reach | None:
+        """Which records exist for this actor; None for all."""
+        if self.record is None or self.record.root:
+            return None
+        mine = self.record
+        return Reach(mine.id, mine.org.id, mine.owner.id, mine.owner.idp_id, whole_org=self.admin)

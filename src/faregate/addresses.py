@@ -1,0 +1,263 @@
+"""Networks that a credential is bound to, and the address that a request came from.
+
+CIDR texts are parsed strictly when a record is written; a request's address is found by one rule
+(RFC 7239 section 5.2 and its older cousin X-Forwarded-For): believe the peer, and behind trusted proxies
+the right-most hop that is not one of them. IPv4-mapped IPv6 is IPv4 everywhere. Nothing here decides
+by ``is_private`` and the like.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from ipaddress import IPv4Network, IPv6Network
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import TYPE_CHECKING, cast
+from zlib import crc32
+
+import msgspec
+
+from faregate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MAX_BLOCKS = 10_000
+
+_MAPPED = bytes(10) + b"\xff\xff"
+_PREFIX = re.compile(r"0|[1-9][0-9]{0,2}")
+_ZONE = re.compile(r"[0-9A-Za-z._~-]{1,64}")
+_PORT = re.compile(r"[0-9]{1,5}")
+_OBFUSCATED_PORT = re.compile(r"_[0-9A-Za-z._-]+")
+
+
+def pack(text: str) -> bytes | None:
+    """Return the 4 or 16 bytes of an address without a port, or None. A zone is left out of them."""
+    if "%" in text:
+        text, _, zone = text.partition("%")
+        if ":" not in text or not _ZONE.fullmatch(zone):
+            return None
+    try:
+        packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate in the text
+        return None
+    return packed[12:] if packed.startswith(_MAPPED) and len(packed) == 16 else packed
+
+
+def canonical(text: str) -> str | None:
+    """Return an address in the spelling of RFC 5952, its zone kept, or None if it is no address."""
+    packed = pack(text)
+    if packed is None:
+        return None
+    plain = inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+    zone = text.partition("%")[2]
+    return f"{plain}%{zone}" if zone else plain
+
+
+def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
+    """Return the network that a CIDR text names; a bare address is its /32 or /128.
+
+    Raises InvalidInput, naming ``member``, for host bits, netmask notation, leading zeros, zones and
+    everything that is not a text.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"{member}: a CIDR block is a text such as 10.0.0.0/8, not {type(text).__name__}")
+    address, slash, prefix = text.partition("/")
+    packed = None if "%" in address else pack(address)
+    if packed is None:
+        raise InvalidInput(f"{member}: {text[:64]!r} is no CIDR block such as 10.0.0.0/8 or 2001:db8::/32")
+    bits = 8 * len(packed)
+    if not slash:
+        prefix = str(bits)
+    elif not _PREFIX.fullmatch(prefix):
+        raise InvalidInput(f"{member}: {text[:64]!r} needs a prefix length after the slash, not a mask")
+    length = int(prefix)
+    if ":" in address and bits == 32:
+        length = length - 96 if slash else length
+    if not 0 <= length <= bits:
+        raise InvalidInput(f"{member}: {text[:64]!r} has a prefix length outside 0 to {bits}")
+    network = IPv4Network if bits == 32 else IPv6Network
+    try:
+        return network((packed, length))
+    except ValueError:
+        meant = network((packed, length), strict=False)
+        raise InvalidInput(f"{member}: {text[:64]!r} has host bits set; did you mean {meant}?") from None
+
+
+class Networks(msgspec.Struct, frozen=True):
+    """A set of networks, kept as canonical texts and searched as sorted ranges.
+
+    ``starts`` and ``ends`` are the merged, inclusive ranges as search keys: one byte of length, then the
+    4 or 16 bytes of the address. The length keeps the families apart in one sorted row.
+    """
+
+    blocks: tuple[str, ...]
+    starts: tuple[bytes, ...]
+    ends: tuple[bytes, ...]
+
+    @classmethod
+    def parse(cls, texts: Sequence[object], member: str) -> Networks:
+        """Build the set from CIDR texts, merging equal ones; InvalidInput names the entry that is wrong."""
+        if isinstance(texts, str):
+            raise InvalidInput(f"{member}: expected a list of CIDR blocks, not one text")
+        if len(texts) > MAX_BLOCKS:
+            raise InvalidInput(f"{member}: at most {MAX_BLOCKS} blocks, got {len(texts)}")
+        networks = [parse_block(text, f"{member}[{index}]") for index, text in enumerate(texts)]
+        starts, ends = _merge(networks)
+        return cls(tuple(dict.fromkeys(map(str, networks))), starts, ends)
+
+    @classmethod
+    def load(cls, texts: Sequence[str], packed: bytes) -> Networks:
+        """Build the set from what :meth:`packed` wrote, or from the texts if they were changed since.
+
+        The texts are the truth and the packed form an index of them: InvalidInput if they no longer parse.
+        """
+        if packed[:4] != _seal(texts):
+            return cls.parse(texts, "allowedCidrBlocks")
+        starts, ends = msgspec.msgpack.decode(packed[4:], type=tuple[tuple[bytes, ...], tuple[bytes, ...]])
+        return cls(tuple(texts), starts, ends)
+
+    def packed(self) -> bytes:
+        """Return the ranges in a form that loads without parsing a text."""
+        return _seal(self.blocks) + msgspec.msgpack.encode((self.starts, self.ends))
+
+    def __contains__(self, packed: bytes) -> bool:
+        """Tell whether an address of :func:`pack` lies in one of the networks; cost does not grow with them."""
+        key = _key(packed)
+        index = bisect_right(self.starts, key) - 1
+        return index >= 0 and key <= self.ends[index]
+
+    def covers(self, other: Networks) -> bool:
+        """Tell whether every address of ``other`` is in here. Ranges are merged, so each must fit in one."""
+        for start, end in zip(other.starts, other.ends, strict=True):
+            index = bisect_right(self.starts, start) - 1
+            if index < 0 or end > self.ends[index]:
+                return False
+        return True
+
+
+NOWHERE = Networks((), (), ())
+
+
+def _key(packed: bytes) -> bytes:
+    return len(packed).to_bytes() + packed
+
+
+def _seal(texts: Sequence[str]) -> bytes:
+    return crc32(msgspec.json.encode(texts)).to_bytes(4)
+
+
+def _merge(networks: Iterable[IPv4Network | IPv6Network]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    ranges = sorted((net.max_prefixlen // 8, int(net[0]), int(net[-1])) for net in networks)
+    merged: list[tuple[int, int, int]] = []
+    for size, start, end in ranges:
+        if merged and merged[-1][0] == size and start <= merged[-1][2] + 1:
+            merged[-1] = (size, merged[-1][1], max(end, merged[-1][2]))
+        else:
+            merged.append((size, start, end))
+    return (
+        tuple(_key(start.to_bytes(size)) for size, start, _ in merged),
+        tuple(_key(end.to_bytes(size)) for size, _, end in merged),
+    )
+
+
+class TrustedProxies:
+    """The one rule that finds a client's address, for one configured set of proxies and one header.
+
+    ``trusted`` holds CIDR blocks, addresses, or ``unix`` for a peer that has no address; ``*`` is refused.
+    ``header`` is ``x-forwarded-for`` or ``forwarded`` (RFC 7239). Values in, value out: no request is seen.
+    """
+
+    def __init__(self, trusted: Sequence[str], header: str) -> None:
+        if isinstance(trusted, str):
+            raise InvalidInput("trusted_proxies: expected a list, not one text")
+        if "*" in trusted:
+            raise InvalidInput("trusted_proxies: '*' would believe every sender; name the proxies' networks")
+        if header not in ("x-forwarded-for", "forwarded"):
+            raise InvalidInput("forwarded_header: 'x-forwarded-for' or 'forwarded', in lower case")
+        self.header = header
+        self._unix = "unix" in trusted
+        self._networks = Networks.parse([block for block in trusted if block != "unix"], "trusted_proxies")
+        self._any = bool(trusted)
+
+    def client(self, peer: str | None, lines: Sequence[str]) -> str | None:
+        """Return the client's address in canonical text, or None where it is unknown.
+
+        ``peer`` is the other end of the connection as the server names it, ``lines`` are all lines of
+        the configured header in their order.
+        """
+        if not peer:
+            client, trusted = None, self._unix
+        else:
+            client = _hop_address(peer)
+            trusted = client is not None and self._trusts(client)
+        if not trusted or not self._any:
+            return client
+        joined = ",".join(lines)
+        if not joined.strip(" \t"):
+            return client
+        return self._walk(_forwarded_hops(joined) if self.header == "forwarded" else joined.split(","))
+
+    def _walk(self, hops: Sequence[str] | None) -> str | None:
+        """Go from the nearest hop outwards; the first that is not trusted is the client, if it is an address."""
+        client = None
+        for hop in reversed(hops or ()):
+            client = _hop_address(hop.strip(" \t"))
+            if client is None or not self._trusts(client):
+                return client
+        return client
+
+    def _trusts(self, address: str) -> bool:
+        return cast("bytes", pack(address)) in self._networks
+
+
+def _hop_address(text: str) -> str | None:
+    """Return the address of a peer or hop, which may carry a port; None if unspecified or no address."""
+    host, port = text, ""
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or ":" not in host:
+            return None
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+        port = ":" + port
+    if port and not (port.startswith(":") and _is_port(port[1:])):
+        return None
+    address = canonical(host)
+    return None if address is None or address.partition("%")[0] in ("0.0.0.0", "::") else address  # noqa: S104  refused, not bound
+
+
+def _is_port(text: str) -> bool:
+    """RFC 7239 section 6: one to five digits, or an obfuscated port."""
+    if _PORT.fullmatch(text):
+        return int(text) <= 0xFFFF
+    return _OBFUSCATED_PORT.fullmatch(text) is not None
+
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  the token of RFC 9110, no secret
+_QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'
+_PAIR = re.compile(rf"({_TOKEN})=({_TOKEN}|{_QUOTED})")
+_SEPARATOR = re.compile(r"[ \t]*([;,])[ \t]*")
+
+
+def _forwarded_hops(text: str) -> list[str] | None:
+    """Return the ``for`` of each element of RFC 7239 section 4, "" where it has none; None on any syntax error."""
+    hops: list[str] = []
+    seen: dict[str, str] = {}
+    position = len(text) - len(text.lstrip(" \t"))
+    end = len(text.rstrip(" \t"))
+    while True:
+        pair = _PAIR.match(text, position, end)
+        if pair is None or pair[1].lower() in seen:
+            return None
+        value = pair[2]
+        seen[pair[1].lower()] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+        separator = _SEPARATOR.match(text, pair.end(), end)
+        if separator is None and pair.end() != end:
+            return None
+        if separator is None or separator[1] == ",":
+            hops.append(seen.get("for", ""))
+            seen = {}
+        if separator is None:
+            return hops
+        position = separator.end()

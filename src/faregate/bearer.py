@@ -1,0 +1,175 @@
+"""What a request presents, and how a denial is answered (RFC 6750, RFC 9110 section 11, RFC 9457).
+
+Values in, values out: an adapter takes the texts from its framework's request and hands the answer on.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from faregate.credentials import is_b64token
+from faregate.errors import Denied, InvalidInput, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_logger = logging.getLogger("faregate")
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+Headers = list[tuple[str, str]]
+
+_TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_SCHEME = re.compile(rf"{_TCHAR}*")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# After a comma, a word that no "=" follows is no parameter but a second scheme: WSGI joined two lines.
+_SECOND = re.compile(rf",[ \t]*{_TCHAR}+(?!{_TCHAR})(?![ \t]*=)")
+_FIELD_NAME = re.compile(rf"{_TCHAR}+")
+_REALM = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,200}")  # quoted-string content that needs no escape
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
+
+
+class Answer(NamedTuple):
+    """An HTTP answer for an adapter to hand on."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Presented(NamedTuple):
+    """The one credential of a request; ``elsewhere`` says that it was not in ``Authorization``."""
+
+    credential: str
+    elsewhere: bool
+
+
+class Bearer:
+    """Where credentials are read from, and the realm that challenges name.
+
+    ``query``, ``header`` and ``cookie`` switch on the places beside ``Authorization``: the parameter
+    ``access_token``, the header of that name, the cookie of that name (``__Host-…``), the latter on unsafe
+    methods only together with an ``Origin`` of ``origins``.
+    """
+
+    def __init__(
+        self, *, realm: str, query: bool, header: str | None, cookie: str | None, origins: Sequence[str]
+    ) -> None:
+        if not isinstance(realm, str) or not _REALM.fullmatch(realm):
+            raise InvalidInput("realm: printable ASCII without quotation mark and backslash (RFC 6750 section 3)")
+        if header is not None and (not _FIELD_NAME.fullmatch(header) or header.lower() in ("authorization", "cookie")):
+            raise InvalidInput("header: the name of a header of its own, such as X-API-Key")
+        if cookie is not None and (not _FIELD_NAME.fullmatch(cookie) or not cookie.startswith("__Host-")):
+            raise InvalidInput("cookie: a name that starts with __Host-, so that no other host or path can set it")
+        if isinstance(origins, str) or not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise InvalidInput(
+                "origins: a list of origins such as https://app.example.com, in lower case, without path"
+            )
+        self.realm = realm
+        self.query = query
+        self.header = header
+        self.cookie = cookie
+        self.origins = frozenset(origins)
+
+    def read(
+        self,
+        authorization: Sequence[str],
+        *,
+        query: Sequence[str] = (),
+        header: Sequence[str] = (),
+        cookies: Sequence[str] = (),
+        unsafe: bool = False,
+        origin: str | None = None,
+    ) -> Presented:
+        """Return the one credential that a request presents.
+
+        ``authorization`` and ``header`` are the values of all lines of that name, ``query`` all values of
+        ``access_token``, ``cookies`` all values of the configured cookie; places that are not switched on
+        are not looked at. Raises Denied: ``multiple_credentials``, ``malformed_credential`` or
+        ``missing_credential``.
+        """
+        lines = list(authorization)
+        if len(lines) > 1 or any(_SECOND.search(_QUOTED.sub('""', line)) for line in lines if "," in line):
+            raise Denied("multiple_credentials")
+        found = [text for line in lines if (text := _after_bearer(line)) is not None]
+        bearers = len(found)
+        found += query if self.query else ()
+        found += [part.strip(" \t") for line in header for part in line.split(",")] if self.header else ()
+        others = len(found)
+        found += cookies if self.cookie else ()
+        if len(found) > 1:
+            raise Denied("multiple_credentials")
+        if not found:
+            raise Denied("missing_credential")
+        if others == 0 and unsafe and origin not in self.origins:
+            raise Denied("missing_credential", "The cookie counts only beside an Origin that is configured here.")
+        if not is_b64token(found[0]):
+            raise Denied("malformed_credential")
+        return Presented(found[0], elsewhere=not bearers)
+
+    def challenge(self, denied: Denied) -> str | None:
+        """Return the value of ``WWW-Authenticate`` for a denial, or None (RFC 6750 section 3)."""
+        if denied.error is None and denied.status != 401:
+            return None
+        parameters = [f'realm="{self.realm}"']
+        if denied.error is not None:
+            parameters.append(f'error="{denied.error}"')
+        if denied.error == "invalid_token":
+            parameters.append(f'error_description="{denied.detail}"')
+        if denied.scope:
+            parameters.append(f'scope="{" ".join(denied.scope)}"')
+        return "Bearer " + ", ".join(parameters)
+
+    def answer(self, denied: Denied, *, route: str) -> Answer:
+        """Return the answer to a denial, and leave its one record in the log."""
+        log_denial(denied, route)
+        headers: Headers = []
+        challenge = self.challenge(denied)
+        if challenge is not None:
+            headers.append(("WWW-Authenticate", challenge))
+        if denied.status == 503:
+            headers.append(("Retry-After", "1"))
+        return problem(denied.status, denied.reason, denied.title, denied.detail, headers)
+
+
+def log_denial(denied: Denied, route: str) -> None:
+    """Write the one INFO record of a denial. No value in it was chosen freely by the caller."""
+    _logger.info(
+        "denied: reason=%s record=%s address=%s route=%s",
+        denied.reason,
+        denied.record_id or "-",
+        ascii(denied.address) if denied.address else "-",
+        ascii(route),
+        exc_info=denied.__cause__,
+    )
+
+
+def problem(status: int, code: str, title: str, detail: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    """Return an answer of RFC 9457: ``type``, ``title``, ``status``, ``detail``, and ``code``."""
+    members = {
+        "type": f"urn:faregate:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    fixed = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
+    return Answer(status, [*fixed, *headers], msgspec.json.encode(members))
+
+
+def refusal(refused: Refused) -> Answer:
+    """Return the answer to a management call that could not be carried out."""
+    return problem(refused.status, refused.code, refused.title, str(refused))
+
+
+def _after_bearer(line: str) -> str | None:
+    """Return what follows ``Bearer``, None for another scheme or none (RFC 9110 section 11.4, RFC 6750 2.1)."""
+    line = line.strip(" ")
+    scheme = _SCHEME.match(line)
+    if scheme is None or scheme[0].lower() != "bearer":
+        return None
+    rest = line[scheme.end() :]
+    return rest.lstrip(" ") if rest.startswith(" ") else ""

@@ -1,0 +1,66 @@
+"""Opaque credentials: ``<brand>_<kind>_<43 base62 characters><6 base62 characters>``.
+
+The 43 characters carry 256 bits from the operating system; the last six are their CRC32, so that junk is
+refused before any look-up and secret scanners can match a leaked one. The checksum authenticates nothing.
+What is stored is the SHA-256 of the whole text and nothing else: 256 random bits need neither salt nor pepper.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from hashlib import sha256
+from zlib import crc32
+
+from faregate.errors import InvalidInput
+
+KINDS = frozenset({"tok", "rft", "act", "shr"})
+MAX_LENGTH = 8192
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BRAND = re.compile(r"[a-z][a-z0-9]{0,15}")
+_OPAQUE = re.compile(r"([a-z][a-z0-9]{0,15})_([a-z]{3})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
+_B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+
+
+def check_brand(brand: object) -> str:
+    """Return ``brand`` if it is one; raise InvalidInput otherwise."""
+    if not isinstance(brand, str) or not _BRAND.fullmatch(brand):
+        raise InvalidInput("brand: one to 16 characters a-z and 0-9, the first a letter")
+    return brand
+
+
+def mint(brand: str, kind: str) -> str:
+    """Return a new credential. The caller shows it once and stores only its :func:`digest`."""
+    body = _base62(int.from_bytes(secrets.token_bytes(32)), 43)
+    return f"{brand}_{kind}_{body}{_checksum(body)}"
+
+
+def kind_of(text: str, brand: str) -> str | None:
+    """Return the kind of a well-formed opaque credential of ``brand``, or None. Asks no store."""
+    match = _OPAQUE.fullmatch(text)
+    if match is None or match[1] != brand or match[2] not in KINDS or match[4] != _checksum(match[3]):
+        return None
+    return match[2]
+
+
+def is_b64token(text: str) -> bool:
+    """Tell whether ``text`` is what may follow ``Bearer`` (RFC 6750 section 2.1) and of bearable length."""
+    return len(text) <= MAX_LENGTH and _B64TOKEN.fullmatch(text) is not None
+
+
+def digest(text: str) -> bytes:
+    """Return the SHA-256 of a credential, under which its record is stored and found."""
+    return sha256(text.encode()).digest()
+
+
+def _checksum(body: str) -> str:
+    return _base62(crc32(body.encode()), 6)
+
+
+def _base62(number: int, width: int) -> str:
+    characters: list[str] = []
+    while number:
+        number, index = divmod(number, 62)
+        characters.append(_ALPHABET[index])
+    return "".join(reversed(characters)).rjust(width, "0")

@@ -1,0 +1,114 @@
+"""The facade that an application configures once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from faregate.addresses import TrustedProxies
+from faregate.bearer import Answer, Bearer, log_denial
+from faregate.credentials import check_brand
+from faregate.errors import Denied, InvalidInput
+from faregate.stores.freshness import Records
+from faregate.tokens import Tokens
+from faregate.usage import Usage
+from faregate.verifier import Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from faregate.principal import Principal
+
+
+class Gate:
+    """Decides who gets in, by the records of one store.
+
+    ``store`` is ``sqlite:///<file>``, or ``sqlite://`` for memory. ``brand`` is the first part of every
+    credential (``[a-z][a-z0-9]{0,15}``), ``realm`` the one that challenges name, ``clock`` returns UTC epoch
+    seconds. ``trusted_proxies`` are the networks whose ``forwarded_header`` (``x-forwarded-for`` or
+    ``forwarded``) is believed. ``query``, ``header`` and ``cookie`` switch on places for a credential beside
+    ``Authorization``; a cookie counts on unsafe methods only with an ``Origin`` of ``origins``.
+
+    The constructor opens the store, makes or checks its tables, and closes it: a gate may be made before a
+    fork. Raises InvalidInput for a setting that cannot be, StoreUnavailable if the store cannot be opened.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        *,
+        brand: str = "fg",
+        realm: str = "faregate",
+        clock: Callable[[], float] = time.time,
+        trusted_proxies: Sequence[str] = (),
+        forwarded_header: str = "x-forwarded-for",
+        query: bool = False,
+        header: str | None = None,
+        cookie: str | None = None,
+        origins: Sequence[str] = (),
+    ) -> None:
+        if not isinstance(store, str):
+            raise InvalidInput("store: a database URL such as sqlite:///gate.db")
+        check_brand(brand)
+        self.bearer = Bearer(realm=realm, query=query, header=header, cookie=cookie, origins=origins)
+        self.proxies = TrustedProxies(trusted_proxies, forwarded_header)
+        # SQLAlchemy takes longer to load than the rest of the package; only who opens a store waits for it.
+        from faregate.stores.sql import Store  # noqa: PLC0415
+
+        self._store = Store(store)
+        self._records = Records(self._store)
+        self._usage = Usage(self._store)
+        self._verifier = Verifier(self._records, self._usage, clock, brand)
+        self.tokens = Tokens(self._store, clock=clock, brand=brand)
+
+    def verify(self, credential: str, *, address: str | None = None) -> Principal:
+        """Return the principal that a credential stands for, or raise Denied.
+
+        ``address`` is the client's, without a port; None where it is not known, which a token with an
+        allow-list does not forgive. What the principal may do is asked with its ``require`` and ``allows``.
+        """
+        if not isinstance(credential, str):
+            raise InvalidInput("credential: expected the text itself")
+        try:
+            return self._verifier.verify(credential, address)
+        except Denied as denied:
+            log_denial(denied, "-")
+            raise
+
+    def identify(
+        self,
+        authorization: Sequence[str],
+        *,
+        peer: str | None,
+        forwarded: Sequence[str] = (),
+        query: Sequence[str] = (),
+        header: Sequence[str] = (),
+        cookies: Sequence[str] = (),
+        unsafe: bool = False,
+        origin: str | None = None,
+    ) -> tuple[Principal, bool]:
+        """Return the principal of a request, and whether its credential was elsewhere than in ``Authorization``.
+
+        For adapters: the arguments are the texts of a request, as :meth:`faregate.bearer.Bearer.read` and
+        :meth:`faregate.addresses.TrustedProxies.client` take them. Raises Denied, which is logged when it is
+        answered with :meth:`answer`.
+        """
+        address = self.proxies.client(peer, forwarded)
+        try:
+            presented = self.bearer.read(
+                authorization, query=query, header=header, cookies=cookies, unsafe=unsafe, origin=origin
+            )
+            return self._verifier.verify(presented.credential, address), presented.elsewhere
+        except Denied as denied:
+            denied.address = address
+            raise
+
+    def answer(self, denied: Denied, *, route: str) -> Answer:
+        """Return the HTTP answer to a denial on ``route``, and log it."""
+        return self.bearer.answer(denied, route=route)
+
+    def close(self) -> None:
+        """Write what is still to be written and close the store. A later use opens it again."""
+        self._usage.close()
+        self._records.close()
+        self._store.close()

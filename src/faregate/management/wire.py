@@ -1,0 +1,176 @@
+"""The JSON of the HTTP API: what bodies may hold, and how records are shown.
+
+Shapes and types are refused here, by msgspec, and meanings in :mod:`faregate.members`; either way the
+refusal names the member.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from faregate.errors import InvalidInput
+from faregate.model import AllowedScopes, Issued, Org, Owner, Page, Token
+
+T = TypeVar("T")
+
+InstantIn = str | float | None
+
+
+class TokenIn(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The members that a caller may set, at creation or later."""
+
+    description: str | UnsetType | None = UNSET
+    scopes: tuple[str, ...] | UnsetType = UNSET
+    allowed_scopes: AllowedScopes | UnsetType = UNSET
+    allowed_cidr_blocks: tuple[str, ...] | UnsetType = UNSET
+    expires_at: InstantIn | UnsetType = UNSET
+    expires_in: float | UnsetType = UNSET
+    not_before: InstantIn | UnsetType = UNSET
+    owner: Owner | UnsetType = UNSET
+    org: Org | UnsetType = UNSET
+    require_rotation: UnsetType | None = UNSET  # a refresh token's; null for the types there are
+
+
+class CreateToken(TokenIn, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The body of ``POST /tokens``."""
+
+    name: str
+    type: str = "API"
+
+
+class ChangeToken(TokenIn, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """What the two bodies below share: a record as it was read may be sent back, changed or not."""
+
+    type: str | UnsetType = UNSET
+    scope: list[str] | UnsetType = UNSET
+    created_at: InstantIn | UnsetType = UNSET
+    updated_at: InstantIn | UnsetType = UNSET
+    rotated_at: InstantIn | UnsetType = UNSET
+    last_used_at: InstantIn | UnsetType = UNSET
+    deactivated: bool | UnsetType = UNSET
+    deactivated_updated_by: str | UnsetType | None = UNSET
+    deactivated_updated_on: InstantIn | UnsetType = UNSET
+    deactivated_reason: str | UnsetType | None = UNSET
+    made_by: str | UnsetType | None = UNSET
+    token: Any = UNSET  # ignored: nobody sets a credential
+
+
+class PatchToken(ChangeToken, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The body of ``PATCH /tokens/{id}``."""
+
+    id: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+
+
+class PutToken(ChangeToken, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The body of ``PUT /tokens/{id}``, which needs ``id`` and ``name``."""
+
+    id: str
+    name: str
+
+
+class RotateToken(Struct, rename="camel", forbid_unknown_fields=True):
+    """The body of ``POST /tokens/{id}/rotate``; ``grace`` in seconds."""
+
+    grace: float | None = None
+
+
+class SwitchToken(Struct, rename="camel", forbid_unknown_fields=True):
+    """The body of ``POST /tokens/{id}/deactivate`` and ``/activate``."""
+
+    reason: str | None = None
+
+
+class TokenOut(Struct, rename="camel", kw_only=True):
+    """A token as it is shown. Every member is always present, null where empty."""
+
+    id: str
+    name: str
+    description: str | None
+    type: str
+    scope: tuple[str, ...]
+    allowed_scopes: AllowedScopes
+    allowed_cidr_blocks: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+    rotated_at: datetime | None
+    not_before: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    deactivated: bool
+    deactivated_updated_by: str | None
+    deactivated_updated_on: datetime | None
+    deactivated_reason: str | None
+    require_rotation: bool | None
+    owner: Owner
+    org: Org
+    made_by: str | None
+
+
+class IssuedOut(TokenOut, rename="camel", kw_only=True):
+    """A token with its credential, in the one answer that mints it."""
+
+    token: str
+
+
+class PageOut(Struct, rename="camel"):
+    """One page of a list."""
+
+    items: tuple[TokenOut, ...]
+    total: int
+    limit: int
+    offset: int
+
+
+def show(shown: Token | Issued | Page) -> bytes:
+    """Return the JSON of what an operation answers."""
+    if isinstance(shown, Page):
+        items = tuple(map(_token_out, shown.items))
+        return msgspec.json.encode(PageOut(items, shown.total, shown.limit, shown.offset))
+    if isinstance(shown, Token):
+        return msgspec.json.encode(_token_out(shown))
+    values = {name: getattr(shown.token, name) for name in TokenOut.__struct_fields__}
+    return msgspec.json.encode(IssuedOut(**values, token=shown.secret))
+
+
+def read(body: bytes, wanted: type[T]) -> T:
+    """Return the body as ``wanted``, or raise InvalidInput that names the member and the reason."""
+    try:
+        return msgspec.json.decode(body, type=wanted)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(_explain(str(error))) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"The body is not JSON: {error}") from None
+
+
+def given(body: Struct, *without: str) -> dict[str, Any]:
+    """Return the members of a body that were given, by their names in Python."""
+    values = ((name, getattr(body, name)) for name in body.__struct_fields__ if name not in without)
+    return {name: value for name, value in values if value is not UNSET}
+
+
+def json_name(name: str) -> str:
+    """Return the name in JSON of a member."""
+    head, *tail = name.split("_")
+    return head + "".join(map(str.capitalize, tail))
+
+
+def _token_out(token: Token) -> TokenOut:
+    return TokenOut(**{name: getattr(token, name) for name in TokenOut.__struct_fields__})
+
+
+def _explain(message: str) -> str:
+    """Turn ``Expected `str`, got `int` - at `$.owner.id` `` into ``owner.id: expected str, got int``."""
+    text, _, place = message.partition(" - at ")
+    path = place.strip("`").removeprefix("$").removeprefix(".")
+    if missing := re.fullmatch(r"Object missing required field `(.+)`", text):
+        return f"{path + '.' if path else ''}{missing[1]}: is required"
+    if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", text, re.DOTALL):
+        return f"{path + '.' if path else ''}{unknown[1][:64]}: no such member"
+    words = text.replace("`", "")
+    return f"{path or 'The body'}: {words[0].lower()}{words[1:]}"

@@ -1,0 +1,202 @@
+"""The members of a token as callers give them, and the columns that they become; and the way back.
+
+Whatever a caller may write is checked here, and every refusal names the member by its name in JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+
+from faregate.addresses import Networks
+from faregate.errors import InvalidInput
+from faregate.instants import Instant, as_datetime, parse_instant, parse_span
+from faregate.model import AllowedScopes, Org, Owner, Token
+from faregate.record import Record, stored_networks, stored_scopes, token_record
+from faregate.scopes import as_allowed_scopes, compile_grants, flat_list
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Columns = Mapping[str, Any]
+Values = dict[str, Any]
+
+# Control characters, line separators and what turns the direction of text: they make one name look like another.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Details(TypedDict, total=False):
+    """What may be left out of a token. ``scopes`` is short for ``allowed_scopes.general_scopes``."""
+
+    description: str | None
+    scopes: Sequence[str]
+    allowed_scopes: AllowedScopes
+    allowed_cidr_blocks: Sequence[str]
+    expires_at: Instant | None
+    expires_in: timedelta | float
+    not_before: Instant | None
+    owner: Owner
+    org: Org
+
+
+class Members(Details, total=False):
+    """What may be given of a token."""
+
+    name: str
+
+
+MEMBERS = Members.__optional_keys__
+
+
+def given_columns(members: Members, now: float) -> Values:
+    """Return the columns of the members that were given; InvalidInput names the member that cannot be taken."""
+    unknown = members.keys() - MEMBERS
+    if unknown:
+        raise TypeError(f"a token has no member {', '.join(sorted(unknown))}")
+    values: Values = {}
+    if "name" in members:
+        values["name"] = check_name(members["name"], "name")
+    if "description" in members:
+        text = members["description"]
+        values["description"] = None if text is None else check_text(text, "description", 2000)
+    if "scopes" in members or "allowed_scopes" in members:
+        values["allowed_scopes"] = _scopes_column(members)
+    if "allowed_cidr_blocks" in members:
+        blocks = _list(members["allowed_cidr_blocks"], "allowedCidrBlocks")
+        values |= network_columns(Networks.parse(blocks, "allowedCidrBlocks"))
+    if "expires_at" in members or "expires_in" in members:
+        values["expires_at"] = _expires_column(members, now)
+    if "not_before" in members:
+        begins = members["not_before"]
+        values["not_before"] = None if begins is None else parse_instant(begins, "notBefore")
+    if "owner" in members:
+        values |= owner_columns(_party(members["owner"], Owner, "owner"))
+    if "org" in members:
+        values |= org_columns(_party(members["org"], Org, "org"))
+    return values
+
+
+def owner_columns(owner: Owner) -> Values:
+    """Return the columns of an owner."""
+    return {f"owner_{name}": value for name, value in msgspec.structs.asdict(owner).items()}
+
+
+def org_columns(org: Org) -> Values:
+    """Return the columns of an organization."""
+    return {"org_id": org.id, "org_name": org.name}
+
+
+def network_columns(networks: Networks | None) -> Values:
+    """Return the columns of an allow-list; None and the empty set are no list."""
+    blocks = networks.blocks if networks else ()
+    packed = networks.packed() if networks and blocks else None
+    return {"allowed_cidr_blocks": msgspec.json.encode(blocks).decode(), "networks": packed}
+
+
+def limits_of(columns: Columns, digest: bytes = b"") -> Record:
+    """Return the record that a token's columns amount to, for the credential of ``digest``."""
+    return token_record(
+        record_id=columns["id"],
+        owner=_owner_of(columns),
+        org=Org(columns["org_id"], columns["org_name"]),
+        allowed_scopes=stored_scopes(columns["allowed_scopes"], columns["id"]),
+        networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], columns["id"]),
+        not_before=columns["not_before"],
+        expires_at=columns["expires_at"],
+        deactivated=columns["deactivated"],
+        digest=digest,
+    )
+
+
+def token_of(columns: Columns) -> Token:
+    """Return the token that has these columns."""
+    allowed = stored_scopes(columns["allowed_scopes"], columns["id"])
+    instants = ("rotated_at", "not_before", "expires_at", "last_used_at", "deactivated_updated_on")
+    plain = ("name", "description", "type", "deactivated", "deactivated_updated_by", "deactivated_reason")
+    values: Values = {column: columns[column] for column in ("id", *plain, "made_by", "version")}
+    values |= {column: as_datetime(columns[column]) for column in ("created_at", "updated_at", *instants)}
+    return Token(
+        **values,
+        scope=flat_list(compile_grants(allowed)),
+        allowed_scopes=allowed,
+        allowed_cidr_blocks=tuple(msgspec.json.decode(columns["allowed_cidr_blocks"], type=list[str])),
+        require_rotation=None,
+        owner=_owner_of(columns),
+        org=Org(columns["org_id"], columns["org_name"]),
+    )
+
+
+def check_unchanged(token: Token, believed: Mapping[str, Any]) -> None:
+    """Raise InvalidInput if the caller would change what cannot be changed. ``believed`` has the names of JSON."""
+    stored = msgspec.json.decode(msgspec.json.encode(token))
+    for member, given in believed.items():
+        value, known = given, stored[re.sub(r"[A-Z]", lambda capital: "_" + capital[0].lower(), member)]
+        if member.endswith(("At", "On")) and value is not None:
+            value = parse_instant(value, member)
+            known = None if known is None else parse_instant(known, member)
+        # It moves by itself: what was read some time ago was right when it was read.
+        moved = member == "lastUsedAt" and (value is None or (known is not None and value <= known))
+        if value != known and not moved:
+            raise InvalidInput(f"{member}: cannot be changed; leave it out or send it as it is")
+
+
+def check_name(value: object, member: str) -> str:
+    """Return ``value`` if it is a name: 1 to 200 characters that people can see."""
+    if not isinstance(value, str) or not value.strip() or len(value) > 200 or _UNSEEN.search(value):
+        raise InvalidInput(f"{member}: 1 to 200 characters, none of them a control or direction character")
+    return value
+
+
+def check_text(value: object, member: str, longest: int) -> str:
+    """Return ``value`` if it is a text of several lines and at most ``longest`` characters."""
+    if not isinstance(value, str) or len(value) > longest or _UNSEEN.search(re.sub(r"[\n\t]", "", value)):
+        raise InvalidInput(f"{member}: a text of at most {longest} characters, no control or direction characters")
+    return value
+
+
+def _owner_of(columns: Columns) -> Owner:
+    return Owner(*(columns[column] for column in owner_columns(Owner())))
+
+
+def _scopes_column(members: Members) -> str:
+    if "scopes" in members and "allowed_scopes" in members:
+        raise InvalidInput("scopes, allowedScopes: scopes is short for generalScopes; give one of them")
+    if "scopes" in members:
+        allowed = AllowedScopes(general_scopes=tuple(_list(members["scopes"], "scopes")))
+    else:
+        allowed = as_allowed_scopes(members.get("allowed_scopes"))
+    compile_grants(allowed)
+    return msgspec.json.encode(allowed).decode()
+
+
+def _expires_column(members: Members, now: float) -> float | None:
+    if "expires_at" in members and "expires_in" in members:
+        raise InvalidInput("expiresAt, expiresIn: give one of them")
+    if "expires_in" in members:
+        span = parse_span(members["expires_in"], "expiresIn")
+        if not span:
+            raise InvalidInput("expiresIn: must be more than nothing")
+        return parse_instant(now + span, "expiresIn")
+    at = members.get("expires_at")
+    return None if at is None else parse_instant(at, "expiresAt")
+
+
+def _party(value: object, wanted: type[Owner | Org], member: str) -> Any:
+    if not isinstance(value, wanted):
+        raise InvalidInput(f"{member}: expected {wanted.__name__}(id=…)")
+    for name, text in msgspec.structs.asdict(value).items():
+        if text is not None:
+            check_name(
+                text,
+                f"{member}.{msgspec.structs.fields(wanted)[wanted.__struct_fields__.index(name)].encode_name}",
+            )
+    return value
+
+
+def _list(value: Any, member: str) -> list[Any]:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise InvalidInput(f"{member}: expected a list")
+    return list(value)  # pyright: ignore[reportUnknownArgumentType]  its items are checked one by one

@@ -1,0 +1,115 @@
+"""The values that records are made of. Frozen, without behaviour beyond how they show themselves."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
+from typing import Literal
+
+import msgspec
+
+Kept = Literal["ROLES", "PERMISSIONS"]
+
+
+class Owner(msgspec.Struct, frozen=True, rename={"idp_id": "idpId"}, forbid_unknown_fields=True):
+    """Whose token it is. A null ``id`` means nobody's, and equals no other owner."""
+
+    id: str | None = None
+    name: str | None = None
+    acct: str | None = None
+    domain: str | None = None
+    idp_id: str | None = None
+
+
+class Org(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The organization of a record. A null ``id`` is the one organization of those that have none."""
+
+    id: str | None = None
+    name: str | None = None
+
+
+class PermissionGrant(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A permission, on the named resources or, where ``resources`` is null or ``["*"]``, on any."""
+
+    permission_id: str
+    resources: tuple[str, ...] | None = None
+
+
+class RoleGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A role, on one resource or, where ``resource`` is null or ``*``, on any."""
+
+    name: str
+    resource: str | None = None
+
+
+class RealmScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Permissions and roles of one realm: the organization, or a service."""
+
+    all_permissions: bool = False
+    all_roles: bool = False
+    kept_in_token: tuple[Kept, ...] = ()
+    permissions: tuple[PermissionGrant, ...] = ()
+    roles: tuple[RoleGrant, ...] = ()
+
+
+class ServiceScopes(RealmScopes, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Permissions and roles of the service with this id."""
+
+    service_definition_id: str
+
+
+class AllowedScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """Everything that a token grants. :mod:`faregate.scopes` says what it means."""
+
+    general_scopes: tuple[str, ...] = ()
+    organization_scopes: RealmScopes = RealmScopes()
+    services_scopes: tuple[ServiceScopes, ...] = ()
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """The record behind an API token. It never holds the credential, nor its digest.
+
+    Instants are aware UTC datetimes. ``version`` counts the changes of the record; ``last_used_at`` is
+    written behind and moves it not.
+    """
+
+    id: str
+    name: str
+    description: str | None
+    type: str
+    scope: tuple[str, ...]
+    allowed_scopes: AllowedScopes
+    allowed_cidr_blocks: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+    rotated_at: datetime | None
+    not_before: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    deactivated: bool
+    deactivated_updated_by: str | None
+    deactivated_updated_on: datetime | None
+    deactivated_reason: str | None
+    require_rotation: bool | None
+    owner: Owner
+    org: Org
+    made_by: str | None
+    version: int
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A token together with its credential, which is shown here and never again."""
+
+    token: Token
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Issued(token={self.token.id!r}, secret=<shown once>)"
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list: ``items``, and how many there are in ``total``."""
+
+    items: tuple[Token, ...]
+    total: int
+    limit: int
+    offset: int

@@ -1,0 +1,102 @@
+"""Who a request comes from, and what it may do: the last step of SPEC's seven, judged against grants."""
+
+from __future__ import annotations
+
+import msgspec
+
+from faregate.errors import Denied, InvalidInput
+from faregate.model import Org, Owner  # noqa: TC001  msgspec and users read the annotations
+from faregate.record import Record  # noqa: TC001  msgspec reads the annotation
+from faregate.scopes import ANY, Need, Resources, check_needs, describe, met, missing_scopes, reached_by
+
+
+class Principal(msgspec.Struct, frozen=True, eq=False):
+    """What a verified credential stands for in this request: who, from where, with which grants.
+
+    Made by the gate alone. ``address`` is where the request came from, None where that is not known.
+    """
+
+    record: Record
+    address: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """``token``, the kind of credential that was presented."""
+        return self.record.kind
+
+    @property
+    def id(self) -> str:
+        """The id of the record behind the credential."""
+        return self.record.id
+
+    @property
+    def owner(self) -> Owner:
+        """The record's owner; its ``id`` is None where it is nobody's."""
+        return self.record.owner
+
+    @property
+    def org(self) -> Org:
+        """The record's organization; its ``id`` is None where it has none."""
+        return self.record.org
+
+    @property
+    def identity(self) -> str:
+        """One name for frameworks: the owner's id, else ``<kind>:<id>``."""
+        return self.record.owner.id or f"{self.record.kind}:{self.record.id}"
+
+    def require(self, need: Need, *more: Need, on: object = None) -> None:
+        """Return if all needs are met, on the object ``on`` (any value, compared as text); else raise Denied.
+
+        Without ``on`` only a grant for any resource meets a need. The reason is ``insufficient_scope``
+        (RFC 6750 section 3.1). InvalidInput if a need is not one.
+        """
+        if need in self.record.scopes and not more:
+            return
+        needs = check_needs((need, *more))
+        unmet = [one for one in needs if not self._met(one, on)]
+        if unmet:
+            raise self._refusal(tuple(unmet), on)
+
+    def allows(self, need: Need, *more: Need, on: object = None) -> bool:
+        """Tell whether :meth:`require` would return."""
+        return all(self._met(one, on) for one in check_needs((need, *more)))
+
+    def allowed_objects(self, need: Need) -> Resources:
+        """Return the objects on which ``need`` is met: ``ANY``, or a set, empty where it is not covered."""
+        (checked,) = check_needs((need,))
+        return ANY if self.record.root else reached_by(self.record.grants, checked)
+
+    def __repr__(self) -> str:
+        return f"Principal({self.record.kind}:{self.record.id})"
+
+    def _met(self, need: Need, on: object) -> bool:
+        return self.record.root or met(self.record.grants, need, _as_text(on))
+
+    def _refusal(self, unmet: tuple[Need, ...], on: object) -> Denied:
+        words = ", ".join(map(describe, unmet)) + ("" if on is None else f" on {_as_text(on)!r}")
+        return Denied(
+            "insufficient_scope",
+            f"The credential does not grant {words}.",
+            scope=missing_scopes(self.record.grants, unmet, _as_text(on)),
+            record_id=self.record.id,
+            address=self.address,
+        )
+
+
+class PathParameter(msgspec.Struct, frozen=True):
+    """The value of a route's parameter, filled in by an adapter; made by :func:`path`."""
+
+    name: str
+
+
+def path(name: str) -> PathParameter:
+    """Return, for ``on=`` of an adapter's ``requires``, the value of the route's parameter ``name``."""
+    if not isinstance(name, str) or not name:
+        raise InvalidInput("path: expected the name of a route's parameter")
+    return PathParameter(name)
+
+
+def _as_text(on: object) -> str | None:
+    if isinstance(on, PathParameter):
+        raise InvalidInput(f"on=path({on.name!r}): only requires() of an adapter knows the route; pass the value")
+    return None if on is None else str(on)

@@ -1,0 +1,136 @@
+"""A credential's record in the form in which requests are judged by it.
+
+Everything that can be worked out before a request is worked out here, once: the interval in which the
+record opens anything, its networks as ranges, its grants as a mapping.
+"""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+
+import msgspec
+
+from faregate.addresses import NOWHERE, Networks
+from faregate.errors import InvalidInput
+from faregate.model import AllowedScopes, Org, Owner
+from faregate.scopes import ANY, Key, Resources, compile_grants, display, lacking, open_scopes
+
+_logger = logging.getLogger("faregate")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a verified credential stands for, ready to be judged.
+
+    ``opens`` and ``closes`` are epoch seconds; a dead record has an empty interval. ``networks`` is None
+    where any address will do. ``scopes`` are the general scopes open by their own name on any resource.
+    The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
+    """
+
+    kind: str
+    id: str
+    owner: Owner
+    org: Org
+    opens: float
+    closes: float
+    networks: Networks | None
+    scopes: frozenset[str]
+    grants: dict[Key, Resources]
+    deactivated: bool
+    not_before: float
+    expires_at: float
+    superseded_at: float
+    digest: bytes
+
+    @property
+    def root(self) -> bool:
+        """Whether this is root (everything, everywhere): a token with ``*``, nobody's, of no organization."""
+        everything = self.grants.get(("general", "scope", "*")) == ANY
+        return everything and self.kind == "token" and self.owner.id is None and self.org.id is None
+
+    def __repr__(self) -> str:
+        return f"Record({self.kind}:{self.id})"
+
+
+def token_record(
+    *,
+    record_id: str,
+    owner: Owner,
+    org: Org,
+    allowed_scopes: AllowedScopes,
+    networks: Networks | None,
+    not_before: float | None,
+    expires_at: float | None,
+    deactivated: bool = False,
+    superseded_at: float | None = None,
+    digest: bytes = b"",
+) -> Record:
+    """Compile a token's record. InvalidInput if the scopes contradict the rules of :mod:`faregate.scopes`."""
+    grants = compile_grants(allowed_scopes)
+    opens = -inf if not_before is None else not_before
+    expires = inf if expires_at is None else expires_at
+    superseded = inf if superseded_at is None else superseded_at
+    return Record(
+        kind="token",
+        id=record_id,
+        owner=owner,
+        org=org,
+        opens=inf if deactivated else opens,
+        closes=-inf if deactivated else min(expires, superseded),
+        networks=networks,
+        scopes=open_scopes(grants),
+        grants=grants,
+        deactivated=deactivated,
+        not_before=opens,
+        expires_at=expires,
+        superseded_at=superseded,
+        digest=digest,
+    )
+
+
+def stored_networks(texts: bytes | str, packed: bytes | None, record_id: str) -> Networks | None:
+    """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
+    try:
+        blocks = msgspec.json.decode(texts, type=list[str])
+        return Networks.load(blocks, packed or b"") if blocks else None
+    except (msgspec.MsgspecError, InvalidInput):
+        _logger.exception("the stored networks of %s no longer parse; the record admits no address", record_id)
+        return NOWHERE
+
+
+def stored_scopes(text: bytes | str, record_id: str) -> AllowedScopes:
+    """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing."""
+    try:
+        allowed = msgspec.json.decode(text, type=AllowedScopes)
+        compile_grants(allowed)
+    except (msgspec.MsgspecError, InvalidInput):
+        _logger.exception("the stored scopes of %s no longer parse; the record grants nothing", record_id)
+        return AllowedScopes()
+    return allowed
+
+
+def covers(parent: Record, child: Record) -> bool:
+    """Tell whether ``parent`` is at least as wide as ``child``.
+
+    The subset test over grants, networks, time and organization: every request that ``child`` passes,
+    ``parent`` passes too.
+    """
+    return not beyond(parent, child)
+
+
+def beyond(parent: Record, child: Record) -> list[str]:
+    """Return, in words, each way in which ``child`` is wider than ``parent``; empty means covered."""
+    wider: list[str] = []
+    if child.root and not parent.root:
+        wider.append("root")
+    if not parent.root:
+        wider += [display(key) for key in lacking(parent.grants, child.grants)]
+        if parent.org.id != child.org.id:
+            wider.append("another organization")
+    if parent.networks is not None and (child.networks is None or not parent.networks.covers(child.networks)):
+        wider.append("networks beyond its own")
+    if child.expires_at > parent.expires_at:
+        wider.append("a later expiry than its own")
+    if child.not_before < parent.not_before:
+        wider.append("an earlier start than its own")
+    return wider

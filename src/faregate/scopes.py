@@ -1,0 +1,293 @@
+"""What is granted, what is needed, and when the one is enough for the other.
+
+An :class:`AllowedScopes` compiles, once per record, into one mapping ``(realm, kind, name) -> resources``.
+The realm is ``general``, ``organization`` or a service's id; the kind is ``scope``, ``permission`` or ``role``;
+resources are a set or ANY. A name may be a wildcard: ``docs:*`` and ``*`` for general scopes, ``*`` for all
+permissions or roles of a realm (no permission or role may itself be called ``*``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+import msgspec
+
+from faregate.errors import InvalidInput
+from faregate.model import AllowedScopes, RealmScopes
+
+MAX_SCOPES = 1000
+
+
+class AnyResource(msgspec.Struct, frozen=True):
+    """Every resource or object there is."""
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY: Final = AnyResource()
+Resources = frozenset[str] | AnyResource
+Key = tuple[str, str, str]
+Grants = Mapping[Key, Resources]
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # the scope-token of RFC 6749 section 3.3
+_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,512}")
+
+
+class Permission(msgspec.Struct, frozen=True):
+    """The need for a permission, of the organization or of a service."""
+
+    id: str
+    service: str | None = None
+
+
+class Role(msgspec.Struct, frozen=True):
+    """The need for a role, of the organization or of a service."""
+
+    name: str
+    service: str | None = None
+
+
+class AnyOf(msgspec.Struct, frozen=True):
+    """The need for one of several; made by :func:`any_of`."""
+
+    needs: tuple[Need, ...]
+
+
+Need = str | Permission | Role | AnyOf
+
+
+def any_of(*needs: Need) -> AnyOf:
+    """Return the need that is met when one of ``needs`` is. InvalidInput if there is none to meet."""
+    if not needs:
+        raise InvalidInput("any_of: name at least one need")
+    return AnyOf(check_needs(needs))
+
+
+def check_needs(needs: tuple[object, ...]) -> tuple[Need, ...]:
+    """Return ``needs`` if each is one; raise InvalidInput for wildcards, empty texts and other types."""
+    for need in needs:
+        match need:
+            case str() if not _SCOPE.fullmatch(need):
+                raise InvalidInput(f"need {need!r}: not a scope of RFC 6749 section 3.3")
+            case str() if "*" in need:
+                raise InvalidInput(f"need {need!r}: a need names one scope; wildcards are for grants")
+            case Permission(id=str(name), service=service) | Role(name=str(name), service=service):
+                _check_text(name, "need")
+                if service is not None:
+                    _check_service(service, "need")
+            case str() | AnyOf():
+                pass
+            case _:
+                raise InvalidInput(f"need {need!r}: expected a scope, Permission(…), Role(…) or any_of(…)")
+    return cast("tuple[Need, ...]", needs)
+
+
+def compile_grants(allowed: AllowedScopes) -> dict[Key, Resources]:
+    """Return the grants of an AllowedScopes; InvalidInput names the member that contradicts the rules."""
+    grants: dict[Key, Resources] = {}
+    for number, (key, resources) in enumerate(_entries(allowed)):
+        if number >= MAX_SCOPES:
+            raise InvalidInput(f"allowedScopes: at most {MAX_SCOPES} scopes, permissions and roles together")
+        known = grants.get(key, frozenset[str]())
+        grants[key] = ANY if isinstance(known, AnyResource) or isinstance(resources, AnyResource) else known | resources
+    return grants
+
+
+def met(grants: Grants, need: Need, on: str | None) -> bool:
+    """Tell whether ``grants`` meet ``need`` on the resource ``on``; None asks for a grant on any resource."""
+    if isinstance(need, AnyOf):
+        return any(met(grants, one, on) for one in need.needs)
+    reached = resources_of(grants, _key_of(need))
+    return isinstance(reached, AnyResource) or (on is not None and on in reached)
+
+
+def reached_by(grants: Grants, need: Need) -> Resources:
+    """Return the resources on which ``grants`` meet ``need``."""
+    if not isinstance(need, AnyOf):
+        return resources_of(grants, _key_of(need))
+    reached: frozenset[str] = frozenset()
+    for one in need.needs:
+        more = reached_by(grants, one)
+        if isinstance(more, AnyResource):
+            return ANY
+        reached |= more
+    return reached
+
+
+def resources_of(grants: Grants, key: Key) -> Resources:
+    """Return the resources that ``grants`` open for one name, itself possibly a wildcard."""
+    reached: frozenset[str] = frozenset()
+    for name in _covering(key):
+        resources = grants.get((key[0], key[1], name), frozenset[str]())
+        if isinstance(resources, AnyResource):
+            return ANY
+        reached |= resources
+    return reached
+
+
+def lacking(parent: Grants, child: Grants) -> list[Key]:
+    """Return the names that ``child`` grants beyond ``parent``; empty means that parent covers child."""
+    lacks: list[Key] = []
+    for key, wanted in child.items():
+        held = resources_of(parent, key)
+        if not isinstance(held, AnyResource) and (isinstance(wanted, AnyResource) or not wanted <= held):
+            lacks.append(key)
+    return lacks
+
+
+def open_scopes(grants: Grants) -> frozenset[str]:
+    """Return the general scopes that are granted by their own name, on any resource: the fast first look."""
+    return frozenset(name for _, kind, name in grants if kind == "scope" and "*" not in name)
+
+
+def missing_scopes(grants: Grants, needs: tuple[Need, ...], on: str | None) -> list[str]:
+    """Return the general scopes among the needs that are not met, for ``scope=`` of RFC 6750 section 3."""
+    missing: dict[str, None] = {}
+    for need in needs:
+        if met(grants, need, on):
+            continue
+        if isinstance(need, AnyOf):
+            missing.update(dict.fromkeys(missing_scopes(grants, need.needs, on)))
+        elif isinstance(need, str):
+            missing[need] = None
+    return list(missing)
+
+
+def describe(need: Need) -> str:
+    """Return a need in words, for the one who lacks it."""
+    match need:
+        case AnyOf(needs=needs):
+            return " or ".join(map(describe, needs))
+        case str():
+            return need
+        case _:
+            return display(_key_of(need))
+
+
+def display(key: Key) -> str:
+    """Return one name of the grants as ``scope`` shows it: general scopes bare, others under their realm."""
+    realm, kind, name = key
+    return name if kind == "scope" else f"{quote(realm, safe='')}/{kind}:{_quote_name(name)}"
+
+
+def flat_list(grants: Grants) -> tuple[str, ...]:
+    """Return the read-only ``scope`` of a record: for people to read, never parsed to decide."""
+    shown: list[str] = []
+    for key, resources in grants.items():
+        if key[1] == "scope":
+            shown.append(display(key))
+        elif isinstance(resources, AnyResource):
+            shown.append(f"{display(key)}@*")
+        else:
+            shown.extend(f"{display(key)}@{quote(resource, safe='')}" for resource in sorted(resources))
+    return tuple(shown)
+
+
+def _key_of(need: str | Permission | Role) -> Key:
+    if isinstance(need, str):
+        return ("general", "scope", need)
+    if isinstance(need, Permission):
+        return (need.service or "organization", "permission", need.id)
+    return (need.service or "organization", "role", need.name)
+
+
+def _covering(key: Key) -> Iterator[str]:
+    """Yield the names whose grant opens this one: itself, then each wildcard above it."""
+    yield key[2]
+    if key[1] == "scope":
+        parts = key[2].split(":")
+        for length in range(len(parts) - 1, 0, -1):
+            yield ":".join(parts[:length]) + ":*"
+    yield "*"
+
+
+def _entries(allowed: AllowedScopes) -> Iterator[tuple[Key, Resources]]:
+    for index, scope in enumerate(allowed.general_scopes):
+        yield ("general", "scope", _check_scope(scope, f"allowedScopes.generalScopes[{index}]")), ANY
+    member = "allowedScopes.organizationScopes"
+    yield from _realm_entries("organization", allowed.organization_scopes, member)
+    for index, service in enumerate(allowed.services_scopes):
+        member = f"allowedScopes.servicesScopes[{index}]"
+        _check_service(service.service_definition_id, f"{member}.serviceDefinitionId")
+        yield from _realm_entries(service.service_definition_id, service, member)
+
+
+def _realm_entries(realm: str, scopes: RealmScopes, member: str) -> Iterator[tuple[Key, Resources]]:
+    if scopes.all_permissions:
+        if scopes.permissions:
+            raise InvalidInput(f"{member}: allPermissions contradicts a list of permissions; give one of them")
+        yield (realm, "permission", "*"), ANY
+    if scopes.all_roles:
+        if scopes.roles:
+            raise InvalidInput(f"{member}: allRoles contradicts a list of roles; give one of them")
+        yield (realm, "role", "*"), ANY
+    for index, permission in enumerate(scopes.permissions):
+        place = f"{member}.permissions[{index}]"
+        name = _check_name(permission.permission_id, f"{place}.permissionId", "allPermissions")
+        yield (realm, "permission", name), _resources(permission.resources, f"{place}.resources")
+    for index, role in enumerate(scopes.roles):
+        place = f"{member}.roles[{index}]"
+        name = _check_name(role.name, f"{place}.name", "allRoles")
+        resource = None if role.resource is None else (role.resource,)
+        yield (realm, "role", name), _resources(resource, f"{place}.resource")
+
+
+def _resources(resources: tuple[str, ...] | None, member: str) -> Resources:
+    if resources is None or resources == ("*",):
+        return ANY
+    if not resources:
+        raise InvalidInput(f"{member}: an empty list grants nothing; leave it out to mean any resource")
+    if "*" in resources:
+        raise InvalidInput(f"{member}: '*' means any resource and stands alone")
+    for resource in resources:
+        _check_text(resource, member)
+    return frozenset(resources)
+
+
+def _check_scope(scope: object, member: str) -> str:
+    if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+        raise InvalidInput(f"{member}: {scope!r} is no scope (printable ASCII without space, quote or backslash)")
+    if len(scope) > 512:
+        raise InvalidInput(f"{member}: longer than 512 characters")
+    if "*" in (scope[:-2] if scope.endswith(":*") else "" if scope == "*" else scope):
+        raise InvalidInput(f"{member}: {scope!r} has its '*' in a wrong place; only '*' and a final ':*' are wildcards")
+    if "/permission:" in scope or "/role:" in scope:
+        raise InvalidInput(
+            f"{member}: {scope!r} looks like a permission or role of a realm, which has members of its own"
+        )
+    return scope
+
+
+def _check_name(name: object, member: str, instead: str) -> str:
+    if name == "*":
+        raise InvalidInput(f"{member}: '*' is no name; {instead}: true grants them all")
+    return _check_text(name, member)
+
+
+def _check_service(service: object, member: str) -> None:
+    if _check_text(service, member) in ("general", "organization", "*"):
+        raise InvalidInput(f"{member}: {service!r} is the name of a realm and cannot be a service's id")
+
+
+def _check_text(text: object, member: str) -> str:
+    if not isinstance(text, str) or not _TEXT.fullmatch(text):
+        raise InvalidInput(f"{member}: expected a text of 1 to 512 characters without control characters")
+    return text
+
+
+def _quote_name(name: str) -> str:
+    return name if name == "*" else quote(name, safe="")
+
+
+def as_allowed_scopes(value: Any) -> AllowedScopes:
+    """Return ``value``, an AllowedScopes or its JSON shape as a mapping, as an AllowedScopes."""
+    if isinstance(value, AllowedScopes):
+        return value
+    try:
+        return msgspec.convert(value, AllowedScopes)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"allowedScopes: {error}") from None

@@ -1,0 +1,16 @@
+"""What the change feed keeps of a change: values that :mod:`faregate.stores.sql` writes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Entry(NamedTuple):
+    """One entry of the change feed: what ``actor`` did to ``subject``. Never holds a credential or digest."""
+
+    at: float
+    actor: str | None
+    action: str
+    subject: str
+    org_id: str | None
+    details: Any

@@ -1,0 +1,54 @@
+"""What is open is closed before a fork and made anew on first use after it.
+
+A SQLite connection that is open at a fork takes the child's file locks with it, even those of new
+connections: an acknowledged write was lost that way. So stores, threads and locks register here.
+"""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Forkable(Protocol):
+    """Something that must not be in use while the process forks."""
+
+    def before_fork(self) -> None:
+        """Take the locks, close what is open."""
+        ...
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let the locks go; ``child`` says on which side."""
+        ...
+
+
+_registered: WeakSet[Forkable] = WeakSet()
+_held: list[Forkable] = []
+_one_at_a_time = Lock()
+
+
+def register(thing: Forkable) -> None:
+    """Have ``thing`` closed before each fork for as long as it lives."""
+    _registered.add(thing)
+
+
+def _before() -> None:
+    _one_at_a_time.acquire()
+    _held.extend(_registered)
+    for thing in _held:
+        thing.before_fork()
+
+
+def _after(*, child: bool) -> None:
+    while _held:
+        _held.pop().after_fork(child=child)
+    _one_at_a_time.release()
+
+
+os.register_at_fork(
+    before=_before,
+    after_in_parent=lambda: _after(child=False),
+    after_in_child=lambda: _after(child=True),
+)

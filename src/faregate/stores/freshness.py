@@ -1,0 +1,187 @@
+"""The record cache over the change feed: what was looked up counts only while the feed is known to be read.
+
+On each request the shared page is compared with the sequence that was applied last; on any difference the
+feed is read, and what its newer entries name is dropped. A look-up fills the cache under the lock that
+applies the feed, so that an old record cannot be stored after its change was applied, and a thousand first
+uses make one look-up. Whoever cannot confirm asks the store, and a store that cannot answer is an error.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from threading import RLock
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from cachetools import FIFOCache
+
+from faregate.errors import StoreUnavailable
+from faregate.stores import forks
+from faregate.stores.lookup import SqliteLookup
+from faregate.stores.page import never
+
+if TYPE_CHECKING:
+    from faregate.record import Record
+    from faregate.stores.page import Page
+    from faregate.stores.sql import Store
+
+CAPACITY = 65_536
+MINTING = frozenset({"token.create", "token.rotate"})
+
+_LOOK_EVERY = 1.0  # seconds between looks at the files themselves: were they replaced?
+_MANY = 10_000  # entries of the feed after which dropping everything is cheaper
+
+
+class _Filed(FIFOCache[bytes, "Record | None"]):
+    """Records by digest, filed under every subject that they depend on. A miss reads as None.
+
+    Reads do not reorder, so they need no lock.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self._digests: dict[str, set[bytes]] = {}
+
+    def file(self, digest: bytes, record: Record) -> None:
+        self[digest] = record
+        self._digests.setdefault(record.id, set()).add(digest)
+
+    def drop(self, subject: str) -> None:
+        for digest in list(self._digests.get(subject, ())):
+            del self[digest]
+
+    def __missing__(self, digest: bytes) -> None:
+        return None
+
+    def __delitem__(self, digest: bytes) -> None:  # also the way of an eviction
+        record = self[digest]
+        super().__delitem__(digest)
+        if record is not None:
+            siblings = self._digests[record.id]
+            siblings.discard(digest)
+            if not siblings:
+                del self._digests[record.id]
+
+    def clear(self) -> None:
+        super().clear()
+        self._digests.clear()
+
+
+class Records:
+    """The records of one store, as fresh as its newest committed change."""
+
+    def __init__(self, store: Store, capacity: int = CAPACITY) -> None:
+        self._database = store.database
+        in_memory = store.database.path is None
+        # In memory there is one connection, so its lock is held over whole transactions.
+        self._lock = store.lock if in_memory else RLock()
+        self._lookup = SqliteLookup(store.database.connect, keep=in_memory)
+        self._records = _Filed(capacity)
+        self._unknown: FIFOCache[bytes, bool] = FIFOCache(capacity)
+        self._page: Page | None = None
+        self._identity: tuple[int, int] | None = None
+        self._applied, self._applied_at, self._look_at = 0, 0.0, 0.0
+        self._view = never()
+        forks.register(self)
+
+    def cached(self, digest: bytes) -> Record | None:
+        """Return the record of this digest if it is at hand and confirmed current. Never waits for a look-up."""
+        if self._view[0] != self._applied or monotonic() >= self._look_at:
+            self._catch_up()
+        return self._records[digest]
+
+    def fetch(self, digest: bytes) -> Record | None:
+        """Return the record of this digest from the store, or None if there is none; keep either answer."""
+        try:
+            with self._lock:
+                self._confirm()
+                if digest in self._unknown:
+                    return None
+                record = self._records[digest] or self._lookup.record(digest)
+                if record is None:
+                    self._unknown[digest] = True
+                else:
+                    self._records.file(digest, record)
+                return record
+        except (sqlite3.Error, OSError) as error:
+            self._give_up()
+            raise StoreUnavailable from error
+
+    def close(self) -> None:
+        """Close the connection and forget what was read. The next use starts anew."""
+        with self._lock:
+            self._lookup.close()
+            self._nothing_known()
+
+    def before_fork(self) -> None:
+        """Wait for a running look-up, then close."""
+        self._lock.acquire()
+        self._lookup.close()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let look-ups run again, on either side."""
+        del child
+        self._look_at = 0.0
+        self._lock.release()
+
+    def _catch_up(self) -> None:
+        try:
+            with self._lock:
+                self._confirm()
+        except (sqlite3.Error, OSError) as error:
+            self._give_up()
+            raise StoreUnavailable from error
+
+    def _confirm(self) -> None:
+        """Apply what the feed holds beyond what was applied; once a second also look at the files."""
+        looking = monotonic() >= self._look_at
+        if looking:
+            self._look_at_files()
+        if looking or self._view[0] != self._applied:
+            self._apply()
+
+    def _apply(self) -> None:
+        # The entry that was applied last is read again: if it is not there, or is another one, the
+        # database was purged beyond it, or is not the one that it was.
+        entries = self._lookup.changes(self._applied, _MANY) if self._applied else []
+        if not entries or entries[0][:2] != (self._applied, self._applied_at) or len(entries) == _MANY:
+            self._drop_all()
+            self._applied, self._applied_at = self._lookup.newest()
+            return
+        for entry in entries[1:]:
+            self._records.drop(entry.subject)
+            if entry.action in MINTING:
+                self._unknown.clear()
+        # Only now: a reader that sees the new sequence must not find an old record.
+        self._applied, self._applied_at = entries[-1][:2]
+
+    def _look_at_files(self) -> None:
+        """Notice a database or a page that was replaced, and open the new one."""
+        identity = self._database.identity()
+        if self._identity != identity:
+            self._lookup.close()
+            self._nothing_known()
+            self._identity = identity
+        if self._page is None or not self._page.is_current():
+            self._page = None
+            with suppress(OSError):  # who may only read the database cannot open its page
+                self._page = self._database.page()
+        trusted = self._page is not None and self._lookup.announces()
+        self._view = self._page.view if self._page is not None and trusted else never()
+        self._look_at = monotonic() + _LOOK_EVERY
+
+    def _give_up(self) -> None:
+        """Forget everything after a failure, so that the next request asks again."""
+        with self._lock:
+            self._lookup.close()
+            self._nothing_known()
+
+    def _nothing_known(self) -> None:
+        self._view = never()
+        self._drop_all()
+        self._applied, self._applied_at, self._look_at = 0, 0.0, 0.0
+
+    def _drop_all(self) -> None:
+        self._records.clear()
+        self._unknown.clear()

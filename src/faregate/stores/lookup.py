@@ -1,0 +1,100 @@
+"""The hot query: from a digest to a record, past SQLAlchemy, on one connection that threads share.
+
+Every read is read to its end: a cursor left open would freeze the connection's view of the database.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from faregate.model import Org, Owner
+from faregate.record import Record, stored_networks, stored_scopes, token_record
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+_RECORD = """
+SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
+       t.allowed_scopes, t.allowed_cidr_blocks, t.networks, t.not_before, t.expires_at, t.deactivated,
+       s.superseded_at
+FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
+WHERE s.digest = ?
+"""
+_CHANGES = "SELECT sequence, at, action, subject FROM faregate_feed WHERE sequence >= ? ORDER BY sequence LIMIT ?"
+_NEWEST = "SELECT sequence, at FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
+
+
+class Changed(NamedTuple):
+    """One entry of the feed, as far as a cache needs it."""
+
+    sequence: int
+    at: float
+    action: str
+    subject: str
+
+
+class SqliteLookup:
+    """The read connection of one process. Its user holds a lock; ``sqlite3.Error`` passes through."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], *, keep: bool) -> None:
+        self._connect = connect
+        self._keep = keep  # the connection of a database in memory is the database
+        self._connection: sqlite3.Connection | None = None
+
+    def record(self, digest: bytes) -> Record | None:
+        """Return the record of the credential with this digest, or None."""
+        rows = self._open().execute(_RECORD, (digest,)).fetchall()
+        if not rows:
+            return None
+        (
+            (
+                record_id,
+                *owner,
+                org_id,
+                org_name,
+                scopes,
+                cidrs,
+                packed,
+                not_before,
+                expires_at,
+                dead,
+                superseded,
+            ),
+        ) = rows
+        return token_record(
+            record_id=record_id,
+            owner=Owner(*owner),
+            org=Org(org_id, org_name),
+            allowed_scopes=stored_scopes(scopes, record_id),
+            networks=stored_networks(cidrs, packed, record_id),
+            not_before=not_before,
+            expires_at=expires_at,
+            deactivated=bool(dead),
+            superseded_at=superseded,
+            digest=digest,
+        )
+
+    def changes(self, since: int, limit: int) -> list[Changed]:
+        """Return the entries of the feed from ``since`` on, that one included, at most ``limit``."""
+        return [Changed(*row) for row in self._open().execute(_CHANGES, (since, limit)).fetchall()]
+
+    def newest(self) -> tuple[int, float]:
+        """Return the sequence and instant of the newest entry; (0, 0.0) of an empty feed."""
+        rows = self._open().execute(_NEWEST).fetchall()
+        return (rows[0][0], rows[0][1]) if rows else (0, 0.0)
+
+    def announces(self) -> bool:
+        """Tell whether a page can be trusted: only beside a database in WAL mode, or in memory."""
+        return self._keep or self._open().execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        if self._connection is not None and not self._keep:
+            self._connection.close()
+        self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection

@@ -1,0 +1,113 @@
+"""The shared page: eight bytes beside a SQLite file that tell the processes of one host that it changed.
+
+A writer sets the page to the feed's sequence under the write lock, *before* its commit, so that the page may
+run ahead of the file and never behind. A reader compares it with the sequence that it has applied; on any
+difference it reads the feed. Reading costs a memory access, and unlike a SQLite call keeps the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from mmap import ACCESS_WRITE, mmap
+from typing import Protocol
+
+_SIZE = 8
+_NEVER = 2**64 - 1  # no sequence ever gets here: whoever reads it reads the feed
+
+
+def never() -> memoryview:
+    """Return the view of no page: it matches no sequence, so that each request reads the feed."""
+    return memoryview(_NEVER.to_bytes(_SIZE, sys.byteorder)).cast("Q")
+
+
+class Page(Protocol):
+    """What tells a reader to look into the feed: ``view[0]`` is the newest sequence that may be committed."""
+
+    @property
+    def view(self) -> memoryview:
+        """The eight bytes, as one number."""
+        ...
+
+    def advance(self, sequence: int) -> None:
+        """Announce ``sequence``. Called with the write lock held, before the commit."""
+        ...
+
+    def is_current(self) -> bool:
+        """Tell whether this is still the page that writers write to and readers read."""
+        ...
+
+    def retire(self) -> None:
+        """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
+        ...
+
+
+class MemoryPage:
+    """The page of a store in memory: an integer of this process."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_SIZE)).cast("Q")
+
+    def advance(self, sequence: int) -> None:
+        """Announce ``sequence``."""
+        self.view[0] = sequence
+
+    def is_current(self) -> bool:
+        """Nobody else can replace it."""
+        return True
+
+    def retire(self) -> None:
+        """Do nothing: it is never replaced."""
+
+
+class FilePage:
+    """The page of a SQLite file, in ``<database>-page``, with the database's mode and owner.
+
+    Raises OSError where the page cannot be opened for writing: who cannot announce a change may not make
+    one. Where it opens but cannot be mapped, ``view`` never matches and each request reads the feed.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._path = f"{database}-page"
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        _like(database, self._descriptor)
+        if os.fstat(self._descriptor).st_size < _SIZE:
+            os.ftruncate(self._descriptor, _SIZE)  # only ever grows: two openers do not disturb each other
+        try:
+            self.view = memoryview(mmap(self._descriptor, _SIZE, access=ACCESS_WRITE)).cast("Q")
+            self._mapped = True
+        except (OSError, ValueError):
+            self.view = never()
+            self._mapped = False
+
+    def advance(self, sequence: int) -> None:
+        """Announce ``sequence`` to every process of this host."""
+        if self._mapped:
+            self.view[0] = sequence
+        else:
+            os.pwrite(self._descriptor, sequence.to_bytes(_SIZE, sys.byteorder), 0)
+
+    def is_current(self) -> bool:
+        """Tell whether the path still leads to the file that is open here."""
+        try:
+            there, here = os.stat(self._path), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def retire(self) -> None:
+        """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
+        self.advance(_NEVER)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+def _like(database: str, descriptor: int) -> None:
+    """Give the page the mode and owner of the database, as SQLite does with its own companions."""
+    wanted, present = os.stat(database), os.fstat(descriptor)
+    if (present.st_uid, present.st_gid) != (wanted.st_uid, wanted.st_gid) and os.geteuid() == 0:
+        os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
+    if present.st_mode & 0o777 != wanted.st_mode & 0o777 and os.geteuid() in (0, present.st_uid):
+        os.fchmod(descriptor, wanted.st_mode & 0o777)

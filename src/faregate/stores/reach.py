@@ -1,0 +1,29 @@
+"""Which records exist for whoever asks: values that :mod:`faregate.stores.sql` turns into a condition."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Reach(NamedTuple):
+    """The reach of one credential: itself, and in its organization all records, its owner's, or what it made."""
+
+    id: str
+    org_id: str | None
+    owner_id: str | None
+    owner_idp_id: str | None
+    whole_org: bool
+
+
+class TokenQuery(NamedTuple):
+    """What a list of tokens is narrowed to, and how it is ordered; None narrows nothing."""
+
+    owner_id: str | None = None
+    type: str | None = None
+    name: str | None = None
+    deactivated: bool | None = None
+    expires_before: float | None = None
+    sort: str = "created_at"
+    descending: bool = True
+    limit: int = 100
+    offset: int = 0

@@ -1,0 +1,113 @@
+"""Opening SQLite: the file and its mode, the connections, and the engine with its two faces.
+
+A file is created with mode 0600 and put into WAL mode. Writers use ``execution_options(writing=True)``, whose
+transactions begin IMMEDIATE: a deferred one that reads and then writes fails at once with BUSY_SNAPSHOT,
+whatever the time-out. Readers begin deferred and never wait.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from faregate.errors import InvalidInput
+from faregate.stores.page import FilePage, MemoryPage, Page
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_BUSY_SECONDS = 5.0
+_creating = Lock()
+
+
+class SqliteDatabase:
+    """One SQLite database: a file, or, where ``path`` is None, in memory for as long as this object lives."""
+
+    def __init__(self, url: str) -> None:
+        self.path = _path_of(url)
+        self._memory = _connect(":memory:") if self.path is None else None
+        self._memory_page = MemoryPage()
+        if self.path is not None:
+            _create_private(self.path)
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a connection; of a database in memory always the same one."""
+        if self._memory is not None:
+            return self._memory
+        # mode=rw: a file that was taken away is an error, never an empty database.
+        return _connect(f"file:{quote(str(self.path))}?mode=rw")
+
+    def page(self) -> Page:
+        """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing."""
+        return self._memory_page if self.path is None else FilePage(self.path)
+
+    def identity(self) -> tuple[int, int]:
+        """Return which file the path leads to now; OSError if it leads to none."""
+        if self.path is None:
+            return (0, 0)
+        found = os.stat(self.path)
+        return (found.st_dev, found.st_ino)
+
+    def engine(self) -> Engine:
+        """Return a new engine for this database. One connection is enough: its user holds a lock."""
+        options: dict[str, Any] = {"poolclass": StaticPool} if self.path is None else {"pool_size": 1}
+        engine = create_engine("sqlite://", creator=self.connect, hide_parameters=True, **options)
+        event.listen(engine, "begin", _begin)
+        event.listen(engine, "connect", _leave_transactions_alone)
+        return engine
+
+
+def _begin(connection: Connection) -> None:
+    writing = connection.get_execution_options().get("writing")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    dbapi_connection.isolation_level = None
+
+
+def _path_of(url: str) -> str | None:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InvalidInput(f"store: {url!r} is no database URL such as sqlite:///gate.db") from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise InvalidInput(f"store: {parsed.drivername} is not supported yet; use sqlite:///<file> or sqlite://")
+    if parsed.host or parsed.query:
+        raise InvalidInput("store: a SQLite URL is sqlite:///<file> (four slashes for an absolute path), no options")
+    if parsed.database in (None, "", ":memory:"):
+        return None
+    if parsed.database.startswith("file:"):
+        raise InvalidInput("store: write the path itself, sqlite:///<file>, not a file: URI")
+    return os.path.realpath(parsed.database)
+
+
+def _create_private(path: str) -> None:
+    """Create the file with mode 0600 where it does not exist.
+
+    The descriptor is closed before any connection of this process can be open: closing it later would drop
+    the locks of that connection (POSIX advisory locks belong to the process and the file).
+    """
+    with _creating:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise InvalidInput(f"store: cannot create {path}: {error.strerror}") from error
+
+
+def _connect(database: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        database, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged revocation outlives a power cut
+    return connection

@@ -1,0 +1,387 @@
+"""The lifecycle of tokens: each rule once, whoever calls (Python, HTTP, the command line).
+
+A call by a principal is judged in the write's own transaction, on the record that its credential has at that
+moment: what was narrowed, deactivated or rotated since the request began counts.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any, Unpack
+
+import msgspec
+
+from faregate.actors import Actor
+from faregate.credentials import digest, mint
+from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed
+from faregate.identifiers import new_id
+from faregate.instants import Instant, parse_instant, parse_span
+from faregate.members import (
+    Details,
+    Members,
+    Values,
+    check_text,
+    check_unchanged,
+    given_columns,
+    limits_of,
+    network_columns,
+    org_columns,
+    owner_columns,
+    token_of,
+)
+from faregate.model import AllowedScopes, Issued, Page, Token
+from faregate.principal import Principal
+from faregate.record import covers
+from faregate.stores.entry import Entry
+from faregate.stores.reach import TokenQuery
+from faregate.verifier import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
+
+    from faregate.stores.sql import Change, Reading, Store
+
+READ = "gate:tokens:read"
+WRITE = "gate:tokens:write"
+# The scope that each call demands, and the one that it demands of the token itself.
+NEEDS: dict[str, tuple[str, str | None]] = {
+    "create": (WRITE, WRITE),
+    "get": (READ, None),
+    "list": (READ, READ),
+    "update": (WRITE, WRITE),
+    "rotate": (WRITE, None),
+    "deactivate": (WRITE, None),
+    "activate": (WRITE, WRITE),
+    "delete": (WRITE, None),
+}
+TYPES = ("API", "PROXY", "EXTENSION")
+SORTABLE = {
+    "name": "name",
+    "createdAt": "created_at",
+    "updatedAt": "updated_at",
+    "expiresAt": "expires_at",
+    "lastUsedAt": "last_used_at",
+    "type": "type",
+    "owner.name": "owner_name",
+    "org.name": "org_name",
+}
+MAX_GRACE = 7 * 86_400.0
+SELF_GRACE = 60.0
+MAX_PAGE = 1000
+
+By = Principal | str | None
+
+
+class Tokens:
+    """Creates, shows, changes, rotates, deactivates and deletes tokens of one store.
+
+    Every method takes ``by``: nobody means root, a text is recorded and trusted, a Principal is judged by its
+    scopes, its reach and what it covers. All raise InvalidInput for bad values, NotFound for a token that is
+    not there or not reached, Denied where the actor may not, StoreUnavailable where the store cannot answer.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], float], brand: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._brand = brand
+
+    def _now(self) -> float:
+        return round(self._clock(), 6)
+
+    def permit(self, call: str, token_id: str = "", *, by: By) -> None:
+        """Raise Denied unless ``by`` may make the call of this name at all: asked before a body is read."""
+        _permit(Actor.of(by), call, token_id)
+
+    def create(
+        self,
+        *,
+        name: str,
+        type: str = "API",  # noqa: A002  the member's name
+        by: By = None,
+        **details: Unpack[Details],
+    ) -> Issued:
+        """Make a token and return it with its credential, which is shown here and never again.
+
+        A limit that is left out (networks, expiry, start) is the maker's own; an empty list of networks
+        allows every address, a null expiry never expires. ``expires_at`` is an aware datetime, an RFC 3339
+        text or epoch seconds, ``expires_in`` a timedelta or seconds. Denied ``insufficient_scope`` if the
+        token would be wider than its maker.
+        """
+        now = self._now()
+        given = given_columns({"name": name, **details}, now)
+        if type not in TYPES:
+            raise InvalidInput(f"type: one of {', '.join(TYPES)}")
+        with self._store.changing() as change:
+            actor = self._acting(change, by, now)
+            _permit(actor, "create")
+            inherited = _inherited(actor)
+            values = {**_blank(type, now), "made_by": actor.maker, **inherited, **given}
+            _check_times(values, now)
+            _check_parties(actor, values, inherited)
+            actor.require_cover(limits_of(values))
+            secret = mint(self._brand, "tok")
+            change.add_token(values, digest(secret))
+            change.enter(_entry(now, actor, "token.create", values, {"name": name, "type": type}))
+            return Issued(token_of(values), secret)
+
+    def get(self, token_id: str, *, by: By = None) -> Token:
+        """Return a token. ``self`` stands for the token of the principal in ``by``."""
+        with self._store.reading() as reading:
+            actor = self._acting(reading, by, self._now())
+            row = _find(reading, actor, token_id, "get")
+            return token_of(row)
+
+    def list(
+        self,
+        *,
+        owner: str | None = None,
+        type: str | None = None,  # noqa: A002  the member's name
+        name: str | None = None,
+        deactivated: bool | None = None,
+        expires_before: Instant | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        sort: str = "-createdAt",
+        by: By = None,
+    ) -> Page:
+        """Return a page of the tokens that the actor reaches and that meet every filter.
+
+        ``owner`` is an owner's id; ``sort`` is a name of :data:`SORTABLE`, with ``-`` before it for descending.
+        """
+        column = SORTABLE.get(sort.removeprefix("-"))
+        if column is None:
+            raise InvalidInput(f"sort: one of {', '.join(SORTABLE)}, with '-' before it for descending")
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidInput(f"limit: 1 to {MAX_PAGE}")
+        if not 0 <= offset < 2**63:
+            raise InvalidInput("offset: 0 or more")
+        before = None if expires_before is None else parse_instant(expires_before, "expiresBefore")
+        descending = sort.startswith("-")
+        query = TokenQuery(owner, type, name, deactivated, before, column, descending, limit, offset)
+        with self._store.reading() as reading:
+            actor = self._acting(reading, by, self._now())
+            _permit(actor, "list")
+            rows, total = reading.list_tokens(query, actor.reach)
+        return Page(tuple(map(token_of, rows)), total, limit, offset)
+
+    def update(
+        self,
+        token_id: str,
+        *,
+        unchanged: Mapping[str, Any] | None = None,
+        if_version: Sequence[int] | None = None,
+        by: By = None,
+        **members: Unpack[Members],
+    ) -> Token:
+        """Change the members that are given and return the token; lists and scopes are replaced whole.
+
+        Allowed if the record before covers the record after, else only to an actor who covers the latter.
+        ``unchanged`` names members that cannot change (as in JSON), with the values that the caller believes
+        in: InvalidInput if one differs. Conflict if the expiry of an expired token would change;
+        PreconditionFailed if the token has none of the versions in ``if_version``.
+        """
+        now = self._now()
+        given = given_columns(members, now)
+        with self._store.changing() as change:
+            actor = self._acting(change, by, now)
+            before = _find(change, actor, token_id, "update")
+            if if_version is not None and before["version"] not in if_version:
+                raise PreconditionFailed(f"The token is at version {before['version']} now; read it again.")
+            check_unchanged(token_of(before), unchanged or {})
+            changed = {column: value for column, value in given.items() if value != before[column]}
+            if not changed:
+                return token_of(before)
+            after = {**before, **changed, "updated_at": now}
+            _check_change_of_times(before, after, now)
+            _check_parties(actor, after, before)
+            if not covers(limits_of(before), limits_of(after)):
+                actor.require_cover(limits_of(after))
+            details = {"members": sorted(changed)}
+            return self._apply(change, actor, "token.update", after, {**changed, "updated_at": now}, details)
+
+    def rotate(self, token_id: str, *, grace: timedelta | float | None = None, by: By = None) -> Issued:
+        """Give the token a new credential and return it; everything else stays.
+
+        The old credential dies at once, or at the end of ``grace`` (0 to 7 days, never past the expiry; by
+        default 0, and 60 s where a token rotates itself). In its grace it opens routes but rotates nothing.
+        Conflict if the token is expired or deactivated, or another rotation came first.
+        """
+        span = None if grace is None else parse_span(grace, "grace")
+        if span is not None and span > MAX_GRACE:
+            raise InvalidInput("grace: at most 7 days")
+        current = self._presented(token_id, by) or self._current(token_id)
+        now = self._now()
+        with self._store.changing() as change:
+            actor = self._acting(change, by, now)
+            row = _find(change, actor, token_id, "rotate")
+            itself = actor.id == row["id"]
+            if not itself:
+                actor.require_cover(limits_of(row))
+            if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
+                raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
+            span = (SELF_GRACE if itself else 0.0) if span is None else span
+            ends = min(now + span, row["expires_at"] or now + span) if span else None
+            secret = mint(self._brand, "tok")
+            if current is None or not change.replace_secret(row["id"], current, digest(secret), ends):
+                raise Conflict("Another rotation came first; only the current credential can be rotated.")
+            values = {"rotated_at": now, "updated_at": now}
+            return Issued(
+                self._apply(change, actor, "token.rotate", {**row, **values}, values, {"grace": span}), secret
+            )
+
+    def deactivate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
+        """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over."""
+        now = self._now()
+        with self._store.changing() as change:
+            actor = self._acting(change, by, now)
+            row = _find(change, actor, token_id, "deactivate")
+            taken_over = actor.admin and not row["deactivated_by_admin"] and row["deactivated_updated_by"] != actor.name
+            if row["deactivated"] and not taken_over:
+                return token_of(row)
+            return self._set_deactivated(change, actor, row, reason, now, deactivated=True)
+
+    def activate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
+        """Open a deactivated token again: only for who deactivated it, an admin, or root. Repeating changes nothing."""
+        now = self._now()
+        with self._store.changing() as change:
+            actor = self._acting(change, by, now)
+            row = _find(change, actor, token_id, "activate")
+            if not row["deactivated"]:
+                return token_of(row)
+            mine = row["deactivated_updated_by"] == actor.name and not row["deactivated_by_admin"]
+            if not (actor.admin or mine):
+                raise Denied(
+                    "insufficient_scope",
+                    "Another actor deactivated this token; only that one or an admin can activate it.",
+                    record_id=actor.id,
+                )
+            return self._set_deactivated(change, actor, row, reason, now, deactivated=False)
+
+    def delete(self, token_id: str, *, by: By = None) -> None:
+        """Remove the token for good. Its credential is unknown from now on."""
+        now = self._now()
+        with self._store.changing() as change:
+            actor = self._acting(change, by, now)
+            row = _find(change, actor, token_id, "delete")
+            change.enter(_entry(now, actor, "token.delete", row, {"name": row["name"]}))
+            change.delete_token(row["id"])
+
+    def _acting(self, reading: Reading, by: By, now: float) -> Actor:
+        """Return the actor of ``by``, a principal with the record that its credential has now; Denied if it died."""
+        actor = Actor.of(by)
+        if not isinstance(by, Principal):
+            return actor
+        row = reading.token(by.id)
+        if row is None or not reading.has_secret(by.record.digest, now):
+            raise Denied("unknown_credential", record_id=by.id, address=by.address)
+        record = limits_of(row, digest=by.record.digest)
+        judge(record, now, by.address)
+        return Actor.of(Principal(record, by.address))
+
+    def _presented(self, token_id: str, by: By) -> bytes | None:
+        """Return the digest of the presented credential if the principal in ``by`` is the token itself."""
+        itself = isinstance(by, Principal) and token_id in ("self", by.id)
+        return by.record.digest if itself and isinstance(by, Principal) else None
+
+    def _current(self, token_id: str) -> bytes | None:
+        with self._store.reading() as reading:
+            return reading.current_digest(token_id)
+
+    def _set_deactivated(
+        self, change: Change, actor: Actor, row: Values, reason: str | None, now: float, *, deactivated: bool
+    ) -> Token:
+        values: Values = {
+            "deactivated": deactivated,
+            "deactivated_updated_by": actor.name,
+            "deactivated_updated_on": now,
+            "deactivated_reason": None if reason is None else check_text(reason, "reason", 500),
+            "deactivated_by_admin": deactivated and actor.final,
+            "updated_at": now,
+        }
+        action = "token.deactivate" if deactivated else "token.activate"
+        return self._apply(change, actor, action, {**row, **values}, values, {"reason": reason})
+
+    def _apply(
+        self, change: Change, actor: Actor, action: str, after: Values, changed: Values, details: object
+    ) -> Token:
+        """Write the changed columns and the entry of the feed; return the token as it is then."""
+        change.update_token(after["id"], changed)
+        change.enter(_entry(changed["updated_at"], actor, action, after, details))
+        return token_of({**after, "version": after["version"] + 1})
+
+
+def _permit(actor: Actor, call: str, token_id: str = "") -> bool:
+    """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token."""
+    itself = actor.id is not None and token_id in ("self", actor.id)
+    need = NEEDS[call][itself]
+    if need is not None:
+        actor.require(need)
+    return itself
+
+
+def _find(reading: Reading, actor: Actor, token_id: str, call: str) -> Values:
+    """Return a token's columns. The scope comes first, then the reach: who may not call learns nothing."""
+    itself = _permit(actor, call, token_id)
+    row = reading.token(str(actor.id) if itself else token_id, actor.reach)
+    if row is None:
+        raise NotFound("There is no such token.")
+    return row
+
+
+def _blank(token_type: str, now: float) -> Values:
+    """Return the columns of a new token that no caller gives."""
+    empty = ("description", "rotated_at", "last_used_at", "deactivated_updated_by", "deactivated_updated_on")
+    return {
+        **dict.fromkeys((*empty, "deactivated_reason")),
+        "id": new_id(),
+        "version": 1,
+        "type": token_type,
+        "allowed_scopes": msgspec.json.encode(AllowedScopes()).decode(),
+        "created_at": now,
+        "updated_at": now,
+        "deactivated": False,
+        "deactivated_by_admin": False,
+    }
+
+
+def _inherited(actor: Actor) -> Values:
+    """Return the columns that are the maker's own where the caller gives no others."""
+    maker = actor.record
+    return {
+        **network_columns(None if maker is None else maker.networks),
+        "not_before": None if maker is None or maker.not_before == -inf else maker.not_before,
+        "expires_at": None if maker is None or maker.expires_at == inf else maker.expires_at,
+        **owner_columns(actor.owner),
+        **org_columns(actor.org),
+    }
+
+
+def _check_times(values: Values, now: float) -> None:
+    expires, begins = values["expires_at"], values["not_before"]
+    if expires is not None and expires <= now:
+        raise InvalidInput("expiresAt: lies in the past")
+    if expires is not None and begins is not None and expires <= begins:
+        raise InvalidInput("expiresAt: must be after notBefore")
+
+
+def _check_change_of_times(before: Values, after: Values, now: float) -> None:
+    if after["expires_at"] != before["expires_at"]:
+        if before["expires_at"] is not None and before["expires_at"] <= now:
+            raise Conflict("The token has expired; its expiry cannot change any more. Create a new one.")
+        _check_times(after, now)
+    elif after["not_before"] != before["not_before"]:
+        _check_times(after, -inf)  # an expiry that stays may lie in the past
+
+
+def _check_parties(actor: Actor, after: Values, before: Values) -> None:
+    """Only an admin names another owner, only root another organization."""
+    owner, org = ("owner_id", "owner_idp_id"), ("org_id",)
+    if any(after[column] != before[column] for column in owner) and not actor.admin:
+        raise Denied("insufficient_scope", "owner: only gate:admin names another owner.", record_id=actor.id)
+    if any(after[column] != before[column] for column in org) and not actor.root:
+        raise Denied("insufficient_scope", "org: only root names another organization.", record_id=actor.id)
+
+
+def _entry(now: float, actor: Actor, action: str, values: Values, details: object) -> Entry:
+    return Entry(now, actor.name, action, values["id"], values["org_id"], details)

@@ -1,0 +1,101 @@
+"""When each token was used last: noted in memory on the request, written behind in batches.
+
+Writing moves one column, forward only, and nothing else: a whole row written back would revive what was
+deactivated meanwhile. A failure to write never reaches a request; the notes wait for the next batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING
+
+from faregate.errors import StoreUnavailable
+from faregate.stores import forks
+
+if TYPE_CHECKING:
+    from faregate.stores.sql import Store
+
+_logger = logging.getLogger("faregate")
+
+EVERY = 10.0  # seconds between batches
+_BATCH = 500  # tokens a transaction, so that the write lock is held briefly
+
+
+class Usage:
+    """Collects uses and writes them every :data:`EVERY` seconds, at exit, and when it is no longer needed."""
+
+    def __init__(self, store: Store, every: float = EVERY) -> None:
+        self._store = store
+        self._every = every
+        self._notes: dict[str, float] = {}
+        self._starting = Lock()
+        self._thread: Thread | None = None
+        self._stop = Event()
+        self._at_end = weakref.finalize(self, _write, store, self._notes)
+        forks.register(self)
+
+    def note(self, record_id: str, now: float) -> None:
+        """Remember that a record was used now. Writes nothing."""
+        self._notes[record_id] = now
+        if self._thread is None:
+            self._start()
+
+    def flush(self) -> None:
+        """Write what was noted."""
+        _write(self._store, self._notes)
+
+    def close(self) -> None:
+        """Stop the thread and write what was noted. The next note starts it again."""
+        with self._starting:
+            self._stop.set()
+            self._thread = None
+        self.flush()
+
+    def before_fork(self) -> None:
+        """Wait for a thread that is being started."""
+        self._starting.acquire()
+
+    def after_fork(self, *, child: bool) -> None:
+        """In the child there is no thread yet, and the notes are the parent's to write."""
+        if child:
+            self._thread = None
+            self._notes.clear()
+        self._starting.release()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._stop = Event()
+                arguments = (weakref.ref(self), self._stop, self._every)
+                self._thread = Thread(target=_keep_writing, args=arguments, name="faregate-usage", daemon=True)
+                self._thread.start()
+
+
+def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:
+    """Flush until told to stop, or until nobody holds the usage any more."""
+    while not stop.wait(every):
+        alive = usage()
+        if alive is None:
+            return
+        alive.flush()
+        del alive
+
+
+def _write(store: Store, notes: dict[str, float]) -> None:
+    while notes:
+        batch: list[tuple[str, float]] = []
+        while notes and len(batch) < _BATCH:
+            try:
+                batch.append(notes.popitem())
+            except KeyError:  # another thread took the last one
+                break
+        try:
+            with store.changing() as change:
+                change.note_uses(batch)
+        except StoreUnavailable:
+            _logger.warning("the times of last use could not be written; trying again later", exc_info=True)
+            for record_id, at in batch:
+                notes.setdefault(record_id, at)
+            return
