@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from ipaddress import IPv4Network, IPv6Network
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import TYPE_CHECKING, cast
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import msgspec
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_BLOCKS = 10_000
 
+_LONGEST = 39 + 1 + 64  # characters of an address, its zone, and the sign between them
 _MAPPED = bytes(10) + b"\xff\xff"
 _PREFIX = re.compile(r"0|[1-9][0-9]{0,2}")
 _ZONE = re.compile(r"[0-9A-Za-z._~-]{1,64}")
@@ -31,8 +33,13 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _OBFUSCATED_PORT = re.compile(r"_[0-9A-Za-z._-]+")
 
 
+@lru_cache(maxsize=4096)
 def pack(text: str) -> bytes | None:
-    """Return the 4 or 16 bytes of an address without a port, or None. A zone is left out of them."""
+    """Return the search key of an address without a port, or None if it is no address.
+
+    The key is one byte of length, which keeps the families apart in one sorted row, then the 4 or 16 bytes
+    of the address. A zone is left out. Cached, since the same clients come again.
+    """
     if "%" in text:
         text, _, zone = text.partition("%")
         if ":" not in text or not _ZONE.fullmatch(zone):
@@ -41,17 +48,18 @@ def pack(text: str) -> bytes | None:
         packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate in the text
         return None
-    return packed[12:] if packed.startswith(_MAPPED) and len(packed) == 16 else packed
+    if len(packed) == 16 and packed.startswith(_MAPPED):
+        packed = packed[12:]
+    return _key(packed)
 
 
 def canonical(text: str) -> str | None:
     """Return an address in the spelling of RFC 5952, its zone kept, or None if it is no address."""
-    packed = pack(text)
-    if packed is None:
+    key = pack(text) if len(text) <= _LONGEST else None  # what a client writes must not fill the cache
+    if key is None:
         return None
-    plain = inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
     zone = text.partition("%")[2]
-    return f"{plain}%{zone}" if zone else plain
+    return f"{ip_address(key[1:])}%{zone}" if zone else str(ip_address(key[1:]))
 
 
 def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
@@ -63,9 +71,10 @@ def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
     if not isinstance(text, str):
         raise InvalidInput(f"{member}: a CIDR block is a text such as 10.0.0.0/8, not {type(text).__name__}")
     address, slash, prefix = text.partition("/")
-    packed = None if "%" in address else pack(address)
-    if packed is None:
+    key = None if "%" in address else pack(address)
+    if key is None:
         raise InvalidInput(f"{member}: {text[:64]!r} is no CIDR block such as 10.0.0.0/8 or 2001:db8::/32")
+    packed = key[1:]
     bits = 8 * len(packed)
     if not slash:
         prefix = str(bits)
@@ -87,8 +96,7 @@ def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
 class Networks(msgspec.Struct, frozen=True):
     """A set of networks, kept as canonical texts and searched as sorted ranges.
 
-    ``starts`` and ``ends`` are the merged, inclusive ranges as search keys: one byte of length, then the
-    4 or 16 bytes of the address. The length keeps the families apart in one sorted row.
+    ``starts`` and ``ends`` are the merged, inclusive ranges, as the keys of :func:`pack`.
     """
 
     blocks: tuple[str, ...]
@@ -121,11 +129,13 @@ class Networks(msgspec.Struct, frozen=True):
         """Return the ranges in a form that loads without parsing a text."""
         return _seal(self.blocks) + msgspec.msgpack.encode((self.starts, self.ends))
 
-    def __contains__(self, packed: bytes) -> bool:
-        """Tell whether an address of :func:`pack` lies in one of the networks; cost does not grow with them."""
-        key = _key(packed)
-        index = bisect_right(self.starts, key) - 1
-        return index >= 0 and key <= self.ends[index]
+    def admit(self, address: str | None) -> bool:
+        """Tell whether an address lies in one of the networks; an unknown one does not. Cost grows with no list."""
+        key = None if address is None else pack(address)
+        if key is None:
+            return False
+        index = bisect_right(self.starts, key)
+        return index > 0 and key <= self.ends[index - 1]
 
     def covers(self, other: Networks) -> bool:
         """Tell whether every address of ``other`` is in here. Ranges are merged, so each must fit in one."""
@@ -190,7 +200,7 @@ class TrustedProxies:
             client, trusted = None, self._unix
         else:
             client = _hop_address(peer)
-            trusted = client is not None and self._trusts(client)
+            trusted = client is not None and self._networks.admit(client)
         if not trusted or not self._any:
             return client
         joined = ",".join(lines)
@@ -203,12 +213,9 @@ class TrustedProxies:
         client = None
         for hop in reversed(hops or ()):
             client = _hop_address(hop.strip(" \t"))
-            if client is None or not self._trusts(client):
+            if client is None or not self._networks.admit(client):
                 return client
         return client
-
-    def _trusts(self, address: str) -> bool:
-        return cast("bytes", pack(address)) in self._networks
 
 
 def _hop_address(text: str) -> str | None:

@@ -67,13 +67,15 @@ class Gate:
         ``address`` is the client's, without a port; None where it is not known, which a token with an
         allow-list does not forgive. What the principal may do is asked with its ``require`` and ``allows``.
         """
-        if not isinstance(credential, str):
-            raise InvalidInput("credential: expected the text itself")
         try:
             return self._verifier.verify(credential, address)
         except Denied as denied:
             log_denial(denied, "-")
             raise
+        except (AttributeError, TypeError):
+            if isinstance(credential, str) and isinstance(address, str | None):
+                raise
+            raise InvalidInput("credential, address: expected texts") from None
 
     def identify(
         self,

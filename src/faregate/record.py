@@ -48,6 +48,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         everything = self.grants.get(("general", "scope", "*")) == ANY
         return everything and self.kind == "token" and self.owner.id is None and self.org.id is None
 
+    def admits(self, now: float, address: str | None) -> bool:
+        """Tell whether this is alive, in time at ``now``, and open to ``address``."""
+        return self.opens <= now < self.closes and (self.networks is None or self.networks.admit(address))
+
     def __repr__(self) -> str:
         return f"Record({self.kind}:{self.id})"
 

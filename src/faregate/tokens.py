@@ -34,7 +34,7 @@ from faregate.principal import Principal
 from faregate.record import covers
 from faregate.stores.entry import Entry
 from faregate.stores.reach import TokenQuery
-from faregate.verifier import judge
+from faregate.verifier import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -276,7 +276,8 @@ class Tokens:
         if row is None or not reading.has_secret(by.record.digest, now):
             raise Denied("unknown_credential", record_id=by.id, address=by.address)
         record = limits_of(row, digest=by.record.digest)
-        judge(record, now, by.address)
+        if not record.admits(now, by.address):
+            raise refusal(record, now, by.address)
         return Actor.of(Principal(record, by.address))
 
     def _presented(self, token_id: str, by: By) -> bytes | None:

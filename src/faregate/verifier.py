@@ -39,13 +39,19 @@ class Verifier:
         """
         if len(credential) > MAX_LENGTH:
             raise Denied("malformed_credential", address=address)
-        digest = sha256(credential.encode(errors="replace")).digest()
+        try:
+            digest = sha256(credential.encode()).digest()
+        except UnicodeEncodeError:  # a lone surrogate, which no credential holds
+            raise Denied("malformed_credential", address=address) from None
         # A digest that is known implies the right kind and checksum, so they are looked at only on a miss.
-        record = self._records.cached(digest) or self._look_up(credential, digest, address)
+        record = self._records.cached(digest)
+        if record is None:
+            record = self._look_up(credential, digest, address)
         now = self._clock()
-        judge(record, now, address)
-        self._usage.note(record.id, now)
-        return Principal(record, address)
+        if record.admits(now, address):
+            self._usage.note(record.id, now)
+            return Principal(record, address)
+        raise refusal(record, now, address)
 
     def _look_up(self, credential: str, digest: bytes, address: str | None) -> Record:
         if not is_b64token(credential):
@@ -57,19 +63,8 @@ class Verifier:
         raise Denied("unknown_credential", address=address)
 
 
-def judge(record: Record, now: float, address: str | None) -> None:
-    """Return if a known record is alive, in time at ``now`` and open to ``address``; else raise Denied."""
-    if record.opens <= now < record.closes:
-        if record.networks is None:
-            return
-        packed = None if address is None else pack(address)
-        if packed is not None and packed in record.networks:
-            return
-    raise _refusal(record, now, address)
-
-
-def _refusal(record: Record, now: float, address: str | None) -> Denied:
-    """Work out why a record that is known does not open: alive, in time, from an allowed network."""
+def refusal(record: Record, now: float, address: str | None) -> Denied:
+    """Work out why a record that is known does not admit: alive, in time, from an allowed network."""
     if not now < record.superseded_at:
         reason = "unknown_credential"
     elif record.deactivated:

@@ -33,39 +33,39 @@ _LOOK_EVERY = 1.0  # seconds between looks at the files themselves: were they re
 _MANY = 10_000  # entries of the feed after which dropping everything is cheaper
 
 
-class _Filed(FIFOCache[bytes, "Record | None"]):
-    """Records by digest, filed under every subject that they depend on. A miss reads as None.
+class _Filed:
+    """Records by digest, the oldest given up when there are too many, and filed under what they depend on.
 
-    Reads do not reorder, so they need no lock.
+    ``by_digest`` is a plain dictionary in the order of insertion: reading it needs no lock and reorders nothing.
     """
 
-    def __init__(self, maxsize: int) -> None:
-        super().__init__(maxsize)
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.by_digest: dict[bytes, Record] = {}
         self._digests: dict[str, set[bytes]] = {}
 
-    def file(self, digest: bytes, record: Record) -> None:
-        self[digest] = record
-        self._digests.setdefault(record.id, set()).add(digest)
+    def file(self, record: Record) -> None:
+        self._remove(record.digest)
+        if len(self.by_digest) >= self._capacity:
+            self._remove(next(iter(self.by_digest)))
+        self.by_digest[record.digest] = record
+        self._digests.setdefault(record.id, set()).add(record.digest)
 
     def drop(self, subject: str) -> None:
         for digest in list(self._digests.get(subject, ())):
-            del self[digest]
+            self._remove(digest)
 
-    def __missing__(self, digest: bytes) -> None:
-        return None
+    def clear(self) -> None:
+        self.by_digest.clear()
+        self._digests.clear()
 
-    def __delitem__(self, digest: bytes) -> None:  # also the way of an eviction
-        record = self[digest]
-        super().__delitem__(digest)
+    def _remove(self, digest: bytes) -> None:
+        record = self.by_digest.pop(digest, None)
         if record is not None:
             siblings = self._digests[record.id]
             siblings.discard(digest)
             if not siblings:
                 del self._digests[record.id]
-
-    def clear(self) -> None:
-        super().clear()
-        self._digests.clear()
 
 
 class Records:
@@ -89,7 +89,7 @@ class Records:
         """Return the record of this digest if it is at hand and confirmed current. Never waits for a look-up."""
         if self._view[0] != self._applied or monotonic() >= self._look_at:
             self._catch_up()
-        return self._records[digest]
+        return self._records.by_digest.get(digest)
 
     def fetch(self, digest: bytes) -> Record | None:
         """Return the record of this digest from the store, or None if there is none; keep either answer."""
@@ -98,11 +98,11 @@ class Records:
                 self._confirm()
                 if digest in self._unknown:
                     return None
-                record = self._records[digest] or self._lookup.record(digest)
+                record = self._records.by_digest.get(digest) or self._lookup.record(digest)
                 if record is None:
                     self._unknown[digest] = True
                 else:
-                    self._records.file(digest, record)
+                    self._records.file(record)
                 return record
         except (sqlite3.Error, OSError) as error:
             self._give_up()
