@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: demo test check bench clean
 
 demo: $(READY)
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -u examples/demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest

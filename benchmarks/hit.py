@@ -23,6 +23,7 @@ BOUND = 3.0
 
 def main() -> int:
     """Print the figures and return the exit code."""
+    decided = 0.0
     with tempfile.TemporaryDirectory() as folder:
         gate = Gate(f"sqlite:///{Path(folder) / 'gate.db'}")
         for blocks in (0, 1, 100, 10_000):
@@ -42,7 +43,8 @@ def measure(gate: Gate, blocks: int) -> tuple[float, float]:
     secret, address = issued.secret, "10.0.0.77"
     known = {sha256(secret.encode()).digest(): (time.time() + 86_400.0, frozenset({"docs:read"}))}
     gate.verify(secret, address=address)
-    floors, ratios = [], []
+    floors: list[float] = []
+    ratios: list[float] = []
     for _ in range(ROUNDS):
         floor = run_floor(known, secret)
         floors.append(floor)
