@@ -1,0 +1,64 @@
+"""What tests share: a clock that stands still, gates that close, and the real processes that some of them need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from faregate import Denied, Gate
+
+START = 1_000_000.0
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the instant."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock at 1,000,000."""
+    return Clock()
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store; each test runs in memory and on a file."""
+    return "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path / 'gate.db'}"
+
+
+@pytest.fixture
+def make_gate(clock: Clock) -> Iterator[Callable[..., Gate]]:
+    """Make gates that are closed at the end."""
+    gates: list[Gate] = []
+
+    def make(store: str, **settings: object) -> Gate:
+        gates.append(Gate(store, **{"clock": clock, **settings}))  # type: ignore[arg-type]
+        return gates[-1]
+
+    yield make
+    for gate in gates:
+        gate.close()
+
+
+@pytest.fixture
+def gate(make_gate: Callable[..., Gate], store: str) -> Gate:
+    """A gate in memory and one on a file."""
+    return make_gate(store)
+
+
+def reason_of(call: Callable[[], object]) -> str:
+    """Return the reason of the denial that a call raises, or ``ok``."""
+    try:
+        call()
+    except Denied as denied:
+        return denied.reason
+    return "ok"
