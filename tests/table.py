@@ -89,10 +89,10 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
 
 def _need(text: Any) -> Need:
     match text:
-        case {"permission": name, **rest}:
-            return Permission(name, **rest)
-        case {"role": name, **rest}:
-            return Role(name, **rest)
+        case {"permission": name}:
+            return Permission(name, service=text.get("service"))
+        case {"role": name}:
+            return Role(name, service=text.get("service"))
         case {"any_of": needs}:
             return any_of(*map(_need, needs))
         case _:

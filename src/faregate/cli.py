@@ -140,24 +140,52 @@ def deactivate(settings: tuple[str | None, str], token_id: str, by: str, reason:
         click.echo(f"Token {closed.id} ({closed.name}) is deactivated, by {closed.deactivated_updated_by}.")
 
 
+@main.group()
+def db() -> None:
+    """Look after the store's tables."""
+
+
+@db.command("upgrade")
+@click.pass_obj
+def upgrade(settings: tuple[str | None, str]) -> None:
+    """Bring the tables of an older faregate to the version that this one needs. Make a backup first."""
+    # Alembic is loaded only to migrate.
+    from faregate.stores.migrations import upgrade as migrate  # noqa: PLC0415
+
+    with _explained():
+        migrate(_store_of(settings))
+    click.echo("The tables are up to date.")
+
+
 @contextmanager
 def _gate(settings: tuple[str | None, str]) -> Generator[Gate]:
-    """Open the gate, and turn its errors into messages and exit codes."""
-    store, brand = settings
-    if store is None:
-        raise click.UsageError("No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db")
-    try:
-        gate = Gate(store, brand=brand)
+    """Open the gate of the settings, and close it."""
+    with _explained():
+        gate = Gate(_store_of(settings), brand=settings[1])
         try:
             yield gate
         finally:
             gate.close()
+
+
+@contextmanager
+def _explained() -> Generator[None]:
+    """Turn the errors of the package into messages and exit codes."""
+    try:
+        yield
     except InvalidInput as error:
         raise click.UsageError(str(error)) from error
     except StoreUnavailable as error:
         raise _Failure(f"The store cannot answer: {error.__cause__}", 3) from error
     except (Refused, Denied) as error:
         raise _Failure(str(error), 1) from error
+
+
+def _store_of(settings: tuple[str | None, str]) -> str:
+    store, _ = settings
+    if store is None:
+        raise click.UsageError("No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db")
+    return store
 
 
 class _Failure(click.ClickException):

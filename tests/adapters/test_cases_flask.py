@@ -26,7 +26,7 @@ def test_flask_answers_as_the_row_says(row: Row, kind: str, clock: Clock) -> Non
     def view(**_: str) -> dict[str, str]:
         return {"for": current_principal.id}
 
-    async def coroutine(**_: str) -> dict[str, str]:  # noqa: RUF029  Flask runs it
+    async def coroutine(**_: str) -> dict[str, str]:
         return {"for": current_principal.id}
 
     inner = view if kind == "function" else coroutine
@@ -61,6 +61,8 @@ def test_flask_answers_as_the_row_says(row: Row, kind: str, clock: Clock) -> Non
     assert problem["status"] == answer.status_code
     assert set(problem) == {"type", "title", "status", "detail", "code"}
     assert answer.headers["Cache-Control"] == "no-store"
-    assert ("WWW-Authenticate" in answer.headers) == (REASONS[row.expect].error is not None or answer.status_code == 401)
+    assert ("WWW-Authenticate" in answer.headers) == (
+        REASONS[row.expect].error is not None or answer.status_code == 401
+    )
     if row.challenge is not None:
         assert answer.headers["WWW-Authenticate"] == row.challenge

@@ -25,6 +25,8 @@ VERSION = "0001"
 
 metadata = MetaData()
 
+_COUNT = BigInteger().with_variant(Integer, "sqlite")  # there the key of the table itself
+
 tokens = Table(
     "faregate_tokens",
     metadata,
@@ -71,7 +73,7 @@ secrets = Table(
 feed = Table(
     "faregate_feed",
     metadata,
-    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("sequence", _COUNT, primary_key=True, autoincrement=False),
     Column("at", Double, nullable=False),
     Column("actor", Text),
     Column("action", String(32), nullable=False),
@@ -85,7 +87,7 @@ sequence = Table(
     "faregate_sequence",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("value", BigInteger, nullable=False),
+    Column("value", _COUNT, nullable=False),
 )
 
 # Alembic's own table, under this package's name; its one row is the version of the tables above.

@@ -1,0 +1,278 @@
+"""Grants, needs and covers: what is refused, and what is true of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faregate import ANY, Gate, InvalidInput, Org, Owner, Permission, Role, any_of, path
+from faregate.addresses import Networks
+from faregate.model import AllowedScopes
+from faregate.principal import Principal
+from faregate.record import Record, beyond, covers, token_record
+from faregate.scopes import as_allowed_scopes, compile_grants, flat_list
+
+WORDS = st.sampled_from(["a", "b", "gate"])
+SCOPES = st.one_of(
+    st.lists(WORDS, min_size=1, max_size=3).map(":".join),
+    st.lists(WORDS, min_size=1, max_size=2).map(lambda words: ":".join([*words, "*"])),
+    st.just("*"),
+)
+RESOURCES = st.one_of(st.none(), st.just(["*"]), st.lists(st.sampled_from("xyz"), min_size=1, max_size=3))
+PERMISSIONS = st.lists(
+    st.fixed_dictionaries({"permissionId": st.sampled_from(["p", "q"]), "resources": RESOURCES}), max_size=3
+)
+ROLES = st.lists(
+    st.fixed_dictionaries({"name": st.sampled_from(["r"]), "resource": st.sampled_from([None, "*", "x", "y"])}),
+    max_size=2,
+)
+REALMS = st.one_of(
+    st.fixed_dictionaries({"permissions": PERMISSIONS, "roles": ROLES}),
+    st.fixed_dictionaries({"allPermissions": st.just(value=True), "roles": ROLES}),
+    st.fixed_dictionaries({"permissions": PERMISSIONS, "allRoles": st.just(value=True)}),
+)
+ALLOWED = st.fixed_dictionaries(
+    {"generalScopes": st.lists(SCOPES, max_size=3), "organizationScopes": REALMS},
+    optional={"servicesScopes": REALMS.map(lambda realm: [{"serviceDefinitionId": "s", **realm}])},
+)
+BLOCKS = st.lists(
+    st.sampled_from(["10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.1.0.0/16", "::/0", "::1"]), max_size=2
+)
+TIMES = st.one_of(st.none(), st.sampled_from([10.0, 20.0, 30.0]))
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """A live record of any scopes, networks, times, owner and organization."""
+    blocks = draw(BLOCKS)
+    return token_record(
+        record_id="t",
+        owner=Owner(draw(st.sampled_from([None, "u1"]))),
+        org=Org(draw(st.sampled_from([None, "o1"]))),
+        allowed_scopes=as_allowed_scopes(draw(ALLOWED)),
+        networks=Networks.parse(blocks, "x") if blocks else None,
+        not_before=draw(TIMES),
+        expires_at=draw(TIMES),
+    )
+
+
+NEEDS = st.one_of(
+    st.lists(WORDS, min_size=1, max_size=3).map(":".join),
+    st.builds(Permission, st.sampled_from(["p", "q"]), st.sampled_from([None, "s"])),
+    st.builds(Role, st.just("r"), st.sampled_from([None, "s"])),
+)
+REQUESTS = st.tuples(
+    NEEDS,
+    st.sampled_from([None, "x", "y", "z"]),
+    st.sampled_from([None, "10.1.2.3", "10.200.0.1", "192.0.2.1", "::1", "2001:db8::1"]),
+    st.sampled_from([5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0]),
+)
+
+
+def passes(record: Record, request: tuple[Any, str | None, str | None, float]) -> bool:
+    """Whether a request of this need, object, address and instant opens with this record."""
+    need, on, address, now = request
+    return record.admits(now, address) and Principal(record, address).allows(need, on=on)
+
+
+@given(records())
+def test_covers_is_reflexive(record: Record) -> None:
+    """Every record covers itself."""
+    assert covers(record, record)
+
+
+@given(records(), records(), records())
+def test_covers_is_transitive(one: Record, two: Record, three: Record) -> None:
+    """Who covers one that covers a third covers the third."""
+    if covers(one, two) and covers(two, three):
+        assert covers(one, three)
+
+
+@given(records(), records(), REQUESTS)
+def test_covers_is_true_to_requests(
+    parent: Record, child: Record, request: tuple[Any, str | None, str | None, float]
+) -> None:
+    """What a covered record opens, the covering one opens; each refusal to cover is named."""
+    if covers(parent, child):
+        assert passes(parent, request) or not passes(child, request)
+    else:
+        assert beyond(parent, child)
+
+
+@given(records(), REQUESTS)
+def test_copies_made_narrower_are_covered(record: Record, request: tuple[Any, str | None, str | None, float]) -> None:
+    """A record without one of its grants, or with less time, is covered and opens nothing more."""
+    for key in record.grants:
+        grants = {name: value for name, value in record.grants.items() if name != key}
+        scopes = frozenset(name for _, kind, name in grants if kind == "scope" and "*" not in name)
+        fields = {name: getattr(record, name) for name in record.__struct_fields__}
+        narrower = Record(**{**fields, "grants": grants, "scopes": scopes})
+        assert covers(record, narrower)
+        assert passes(record, request) or not passes(narrower, request)
+
+
+def record_of(scopes: dict[str, Any], **limits: Any) -> Record:
+    """A record of these scopes, of nobody and no organization unless given."""
+    given = {"owner": Owner(), "org": Org(), "networks": None, "not_before": None, "expires_at": None, **limits}
+    return token_record(record_id="t", allowed_scopes=as_allowed_scopes(scopes), **given)
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "wider"),
+    [
+        (["docs:*"], ["docs:read"], []),
+        (["docs:*"], ["docs:read:*"], []),
+        (["docs:*"], ["docs:*"], []),
+        (["docs:*"], ["docs"], ["docs"]),
+        (["docs:*"], ["*"], ["root", "*"]),
+        (["docs:read"], ["docs:*"], ["docs:*"]),
+        (["docs:read:*"], ["docs:*"], ["docs:*"]),
+        (["a", "b"], ["b", "c"], ["c"]),
+        (["*"], ["gate:admin", "x:*"], []),
+        ([], [], []),
+    ],
+)
+def test_covers_is_directional(parent: list[str], child: list[str], wider: list[str]) -> None:
+    """What is wider is named."""
+    assert beyond(record_of({"generalScopes": parent}), record_of({"generalScopes": child})) == wider
+
+
+def test_only_root_covers_root_and_every_organization() -> None:
+    """The star of an owner or an organization covers no root and no other organization."""
+    root, star = record_of({"generalScopes": ["*"]}), record_of({"generalScopes": ["*"]}, owner=Owner("u1"))
+    theirs = record_of({"generalScopes": ["a"]}, org=Org("o1"))
+    assert root.root
+    assert not star.root
+    assert covers(root, star)
+    assert not covers(star, root)
+    assert covers(root, theirs)
+    assert not covers(star, theirs)
+    assert not covers(record_of({"generalScopes": ["*"]}, org=Org("o2")), theirs)
+
+
+def test_limits_are_compared() -> None:
+    """A later expiry, an earlier start and other networks are each wider; no limit is the widest."""
+    parent = record_of({}, not_before=10.0, expires_at=20.0, networks=Networks.parse(["10.0.0.0/8"], "x"))
+    assert (
+        beyond(parent, record_of({}, not_before=10.0, expires_at=20.0, networks=Networks.parse(["10.1.0.0/16"], "x")))
+        == []
+    )
+    assert beyond(parent, record_of({})) == [
+        "networks beyond its own",
+        "a later expiry than its own",
+        "an earlier start than its own",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "member"),
+    [
+        ({"generalScopes": ["a b"]}, r"generalScopes\[0\]"),
+        ({"generalScopes": [""]}, r"generalScopes\[0\]"),
+        ({"generalScopes": ["caf\u00e9"]}, r"generalScopes\[0\]"),
+        ({"generalScopes": ['a"b']}, r"generalScopes\[0\]"),
+        ({"generalScopes": ["a\\b"]}, r"generalScopes\[0\]"),
+        ({"generalScopes": ["a\n"]}, r"generalScopes\[0\]"),
+        ({"generalScopes": ["ok", "a*"]}, r"generalScopes\[1\]"),
+        ({"generalScopes": ["a:*:b"]}, "wrong place"),
+        ({"generalScopes": ["*:a"]}, "wrong place"),
+        ({"generalScopes": ["**"]}, "wrong place"),
+        ({"generalScopes": ["a:**"]}, "wrong place"),
+        ({"generalScopes": ["*:*"]}, "wrong place"),
+        ({"generalScopes": ["x/permission:y"]}, "looks like"),
+        ({"generalScopes": ["x/role:y"]}, "looks like"),
+        ({"generalScopes": ["a" * 513]}, "512"),
+        ({"generalScopes": [f"s{n}" for n in range(1001)]}, "at most 1000"),
+        ({"organizationScopes": {"allPermissions": True, "permissions": [{"permissionId": "p"}]}}, "contradicts"),
+        ({"organizationScopes": {"allRoles": True, "roles": [{"name": "r"}]}}, "contradicts"),
+        ({"organizationScopes": {"permissions": [{"permissionId": "p", "resources": []}]}}, "resources"),
+        ({"organizationScopes": {"permissions": [{"permissionId": "p", "resources": ["*", "x"]}]}}, "stands alone"),
+        ({"organizationScopes": {"permissions": [{"permissionId": "p", "resources": [""]}]}}, "resources"),
+        ({"organizationScopes": {"permissions": [{"permissionId": "*"}]}}, "allPermissions"),
+        ({"organizationScopes": {"permissions": [{"permissionId": ""}]}}, "permissionId"),
+        ({"organizationScopes": {"roles": [{"name": "*"}]}}, "allRoles"),
+        ({"organizationScopes": {"roles": [{"name": "r", "resource": ""}]}}, "resource"),
+        ({"organizationScopes": {"keptInToken": ["SCOPES"]}}, "allowedScopes"),
+        ({"servicesScopes": [{"serviceDefinitionId": "general"}]}, "realm"),
+        ({"servicesScopes": [{"serviceDefinitionId": "organization"}]}, "realm"),
+        ({"servicesScopes": [{"serviceDefinitionId": ""}]}, "serviceDefinitionId"),
+        ({"servicesScopes": [{}]}, "serviceDefinitionId"),
+        ({"generalScope": ["a"]}, "generalScope"),
+        ({"generalScopes": "a"}, "generalScopes"),
+        ({"organizationScopes": {"allPermissions": 1}}, "allPermissions"),
+    ],
+)
+def test_contradictions_are_refused_and_name_the_member(scopes: dict[str, Any], member: str) -> None:
+    """A structure that could be read in two ways is written by nobody."""
+    with pytest.raises(InvalidInput, match=member):
+        compile_grants(as_allowed_scopes(scopes))
+
+
+def test_flat_list_is_for_reading() -> None:
+    """General scopes come first, the others under their realm, ids and resources percent-encoded."""
+    scopes = {
+        "generalScopes": ["docs:*", "a"],
+        "organizationScopes": {"permissions": [{"permissionId": "e/d", "resources": ["x@y", "b"]}], "allRoles": True},
+        "servicesScopes": [{"serviceDefinitionId": "s:1", "roles": [{"name": "boss"}]}],
+    }
+    assert flat_list(compile_grants(as_allowed_scopes(scopes))) == (
+        "docs:*",
+        "a",
+        "organization/role:*@*",
+        "organization/permission:e%2Fd@b",
+        "organization/permission:e%2Fd@x%40y",
+        "s%3A1/role:boss@*",
+    )
+
+
+@pytest.mark.parametrize(
+    "need", ["", "a b", "docs:*", "*", None, 5, ["a"], Permission(""), Role("r", service="general")]
+)
+def test_needs_are_refused_when_they_are_none(need: Any) -> None:
+    """A need that nobody could meet, or that everybody could, is a mistake, never a pass."""
+    gate = Gate("sqlite://")
+    principal = gate.verify(gate.tokens.create(name="root", scopes=["*"]).secret)
+    with pytest.raises((InvalidInput, TypeError)):
+        principal.require(need)
+    with pytest.raises((InvalidInput, TypeError)):
+        principal.allows(need)
+
+
+def test_any_of_nothing_is_refused() -> None:
+    """There must be something to meet."""
+    with pytest.raises(InvalidInput, match="at least one"):
+        any_of()
+
+
+def test_path_is_for_adapters() -> None:
+    """The core knows no routes: an unresolved parameter is a mistake, never a pass."""
+    gate = Gate("sqlite://")
+    principal = gate.verify(gate.tokens.create(name="root", scopes=["a:*"]).secret)
+    with pytest.raises(InvalidInput, match="doc_id"):
+        principal.require("a:b", on=path("doc_id"))
+
+
+def test_allowed_objects() -> None:
+    """Any, the named ones, or none."""
+    gate = Gate("sqlite://")
+    scopes = {
+        "generalScopes": ["a"],
+        "organizationScopes": {"permissions": [{"permissionId": "p", "resources": ["x", "y"]}]},
+    }
+    issued = gate.tokens.create(name="t", allowed_scopes=as_allowed_scopes(scopes), owner=Owner("u1"))
+    principal = gate.verify(issued.secret)
+    assert principal.allowed_objects("a") == ANY
+    assert principal.allowed_objects(Permission("p")) == {"x", "y"}
+    assert principal.allowed_objects(any_of("b", Permission("p"))) == {"x", "y"}
+    assert principal.allowed_objects("b") == frozenset()
+    assert gate.verify(gate.tokens.create(name="root", scopes=["*"]).secret).allowed_objects(Role("r")) == ANY
+
+
+def test_scopes_equal_after_a_round_trip() -> None:
+    """What was written is what is read, with every member present."""
+    allowed = AllowedScopes(general_scopes=("a",))
+    gate = Gate("sqlite://")
+    assert gate.tokens.create(name="t", allowed_scopes=allowed).token.allowed_scopes == allowed
