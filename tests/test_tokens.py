@@ -95,7 +95,7 @@ def test_identifiers_sort_in_the_order_of_creation(gate: Gate) -> None:
         ({"description": "a\u202e"}, "description"),
         ({"scopes": "docs:read"}, "scopes"),
         ({"scopes": None}, "scopes"),
-        ({"scopes": [1]}, "generalScopes"),
+        ({"scopes": ["a", 1]}, r"scopes\[1\]"),
         ({"scopes": ["a"], "allowed_scopes": AllowedScopes()}, "scopes, allowedScopes"),
         ({"allowed_scopes": None}, "allowedScopes"),
         ({"allowed_scopes": {"general_scopes": ["a"]}}, "general_scopes"),

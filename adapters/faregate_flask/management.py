@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from faregate import Denied
 from faregate.management.operations import MAX_BODY, OPERATIONS, Call, Operation, perform
-from faregate_flask.translation import identify, respond
+from faregate_flask.translation import identify, respond, route
 
 if TYPE_CHECKING:
     from faregate import Gate
@@ -32,9 +32,10 @@ def _view(operation: Operation, token_id: str = "") -> Response:
     try:
         principal = identify(gate)
     except Denied as denied:
-        return respond(gate.answer(denied, route=f"{request.method} {request.path}"))
+        return respond(gate.answer(denied, route=route()))
     call = Call(
         principal=principal,
+        route=route(),
         path=request.root_path + request.path,
         token_id=token_id,
         query=list(request.args.items(multi=True)),

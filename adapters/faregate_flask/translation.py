@@ -41,6 +41,11 @@ def respond(answer: Answer) -> Response:
     return Response(answer.body, answer.status, answer.headers)
 
 
+def route() -> str:
+    """Return the current request's route as it was registered: a path that a client chose may hold anything."""
+    return f"{request.method} {request.url_rule or '-'}"
+
+
 def _lines(header: str) -> list[str]:
     """Return the lines of a header; WSGI has joined them, and the core knows."""
     value = request.environ.get("HTTP_" + header.upper().replace("-", "_"))
@@ -73,5 +78,5 @@ def refusal(gate: Gate, denied: Denied) -> HTTPException:
     """Return the exception that answers a denial of the current request, which is logged here."""
     exception = _refusals[denied.status](denied.detail)
     exception.denied = denied
-    exception.answer = gate.answer(denied, route=f"{request.method} {request.path}")
+    exception.answer = gate.answer(denied, route=route())
     return exception

@@ -16,7 +16,7 @@ from faregate.errors import InvalidInput
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Token
 from faregate.record import Record, stored_networks, stored_scopes, token_record
-from faregate.scopes import as_allowed_scopes, compile_grants, flat_list
+from faregate.scopes import as_allowed_scopes, check_scope, compile_grants, flat_list
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -165,7 +165,8 @@ def _scopes_column(members: Members) -> str:
     if "scopes" in members and "allowed_scopes" in members:
         raise InvalidInput("scopes, allowedScopes: scopes is short for generalScopes; give one of them")
     if "scopes" in members:
-        allowed = AllowedScopes(general_scopes=tuple(_list(members["scopes"], "scopes")))
+        scopes = _list(members["scopes"], "scopes")
+        allowed = AllowedScopes(general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(scopes)))
     else:
         allowed = as_allowed_scopes(members.get("allowed_scopes"))
     compile_grants(allowed)

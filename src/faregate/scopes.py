@@ -207,7 +207,7 @@ def _covering(key: Key) -> Iterator[str]:
 
 def _entries(allowed: AllowedScopes) -> Iterator[tuple[Key, Resources]]:
     for index, scope in enumerate(allowed.general_scopes):
-        yield ("general", "scope", _check_scope(scope, f"allowedScopes.generalScopes[{index}]")), ANY
+        yield ("general", "scope", check_scope(scope, f"allowedScopes.generalScopes[{index}]")), ANY
     member = "allowedScopes.organizationScopes"
     yield from _realm_entries("organization", allowed.organization_scopes, member)
     for index, service in enumerate(allowed.services_scopes):
@@ -248,7 +248,8 @@ def _resources(resources: tuple[str, ...] | None, member: str) -> Resources:
     return frozenset(resources)
 
 
-def _check_scope(scope: object, member: str) -> str:
+def check_scope(scope: object, member: str) -> str:
+    """Return ``scope`` if it may be granted, wildcards in their place; InvalidInput names ``member`` otherwise."""
     if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise InvalidInput(f"{member}: {scope!r} is no scope (printable ASCII without space, quote or backslash)")
     if len(scope) > 512:

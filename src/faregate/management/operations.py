@@ -45,11 +45,13 @@ class NotJson(Refused):
 class Call(NamedTuple):
     """The values of one request: who asks, and what an operation may read of it.
 
-    ``path`` is the path of the request with all prefixes, ``token_id`` the parameter of the route, ``query``
+    ``route`` is the application's name of the route, for the log, ``path`` the path of the request with all
+    prefixes, ``token_id`` the parameter of the route, ``query``
     the decoded pairs of the query string, ``read`` returns the body up to the given number of bytes.
     """
 
     principal: Principal
+    route: str
     path: str
     token_id: str
     query: Sequence[tuple[str, str]]
@@ -76,7 +78,7 @@ def perform(operation: Operation, gate: Gate, call: Call) -> Answer:
         return refusal(refused)
     except Denied as denied:
         denied.address = call.principal.address
-        return gate.answer(denied, route=f"{operation.method} {call.path}")
+        return gate.answer(denied, route=call.route)
 
 
 def _create(gate: Gate, call: Call) -> Answer:

@@ -1,0 +1,346 @@
+"""The Flask extension: where guards stand, what views see, and what applications may do with a denial."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Clock
+from flask import Blueprint, Flask, Response
+from flask.views import MethodView
+from werkzeug.exceptions import Forbidden, HTTPException, Unauthorized
+
+from faregate import Denied, InvalidInput, Misconfigured, Permission, path
+from faregate_flask import Faregate, current_principal
+
+
+class Setup:
+    """An application, its extension, and a reader's credential."""
+
+    def __init__(self, **config: Any) -> None:
+        self.app = Flask(__name__)
+        self.app.config.update({"FAREGATE_STORE": "sqlite://", "TESTING": False, **config})
+        self.faregate = Faregate(self.app)
+        self.secret = self.faregate.gate.tokens.create(name="reader", scopes=["docs:read"]).secret
+
+    def get(self, url: str, secret: str | None = None, **options: Any) -> Any:
+        """The answer to a GET, with the reader's credential unless another is given."""
+        headers = {"Authorization": f"Bearer {secret or self.secret}"} if secret != "" else {}
+        return self.app.test_client().open(url, headers=headers, **options)
+
+
+@pytest.fixture
+def setup() -> Iterator[Setup]:
+    """A fresh application."""
+    made = Setup()
+    yield made
+    made.faregate.gate.close()
+
+
+def view() -> dict[str, str]:
+    """A view that tells for whom it runs."""
+    return {"for": current_principal.identity}
+
+
+def test_bare_guard_asks_for_any_credential(setup: Setup) -> None:
+    """With and without parentheses."""
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(view))
+    setup.app.add_url_rule("/b", "b", setup.faregate.requires()(view))
+    for url in ("/a", "/b"):
+        assert setup.get(url).status_code == 200
+        assert setup.get(url, "").status_code == 401
+
+
+def test_the_path_of_a_route_names_the_object(setup: Setup) -> None:
+    """The parameter as the view gets it, converted and compared as text."""
+    allowed = {"organizationScopes": {"permissions": [{"permissionId": "edit", "resources": ["7"]}]}}
+    secret = setup.faregate.gate.tokens.create(name="t", allowed_scopes=allowed).secret  # type: ignore[arg-type]
+
+    @setup.app.get("/edit/<int:number>")
+    @setup.faregate.requires(Permission("edit"), on=path("number"))
+    def edit(number: int) -> dict[str, int]:
+        return {"number": number}
+
+    @setup.app.get("/fixed")
+    @setup.faregate.requires(Permission("edit"), on=7)
+    def fixed() -> dict[str, int]:
+        return {"number": 7}
+
+    assert setup.get("/edit/7", secret).get_json() == {"number": 7}
+    assert setup.get("/edit/007", secret).status_code == 200
+    assert setup.get("/edit/8", secret).status_code == 403
+    assert setup.get("/fixed", secret).status_code == 200
+
+
+def test_a_parameter_that_the_route_lacks_is_an_error_not_a_pass(setup: Setup) -> None:
+    """500 at the first request, even for root."""
+    setup.app.add_url_rule(
+        "/x/<other>", "x", setup.faregate.requires("docs:read", on=path("doc_id"))(lambda other: other)
+    )
+    root = setup.faregate.gate.tokens.create(name="root", scopes=["*"]).secret
+    assert setup.get("/x/1").status_code == 500
+    assert setup.get("/x/1", root).status_code == 500
+    setup.app.testing = True
+    with pytest.raises(Misconfigured, match="doc_id"):
+        setup.get("/x/1")
+
+
+def test_a_guard_above_the_route_decorator_is_caught(setup: Setup) -> None:
+    """It would guard nothing: the route answers 500, never the view."""
+
+    @setup.faregate.requires("docs:write")
+    @setup.app.get("/naked")
+    def naked() -> str:
+        return "secret"
+
+    answer = setup.get("/naked", "")
+    assert answer.status_code == 500
+    assert b"secret" not in answer.data
+    setup.app.testing = True
+    with pytest.raises(Misconfigured, match="above the route decorator"):
+        setup.get("/naked", "")
+
+
+def test_guards_stand_in_class_views_and_blueprints(setup: Setup) -> None:
+    """Method views take the guard as a decorator; a blueprint's routes are guarded alike."""
+
+    class Document(MethodView):
+        decorators = (setup.faregate.requires("docs:read"),)
+
+        def get(self) -> str:
+            return current_principal.id
+
+    blueprint = Blueprint("b", __name__)
+
+    @blueprint.get("/inner")
+    @setup.faregate.requires("docs:read")
+    def inner() -> str:
+        return current_principal.id
+
+    setup.app.add_url_rule("/document", view_func=Document.as_view("document"))
+    setup.app.register_blueprint(blueprint, url_prefix="/b")
+    for url in ("/document", "/b/inner"):
+        assert setup.get(url).status_code == 200
+        assert setup.get(url, "").status_code == 401
+        assert setup.get(url, "", method="HEAD").status_code == 401
+
+
+def test_options_runs_no_view(setup: Setup) -> None:
+    """Flask answers a preflight itself; the view does not run, and nothing of it leaks."""
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(view))
+    answer = setup.get("/a", "", method="OPTIONS")
+    assert (answer.status_code, answer.data) == (200, b"")
+
+
+def test_principals_do_not_pass_from_request_to_request(setup: Setup) -> None:
+    """Not even inside one pushed application context, where flask.g is shared."""
+    other = setup.faregate.gate.tokens.create(name="other").secret
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(view))
+    setup.app.add_url_rule("/open", "open", lambda: {"bound": bool(current_principal)})
+    with setup.app.app_context():
+        first = setup.get("/a").get_json()
+        assert setup.get("/a", other).get_json() != first
+        assert setup.get("/a", "").status_code == 401
+        assert setup.get("/open").get_json() == {"bound": False}
+
+
+def test_without_a_guard_there_is_no_principal(setup: Setup) -> None:
+    """Asking for it is a mistake with a message."""
+    setup.app.add_url_rule("/open", "open", view)
+    setup.app.testing = True
+    with pytest.raises(Misconfigured, match="requires"):
+        setup.get("/open")
+
+
+def test_views_may_ask_for_more(setup: Setup) -> None:
+    """A Denied that a view raises is answered as its guard would answer."""
+
+    @setup.app.get("/a")
+    @setup.faregate.requires
+    def more() -> str:
+        assert not current_principal.allows("docs:write")
+        current_principal.require("docs:write")
+        return "never"
+
+    answer = setup.get("/a")
+    assert answer.status_code == 403
+    assert answer.get_json()["code"] == "insufficient_scope"
+    assert answer.headers["WWW-Authenticate"].endswith('scope="docs:write"')
+
+
+def test_handlers_of_the_application_see_denials(setup: Setup) -> None:
+    """They are HTTPExceptions of their status, and carry the denial."""
+    seen: list[Denied] = []
+
+    def answer(error: Any) -> tuple[str, int]:
+        seen.append(error.denied)
+        return "mine", error.code
+
+    setup.app.register_error_handler(401, answer)
+    setup.app.register_error_handler(Forbidden, answer)
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires("docs:write")(view))
+
+    @setup.app.get("/b")
+    @setup.faregate.requires
+    def b() -> None:
+        current_principal.require("docs:write")
+
+    assert (setup.get("/a", "").data, setup.get("/a").data, setup.get("/b").data) == (b"mine", b"mine", b"mine")
+    assert [denied.reason for denied in seen] == ["missing_credential", "insufficient_scope", "insufficient_scope"]
+
+
+def test_refusals_are_werkzeugs_exceptions(setup: Setup) -> None:
+    """A handler for HTTPException, Unauthorized or Forbidden is chosen by class."""
+    classes: list[type] = []
+
+    def note(error: HTTPException) -> Response:
+        classes.extend(one for one in (Unauthorized, Forbidden) if isinstance(error, one))
+        return error.get_response()  # type: ignore[return-value]
+
+    setup.app.register_error_handler(HTTPException, note)
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires("docs:write")(view))
+    assert setup.get("/a", "").headers["WWW-Authenticate"] == 'Bearer realm="faregate"'
+    assert setup.get("/a").status_code == 403
+    assert classes == [Unauthorized, Forbidden]
+
+
+def test_each_denial_is_one_record_of_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    """Reason, record, address and route; before the view, in it, and in the management API."""
+    caplog.set_level(logging.DEBUG, "faregate")
+    setup.app.register_blueprint(setup.faregate.management(), url_prefix="/auth")
+
+    @setup.app.get("/a")
+    @setup.faregate.requires
+    def a() -> None:
+        current_principal.require("docs:write")
+
+    token_id = setup.faregate.gate.tokens.list().items[0].id
+    for url, secret, words in (
+        ("/a", "", "reason=missing_credential record=- address='127.0.0.1' route='GET /a'"),
+        ("/a", None, f"reason=insufficient_scope record={token_id} address='127.0.0.1' route='GET /a'"),
+        ("/auth/tokens", "", "reason=missing_credential record=- address='127.0.0.1' route='GET /auth/tokens'"),
+        (
+            "/auth/tokens",
+            None,
+            f"reason=insufficient_scope record={token_id} address='127.0.0.1' route='GET /auth/tokens'",
+        ),
+    ):
+        caplog.clear()
+        setup.get(url, secret)
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", f"denied: {words}")]
+
+
+def test_a_path_forges_no_line_of_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    """The route is named as it was registered, whatever the client wrote."""
+    caplog.set_level(logging.INFO, "faregate")
+    setup.app.add_url_rule("/a/<x>", "a", setup.faregate.requires(lambda x: x))
+    setup.get("/a/b%0Adenied:%20reason=none%E2%80%AE", "")
+    (record,) = caplog.records
+    assert record.getMessage() == "denied: reason=missing_credential record=- address='127.0.0.1' route='GET /a/<x>'"
+
+
+def test_a_store_that_cannot_answer_is_503(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never 401, never open; with Retry-After and without a challenge."""
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(view))
+    setup.app.register_blueprint(setup.faregate.management(), url_prefix="/auth")
+    setup.faregate.gate.close()
+
+    def fail(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(setup.faregate.gate._records, "_look_at_files", fail)
+    for url in ("/a", "/auth/tokens"):
+        answer = setup.get(url)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert "WWW-Authenticate" not in answer.headers
+        assert answer.get_json()["code"] == "store_unavailable"
+
+
+def test_an_error_of_ours_opens_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks inside is a 500, and the view does not run."""
+    ran: list[str] = []
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(lambda: ran.append("view") or "x"))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(setup.faregate.gate._verifier, "verify", fail)
+    assert setup.get("/a").status_code == 500
+    assert ran == []
+
+
+def test_one_extension_serves_several_applications() -> None:
+    """Each has its own gate; a credential of one opens nothing in the other."""
+    faregate = Faregate()
+    apps = [Flask(f"app{number}") for number in range(2)]
+    for app in apps:
+        app.config["FAREGATE_STORE"] = "sqlite://"
+        faregate.init_app(app)
+        app.add_url_rule("/a", "a", faregate.requires(view))
+    with pytest.raises(Misconfigured, match="Which gate"):
+        _ = faregate.gate
+    with apps[0].app_context():
+        secret = faregate.gate.tokens.create(name="t").secret
+        assert faregate.gate is apps[0].extensions["faregate"]
+    answers = [app.test_client().get("/a", headers={"Authorization": f"Bearer {secret}"}).status_code for app in apps]
+    assert answers == [200, 401]
+    assert "app" not in vars(faregate)
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({}, "FAREGATE_STORE"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_TRUSTED_PROXYS": []}, "FAREGATE_TRUSTED_PROXYS"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_TRUSTED_PROXIES": ["*"]}, "trusted_proxies"),
+        ({"FAREGATE_STORE": "postgresql://x/y"}, "not supported yet"),
+        ({"FAREGATE_STORE": "gate.db"}, "sqlite:///gate.db"),
+        ({"FAREGATE_STORE": 5}, "store"),
+    ],
+)
+def test_settings_that_cannot_be_stop_the_application(config: dict[str, Any], word: str) -> None:
+    """A misspelt or unsafe setting is not kept in silence."""
+    app = Flask(__name__)
+    app.config.update(config)
+    with pytest.raises(InvalidInput, match=word):
+        Faregate(app)
+
+
+@pytest.mark.parametrize("needs", [("docs:*",), ("",), (5,), (None,), ("a", "b c")])
+def test_needs_are_checked_when_the_guard_is_made(setup: Setup, needs: tuple[Any, ...]) -> None:
+    """A guard that could never be right does not wait for a request to say so."""
+    with pytest.raises(InvalidInput):
+        setup.faregate.requires(*needs)
+    with pytest.raises(InvalidInput, match="on="):
+        setup.faregate.requires(on="x")
+
+
+def test_cache_control_of_the_view_stays() -> None:
+    """A credential in the query makes an answer private, unless the view said otherwise."""
+    setup = Setup(FAREGATE_QUERY=True, FAREGATE_CLOCK=Clock())
+
+    @setup.app.get("/own")
+    @setup.faregate.requires
+    def own() -> Response:
+        return Response("x", headers={"Cache-Control": "no-store"})
+
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(view))
+    client = setup.app.test_client()
+    assert client.get(f"/own?access_token={setup.secret}").headers["Cache-Control"] == "no-store"
+    assert client.get(f"/a?access_token={setup.secret}").headers["Cache-Control"] == "private"
+    assert "Cache-Control" not in setup.get("/a").headers
+
+
+def test_the_body_is_not_touched_to_find_a_credential(setup: Setup) -> None:
+    """A form is no place for a credential, and stays unread for the view."""
+
+    @setup.app.post("/a")
+    @setup.faregate.requires
+    def a() -> str:
+        return "never"
+
+    answer = setup.app.test_client().post("/a", data={"access_token": setup.secret})
+    assert answer.status_code == 401

@@ -1,0 +1,365 @@
+"""The record cache: as fresh as the newest change, bounded, and closed where the store cannot answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Clock, reason_of
+
+from faregate import Gate, StoreUnavailable
+from faregate.credentials import mint
+from faregate.stores import freshness
+from faregate.stores.lookup import SqliteLookup
+
+Make = Callable[..., Gate]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The path of a database."""
+    return tmp_path / "gate.db"
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The digests that the store was asked for."""
+    asked: list[bytes] = []
+    original = SqliteLookup.record
+
+    def record(self: SqliteLookup, digest: bytes) -> Any:
+        asked.append(digest)
+        return original(self, digest)
+
+    monkeypatch.setattr(SqliteLookup, "record", record)
+    return asked
+
+
+def edit(path: Path, statement: str, *values: object) -> None:
+    """Change the database behind the package's back."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def test_a_known_credential_is_looked_up_once(gate: Gate, lookups: list[bytes]) -> None:
+    """Further uses are answered from memory."""
+    secret = gate.tokens.create(name="a").secret
+    for _ in range(10):
+        gate.verify(secret)
+    assert len(lookups) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda gate, token_id: gate.tokens.deactivate(token_id), "deactivated"),
+        (lambda gate, token_id: gate.tokens.rotate(token_id), "unknown_credential"),
+        (lambda gate, token_id: gate.tokens.delete(token_id), "unknown_credential"),
+        (lambda gate, token_id: gate.tokens.update(token_id, not_before=2_000_000), "not_yet_valid"),
+        (lambda gate, token_id: gate.tokens.update(token_id, allowed_cidr_blocks=["192.0.2.1"]), "address_not_allowed"),
+    ],
+)
+@pytest.mark.parametrize("by", ["itself", "another"])
+def test_a_change_is_seen_by_the_next_request(path: Path, make_gate: Make, change: Any, reason: str, by: str) -> None:
+    """In the gate that changed it, and in another on the same file."""
+    reader = make_gate(f"sqlite:///{path}")
+    writer = reader if by == "itself" else make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    assert reason_of(lambda: reader.verify(issued.secret, address="10.0.0.1")) == "ok"
+    change(writer, issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret, address="10.0.0.1")) == reason
+
+
+def test_only_what_changed_is_dropped(path: Path, make_gate: Make, lookups: list[bytes]) -> None:
+    """A change of one token costs the others nothing."""
+    gate = make_gate(f"sqlite:///{path}")
+    issued = [gate.tokens.create(name="a") for _ in range(5)]
+    for one in issued:
+        gate.verify(one.secret)
+    gate.tokens.update(issued[0].token.id, name="b")
+    for one in issued:
+        gate.verify(one.secret)
+    assert len(lookups) == 6
+
+
+def test_a_thousand_simultaneous_first_uses_make_one_look_up(gate: Gate, lookups: list[bytes]) -> None:
+    """Threads that come at once wait for the one that asks."""
+    secret = gate.tokens.create(name="a").secret
+    barrier, passed = threading.Barrier(50), []
+
+    def use() -> None:
+        barrier.wait()
+        passed.extend(gate.verify(secret).id for _ in range(20))
+
+    threads = [threading.Thread(target=use) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(passed) == 1000
+    assert len(lookups) == 1
+
+
+def test_junk_makes_no_look_up(gate: Gate, lookups: list[bytes]) -> None:
+    """What is not of the form is refused from its text alone."""
+    for text in (
+        "",
+        "x",
+        "a" * 9000,
+        "fg_tok_" + "0" * 49,
+        mint("fg", "rft"),
+        mint("other", "tok"),
+        "a.b.c",
+        "\ud800",
+        "é",
+    ):
+        assert reason_of(lambda text=text: gate.verify(text)) in {"unknown_credential", "malformed_credential"}
+    assert lookups == []
+
+
+def test_an_unknown_credential_is_remembered_until_a_secret_is_minted(gate: Gate, lookups: list[bytes]) -> None:
+    """A repeated one costs one look-up; a new secret makes everything unknown worth asking again."""
+    stranger = mint("fg", "tok")
+    for _ in range(5):
+        assert reason_of(lambda: gate.verify(stranger)) == "unknown_credential"
+    assert len(lookups) == 1
+    gate.tokens.create(name="a")
+    assert reason_of(lambda: gate.verify(stranger)) == "unknown_credential"
+    assert len(lookups) == 2
+
+
+def test_a_flood_of_unknown_credentials_evicts_nothing_good(
+    gate: Gate, lookups: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have a cache of their own, and it is bounded."""
+    records = freshness.Records(gate._store, capacity=100)
+    monkeypatch.setattr(gate._verifier, "_records", records)
+    secret = gate.tokens.create(name="a").secret
+    gate.verify(secret)
+    for _ in range(1000):
+        assert reason_of(lambda: gate.verify(mint("fg", "tok"))) == "unknown_credential"
+    before = len(lookups)
+    gate.verify(secret)
+    assert len(lookups) == before
+    assert len(records._unknown) <= 100
+
+
+def test_the_cache_of_records_is_bounded(gate: Gate) -> None:
+    """The oldest is given up, and what it was filed under with it."""
+    records = freshness.Records(gate._store, capacity=10)
+    gate._verifier._records = records
+    secrets = [gate.tokens.create(name="a").secret for _ in range(30)]
+    for secret in secrets * 2:
+        gate.verify(secret)
+    assert len(records._records.by_digest) == 10
+    assert len(records._records._digests) == 10
+
+
+def test_cached_and_uncached_decide_alike(path: Path, make_gate: Make, clock: Clock) -> None:
+    """At every instant, with every address, a warm cache says what a cold one says."""
+    warm = make_gate(f"sqlite:///{path}")
+    issued = warm.tokens.create(name="a", not_before=clock.now + 10, expires_in=20, allowed_cidr_blocks=["10.0.0.0/8"])
+    rotated = warm.tokens.rotate(issued.token.id, grace=15)
+    start = clock.now
+    for step in (0, 9.999, 10, 14.999, 15, 19.999, 20, 1e9, 5):
+        clock.now = start + step
+        cold = make_gate(f"sqlite:///{path}")
+        for secret in (issued.secret, rotated.secret):
+            for address in ("10.0.0.1", "192.0.2.1", None, "junk"):
+                decisions = {reason_of(lambda g=g, s=secret, a=address: g.verify(s, address=a)) for g in (warm, cold)}
+                assert len(decisions) == 1
+
+
+@pytest.mark.parametrize("tampered", ["nonsense", '["nonsense"]', '["10.0.0.1/8"]', "{}", "[1]", ""])
+def test_a_stored_list_that_no_longer_parses_admits_nobody(
+    path: Path, make_gate: Make, tampered: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It denies, with an alarm in the log; it is never skipped."""
+    issued = make_gate(f"sqlite:///{path}").tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"])
+    edit(path, "UPDATE faregate_tokens SET allowed_cidr_blocks = ?", tampered)
+    gate = make_gate(f"sqlite:///{path}")
+    assert reason_of(lambda: gate.verify(issued.secret, address="10.0.0.1")) == "address_not_allowed"
+    assert any(record.levelno == logging.ERROR and issued.token.id in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("packed", [b"", b"x", b"\x00" * 40, None])
+def test_packed_ranges_that_do_not_fit_are_made_anew(path: Path, make_gate: Make, packed: bytes | None) -> None:
+    """The texts are the truth."""
+    issued = make_gate(f"sqlite:///{path}").tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"])
+    edit(path, "UPDATE faregate_tokens SET networks = ?", packed)
+    gate = make_gate(f"sqlite:///{path}")
+    assert reason_of(lambda: gate.verify(issued.secret, address="10.0.0.1")) == "ok"
+    assert reason_of(lambda: gate.verify(issued.secret, address="11.0.0.1")) == "address_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "tampered", ["nonsense", "[]", '{"generalScopes": ["a:*:b"]}', '{"generalScopes": "*"}', '{"unknown": 1}']
+)
+def test_stored_scopes_that_no_longer_parse_grant_nothing(path: Path, make_gate: Make, tampered: str) -> None:
+    """Broken scopes are no scopes."""
+    issued = make_gate(f"sqlite:///{path}").tokens.create(name="a", scopes=["docs:read"])
+    edit(path, "UPDATE faregate_tokens SET allowed_scopes = ?", tampered)
+    gate = make_gate(f"sqlite:///{path}")
+    assert not gate.verify(issued.secret).allows("docs:read")
+
+
+def test_a_database_that_is_gone_closes_the_gate(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503, never 401 and never open; no empty database is made in its place; and it recovers."""
+    monkeypatch.setattr(freshness, "_LOOK_EVERY", 0.0)
+    gate = make_gate(f"sqlite:///{path}")
+    secret = gate.tokens.create(name="a").secret
+    gate.verify(secret)
+    away = path.with_suffix(".away")
+    path.rename(away)
+    assert reason_of(lambda: gate.verify(secret)) == "store_unavailable"
+    assert reason_of(lambda: gate.verify(mint("fg", "tok"))) == "store_unavailable"
+    with pytest.raises(StoreUnavailable):
+        gate.tokens.create(name="b")
+    assert not path.exists()
+    away.rename(path)
+    gate.verify(secret)
+
+
+def test_a_database_that_was_replaced_is_read_anew(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup that is put in place counts; what was cached of the other file does not."""
+    monkeypatch.setattr(freshness, "_LOOK_EVERY", 0.0)
+    gate = make_gate(f"sqlite:///{path}")
+    kept = gate.tokens.create(name="kept")
+    gate.close()
+    shutil.copy(path, path.with_suffix(".backup"))
+    later = gate.tokens.create(name="later")
+    gate.tokens.deactivate(kept.token.id)
+    assert reason_of(lambda: gate.verify(kept.secret)) == "deactivated"
+    gate.verify(later.secret)
+    gate.close()
+    path.with_suffix(".backup").replace(path)
+    assert reason_of(lambda: gate.verify(later.secret)) == "unknown_credential"
+    gate.verify(kept.secret)
+    gate.tokens.deactivate(kept.token.id)
+    assert reason_of(lambda: gate.verify(kept.secret)) == "deactivated"
+
+
+@pytest.mark.parametrize("harm", ["removed", "replaced", "emptied"])
+def test_a_page_that_is_harmed_is_noticed(
+    path: Path, make_gate: Make, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader on the old page hears of changes all the same."""
+    reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    reader.verify(issued.secret)
+    page = path.with_name("gate.db-page")
+    if harm == "removed":
+        page.unlink()
+    elif harm == "replaced":
+        page.unlink()
+        page.write_bytes(bytes(8))
+    else:
+        page.write_bytes(bytes(8))
+    writer.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+    writer.tokens.activate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "ok"
+    del monkeypatch
+
+
+def test_without_a_page_the_feed_is_read_each_time(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who cannot open the page is as fresh, and may not write."""
+    writer = make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    reader = make_gate(f"sqlite:///{path}")
+
+    def refuse() -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(reader._store.database, "page", refuse)
+    reader._store._page = None
+    assert reason_of(lambda: reader.verify(issued.secret)) == "ok"
+    writer.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+    with pytest.raises(StoreUnavailable):
+        reader.tokens.activate(issued.token.id)
+
+
+def test_a_database_without_wal_is_read_each_time(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where WAL is refused the page is not trusted."""
+    monkeypatch.setattr(freshness, "_LOOK_EVERY", 0.0)
+    gate = make_gate(f"sqlite:///{path}")
+    issued = gate.tokens.create(name="a")
+    gate.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    connection.close()
+    gate.verify(issued.secret)
+    assert gate._records._view[0] == 2**64 - 1
+    gate.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
+
+
+def test_a_long_feed_is_not_read_row_by_row(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far behind, everything is dropped at once, and nothing stale is left."""
+    monkeypatch.setattr(freshness, "_MANY", 5)
+    reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    reader.verify(issued.secret)
+    writer.tokens.deactivate(issued.token.id)
+    for _ in range(10):
+        writer.tokens.create(name="b")
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
+def test_a_feed_that_was_purged_beyond_a_reader_drops_its_cache(path: Path, make_gate: Make) -> None:
+    """A process that is behind the oldest row keeps nothing."""
+    reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    reader.verify(issued.secret)
+    writer.tokens.deactivate(issued.token.id)
+    writer.tokens.create(name="b")
+    edit(path, "DELETE FROM faregate_feed WHERE sequence < 3")
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
+def test_a_locked_database_is_read_all_the_same(path: Path, make_gate: Make) -> None:
+    """A writer that holds the lock delays no verification."""
+    gate = make_gate(f"sqlite:///{path}")
+    known, fresh = gate.tokens.create(name="a").secret, gate.tokens.create(name="b").secret
+    gate.verify(known)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        gate.verify(known)
+        gate.verify(fresh)
+    finally:
+        blocker.execute("ROLLBACK")
+        blocker.close()
+
+
+def test_files_are_private(path: Path, make_gate: Make) -> None:
+    """The database and its companions are readable by their owner alone, whatever the umask."""
+    previous = os.umask(0)
+    try:
+        make_gate(f"sqlite:///{path}").tokens.create(name="a")
+    finally:
+        os.umask(previous)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert modes == dict.fromkeys(["gate.db", "gate.db-page", "gate.db-shm", "gate.db-wal"], 0o600)
+
+
+def test_the_page_takes_the_mode_of_the_database(path: Path, make_gate: Make) -> None:
+    """A group that may write the database may write its page."""
+    make_gate(f"sqlite:///{path}").close()
+    path.with_name("gate.db-page").unlink()
+    path.chmod(0o660)
+    make_gate(f"sqlite:///{path}")
+    assert path.with_name("gate.db-page").stat().st_mode & 0o777 == 0o660

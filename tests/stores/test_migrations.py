@@ -1,0 +1,120 @@
+"""The tables: made in one go or by migration they are the same, and other versions are refused."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from faregate import Gate, InvalidInput, StoreUnavailable
+from faregate.stores.migrations import upgrade
+
+
+def schema_of(path: Path) -> dict[str, str]:
+    """The statements that made the tables and indices, white space folded, Alembic's own table aside."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {name: re.sub(r"\s+", " ", sql) for name, sql in rows if name != "faregate_schema"}
+
+
+def version_of(path: Path) -> list[tuple[str]]:
+    """The version that is stamped."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT version_num FROM faregate_schema").fetchall()
+    connection.close()
+    return rows
+
+
+def test_migrating_and_creating_make_the_same_tables(tmp_path: Path) -> None:
+    """Table by table, index by index, with the same stamp; and both serve."""
+    made, migrated = tmp_path / "made.db", tmp_path / "migrated.db"
+    Gate(f"sqlite:///{made}").close()
+    upgrade(f"sqlite:///{migrated}")
+    assert schema_of(made) == schema_of(migrated)
+    assert version_of(made) == version_of(migrated)
+    for path in (made, migrated):
+        gate = Gate(f"sqlite:///{path}")
+        assert gate.verify(gate.tokens.create(name="a").secret)
+        gate.close()
+
+
+def test_upgrading_twice_changes_nothing(tmp_path: Path) -> None:
+    """And keeps what is there."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    gate = Gate(url)
+    token = gate.tokens.create(name="a").token
+    gate.close()
+    upgrade(url)
+    upgrade(url)
+    assert gate.tokens.get(token.id) == token
+    gate.close()
+
+
+def test_tables_of_another_version_are_refused(tmp_path: Path) -> None:
+    """With a word on what to do."""
+    path = tmp_path / "gate.db"
+    Gate(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE faregate_schema SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(InvalidInput, match="faregate db upgrade"):
+        Gate(f"sqlite:///{path}")
+
+
+def test_tables_join_those_of_an_application(tmp_path: Path) -> None:
+    """A database that has tables of its own gets these beside them."""
+    path = tmp_path / "app.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE users (id INTEGER PRIMARY KEY)")
+    connection.close()
+    gate = Gate(f"sqlite:///{path}")
+    assert gate.tokens.list().total == 0
+    gate.close()
+    assert "users" in schema_of(path)
+
+
+def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    """The cause is chained, and the file is left as it was."""
+    path = tmp_path / "gate.db"
+    path.write_bytes(b"not a database, " * 100)
+    with pytest.raises(StoreUnavailable) as raised:
+        Gate(f"sqlite:///{path}")
+    assert "not a database" in str(raised.value.__cause__)
+    assert path.read_bytes() == b"not a database, " * 100
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "gate.db",
+        "sqlite:///gate.db?mode=ro",
+        "sqlite:///file:gate.db",
+        "sqlite://host/gate.db",
+        "mysql://x/y",
+        "sqlite:////no/such/dir/gate.db",
+    ],
+)
+def test_urls_that_cannot_be_are_refused(url: str) -> None:
+    """Each with a word on what is expected."""
+    with pytest.raises(InvalidInput, match="store"):
+        Gate(url)
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later change of directory moves no database; a symbolic link leads to one page."""
+    monkeypatch.chdir(tmp_path)
+    gate = Gate("sqlite:///gate.db")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.db").symlink_to("gate.db")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    issued = gate.tokens.create(name="a")
+    linked = Gate(f"sqlite:///{tmp_path / 'link.db'}")
+    assert linked.verify(issued.secret).id == issued.token.id
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not (tmp_path / "link.db-page").exists()
+    gate.close()
+    linked.close()

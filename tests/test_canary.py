@@ -1,0 +1,98 @@
+"""A credential is found nowhere but in the answer that minted it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from faregate import Conflict, Denied, FaregateError, Gate
+from faregate.credentials import digest
+from faregate_flask import Faregate, current_principal
+
+
+def test_a_secret_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not in the files, the log at DEBUG, lists, errors, tracebacks or representations, whole or in half."""
+    caplog.set_level(logging.DEBUG)
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
+    issued = gate.tokens.create(name="canary", scopes=["gate:*"], allowed_cidr_blocks=["10.0.0.0/8"])
+    secret = issued.secret
+    shown: list[str] = [repr(issued), str(issued), repr(issued.token)]
+    principal = gate.verify(secret, address="10.0.0.1")
+    shown += [repr(principal), str(principal), repr(principal.record), repr(gate.tokens.list()), repr(gate.__dict__)]
+    for call in (
+        lambda: gate.verify(secret, address="192.0.2.1"),
+        lambda: gate.verify(secret),
+        lambda: principal.require("docs:write", on=secret[:5]),
+        lambda: gate.verify(secret + "x"),
+        lambda: gate.verify(secret + " x"),
+        lambda: (
+            gate.tokens.rotate("self", by=gate.verify(secret, address="10.0.0.1"))
+            and gate.tokens.rotate("self", by=principal)
+        ),
+        lambda: gate.tokens.deactivate(issued.token.id) and gate.verify(secret, address="10.0.0.1"),
+    ):
+        with pytest.raises(FaregateError) as raised:
+            call()
+        assert isinstance(raised.value, Denied | Conflict)
+        shown += [repr(raised.value), str(raised.value), repr(raised.value.__dict__)]
+        shown.append("".join(traceback.format_exception(raised.value)))
+    gate.close()
+    shown += [record.getMessage() for record in caplog.records] + [caplog.text]
+    body = secret.split("_")[2]
+    for text in shown:
+        assert body[:20] not in text
+        assert body[-20:] not in text
+        assert digest(secret).hex() not in text
+    assert len(list(tmp_path.iterdir())) >= 2
+    for file in tmp_path.iterdir():
+        assert body[:20].encode() not in file.read_bytes()
+
+
+def test_the_answer_that_mints_is_the_only_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Over HTTP: in the answer to POST, in no other answer, and in no log."""
+    caplog.set_level(logging.DEBUG)
+    app = Flask(__name__)
+    app.config["FAREGATE_STORE"] = f"sqlite:///{tmp_path / 'gate.db'}"
+    faregate = Faregate(app)
+    app.register_blueprint(faregate.management(), url_prefix="/auth")
+
+    @app.get("/a")
+    @faregate.requires("docs:write")
+    def a() -> str:
+        return repr(current_principal)
+
+    admin = {"Authorization": f"Bearer {faregate.gate.tokens.create(name='admin', scopes=['*']).secret}"}
+    client = app.test_client()
+    made = client.post("/auth/tokens", json={"name": "canary", "scopes": ["gate:*"]}, headers=admin)
+    secret = made.get_json()["token"]
+    assert made.text.count(secret) == 1
+    own = {"Authorization": f"Bearer {secret}"}
+    answers = [
+        client.get("/a", headers=own),
+        client.get("/a", headers={"Authorization": f"Bearer {secret}, Bearer {secret}"}),
+        client.get("/a", headers={"Authorization": f"Bearer {secret}\u00e9"}),
+        client.get("/auth/tokens/self", headers=own),
+        client.get("/auth/tokens", headers=own),
+        client.get(f"/auth/tokens/{secret}", headers=own),
+        client.patch("/auth/tokens/self", json={"name": "x"}, headers=own),
+        client.post("/auth/tokens/self/deactivate", headers=own),
+        client.get("/auth/tokens/self", headers=own),
+        client.get(f"/auth/tokens/{secret}", headers=own),
+    ]
+    for answer in answers:
+        assert secret.split("_")[2] not in answer.text + str(answer.headers)
+    assert len([record for record in caplog.records if record.name == "faregate"]) == 5
+    assert all(secret.split("_")[2] not in record.getMessage() for record in caplog.records)
+    faregate.gate.close()
+
+
+def test_records_of_secrets_are_not_pickled_by_accident() -> None:
+    """What is issued shows nothing of the secret in a representation, even inside a container."""
+    issued = Gate("sqlite://").tokens.create(name="a")
+    assert issued.secret not in repr([issued, {"x": issued}])
+    assert pickle.loads(pickle.dumps(issued.token)) == issued.token  # noqa: S301  what was just made
