@@ -55,7 +55,7 @@ def gate(make_gate: Callable[..., Gate], store: str) -> Gate:
     return make_gate(store)
 
 
-def reason_of(call: Callable[[], object]) -> str:
+def reason_of(call: Callable[..., object]) -> str:
     """Return the reason of the denial that a call raises, or ``ok``."""
     try:
         call()

@@ -175,7 +175,12 @@ def test_ten_thousand_hops_are_walked_at_bounded_cost() -> None:
 
 def test_what_clients_write_does_not_fill_the_cache() -> None:
     """Texts longer than any address are refused before they are cached."""
+    pack("10.0.0.0")
     before = pack.cache_info().currsize
     for index in range(100):
-        assert canonical("1" * 1000 + str(index)) is None
+        text = "1" * 1000 + str(index)
+        assert canonical(text) is None
+        assert not Networks.parse(["10.0.0.0/8"], "x").admit(text)
+        with pytest.raises(InvalidInput):
+            parse_block(text, "x")
     assert pack.cache_info().currsize == before

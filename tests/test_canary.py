@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import pickle
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 
 from faregate import Conflict, Denied, FaregateError, Gate
+from faregate.bearer import Presented
 from faregate.credentials import digest
+from faregate.management import wire
 from faregate_flask import Faregate, current_principal
 
 
@@ -24,18 +28,16 @@ def test_a_secret_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixt
     shown: list[str] = [repr(issued), str(issued), repr(issued.token)]
     principal = gate.verify(secret, address="10.0.0.1")
     shown += [repr(principal), str(principal), repr(principal.record), repr(gate.tokens.list()), repr(gate.__dict__)]
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: gate.verify(secret, address="192.0.2.1"),
         lambda: gate.verify(secret),
         lambda: principal.require("docs:write", on=secret[:5]),
         lambda: gate.verify(secret + "x"),
         lambda: gate.verify(secret + " x"),
-        lambda: (
-            gate.tokens.rotate("self", by=gate.verify(secret, address="10.0.0.1"))
-            and gate.tokens.rotate("self", by=principal)
-        ),
-        lambda: gate.tokens.deactivate(issued.token.id) and gate.verify(secret, address="10.0.0.1"),
-    ):
+        lambda: [gate.tokens.rotate("self", by=by) for by in (gate.verify(secret, address="10.0.0.1"), principal)],
+        lambda: [gate.tokens.deactivate(issued.token.id), gate.verify(secret, address="10.0.0.1")],
+    ]
+    for call in calls:
         with pytest.raises(FaregateError) as raised:
             call()
         assert isinstance(raised.value, Denied | Conflict)
@@ -95,4 +97,9 @@ def test_records_of_secrets_are_not_pickled_by_accident() -> None:
     """What is issued shows nothing of the secret in a representation, even inside a container."""
     issued = Gate("sqlite://").tokens.create(name="a")
     assert issued.secret not in repr([issued, {"x": issued}])
+    assert issued.secret not in str(issued.__rich_repr__())
+    values: dict[str, Any] = dict.fromkeys(wire.TokenOut.__struct_fields__)
+    shown = wire.IssuedOut(**values, token=issued.secret)
+    assert issued.secret not in repr(shown) + str(shown.__rich_repr__())
+    assert issued.secret not in repr(Presented(issued.secret, elsewhere=False))
     assert pickle.loads(pickle.dumps(issued.token)) == issued.token  # noqa: S301  what was just made

@@ -88,7 +88,7 @@ def test_deactivation_is_seen_by_a_running_process(store: str) -> None:
     issued = gate.tokens.create(name="a")
     gate.verify(issued.secret)
     done = run("token", "deactivate", issued.token.id, store=store)
-    assert (done.returncode, done.stdout) == (0, f"Token {issued.token.id} (a) is deactivated, by cli.\n")
+    assert (done.returncode, done.stdout) == (0, f"Token {issued.token.id} (a) is deactivated, by root.\n")
     with pytest.raises(Exception, match="deactivated"):
         gate.verify(issued.secret)
     gate.close()
@@ -115,11 +115,12 @@ def test_brand_is_that_of_the_application(store: str) -> None:
         (["token", "nonsense"], 2, "nonsense"),
         (["--brand", "A", "token", "list"], 2, "brand"),
         (["--store", "mysql://x/y", "token", "list"], 2, "not supported yet"),
-        (["--store", "sqlite:////no/such/dir/gate.db", "token", "list"], 2, "cannot create"),
+        (["--store", "sqlite:////no/such/dir/gate.db", "token", "create", "--name", "a"], 2, "cannot create"),
     ],
 )
 def test_failures_have_a_code_and_a_word(store: str, arguments: list[str], code: int, words: str) -> None:
     """1 for records, 2 for usage; never a traceback."""
+    Gate(store).close()
     failed = run(*arguments, store=store)
     assert failed.returncode == code
     assert words in failed.stderr
@@ -140,6 +141,24 @@ def test_without_a_store_the_way_is_told() -> None:
     failed = run("token", "list")
     assert failed.returncode == 2
     assert "FAREGATE_STORE" in failed.stderr
+
+
+def test_a_store_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+    """A misspelt path is no empty store, and one in memory is none at all."""
+    for command in (["token", "list"], ["token", "deactivate", "x"]):
+        failed = run(*command, store=f"sqlite:///{tmp_path / 'misspelt.db'}")
+        assert (failed.returncode, "There is no store at" in failed.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+    assert "in memory" in run("token", "create", "--name", "a", store="sqlite://").stderr
+
+
+def test_bytes_that_are_no_text_are_refused(store: str) -> None:
+    """Not a traceback."""
+    run("token", "create", "--name", "a", store=store)
+    for command in (["list", "--owner", "\udcff"], ["deactivate", "\udcff"], ["deactivate", "x", "--by", "a\nb"]):
+        failed = run("token", *command, store=store)
+        assert failed.returncode in {1, 2}
+        assert "Traceback" not in failed.stderr
 
 
 def test_upgrade(store: str) -> None:

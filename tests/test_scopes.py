@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from faregate import ANY, Gate, InvalidInput, Org, Owner, Permission, Role, any_of, path
 from faregate.addresses import Networks
-from faregate.model import AllowedScopes
+from faregate.model import AllowedScopes, PermissionGrant, RealmScopes
 from faregate.principal import Principal
 from faregate.record import Record, beyond, covers, token_record
 from faregate.scopes import as_allowed_scopes, compile_grants, flat_list
@@ -265,10 +265,37 @@ def test_allowed_objects() -> None:
     issued = gate.tokens.create(name="t", allowed_scopes=as_allowed_scopes(scopes), owner=Owner("u1"))
     principal = gate.verify(issued.secret)
     assert principal.allowed_objects("a") == ANY
-    assert principal.allowed_objects(Permission("p")) == {"x", "y"}
-    assert principal.allowed_objects(any_of("b", Permission("p"))) == {"x", "y"}
+    assert principal.allowed_objects(Permission("p")) == frozenset({"x", "y"})
+    assert principal.allowed_objects(any_of("b", Permission("p"))) == frozenset({"x", "y"})
     assert principal.allowed_objects("b") == frozenset()
     assert gate.verify(gate.tokens.create(name="root", scopes=["*"]).secret).allowed_objects(Role("r")) == ANY
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        AllowedScopes(general_scopes="docs:read"),  # type: ignore[arg-type]
+        AllowedScopes(organization_scopes=None),  # type: ignore[arg-type]
+        AllowedScopes(organization_scopes=RealmScopes(all_permissions="no")),  # type: ignore[arg-type]
+        AllowedScopes(organization_scopes=RealmScopes(kept_in_token=("FOO",))),  # type: ignore[arg-type]
+        AllowedScopes(organization_scopes=RealmScopes(permissions=(PermissionGrant("\ud800"),))),
+        5,
+    ],
+    ids=range(6),
+)
+def test_instances_are_checked_too(broken: Any) -> None:
+    """What could not be read back is not written."""
+    gate = Gate("sqlite://")
+    with pytest.raises(InvalidInput):
+        gate.tokens.create(name="t", allowed_scopes=broken)
+    assert gate.tokens.list().total == 0
+
+
+def test_a_list_of_resources_means_what_a_tuple_means() -> None:
+    """As in JSON."""
+    gate = Gate("sqlite://")
+    any_one = AllowedScopes(organization_scopes=RealmScopes(permissions=[PermissionGrant("p", resources=["*"])]))  # type: ignore[arg-type]
+    assert gate.verify(gate.tokens.create(name="t", allowed_scopes=any_one).secret).allows(Permission("p"))
 
 
 def test_scopes_equal_after_a_round_trip() -> None:

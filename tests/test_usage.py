@@ -86,6 +86,23 @@ def test_a_failure_to_write_is_kept_for_later(
     assert gate.tokens.get(issued.token.id).last_used_at is not None
 
 
+def test_without_a_thread_requests_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may start no more threads verifies all the same, and writes when it can."""
+    gate = Gate("sqlite://")
+    issued = gate.tokens.create(name="a")
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(threading.Thread, "start", refuse)
+        gate.verify(issued.secret)
+    before = writers()
+    gate.verify(issued.secret)
+    assert writers() == before + 1
+    gate.close()
+
+
 def test_many_uses_are_written_in_short_transactions() -> None:
     """Twelve hundred tokens, three transactions."""
     gate = Gate("sqlite://")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from weakref import WeakSet
@@ -56,6 +57,7 @@ class Faregate:
     def __init__(self, app: Flask | None = None) -> None:
         self._gates: list[Gate] = []
         self._guarded: WeakSet[Callable[..., Any]] = WeakSet()
+        self._guards: WeakSet[Callable[..., Any]] = WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -80,7 +82,7 @@ class Faregate:
     @property
     def gate(self) -> Gate:
         """The gate of the current application, or, outside of any, of the only one."""
-        if has_app_context():
+        if has_app_context() and "faregate" in current_app.extensions:
             return cast("Gate", current_app.extensions["faregate"])
         if len(self._gates) == 1:
             return self._gates[0]
@@ -121,14 +123,21 @@ class Faregate:
             request.environ[_KEY] = principal
             return current_app.ensure_sync(view)(*args, **kwargs)
 
-        self._guarded.add(view)
+        self._guards.add(guarded)
+        below: Any = view
+        while below is not None:
+            with suppress(TypeError):  # a view that cannot be hashed cannot be watched
+                self._guarded.add(below)
+            below = getattr(below, "__wrapped__", None)
         return guarded
 
     def _refuse_unguarded(self) -> None:
         """Catch a guard that stands above its route decorator, where it guards nothing."""
         view = current_app.view_functions.get(request.endpoint or "")
-        if view is not None and view in self._guarded:
-            raise Misconfigured(f"@requires of {view.__name__}() stands above the route decorator: put it under it")
+        with suppress(TypeError):  # a view that cannot be hashed was never guarded
+            if view in self._guarded and view not in self._guards:
+                name = getattr(view, "__name__", "the view")
+                raise Misconfigured(f"@requires of {name}() stands above the route decorator: put it under it")
 
 
 def _object(on: object) -> object:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from faregate import Denied
-from faregate.management.operations import MAX_BODY, OPERATIONS, Call, Operation, perform
+from faregate import Denied, InvalidInput
+from faregate.management.operations import OPERATIONS, Call, Operation, perform
 from faregate_flask.translation import identify, respond, route
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _view(operation: Operation, token_id: str = "") -> Response:
         route=route(),
         path=request.root_path + request.path,
         token_id=token_id,
-        query=list(request.args.items(multi=True)),
+        query=_query(gate),
         content_type=request.content_type or "",
         if_match=request.headers.get("If-Match"),
         read=_read,
@@ -46,8 +46,20 @@ def _view(operation: Operation, token_id: str = "") -> Response:
     return respond(perform(operation, gate, call))
 
 
+def _query(gate: Gate) -> list[tuple[str, str]]:
+    """Return the parameters of the query, without a credential that may be presented there."""
+    pairs = request.args.items(multi=True)
+    return [(name, value) for name, value in pairs if not (gate.bearer.query and name == "access_token")]
+
+
 def _read(limit: int) -> bytes:
+    """Return the body, even if the application has read it before; one byte too many where it is too long."""
+    own = request.max_content_length
+    request.max_content_length = limit if own is None else min(own, limit)
     try:
-        return request.stream.read(limit)
-    except RequestEntityTooLarge:  # the application's own limit is the smaller one
-        return bytes(MAX_BODY + 1)
+        body = request.get_data()
+    except RequestEntityTooLarge:
+        return bytes(limit)
+    if not body and request.content_length:
+        raise InvalidInput("The body was read before it came here; leave it to this API")
+    return body

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import msgspec
 
-from faregate.errors import Denied, InvalidInput
+from faregate.errors import Denied
 from faregate.model import Org, Owner
 from faregate.principal import Principal
 from faregate.record import Record, beyond
 from faregate.stores.reach import Reach
+from faregate.texts import check_name
 
 ADMIN = "gate:admin"
 ROOT = "root"
@@ -33,9 +34,7 @@ class Actor(msgspec.Struct, frozen=True):
             return cls(by.identity, by.record)
         if by is None:
             return cls(ROOT)
-        if not isinstance(by, str) or not by:
-            raise InvalidInput("by: a Principal, a name to record, or nothing for root")
-        return cls(by)
+        return cls(check_name(by, "by"))
 
     @property
     def id(self) -> str | None:
@@ -57,13 +56,17 @@ class Actor(msgspec.Struct, frozen=True):
         """Whether every record of the organization is reached. Root is admin everywhere."""
         return self.record is None or Principal(self.record).allows(ADMIN)
 
-    @property
-    def final(self) -> bool:
-        """Whether a deactivation by this actor is undone only by an admin.
+    def outranks(self, owner_id: str | None, owner_idp_id: str | None, org_id: str | None) -> bool:
+        """Whether this actor is above the owner of a record, so that its deactivation is not the owner's to undo.
 
-        A name that the application gave stands for itself: whoever bears it may activate again.
+        Root and admins are, unless they are that owner; a name that the application gave is, unless it is the
+        owner's.
         """
-        return self.name == ROOT if self.record is None else self.admin
+        if self.record is None:
+            return self.name == ROOT or self.name != owner_id
+        mine = self.record
+        same = (mine.owner.id, mine.owner.idp_id, mine.org.id) == (owner_id, owner_idp_id, org_id)
+        return self.admin and not (same and owner_id is not None)
 
     @property
     def owner(self) -> Owner:
@@ -86,8 +89,8 @@ class Actor(msgspec.Struct, frozen=True):
         if wider:
             raise Denied(
                 "insufficient_scope",
-                f"This would be wider than the credential that asks for it: {', '.join(wider)}.",
-                scope=[name for name in wider if name in record.scopes],
+                f"This would be wider than the credential that asks for it: {_some(wider)}.",
+                scope=[name for name in wider if ("general", "scope", name) in record.grants],
                 record_id=self.id,
             )
 
@@ -98,3 +101,8 @@ class Actor(msgspec.Struct, frozen=True):
             return None
         mine = self.record
         return Reach(mine.id, mine.org.id, mine.owner.id, mine.owner.idp_id, whole_org=self.admin)
+
+
+def _some(names: list[str]) -> str:
+    """Return the first names in words; nobody reads a thousand."""
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

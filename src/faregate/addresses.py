@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_BLOCKS = 10_000
 
-_LONGEST = 39 + 1 + 64  # characters of an address, its zone, and the sign between them
+LONGEST = 39 + 1 + 64  # characters of an address, its zone, and the sign between them
 _MAPPED = bytes(10) + b"\xff\xff"
 _PREFIX = re.compile(r"0|[1-9][0-9]{0,2}")
 _ZONE = re.compile(r"[0-9A-Za-z._~-]{1,64}")
@@ -38,7 +38,8 @@ def pack(text: str) -> bytes | None:
     """Return the search key of an address without a port, or None if it is no address.
 
     The key is one byte of length, which keeps the families apart in one sorted row, then the 4 or 16 bytes
-    of the address. A zone is left out. Cached, since the same clients come again.
+    of the address. A zone is left out. Cached, since the same clients come again; so that nobody fills the
+    memory with long texts, ask only about those of at most :data:`LONGEST` characters.
     """
     if "%" in text:
         text, _, zone = text.partition("%")
@@ -55,7 +56,7 @@ def pack(text: str) -> bytes | None:
 
 def canonical(text: str) -> str | None:
     """Return an address in the spelling of RFC 5952, its zone kept, or None if it is no address."""
-    key = pack(text) if len(text) <= _LONGEST else None  # what a client writes must not fill the cache
+    key = pack(text) if len(text) <= LONGEST else None  # what a client writes must not fill the cache
     if key is None:
         return None
     zone = text.partition("%")[2]
@@ -71,7 +72,7 @@ def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
     if not isinstance(text, str):
         raise InvalidInput(f"{member}: a CIDR block is a text such as 10.0.0.0/8, not {type(text).__name__}")
     address, slash, prefix = text.partition("/")
-    key = None if "%" in address else pack(address)
+    key = None if "%" in address or len(address) > LONGEST else pack(address)
     if key is None:
         raise InvalidInput(f"{member}: {text[:64]!r} is no CIDR block such as 10.0.0.0/8 or 2001:db8::/32")
     packed = key[1:]
@@ -123,6 +124,8 @@ class Networks(msgspec.Struct, frozen=True):
         if packed[:4] != _seal(texts):
             return cls.parse(texts, "allowedCidrBlocks")
         starts, ends = msgspec.msgpack.decode(packed[4:], type=tuple[tuple[bytes, ...], tuple[bytes, ...]])
+        if len(starts) != len(ends):
+            return cls.parse(texts, "allowedCidrBlocks")
         return cls(tuple(texts), starts, ends)
 
     def packed(self) -> bytes:
@@ -131,7 +134,7 @@ class Networks(msgspec.Struct, frozen=True):
 
     def admit(self, address: str | None) -> bool:
         """Tell whether an address lies in one of the networks; an unknown one does not. Cost grows with no list."""
-        key = None if address is None else pack(address)
+        key = None if address is None or len(address) > LONGEST else pack(address)
         if key is None:
             return False
         index = bisect_right(self.starts, key)
@@ -179,8 +182,8 @@ class TrustedProxies:
     """
 
     def __init__(self, trusted: Sequence[str], header: str) -> None:
-        if isinstance(trusted, str):
-            raise InvalidInput("trusted_proxies: expected a list, not one text")
+        if not isinstance(trusted, list | tuple | set | frozenset):
+            raise InvalidInput("trusted_proxies: expected a list of networks, addresses, or 'unix'")
         if "*" in trusted:
             raise InvalidInput("trusted_proxies: '*' would believe every sender; name the proxies' networks")
         if header not in ("x-forwarded-for", "forwarded"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from faregate.credentials import is_b64token
-from faregate.errors import Denied, InvalidInput, Refused
+from faregate.errors import REASONS, Denied, InvalidInput, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,8 @@ Headers = list[tuple[str, str]]
 
 _TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _SCHEME = re.compile(rf"{_TCHAR}*")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+# A quote that does not end goes to the end of the line: each character is looked at once.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 # After a comma, a word that no "=" follows is no parameter but a second scheme: WSGI joined two lines.
 _SECOND = re.compile(rf",[ \t]*{_TCHAR}+(?!{_TCHAR})(?![ \t]*=)")
 _FIELD_NAME = re.compile(rf"{_TCHAR}+")
@@ -46,6 +47,9 @@ class Presented(NamedTuple):
     credential: str
     elsewhere: bool
 
+    def __repr__(self) -> str:
+        return f"Presented(credential=<hidden>, elsewhere={self.elsewhere})"
+
 
 class Bearer:
     """Where credentials are read from, and the realm that challenges name.
@@ -60,11 +64,19 @@ class Bearer:
     ) -> None:
         if not isinstance(realm, str) or not _REALM.fullmatch(realm):
             raise InvalidInput("realm: printable ASCII without quotation mark and backslash (RFC 6750 section 3)")
+        if not isinstance(query, bool):
+            raise InvalidInput("query: True or False itself; a text such as 'False' would count as true")
+        if header is not None and not isinstance(header, str):
+            raise InvalidInput("header: the name of a header, or None")
+        if cookie is not None and not isinstance(cookie, str):
+            raise InvalidInput("cookie: the name of a cookie, or None")
         if header is not None and (not _FIELD_NAME.fullmatch(header) or header.lower() in ("authorization", "cookie")):
             raise InvalidInput("header: the name of a header of its own, such as X-API-Key")
         if cookie is not None and (not _FIELD_NAME.fullmatch(cookie) or not cookie.startswith("__Host-")):
             raise InvalidInput("cookie: a name that starts with __Host-, so that no other host or path can set it")
-        if isinstance(origins, str) or not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        if not isinstance(origins, list | tuple | set | frozenset) or not all(
+            isinstance(origin, str) and _ORIGIN.fullmatch(origin) for origin in origins
+        ):
             raise InvalidInput(
                 "origins: a list of origins such as https://app.example.com, in lower case, without path"
             )
@@ -118,7 +130,7 @@ class Bearer:
         if denied.error is not None:
             parameters.append(f'error="{denied.error}"')
         if denied.error == "invalid_token":
-            parameters.append(f'error_description="{denied.detail}"')
+            parameters.append(f'error_description="{REASONS[denied.reason].detail}"')
         if denied.scope:
             parameters.append(f'scope="{" ".join(denied.scope)}"')
         return "Bearer " + ", ".join(parameters)
@@ -137,6 +149,9 @@ class Bearer:
 
 def log_denial(denied: Denied, route: str) -> None:
     """Write the one INFO record of a denial. No value in it was chosen freely by the caller."""
+    if denied.logged:
+        return
+    denied.logged = True
     _logger.info(
         "denied: reason=%s record=%s address=%s route=%s",
         denied.reason,

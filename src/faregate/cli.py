@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,7 +86,7 @@ def create(
     details: dict[str, Any] = {"scopes": scopes, "allowed_cidr_blocks": blocks, "description": description}
     if expires_in is not None:
         details["expires_in"] = expires_in
-    with _gate(settings) as gate:
+    with _gate(settings, existing=False) as gate:
         details |= {"owner": Owner(id=owner), "org": Org(id=org)}
         issued = gate.tokens.create(name=name, type=kind, by="cli", **details)
     if as_json:
@@ -126,11 +127,13 @@ def list_(settings: tuple[str | None, str], owner: str | None, limit: int, offse
 
 @token.command()
 @click.argument("token_id", metavar="ID")
-@click.option("--by", default="cli", show_default=True, metavar="NAME", help="Who does it, for the record.")
+@click.option("--by", metavar="NAME", help="Who does it, for the record. Default: root.")
 @click.option("--reason", metavar="TEXT", help="Why, for the record.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 @click.pass_obj
-def deactivate(settings: tuple[str | None, str], token_id: str, by: str, reason: str | None, *, as_json: bool) -> None:
+def deactivate(
+    settings: tuple[str | None, str], token_id: str, by: str | None, reason: str | None, *, as_json: bool
+) -> None:
     """Close a token, at once and everywhere. It can be activated again."""
     with _gate(settings) as gate:
         closed = gate.tokens.deactivate(token_id, reason=reason, by=by)
@@ -158,10 +161,10 @@ def upgrade(settings: tuple[str | None, str]) -> None:
 
 
 @contextmanager
-def _gate(settings: tuple[str | None, str]) -> Generator[Gate]:
+def _gate(settings: tuple[str | None, str], *, existing: bool = True) -> Generator[Gate]:
     """Open the gate of the settings, and close it."""
     with _explained():
-        gate = Gate(_store_of(settings), brand=settings[1])
+        gate = Gate(_existing(settings) if existing else _store_of(settings), brand=settings[1])
         try:
             yield gate
         finally:
@@ -185,6 +188,20 @@ def _store_of(settings: tuple[str | None, str]) -> str:
     store, _ = settings
     if store is None:
         raise click.UsageError("No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db")
+    if store in ("sqlite://", "sqlite:///:memory:"):
+        raise click.UsageError("A store in memory is gone when the command ends; use sqlite:///<file>")
+    return store
+
+
+def _existing(settings: tuple[str | None, str]) -> str:
+    """Return the store's URL if there is one: a misspelt path is no empty store."""
+    # SQLAlchemy is loaded only by what opens a store.
+    from faregate.stores.sqlite import path_of  # noqa: PLC0415
+
+    store = _store_of(settings)
+    path = path_of(store)
+    if path is not None and not Path(path).exists():
+        raise click.UsageError(f"There is no store at {path} yet; 'faregate token create' makes one")
     return store
 
 

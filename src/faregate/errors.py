@@ -99,6 +99,7 @@ class Denied(FaregateError):
         self.scope = tuple(scope)
         self.record_id = record_id
         self.address = address
+        self.logged = False
         super().__init__(f"{reason}: {self.detail}")
 
 

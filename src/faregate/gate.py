@@ -49,6 +49,8 @@ class Gate:
     ) -> None:
         if not isinstance(store, str):
             raise InvalidInput("store: a database URL such as sqlite:///gate.db")
+        if not callable(clock):
+            raise InvalidInput("clock: a function that returns UTC epoch seconds, such as time.time")
         check_brand(brand)
         self.bearer = Bearer(realm=realm, query=query, header=header, cookie=cookie, origins=origins)
         self.proxies = TrustedProxies(trusted_proxies, forwarded_header)

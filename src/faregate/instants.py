@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from math import isfinite
+from typing import TypeGuard
 
 import msgspec
 
@@ -32,7 +33,7 @@ def parse_instant(value: object, member: str) -> float:
         if value.utcoffset() is None:
             raise InvalidInput(f"{member}: has no offset from UTC; write 2030-01-31T12:00:00Z or +01:00")
         value = value.timestamp()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if not _is_number(value):
         raise InvalidInput(f"{member}: expected an instant of RFC 3339 or a number of epoch seconds")
     if value < 0:
         raise InvalidInput(f"{member}: lies before 1970")
@@ -45,7 +46,7 @@ def parse_span(value: object, member: str) -> float:
     """Return the seconds of a timedelta or a number of seconds; InvalidInput if it is neither or negative."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if not _is_number(value):
         raise InvalidInput(f"{member}: expected a time span (seconds in JSON, a timedelta in Python)")
     if value < 0:
         raise InvalidInput(f"{member}: must not be negative")
@@ -54,4 +55,14 @@ def parse_span(value: object, member: str) -> float:
 
 def as_datetime(seconds: float | None) -> datetime | None:
     """Return the aware UTC datetime of epoch seconds; None stays None."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):  # changed by hand in the database
+        return None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Tell whether this is a number of seconds; beyond 10¹⁸ it is none of ours, and no float may hold it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isfinite(value) and abs(value) < 1e18 if isinstance(value, float) else abs(value) < 10**18

@@ -15,17 +15,15 @@ from faregate.addresses import Networks
 from faregate.errors import InvalidInput
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Token
-from faregate.record import Record, stored_networks, stored_scopes, token_record
+from faregate.record import Record, stored_blocks, stored_networks, stored_scopes, token_record
 from faregate.scopes import as_allowed_scopes, check_scope, compile_grants, flat_list
+from faregate.texts import check_name, check_text
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
 Columns = Mapping[str, Any]
 Values = dict[str, Any]
-
-# Control characters, line separators and what turns the direction of text: they make one name look like another.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Details(TypedDict, total=False):
@@ -89,6 +87,21 @@ def org_columns(org: Org) -> Values:
     return {"org_id": org.id, "org_name": org.name}
 
 
+def keep_parties(given: Values, stored: Columns, *, update: bool) -> Values:
+    """Return ``given`` with what a caller left out of an owner or an organization kept as it is stored.
+
+    The same one with some members is that one with those members changed; only another id replaces it whole.
+    In an update an id that is left out, or null, is the same: nobody becomes ownerless by leaving it out.
+    """
+    kept = dict(given)
+    for party in ("owner", "org"):
+        columns = [column for column in given if column.startswith(f"{party}_")]
+        same = (stored[f"{party}_id"], None) if update else (stored[f"{party}_id"],)
+        if columns and given[f"{party}_id"] in same:
+            kept |= {column: stored[column] for column in columns if given[column] is None}
+    return kept
+
+
 def network_columns(networks: Networks | None) -> Values:
     """Return the columns of an allow-list; None and the empty set are no list."""
     blocks = networks.blocks if networks else ()
@@ -122,7 +135,7 @@ def token_of(columns: Columns) -> Token:
         **values,
         scope=flat_list(compile_grants(allowed)),
         allowed_scopes=allowed,
-        allowed_cidr_blocks=tuple(msgspec.json.decode(columns["allowed_cidr_blocks"], type=list[str])),
+        allowed_cidr_blocks=stored_blocks(columns["allowed_cidr_blocks"]),
         require_rotation=None,
         owner=_owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
@@ -141,20 +154,6 @@ def check_unchanged(token: Token, believed: Mapping[str, Any]) -> None:
         moved = member == "lastUsedAt" and (value is None or (known is not None and value <= known))
         if value != known and not moved:
             raise InvalidInput(f"{member}: cannot be changed; leave it out or send it as it is")
-
-
-def check_name(value: object, member: str) -> str:
-    """Return ``value`` if it is a name: 1 to 200 characters that people can see."""
-    if not isinstance(value, str) or not value.strip() or len(value) > 200 or _UNSEEN.search(value):
-        raise InvalidInput(f"{member}: 1 to 200 characters, none of them a control or direction character")
-    return value
-
-
-def check_text(value: object, member: str, longest: int) -> str:
-    """Return ``value`` if it is a text of several lines and at most ``longest`` characters."""
-    if not isinstance(value, str) or len(value) > longest or _UNSEEN.search(re.sub(r"[\n\t]", "", value)):
-        raise InvalidInput(f"{member}: a text of at most {longest} characters, no control or direction characters")
-    return value
 
 
 def _owner_of(columns: Columns) -> Owner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -104,6 +104,9 @@ class Issued(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Issued(token={self.token.id!r}, secret=<shown once>)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("token", self.token.id), ("secret", "<shown once>")]
 
 
 class Page(msgspec.Struct, frozen=True):

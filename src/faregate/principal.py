@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from faregate.errors import Denied, InvalidInput
@@ -68,6 +70,9 @@ class Principal(msgspec.Struct, frozen=True, eq=False):
 
     def __repr__(self) -> str:
         return f"Principal({self.record.kind}:{self.record.id})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("kind", self.record.kind), ("id", self.record.id)]
 
     def _met(self, need: Need, on: object) -> bool:
         return self.record.root or met(self.record.grants, need, _as_text(on))

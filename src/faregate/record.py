@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from math import inf
+from typing import Any
 
 import msgspec
 
@@ -55,6 +56,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def __repr__(self) -> str:
         return f"Record({self.kind}:{self.id})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("kind", self.kind), ("id", self.id)]
+
 
 def token_record(
     *,
@@ -92,14 +96,22 @@ def token_record(
     )
 
 
-def stored_networks(texts: bytes | str, packed: bytes | None, record_id: str) -> Networks | None:
+def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
     """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
     try:
         blocks = msgspec.json.decode(texts, type=list[str])
-        return Networks.load(blocks, packed or b"") if blocks else None
+        return Networks.load(blocks, packed if isinstance(packed, bytes) else b"") if blocks else None
     except (msgspec.MsgspecError, InvalidInput):
         _logger.exception("the stored networks of %s no longer parse; the record admits no address", record_id)
         return NOWHERE
+
+
+def stored_blocks(texts: bytes | str) -> tuple[str, ...]:
+    """Return a stored list of CIDR texts as it is shown; nothing of one that is no list any more."""
+    try:
+        return tuple(msgspec.json.decode(texts, type=list[str]))
+    except msgspec.MsgspecError:
+        return ()
 
 
 def stored_scopes(text: bytes | str, record_id: str) -> AllowedScopes:

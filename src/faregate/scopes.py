@@ -17,8 +17,11 @@ import msgspec
 
 from faregate.errors import InvalidInput
 from faregate.model import AllowedScopes, RealmScopes
+from faregate.texts import check_id
 
 MAX_SCOPES = 1000
+MAX_LENGTH = 512
+MAX_SEGMENTS = 32  # each one is a look-up where a need or a child is judged
 
 
 class AnyResource(msgspec.Struct, frozen=True):
@@ -34,7 +37,6 @@ Key = tuple[str, str, str]
 Grants = Mapping[Key, Resources]
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # the scope-token of RFC 6749 section 3.3
-_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,512}")
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ def check_needs(needs: tuple[object, ...]) -> tuple[Need, ...]:
             case str() if "*" in need:
                 raise InvalidInput(f"need {need!r}: a need names one scope; wildcards are for grants")
             case Permission(id=str(name), service=service) | Role(name=str(name), service=service):
-                _check_text(name, "need")
+                check_id(name, "need")
                 if service is not None:
                     _check_service(service, "need")
             case str() | AnyOf():
@@ -244,7 +246,7 @@ def _resources(resources: tuple[str, ...] | None, member: str) -> Resources:
     if "*" in resources:
         raise InvalidInput(f"{member}: '*' means any resource and stands alone")
     for resource in resources:
-        _check_text(resource, member)
+        check_id(resource, member)
     return frozenset(resources)
 
 
@@ -252,8 +254,8 @@ def check_scope(scope: object, member: str) -> str:
     """Return ``scope`` if it may be granted, wildcards in their place; InvalidInput names ``member`` otherwise."""
     if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise InvalidInput(f"{member}: {scope!r} is no scope (printable ASCII without space, quote or backslash)")
-    if len(scope) > 512:
-        raise InvalidInput(f"{member}: longer than 512 characters")
+    if len(scope) > MAX_LENGTH or scope.count(":") >= MAX_SEGMENTS:
+        raise InvalidInput(f"{member}: longer than {MAX_LENGTH} characters or {MAX_SEGMENTS} segments")
     if "*" in (scope[:-2] if scope.endswith(":*") else "" if scope == "*" else scope):
         raise InvalidInput(f"{member}: {scope!r} has its '*' in a wrong place; only '*' and a final ':*' are wildcards")
     if "/permission:" in scope or "/role:" in scope:
@@ -266,18 +268,12 @@ def check_scope(scope: object, member: str) -> str:
 def _check_name(name: object, member: str, instead: str) -> str:
     if name == "*":
         raise InvalidInput(f"{member}: '*' is no name; {instead}: true grants them all")
-    return _check_text(name, member)
+    return check_id(name, member)
 
 
 def _check_service(service: object, member: str) -> None:
-    if _check_text(service, member) in ("general", "organization", "*"):
+    if check_id(service, member) in ("general", "organization", "*"):
         raise InvalidInput(f"{member}: {service!r} is the name of a realm and cannot be a service's id")
-
-
-def _check_text(text: object, member: str) -> str:
-    if not isinstance(text, str) or not _TEXT.fullmatch(text):
-        raise InvalidInput(f"{member}: expected a text of 1 to 512 characters without control characters")
-    return text
 
 
 def _quote_name(name: str) -> str:
@@ -286,9 +282,8 @@ def _quote_name(name: str) -> str:
 
 def as_allowed_scopes(value: Any) -> AllowedScopes:
     """Return ``value``, an AllowedScopes or its JSON shape as a mapping, as an AllowedScopes."""
-    if isinstance(value, AllowedScopes):
-        return value
     try:
-        return msgspec.convert(value, AllowedScopes)
-    except msgspec.ValidationError as error:
+        # An instance is converted too: nothing has checked yet what its members are.
+        return msgspec.convert(msgspec.to_builtins(value), AllowedScopes)
+    except (msgspec.ValidationError, TypeError) as error:
         raise InvalidInput(f"allowedScopes: {error}") from None

@@ -6,6 +6,7 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 
 from __future__ import annotations
 
+import re
 from math import inf
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,20 +21,21 @@ from faregate.members import (
     Details,
     Members,
     Values,
-    check_text,
     check_unchanged,
     given_columns,
+    keep_parties,
     limits_of,
     network_columns,
     org_columns,
     owner_columns,
     token_of,
 )
-from faregate.model import AllowedScopes, Issued, Page, Token
+from faregate.model import AllowedScopes, Issued, Org, Owner, Page, Token
 from faregate.principal import Principal
 from faregate.record import covers
 from faregate.stores.entry import Entry
 from faregate.stores.reach import TokenQuery
+from faregate.texts import check_name, check_text
 from faregate.verifier import refusal
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ NEEDS: dict[str, tuple[str, str | None]] = {
     "activate": (WRITE, WRITE),
     "delete": (WRITE, None),
 }
+_ROTATED = "Another rotation came first; only the current secret can be rotated."
+_OWNER, _ORG = tuple(owner_columns(Owner())), tuple(org_columns(Org()))
+_ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
 TYPES = ("API", "PROXY", "EXTENSION")
 SORTABLE = {
     "name": "name",
@@ -85,6 +90,7 @@ class Tokens:
         self._store = store
         self._clock = clock
         self._brand = brand
+        self._rotating: dict[str, object] = {}
 
     def _now(self) -> float:
         return round(self._clock(), 6)
@@ -116,9 +122,12 @@ class Tokens:
             actor = self._acting(change, by, now)
             _permit(actor, "create")
             inherited = _inherited(actor)
-            values = {**_blank(type, now), "made_by": actor.maker, **inherited, **given}
+            parties = keep_parties(given, inherited, update=False)
+            values = {**_blank(type, now), "made_by": actor.maker, **inherited, **parties}
             _check_times(values, now)
-            _check_parties(actor, values, inherited)
+            _check_parties(
+                actor, values, inherited, owner=tuple(owner_columns(actor.owner)), org=tuple(org_columns(actor.org))
+            )
             actor.require_cover(limits_of(values))
             secret = mint(self._brand, "tok")
             change.add_token(values, digest(secret))
@@ -149,12 +158,15 @@ class Tokens:
 
         ``owner`` is an owner's id; ``sort`` is a name of :data:`SORTABLE`, with ``-`` before it for descending.
         """
-        column = SORTABLE.get(sort.removeprefix("-"))
+        column = SORTABLE.get(sort.removeprefix("-")) if isinstance(sort, str) else None
         if column is None:
             raise InvalidInput(f"sort: one of {', '.join(SORTABLE)}, with '-' before it for descending")
-        if not 1 <= limit <= MAX_PAGE:
+        for member, text in (("owner", owner), ("type", type), ("name", name)):
+            if text is not None:
+                check_name(text, member)
+        if not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
             raise InvalidInput(f"limit: 1 to {MAX_PAGE}")
-        if not 0 <= offset < 2**63:
+        if not isinstance(offset, int) or not 0 <= offset < 2**63:
             raise InvalidInput("offset: 0 or more")
         before = None if expires_before is None else parse_instant(expires_before, "expiresBefore")
         descending = sort.startswith("-")
@@ -189,12 +201,13 @@ class Tokens:
             if if_version is not None and before["version"] not in if_version:
                 raise PreconditionFailed(f"The token is at version {before['version']} now; read it again.")
             check_unchanged(token_of(before), unchanged or {})
-            changed = {column: value for column, value in given.items() if value != before[column]}
+            wanted = keep_parties(given, before, update=True)
+            changed = {column: value for column, value in wanted.items() if value != before[column]}
             if not changed:
                 return token_of(before)
             after = {**before, **changed, "updated_at": now}
             _check_change_of_times(before, after, now)
-            _check_parties(actor, after, before)
+            _check_parties(actor, after, before, owner=("owner_id", "owner_idp_id"), org=("org_id",))
             if not covers(limits_of(before), limits_of(after)):
                 actor.require_cover(limits_of(after))
             details = {"members": sorted(changed)}
@@ -210,39 +223,33 @@ class Tokens:
         span = None if grace is None else parse_span(grace, "grace")
         if span is not None and span > MAX_GRACE:
             raise InvalidInput("grace: at most 7 days")
-        current = self._presented(token_id, by) or self._current(token_id)
-        now = self._now()
-        with self._store.changing() as change:
-            actor = self._acting(change, by, now)
-            row = _find(change, actor, token_id, "rotate")
-            itself = actor.id == row["id"]
-            if not itself:
-                actor.require_cover(limits_of(row))
-            if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
-                raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
-            span = (SELF_GRACE if itself else 0.0) if span is None else span
-            ends = min(now + span, row["expires_at"] or now + span) if span else None
-            secret = mint(self._brand, "tok")
-            if current is None or not change.replace_secret(row["id"], current, digest(secret), ends):
-                raise Conflict("Another rotation came first; only the current credential can be rotated.")
-            values = {"rotated_at": now, "updated_at": now}
-            return Issued(
-                self._apply(change, actor, "token.rotate", {**row, **values}, values, {"grace": span}), secret
-            )
+        presented = self._presented(token_id, by)
+        if presented is not None:
+            return self._rotate(token_id, presented, span, by)
+        mine = object()
+        # Rotations of this process come one after the other, so the second would find the first one's secret
+        # and replace it: who comes while another is at it has lost.
+        if self._rotating.setdefault(token_id, mine) is not mine:
+            raise Conflict(_ROTATED)
+        try:
+            return self._rotate(token_id, self._current(token_id), span, by)
+        finally:
+            del self._rotating[token_id]
 
     def deactivate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
         """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over."""
+        _check_reason(reason)
         now = self._now()
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
             row = _find(change, actor, token_id, "deactivate")
-            taken_over = actor.admin and not row["deactivated_by_admin"] and row["deactivated_updated_by"] != actor.name
-            if row["deactivated"] and not taken_over:
+            if row["deactivated"] and (row["deactivated_by_admin"] or not _outranks(actor, row)):
                 return token_of(row)
             return self._set_deactivated(change, actor, row, reason, now, deactivated=True)
 
     def activate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
         """Open a deactivated token again: only for who deactivated it, an admin, or root. Repeating changes nothing."""
+        _check_reason(reason)
         now = self._now()
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
@@ -280,6 +287,26 @@ class Tokens:
             raise refusal(record, now, by.address)
         return Actor.of(Principal(record, by.address))
 
+    def _rotate(self, token_id: str, current: bytes | None, span: float | None, by: By) -> Issued:
+        """Replace the secret ``current``, or raise Conflict if that is no longer the token's."""
+        now = self._now()
+        with self._store.changing() as change:
+            actor = self._acting(change, by, now)
+            row = _find(change, actor, token_id, "rotate")
+            itself = actor.id == row["id"]
+            if not itself:
+                actor.require_cover(limits_of(row))
+            if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
+                raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
+            span = (SELF_GRACE if itself else 0.0) if span is None else span
+            ends = min(now + span, row["expires_at"] or now + span) if span else None
+            secret = mint(self._brand, "tok")
+            if current is None or not change.replace_secret(row["id"], current, digest(secret), ends):
+                raise Conflict(_ROTATED)
+            values = {"rotated_at": now, "updated_at": now}
+            token = self._apply(change, actor, "token.rotate", {**row, **values}, values, {"grace": span})
+            return Issued(token, secret)
+
     def _presented(self, token_id: str, by: By) -> bytes | None:
         """Return the digest of the presented credential if the principal in ``by`` is the token itself."""
         itself = isinstance(by, Principal) and token_id in ("self", by.id)
@@ -287,7 +314,7 @@ class Tokens:
 
     def _current(self, token_id: str) -> bytes | None:
         with self._store.reading() as reading:
-            return reading.current_digest(token_id)
+            return reading.current_digest(token_id) if _ID.fullmatch(token_id) else None
 
     def _set_deactivated(
         self, change: Change, actor: Actor, row: Values, reason: str | None, now: float, *, deactivated: bool
@@ -296,8 +323,8 @@ class Tokens:
             "deactivated": deactivated,
             "deactivated_updated_by": actor.name,
             "deactivated_updated_on": now,
-            "deactivated_reason": None if reason is None else check_text(reason, "reason", 500),
-            "deactivated_by_admin": deactivated and actor.final,
+            "deactivated_reason": reason,
+            "deactivated_by_admin": deactivated and _outranks(actor, row),
             "updated_at": now,
         }
         action = "token.deactivate" if deactivated else "token.activate"
@@ -312,6 +339,15 @@ class Tokens:
         return token_of({**after, "version": after["version"] + 1})
 
 
+def _outranks(actor: Actor, row: Values) -> bool:
+    return actor.outranks(row["owner_id"], row["owner_idp_id"], row["org_id"])
+
+
+def _check_reason(reason: object) -> None:
+    if reason is not None:
+        check_text(reason, "reason", 500)
+
+
 def _permit(actor: Actor, call: str, token_id: str = "") -> bool:
     """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token."""
     itself = actor.id is not None and token_id in ("self", actor.id)
@@ -324,7 +360,8 @@ def _permit(actor: Actor, call: str, token_id: str = "") -> bool:
 def _find(reading: Reading, actor: Actor, token_id: str, call: str) -> Values:
     """Return a token's columns. The scope comes first, then the reach: who may not call learns nothing."""
     itself = _permit(actor, call, token_id)
-    row = reading.token(str(actor.id) if itself else token_id, actor.reach)
+    wanted = str(actor.id) if itself else token_id
+    row = reading.token(wanted, actor.reach) if _ID.fullmatch(wanted) else None
     if row is None:
         raise NotFound("There is no such token.")
     return row
@@ -375,9 +412,10 @@ def _check_change_of_times(before: Values, after: Values, now: float) -> None:
         _check_times(after, -inf)  # an expiry that stays may lie in the past
 
 
-def _check_parties(actor: Actor, after: Values, before: Values) -> None:
-    """Only an admin names another owner, only root another organization."""
-    owner, org = ("owner_id", "owner_idp_id"), ("org_id",)
+def _check_parties(
+    actor: Actor, after: Values, before: Values, *, owner: tuple[str, ...], org: tuple[str, ...]
+) -> None:
+    """Only an admin names another owner, only root another organization, by the columns that make one."""
     if any(after[column] != before[column] for column in owner) and not actor.admin:
         raise Denied("insufficient_scope", "owner: only gate:admin names another owner.", record_id=actor.id)
     if any(after[column] != before[column] for column in org) and not actor.root:

@@ -61,6 +61,7 @@ class Usage:
         """In the child there is no thread yet, and the notes are the parent's to write."""
         if child:
             self._thread = None
+            self._stop = Event()
             self._notes.clear()
         self._starting.release()
 
@@ -69,8 +70,13 @@ class Usage:
             if self._thread is None:
                 self._stop = Event()
                 arguments = (weakref.ref(self), self._stop, self._every)
-                self._thread = Thread(target=_keep_writing, args=arguments, name="faregate-usage", daemon=True)
-                self._thread.start()
+                thread = Thread(target=_keep_writing, args=arguments, name="faregate-usage", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread to be had: the notes wait for one, or for the end
+                    _logger.warning("the times of last use cannot be written now", exc_info=True)
+                else:
+                    self._thread = thread
 
 
 def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:
@@ -79,7 +85,10 @@ def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:
         alive = usage()
         if alive is None:
             return
-        alive.flush()
+        try:
+            alive.flush()
+        except Exception:
+            _logger.exception("the times of last use could not be written")
         del alive
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from faregate.addresses import pack
 from faregate.credentials import MAX_LENGTH, is_b64token, kind_of
-from faregate.errors import Denied
+from faregate.errors import Denied, StoreUnavailable
 from faregate.principal import Principal
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ class Verifier:
         except UnicodeEncodeError:  # a lone surrogate, which no credential holds
             raise Denied("malformed_credential", address=address) from None
         # A digest that is known implies the right kind and checksum, so they are looked at only on a miss.
-        record = self._records.cached(digest)
+        try:
+            record = self._records.cached(digest)
+        except StoreUnavailable:
+            self._check_form(credential, address)  # junk is junk, whether the store answers or not
+            raise
         if record is None:
             record = self._look_up(credential, digest, address)
         now = self._clock()
@@ -54,13 +58,18 @@ class Verifier:
         raise refusal(record, now, address)
 
     def _look_up(self, credential: str, digest: bytes, address: str | None) -> Record:
+        self._check_form(credential, address)
+        record = self._records.fetch(digest)
+        if record is None:
+            raise Denied("unknown_credential", address=address)
+        return record
+
+    def _check_form(self, credential: str, address: str | None) -> None:
+        """Raise Denied for what no look-up could find: no b64token, another brand or kind, a wrong checksum."""
         if not is_b64token(credential):
             raise Denied("malformed_credential", address=address)
-        if kind_of(credential, self._brand) == "tok":
-            record = self._records.fetch(digest)
-            if record is not None:
-                return record
-        raise Denied("unknown_credential", address=address)
+        if kind_of(credential, self._brand) != "tok":
+            raise Denied("unknown_credential", address=address)
 
 
 def refusal(record: Record, now: float, address: str | None) -> Denied:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -103,11 +104,49 @@ def test_a_guard_above_the_route_decorator_is_caught(setup: Setup) -> None:
         setup.get("/naked", "")
 
 
+def test_a_guard_above_another_decorator_and_the_route_is_caught(setup: Setup) -> None:
+    """However many wrappers lie between."""
+
+    def decorated(inner: Callable[[], str]) -> Callable[[], str]:
+        return wraps(inner)(lambda: inner().upper())
+
+    @setup.faregate.requires("docs:write")
+    @decorated
+    @setup.app.get("/naked")
+    def naked() -> str:
+        return "secret"
+
+    assert setup.get("/naked", "").status_code == 500
+
+
+def test_a_view_may_be_guarded_twice_in_two_ways(setup: Setup) -> None:
+    """A guarded view that is guarded once more elsewhere keeps its own guard at its own route."""
+    once = setup.faregate.requires("docs:read")(view)
+    setup.app.add_url_rule("/once", "once", once)
+    setup.app.add_url_rule("/twice", "twice", setup.faregate.requires("docs:write")(once))
+    assert (setup.get("/once").status_code, setup.get("/twice").status_code) == (200, 403)
+
+
+def test_a_view_that_cannot_be_hashed_is_served(setup: Setup) -> None:
+    """With and without a guard."""
+
+    class Unhashable:
+        __hash__ = None  # type: ignore[assignment]
+        __name__ = "unhashable"
+
+        def __call__(self) -> str:
+            return "x"
+
+    setup.app.add_url_rule("/open", "open", Unhashable())
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(Unhashable()))
+    assert (setup.get("/open", "").status_code, setup.get("/a", "").status_code) == (200, 401)
+
+
 def test_guards_stand_in_class_views_and_blueprints(setup: Setup) -> None:
     """Method views take the guard as a decorator; a blueprint's routes are guarded alike."""
 
     class Document(MethodView):
-        decorators = (setup.faregate.requires("docs:read"),)
+        decorators = [setup.faregate.requires("docs:read")]  # noqa: RUF012  Flask's own way
 
         def get(self) -> str:
             return current_principal.id
@@ -184,8 +223,9 @@ def test_handlers_of_the_application_see_denials(setup: Setup) -> None:
 
     @setup.app.get("/b")
     @setup.faregate.requires
-    def b() -> None:
+    def b() -> str:
         current_principal.require("docs:write")
+        return "never"
 
     assert (setup.get("/a", "").data, setup.get("/a").data, setup.get("/b").data) == (b"mine", b"mine", b"mine")
     assert [denied.reason for denied in seen] == ["missing_credential", "insufficient_scope", "insufficient_scope"]
@@ -213,8 +253,9 @@ def test_each_denial_is_one_record_of_the_log(setup: Setup, caplog: pytest.LogCa
 
     @setup.app.get("/a")
     @setup.faregate.requires
-    def a() -> None:
+    def a() -> str:
         current_principal.require("docs:write")
+        return "never"
 
     token_id = setup.faregate.gate.tokens.list().items[0].id
     for url, secret, words in (
@@ -230,6 +271,31 @@ def test_each_denial_is_one_record_of_the_log(setup: Setup, caplog: pytest.LogCa
         caplog.clear()
         setup.get(url, secret)
         assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", f"denied: {words}")]
+
+
+def test_a_denial_that_was_logged_is_not_logged_again(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    """A view that verifies by itself leaves one record."""
+    caplog.set_level(logging.INFO, "faregate")
+
+    @setup.app.get("/a")
+    def a() -> str:
+        return setup.faregate.gate.verify("junk").id
+
+    assert setup.get("/a").status_code == 401
+    assert len(caplog.records) == 1
+
+
+def test_words_of_a_view_do_not_reach_the_challenge(setup: Setup) -> None:
+    """A detail of the application's own is told in the body; the header keeps to its characters."""
+    words = 'say "hi"\r\nX: y \u00e9'
+
+    @setup.app.get("/a")
+    def a() -> str:
+        raise Denied("expired", words)
+
+    answer = setup.get("/a")
+    assert (answer.status_code, answer.get_json()["detail"]) == (401, words)
+    assert answer.headers["WWW-Authenticate"].endswith('error_description="The credential has expired."')
 
 
 def test_a_path_forges_no_line_of_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
@@ -262,7 +328,12 @@ def test_a_store_that_cannot_answer_is_503(setup: Setup, monkeypatch: pytest.Mon
 def test_an_error_of_ours_opens_nothing(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever breaks inside is a 500, and the view does not run."""
     ran: list[str] = []
-    setup.app.add_url_rule("/a", "a", setup.faregate.requires(lambda: ran.append("view") or "x"))
+
+    def run() -> str:
+        ran.append("view")
+        return "x"
+
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires(run))
 
     def fail(*_: object) -> None:
         raise RuntimeError
@@ -299,6 +370,13 @@ def test_one_extension_serves_several_applications() -> None:
         ({"FAREGATE_STORE": "postgresql://x/y"}, "not supported yet"),
         ({"FAREGATE_STORE": "gate.db"}, "sqlite:///gate.db"),
         ({"FAREGATE_STORE": 5}, "store"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_QUERY": "False"}, "query"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_HEADER": 5}, "header"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_COOKIE": 5}, "cookie"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_ORIGINS": [5]}, "origins"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_ORIGINS": None}, "origins"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_CLOCK": 5}, "clock"),
+        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_TRUSTED_PROXIES": iter(["10.0.0.0/8"])}, "trusted_proxies"),
     ],
 )
 def test_settings_that_cannot_be_stop_the_application(config: dict[str, Any], word: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from conftest import Clock
-from flask import Flask
+from flask import Flask, request
 from werkzeug.test import TestResponse
 
 from faregate_flask import Faregate
@@ -160,7 +161,7 @@ def test_bad_queries_name_the_parameter(api: Api, query: str, word: str) -> None
     assert problem(api.call("GET", f"/tokens?{query}"), 400, "invalid_input").startswith(f"{word}:")
 
 
-BAD_MEMBERS = [
+BAD_MEMBERS: list[tuple[str, object]] = [
     ("name", None), ("name", 5), ("name", ""), ("name", " "), ("name", "a" * 201), ("name", "a\u0007"), ("name", "\u202e"), ("name", []),
     ("description", 5), ("description", "a" * 2001), ("description", {}),
     ("scopes", None), ("scopes", "a"), ("scopes", [1]), ("scopes", ["a b"]), ("scopes", ["a*"]), ("scopes", {}), ("scopes", [None]),
@@ -450,3 +451,65 @@ def test_the_prefix_of_the_application_is_kept(clock: Clock) -> None:
     made = api.call("POST", "/tokens", {"name": "x"}, environ_overrides=environ)
     assert made.headers["Location"].startswith("/app/auth/tokens/")
     assert "</app/auth/tokens?" in api.call("GET", "/tokens?limit=1", environ_overrides=environ).headers["Link"]
+
+
+def test_a_body_that_the_application_has_read_counts(clock: Clock) -> None:
+    """What a before_request has taken is still there; what was consumed is missed, never taken for empty."""
+    api = Api("sqlite://", clock)
+    app = api.client.application
+    taken: list[bytes] = []
+    app.before_request(lambda: taken.append(request.get_data()))
+    made = api.create()
+    api.call("POST", f"/tokens/{made['id']}/rotate", {"grace": 60})
+    assert api.gate.verify(made["token"]).id == made["id"]
+    app.before_request_funcs[None] = [lambda: taken.append(request.stream.read())]
+    detail = problem(api.call("POST", f"/tokens/{made['id']}/rotate", {"grace": 60}), 400, "invalid_input")
+    assert "was read before" in detail
+
+
+def test_the_applications_own_limit_counts(clock: Clock) -> None:
+    """A smaller MAX_CONTENT_LENGTH is a problem as ours is."""
+    api = Api("sqlite://", clock)
+    api.client.application.config["MAX_CONTENT_LENGTH"] = 100
+    problem(api.call("POST", "/tokens", {"name": "x", "description": "y" * 100}), 413, "body_too_large")
+    assert api.call("POST", "/tokens", {"name": "x"}).status_code == 201
+
+
+def test_a_credential_in_the_query_is_no_parameter(clock: Clock) -> None:
+    """The list can be called with it, and no link repeats it."""
+    app = Flask(__name__)
+    app.config.update({"FAREGATE_STORE": "sqlite://", "FAREGATE_CLOCK": clock, "FAREGATE_QUERY": True})
+    faregate = Faregate(app)
+    app.register_blueprint(faregate.management(), url_prefix="/auth")
+    secrets = [faregate.gate.tokens.create(name="a", scopes=["*"]).secret for _ in range(2)]
+    answer = app.test_client().get(f"/auth/tokens?limit=1&access_token={secrets[0]}")
+    assert answer.status_code == 200
+    assert answer.headers["Link"] == '</auth/tokens?limit=1&offset=1>; rel="next"'
+
+
+def test_put_to_self_names_self(api: Api) -> None:
+    """The id of the path is the path's, whichever way it is written."""
+    writer = api.create(scopes=["gate:tokens:write"])
+    for own in ("self", writer["id"]):
+        answer = api.call("PUT", "/tokens/self", {"id": own, "name": "new"}, secret=writer["token"])
+        assert answer.status_code == 200
+
+
+def test_a_reason_is_judged_even_where_nothing_changes(api: Api) -> None:
+    """Bad input is bad input."""
+    made = api.create()
+    for call in ("activate", "deactivate", "deactivate"):
+        problem(api.call("POST", f"/tokens/{made['id']}/{call}", {"reason": "x" * 501}), 400, "invalid_input")
+
+
+def test_a_thousand_missing_scopes_are_told_in_few_words(api: Api) -> None:
+    """And compared in little time, under the write lock."""
+    weak = api.create(scopes=["gate:tokens:write"])["token"]
+    scopes = [":".join(["a"] * 30) + f":{number}" for number in range(1000)]
+    begun = time.monotonic()
+    detail = problem(
+        api.call("POST", "/tokens", {"name": "x", "scopes": scopes}, secret=weak), 403, "insufficient_scope"
+    )
+    assert time.monotonic() - begun < 2
+    assert len(detail) < 3000
+    assert problem(api.call("POST", "/tokens", {"name": "x", "scopes": [":" * 32]}), 400, "invalid_input")

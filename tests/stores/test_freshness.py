@@ -6,7 +6,9 @@ import logging
 import os
 import shutil
 import sqlite3
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from conftest import Clock, reason_of
 
 from faregate import Gate, StoreUnavailable
 from faregate.credentials import mint
-from faregate.stores import freshness
+from faregate.stores import freshness, page
 from faregate.stores.lookup import SqliteLookup
 
 Make = Callable[..., Gate]
@@ -93,7 +95,8 @@ def test_only_what_changed_is_dropped(path: Path, make_gate: Make, lookups: list
 def test_a_thousand_simultaneous_first_uses_make_one_look_up(gate: Gate, lookups: list[bytes]) -> None:
     """Threads that come at once wait for the one that asks."""
     secret = gate.tokens.create(name="a").secret
-    barrier, passed = threading.Barrier(50), []
+    barrier = threading.Barrier(50)
+    passed: list[str] = []
 
     def use() -> None:
         barrier.wait()
@@ -106,6 +109,16 @@ def test_a_thousand_simultaneous_first_uses_make_one_look_up(gate: Gate, lookups
         thread.join()
     assert len(passed) == 1000
     assert len(lookups) == 1
+
+
+def test_junk_is_junk_while_the_store_is_down(path: Path, make_gate: Make) -> None:
+    """What its text refuses is refused without the store; only what could be known is 503."""
+    gate = make_gate(f"sqlite:///{path}")
+    gate.close()
+    path.unlink()
+    found = [reason_of(lambda text=text: gate.verify(text)) for text in ("", "a b", "junk", mint("fg", "rft"))]
+    assert found == ["malformed_credential", "malformed_credential", "unknown_credential", "unknown_credential"]
+    assert reason_of(lambda: gate.verify(mint("fg", "tok"))) == "store_unavailable"
 
 
 def test_junk_makes_no_look_up(gate: Gate, lookups: list[bytes]) -> None:
@@ -213,7 +226,7 @@ def test_stored_scopes_that_no_longer_parse_grant_nothing(path: Path, make_gate:
 
 def test_a_database_that_is_gone_closes_the_gate(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """503, never 401 and never open; no empty database is made in its place; and it recovers."""
-    monkeypatch.setattr(freshness, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
     secret = gate.tokens.create(name="a").secret
     gate.verify(secret)
@@ -232,7 +245,7 @@ def test_a_database_that_was_replaced_is_read_anew(
     path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backup that is put in place counts; what was cached of the other file does not."""
-    monkeypatch.setattr(freshness, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
     kept = gate.tokens.create(name="kept")
     gate.close()
@@ -250,26 +263,133 @@ def test_a_database_that_was_replaced_is_read_anew(
 
 
 @pytest.mark.parametrize("harm", ["removed", "replaced", "emptied"])
-def test_a_page_that_is_harmed_is_noticed(
-    path: Path, make_gate: Make, harm: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_that_is_harmed_is_noticed(path: Path, make_gate: Make, harm: str) -> None:
     """A reader on the old page hears of changes all the same."""
     reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
     issued = writer.tokens.create(name="a")
     reader.verify(issued.secret)
-    page = path.with_name("gate.db-page")
+    file = path.with_name("gate.db-page")
     if harm == "removed":
-        page.unlink()
+        file.unlink()
     elif harm == "replaced":
-        page.unlink()
-        page.write_bytes(bytes(8))
+        file.unlink()
+        file.write_bytes(bytes(8))
     else:
-        page.write_bytes(bytes(8))
+        file.write_bytes(bytes(8))
     writer.tokens.deactivate(issued.token.id)
     assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
     writer.tokens.activate(issued.token.id)
     assert reason_of(lambda: reader.verify(issued.secret)) == "ok"
-    del monkeypatch
+
+
+def test_a_replaced_database_is_noticed_with_the_next_change(path: Path, make_gate: Make) -> None:
+    """A change of the new file, by a process that opened it, counts at once, not at the next look."""
+    reader = make_gate(f"sqlite:///{path}")
+    issued = reader.tokens.create(name="a")
+    reader.close()
+    shutil.copy(path, path.with_suffix(".backup"))
+    reader.verify(issued.secret)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.with_suffix(".backup").replace(path)
+    make_gate(f"sqlite:///{path}").tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
+def test_who_makes_a_deleted_page_anew_waits_for_the_readers(path: Path, make_gate: Make) -> None:
+    """A writer that never had the old page acknowledges only after every reader has looked for the new one."""
+    reader = make_gate(f"sqlite:///{path}")
+    issued = reader.tokens.create(name="a")
+    reader.verify(issued.secret)
+    path.with_name("gate.db-page").unlink()
+    make_gate(f"sqlite:///{path}").tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
+def test_a_writer_looks_for_the_page_under_the_write_lock(path: Path, make_gate: Make) -> None:
+    """While it waited for the lock the page may have been replaced."""
+    reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    reader.verify(issued.secret)
+    blocker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    blocker.execute("BEGIN IMMEDIATE")
+    thread = threading.Thread(target=writer.tokens.deactivate, args=[issued.token.id])
+    thread.start()
+    time.sleep(0.2)
+    file = path.with_name("gate.db-page")
+    file.unlink()
+    file.write_bytes(bytes(8))
+    time.sleep(1.1)
+    reader.verify(issued.secret)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    thread.join()
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
+def test_readers_make_no_page(path: Path, make_gate: Make) -> None:
+    """Only who holds the write lock does; without one the feed is read each time."""
+    gate = make_gate(f"sqlite:///{path}")
+    issued = gate.tokens.create(name="a")
+    gate.close()
+    page_file = path.with_name("gate.db-page")
+    page_file.unlink()
+    gate.verify(issued.secret)
+    assert not page_file.exists()
+    assert gate._records._view[0] == 2**64 - 1
+
+
+def test_whatever_cuts_a_request_short_nothing_stays_that_no_change_drops(gate: Gate) -> None:
+    """A time limit that raises in the middle of filing a record, at any line of it."""
+    issued = gate.tokens.create(name="a")
+    for stop_at in range(1, 30):
+        gate._records.close()
+        seen = 0
+
+        def trace(frame: Any, event: str, _: Any, stop_at: int = stop_at) -> Any:
+            nonlocal seen
+            if frame.f_code.co_name in {"file", "fetch", "_remove"} and event == "line":
+                seen += 1
+                if seen == stop_at:
+                    raise TimeoutError
+            return trace
+
+        sys.settrace(trace)
+        try:
+            gate.verify(issued.secret)
+        except (TimeoutError, StoreUnavailable):
+            pass
+        finally:
+            sys.settrace(None)
+        gate.tokens.deactivate(issued.token.id)
+        assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
+        gate.tokens.activate(issued.token.id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("allowed_cidr_blocks", "[10.0.0"), ("allowed_cidr_blocks", "null"), ("allowed_cidr_blocks", "7"), ("allowed_scopes", ""),
+        ("expires_at", "2020-01-01"), ("expires_at", b"x"), ("not_before", "x"), ("networks", 5), ("networks", b"\xff" * 9),
+        ("allowed_scopes", b"\xff"), ("created_at", 1e300), ("created_at", "x"),
+    ],
+)  # fmt: skip
+def test_a_row_that_was_changed_by_hand_opens_nothing_more_and_can_be_repaired(
+    path: Path, make_gate: Make, change: tuple[str, Any]
+) -> None:
+    """It is never an error of the server: it is shown, listed, deactivated and given a sound list again."""
+    maker = make_gate(f"sqlite:///{path}")
+    issued = maker.tokens.create(name="a", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60)
+    edit(path, f"UPDATE faregate_tokens SET {change[0]} = ?", change[1])  # noqa: S608  names from above
+    gate = make_gate(f"sqlite:///{path}")
+    assert reason_of(lambda: gate.verify(issued.secret, address="192.0.2.1")) != "ok"
+    assert gate.tokens.list().total == 1
+    assert gate.tokens.get(issued.token.id).id == issued.token.id
+    if change[0] not in {"expires_at", "not_before"}:
+        repaired = gate.tokens.update(issued.token.id, scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/9"])
+        assert repaired.allowed_cidr_blocks == ("10.0.0.0/9",)
+        gate.verify(issued.secret, address="10.0.0.1").require("docs:read")
+    assert gate.tokens.deactivate(issued.token.id).deactivated
 
 
 def test_without_a_page_the_feed_is_read_each_time(
@@ -280,7 +400,7 @@ def test_without_a_page_the_feed_is_read_each_time(
     issued = writer.tokens.create(name="a")
     reader = make_gate(f"sqlite:///{path}")
 
-    def refuse() -> None:
+    def refuse(**_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(reader._store.database, "page", refuse)
@@ -294,7 +414,7 @@ def test_without_a_page_the_feed_is_read_each_time(
 
 def test_a_database_without_wal_is_read_each_time(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where WAL is refused the page is not trusted."""
-    monkeypatch.setattr(freshness, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
     issued = gate.tokens.create(name="a")
     gate.close()

@@ -117,6 +117,8 @@ def _change(gate: Gate, call: Call, body: wire.ChangeToken) -> Answer:
     given = wire.given(body, "token")
     members: dict[str, Any] = {name: value for name, value in given.items() if name in MEMBERS}
     fixed = {wire.json_name(name): value for name, value in given.items() if name not in MEMBERS}
+    if fixed.get("id") == call.token_id:
+        del fixed["id"]  # the path's own, which may be "self"
     versions = _versions(call.if_match)
     token = gate.tokens.update(call.token_id, unchanged=fixed, if_version=versions, by=call.principal, **members)
     return _shown(token)
@@ -165,7 +167,7 @@ def _shown(shown: Token | Issued, status: int = 200, headers: Sequence[tuple[str
 def _body(call: Call, wanted: type[wire.T], *, optional: bool = False) -> wire.T:
     body = call.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
-        raise BodyTooLarge(f"The body is longer than {MAX_BODY} bytes.")
+        raise BodyTooLarge("The body is longer than a sound one could be.")
     if optional and not body:
         return wanted()
     if not re.fullmatch(r"application/json\s*(;.*)?", call.content_type, re.IGNORECASE):

@@ -117,6 +117,12 @@ class IssuedOut(TokenOut, rename="camel", kw_only=True):
 
     token: str
 
+    def __repr__(self) -> str:
+        return f"IssuedOut(id={self.id!r}, token=<shown once>)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("id", self.id), ("token", "<shown once>")]
+
 
 class PageOut(Struct, rename="camel"):
     """One page of a list."""

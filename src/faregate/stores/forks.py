@@ -6,6 +6,7 @@ connections: an acknowledged write was lost that way. So stores, threads and loc
 
 from __future__ import annotations
 
+import logging
 import os
 from threading import Lock
 from typing import Protocol
@@ -13,7 +14,7 @@ from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """Something that must not be in use while the process forks."""
+    """Something that must not be in use while the process forks. Its locks are held together with no other's."""
 
     def before_fork(self) -> None:
         """Take the locks, close what is open."""
@@ -24,6 +25,8 @@ class Forkable(Protocol):
         ...
 
 
+_logger = logging.getLogger("faregate")
+
 _registered: WeakSet[Forkable] = WeakSet()
 _held: list[Forkable] = []
 _one_at_a_time = Lock()
@@ -31,20 +34,29 @@ _one_at_a_time = Lock()
 
 def register(thing: Forkable) -> None:
     """Have ``thing`` closed before each fork for as long as it lives."""
-    _registered.add(thing)
+    with _one_at_a_time:
+        _registered.add(thing)
 
 
 def _before() -> None:
+    """Close everything. An exception here would be swallowed by the interpreter and the fork go on."""
     _one_at_a_time.acquire()
-    _held.extend(_registered)
-    for thing in _held:
-        thing.before_fork()
+    for thing in list(_registered):
+        try:
+            thing.before_fork()
+        except Exception:
+            _logger.exception("%r could not be closed before a fork", thing)
+        else:
+            _held.append(thing)
 
 
 def _after(*, child: bool) -> None:
-    while _held:
-        _held.pop().after_fork(child=child)
-    _one_at_a_time.release()
+    try:
+        while _held:
+            _held.pop().after_fork(child=child)
+    finally:
+        if _one_at_a_time.locked():  # a server that forks in C may run this without the hook before
+            _one_at_a_time.release()
 
 
 os.register_at_fork(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cachetools import FIFOCache
 
 from faregate.errors import StoreUnavailable
-from faregate.stores import forks
+from faregate.stores import forks, page
 from faregate.stores.lookup import SqliteLookup
 from faregate.stores.page import never
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 CAPACITY = 65_536
 MINTING = frozenset({"token.create", "token.rotate"})
 
-_LOOK_EVERY = 1.0  # seconds between looks at the files themselves: were they replaced?
 _MANY = 10_000  # entries of the feed after which dropping everything is cheaper
 
 
@@ -48,8 +47,9 @@ class _Filed:
         self._remove(record.digest)
         if len(self.by_digest) >= self._capacity:
             self._remove(next(iter(self.by_digest)))
-        self.by_digest[record.digest] = record
+        # The index comes first: whatever cuts this short, nothing is at hand that no change could drop.
         self._digests.setdefault(record.id, set()).add(record.digest)
+        self.by_digest[record.digest] = record
 
     def drop(self, subject: str) -> None:
         for digest in list(self._digests.get(subject, ())):
@@ -62,10 +62,10 @@ class _Filed:
     def _remove(self, digest: bytes) -> None:
         record = self.by_digest.pop(digest, None)
         if record is not None:
-            siblings = self._digests[record.id]
+            siblings = self._digests.get(record.id, set())
             siblings.discard(digest)
             if not siblings:
-                del self._digests[record.id]
+                self._digests.pop(record.id, None)
 
 
 class Records:
@@ -76,7 +76,7 @@ class Records:
         in_memory = store.database.path is None
         # In memory there is one connection, so its lock is held over whole transactions.
         self._lock = store.lock if in_memory else RLock()
-        self._lookup = SqliteLookup(store.database.connect, keep=in_memory)
+        self._lookup = SqliteLookup(store.database.connect_reader, keep=in_memory)
         self._records = _Filed(capacity)
         self._unknown: FIFOCache[bytes, bool] = FIFOCache(capacity)
         self._page: Page | None = None
@@ -117,7 +117,8 @@ class Records:
     def before_fork(self) -> None:
         """Wait for a running look-up, then close."""
         self._lock.acquire()
-        self._lookup.close()
+        with suppress(sqlite3.Error):
+            self._lookup.close()
 
     def after_fork(self, *, child: bool) -> None:
         """Let look-ups run again, on either side."""
@@ -134,11 +135,9 @@ class Records:
             raise StoreUnavailable from error
 
     def _confirm(self) -> None:
-        """Apply what the feed holds beyond what was applied; once a second also look at the files."""
-        looking = monotonic() >= self._look_at
-        if looking:
+        """Apply what the feed holds beyond what was applied, from the files that are there now."""
+        if self._view[0] != self._applied or monotonic() >= self._look_at:
             self._look_at_files()
-        if looking or self._view[0] != self._applied:
             self._apply()
 
     def _apply(self) -> None:
@@ -165,11 +164,11 @@ class Records:
             self._identity = identity
         if self._page is None or not self._page.is_current():
             self._page = None
-            with suppress(OSError):  # who may only read the database cannot open its page
-                self._page = self._database.page()
+            with suppress(OSError):  # it is not there, or is not ours to write: then the feed is read each time
+                self._page = self._database.page(create=False)
         trusted = self._page is not None and self._lookup.announces()
         self._view = self._page.view if self._page is not None and trusted else never()
-        self._look_at = monotonic() + _LOOK_EVERY
+        self._look_at = monotonic() + page.LOOK_EVERY
 
     def _give_up(self) -> None:
         """Forget everything after a failure, so that the next request asks again."""

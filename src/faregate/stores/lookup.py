@@ -5,19 +5,22 @@ Every read is read to its end: a cursor left open would freeze the connection's 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from faregate.model import Org, Owner
+from faregate.model import AllowedScopes, Org, Owner
 from faregate.record import Record, stored_networks, stored_scopes, token_record
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
+_logger = logging.getLogger("faregate")
+
 _RECORD = """
 SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
-       t.allowed_scopes, t.allowed_cidr_blocks, t.networks, t.not_before, t.expires_at, t.deactivated,
-       s.superseded_at
+       CAST(t.allowed_scopes AS BLOB), CAST(t.allowed_cidr_blocks AS BLOB), CAST(t.networks AS BLOB),
+       t.not_before, t.expires_at, t.deactivated, s.superseded_at
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
 WHERE s.digest = ?
 """
@@ -47,33 +50,12 @@ class SqliteLookup:
         rows = self._open().execute(_RECORD, (digest,)).fetchall()
         if not rows:
             return None
-        (
-            (
-                record_id,
-                *owner,
-                org_id,
-                org_name,
-                scopes,
-                cidrs,
-                packed,
-                not_before,
-                expires_at,
-                dead,
-                superseded,
-            ),
-        ) = rows
-        return token_record(
-            record_id=record_id,
-            owner=Owner(*owner),
-            org=Org(org_id, org_name),
-            allowed_scopes=stored_scopes(scopes, record_id),
-            networks=stored_networks(cidrs, packed, record_id),
-            not_before=not_before,
-            expires_at=expires_at,
-            deactivated=bool(dead),
-            superseded_at=superseded,
-            digest=digest,
-        )
+        try:
+            return _record(rows[0], digest)
+        except (TypeError, ValueError, IndexError):
+            # Somebody changed the row by hand into what is no record: it opens nothing.
+            _logger.exception("the stored record of %r cannot be read; it counts as deactivated", rows[0][0])
+            return _dead(str(rows[0][0]), digest)
 
     def changes(self, since: int, limit: int) -> list[Changed]:
         """Return the entries of the feed from ``since`` on, that one included, at most ``limit``."""
@@ -98,3 +80,33 @@ class SqliteLookup:
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
+
+
+def _record(row: tuple[Any, ...], digest: bytes) -> Record:
+    record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, superseded = row
+    return token_record(
+        record_id=record_id,
+        owner=Owner(*owner),
+        org=Org(org_id, org_name),
+        allowed_scopes=stored_scopes(scopes, record_id),
+        networks=stored_networks(cidrs, packed, record_id),
+        not_before=None if not_before is None else not_before + 0.0,
+        expires_at=None if expires_at is None else expires_at + 0.0,
+        deactivated=bool(dead),
+        superseded_at=superseded,
+        digest=digest,
+    )
+
+
+def _dead(record_id: str, digest: bytes) -> Record:
+    return token_record(
+        record_id=record_id,
+        owner=Owner(),
+        org=Org(),
+        allowed_scopes=AllowedScopes(),
+        networks=None,
+        not_before=None,
+        expires_at=None,
+        deactivated=True,
+        digest=digest,
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from mmap import ACCESS_WRITE, mmap
 from typing import Protocol
 
@@ -21,8 +22,16 @@ def never() -> memoryview:
     return memoryview(_NEVER.to_bytes(_SIZE, sys.byteorder)).cast("Q")
 
 
+LOOK_EVERY = 1.0  # seconds between a reader's looks at the files themselves: were they replaced?
+
+
 class Page(Protocol):
     """What tells a reader to look into the feed: ``view[0]`` is the newest sequence that may be committed."""
+
+    @property
+    def created(self) -> bool:
+        """Whether it was not there before: readers may still look at one that was deleted."""
+        ...
 
     @property
     def view(self) -> memoryview:
@@ -45,6 +54,8 @@ class Page(Protocol):
 class MemoryPage:
     """The page of a store in memory: an integer of this process."""
 
+    created = False
+
     def __init__(self) -> None:
         self.view = memoryview(bytearray(_SIZE)).cast("Q")
 
@@ -64,21 +75,40 @@ class FilePage:
     """The page of a SQLite file, in ``<database>-page``, with the database's mode and owner.
 
     Raises OSError where the page cannot be opened for writing: who cannot announce a change may not make
-    one. Where it opens but cannot be mapped, ``view`` never matches and each request reads the feed.
+    one. Where it opens but cannot be mapped, ``view`` never matches and each request reads the feed. Readers
+    never create it: who does holds the write lock, and where there were changes before waits until every
+    reader has looked (``created``).
     """
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, *, create: bool) -> None:
         self._path = f"{database}-page"
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        _like(database, self._descriptor)
-        if os.fstat(self._descriptor).st_size < _SIZE:
-            os.ftruncate(self._descriptor, _SIZE)  # only ever grows: two openers do not disturb each other
+        self.created = False
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._descriptor = os.open(self._path, flags)
+        except FileNotFoundError:
+            if not create:
+                raise
+            self._descriptor = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            self.created = True
+        self._size_up(database, create=create)
         try:
             self.view = memoryview(mmap(self._descriptor, _SIZE, access=ACCESS_WRITE)).cast("Q")
             self._mapped = True
         except (OSError, ValueError):
             self.view = never()
             self._mapped = False
+
+    def _size_up(self, database: str, *, create: bool) -> None:
+        """Give a new page its bytes, mode and owner. Only who holds the write lock creates."""
+        present = os.fstat(self._descriptor)
+        if present.st_size < _SIZE:
+            if not create:
+                raise FileNotFoundError(self._path)
+            # Written, not merely extended: on a full disk that is an error here, and no SIGBUS later.
+            os.pwrite(self._descriptor, bytes(_SIZE - present.st_size), present.st_size)
+        if create:
+            _like(database, self._descriptor)
 
     def advance(self, sequence: int) -> None:
         """Announce ``sequence`` to every process of this host."""
@@ -107,7 +137,10 @@ class FilePage:
 def _like(database: str, descriptor: int) -> None:
     """Give the page the mode and owner of the database, as SQLite does with its own companions."""
     wanted, present = os.stat(database), os.fstat(descriptor)
-    if (present.st_uid, present.st_gid) != (wanted.st_uid, wanted.st_gid) and os.geteuid() == 0:
-        os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
-    if present.st_mode & 0o777 != wanted.st_mode & 0o777 and os.geteuid() in (0, present.st_uid):
-        os.fchmod(descriptor, wanted.st_mode & 0o777)
+    # Who may not, cannot: others then read the feed on each request, which costs reads and no freshness.
+    with suppress(OSError):
+        if (present.st_uid, present.st_gid) != (wanted.st_uid, wanted.st_gid):
+            os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
+    with suppress(OSError):
+        if present.st_mode & 0o777 != wanted.st_mode & 0o777:
+            os.fchmod(descriptor, wanted.st_mode & 0o777)

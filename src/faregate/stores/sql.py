@@ -6,6 +6,8 @@ Updates are partial: a statement names the columns that it changes, so that no s
 from __future__ import annotations
 
 import sqlite3
+import time
+import weakref
 from contextlib import contextmanager, suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import forks, schema
+from faregate.stores.page import LOOK_EVERY
 from faregate.stores.schema import feed, schema_version, secrets, sequence, tokens
 from faregate.stores.sqlite import SqliteDatabase
 
@@ -131,9 +134,9 @@ class Store:
         self._engine: Engine | None = None
         self._identity = (0, 0)
         self._page: Page | None = None
+        forks.register(self)
         with self._answering(), self.lock:
             self._prepare()
-        forks.register(self)
 
     @contextmanager
     def reading(self) -> Generator[Reading]:
@@ -147,22 +150,27 @@ class Store:
 
         StoreUnavailable if the store cannot answer, or the page that announces changes cannot be written.
         """
-        with self._answering(), self.lock:
-            page = self._open_page()
-            with self._open().execution_options(writing=True).begin() as connection:
-                yield Change(connection, page)
+        with (
+            self._answering(),
+            self.lock,
+            self._open().execution_options(writing=True).begin() as connection,
+        ):
+            # Looked up under the write lock: while this waited for it the page may have been replaced.
+            yield Change(connection, self._open_page(connection))
 
     def close(self) -> None:
         """Close what is open. The next use opens it again."""
         with self.lock:
             if self._engine is not None and self.database.path is not None:
+                self._closing.detach()
                 self._engine.dispose()
                 self._engine = None
 
     def before_fork(self) -> None:
         """Wait for running transactions, then close."""
         self.lock.acquire()
-        self.close()
+        with suppress(SQLAlchemyError, sqlite3.Error):
+            self.close()
 
     def after_fork(self, *, child: bool) -> None:
         """Let transactions run again, on either side."""
@@ -175,21 +183,26 @@ class Store:
             self.close()  # the file was replaced: what is open leads to one that nobody else sees
         if self._engine is None:
             self._engine, self._identity = self.database.engine(), identity
+            # The pool is held by reference cycles: without this, a dropped store would keep its
+            # connection until the garbage is collected, maybe in the middle of a fork.
+            self._closing = weakref.finalize(self, self._engine.dispose)
         return self._engine
 
-    def _open_page(self) -> Page:
+    def _open_page(self, connection: Connection) -> Page:
         """Return the page that is at its path now: a writer must announce where readers look."""
         if self._page is None or not self._page.is_current():
-            replaced, self._page = self._page, self.database.page()
+            replaced, self._page = self._page, self.database.page(create=True)
             if replaced is not None:
                 replaced.retire()
+            if self._page.created and connection.execute(select(sequence.c.value)).scalar_one():
+                # Somebody deleted the page. Readers look for a new one this often; until all of them
+                # have, the write lock is held and nothing is acknowledged.
+                time.sleep(LOOK_EVERY * 1.1)
         return self._page
 
     def _prepare(self) -> None:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
-        with self._open().connect() as connection:
-            if self.database.path is not None:
-                connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
+        self.database.enter_wal()
         with self._open().begin() as connection:
             version = _version(connection)
         if version is None:
@@ -202,7 +215,7 @@ class Store:
             )
         # A page out of step costs reads, never freshness, so who may only read goes on.
         with suppress(SQLAlchemyError, OSError), self._open().execution_options(writing=True).begin() as connection:
-            self._open_page().advance(connection.execute(select(sequence.c.value)).scalar_one())
+            self._open_page(connection).advance(connection.execute(select(sequence.c.value)).scalar_one())
         self.close()
 
     @contextmanager

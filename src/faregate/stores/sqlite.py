@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
+from contextlib import closing, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -23,30 +25,59 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-_BUSY_SECONDS = 5.0
+_WRITER_WAITS = 15.0  # seconds for the lock that another process holds
+_READER_WAITS = 0.1  # a reader in WAL mode waits for nobody; elsewhere it soon gives up and says 503
 _creating = Lock()
+os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
 
 
 class SqliteDatabase:
     """One SQLite database: a file, or, where ``path`` is None, in memory for as long as this object lives."""
 
     def __init__(self, url: str) -> None:
-        self.path = _path_of(url)
+        self.path = path_of(url)
         self._memory = _connect(":memory:") if self.path is None else None
         self._memory_page = MemoryPage()
         if self.path is not None:
             _create_private(self.path)
 
-    def connect(self) -> sqlite3.Connection:
-        """Return a connection; of a database in memory always the same one."""
+    def connect_reader(self) -> sqlite3.Connection:
+        """Return a connection for look-ups; of a database in memory always the same one."""
+        return self._connect(_READER_WAITS)
+
+    def connect_writer(self) -> sqlite3.Connection:
+        """Return a connection that waits longer; of a database in memory always the same one."""
+        return self._connect(_WRITER_WAITS)
+
+    def _connect(self, waits: float) -> sqlite3.Connection:
         if self._memory is not None:
             return self._memory
         # mode=rw: a file that was taken away is an error, never an empty database.
-        return _connect(f"file:{quote(str(self.path))}?mode=rw")
+        return _connect(f"file:{quote(str(self.path))}?mode=rw", waits)
 
-    def page(self) -> Page:
-        """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing."""
-        return self._memory_page if self.path is None else FilePage(self.path)
+    def page(self, *, create: bool) -> Page:
+        """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
+
+        Only who holds the write lock may ``create`` it.
+        """
+        return self._memory_page if self.path is None else FilePage(self.path, create=create)
+
+    def enter_wal(self) -> None:
+        """Put a file into WAL mode, where readers and the writer do not wait for each other.
+
+        SQLite answers a second process that does the same with "locked" at once, so it is asked again.
+        """
+        deadline = time.monotonic() + _WRITER_WAITS
+        with closing(self.connect_writer()) if self.path else nullcontext(self.connect_writer()) as connection:
+            while True:
+                try:
+                    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error) or time.monotonic() >= deadline:
+                        raise
+                    time.sleep(0.02)
+                else:
+                    return
 
     def identity(self) -> tuple[int, int]:
         """Return which file the path leads to now; OSError if it leads to none."""
@@ -58,7 +89,7 @@ class SqliteDatabase:
     def engine(self) -> Engine:
         """Return a new engine for this database. One connection is enough: its user holds a lock."""
         options: dict[str, Any] = {"poolclass": StaticPool} if self.path is None else {"pool_size": 1}
-        engine = create_engine("sqlite://", creator=self.connect, hide_parameters=True, **options)
+        engine = create_engine("sqlite://", creator=self.connect_writer, hide_parameters=True, **options)
         event.listen(engine, "begin", _begin)
         event.listen(engine, "connect", _leave_transactions_alone)
         return engine
@@ -73,7 +104,8 @@ def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPo
     dbapi_connection.isolation_level = None
 
 
-def _path_of(url: str) -> str | None:
+def path_of(url: str) -> str | None:
+    """Return the path of a SQLite URL, None for memory; InvalidInput for any other URL."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -104,10 +136,8 @@ def _create_private(path: str) -> None:
             raise InvalidInput(f"store: cannot create {path}: {error.strerror}") from error
 
 
-def _connect(database: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        database, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+def _connect(database: str, waits: float = 0.0) -> sqlite3.Connection:
+    connection = sqlite3.connect(database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")  # an acknowledged revocation outlives a power cut
     return connection

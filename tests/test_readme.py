@@ -1,0 +1,117 @@
+"""The README is true: its Python runs as it stands, its shell commands do what they say."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faregate import Denied
+from faregate.management.operations import OPERATIONS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS: dict[str, list[str]] = {
+    language: re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for language in ("python", "shell")
+}
+
+
+def run(source: str) -> dict[str, Any]:
+    """Run a block statement by statement; where a comment promises a denial, there must be that one."""
+    names: dict[str, Any] = {"__name__": "readme"}
+    lines = source.split("\n")
+    for statement in ast.parse(source).body:
+        comment = lines[(statement.end_lineno or 1) - 1].partition("#")[2]
+        promised = re.search(r'Denied: status (\d+), reason "(\w+)"', comment)
+        code = compile(ast.Module([statement], []), "README.md", "exec")
+        if promised is None:
+            exec(code, names)  # noqa: S102  this project's own README
+            continue
+        with pytest.raises(Denied) as raised:
+            exec(code, names)  # noqa: S102  this project's own README
+        assert (raised.value.status, raised.value.reason) == (int(promised[1]), promised[2])
+    return names
+
+
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, in an empty folder, with every denial that they promise."""
+    monkeypatch.chdir(tmp_path)
+    assert len(BLOCKS["python"]) == 2
+    for block in BLOCKS["python"]:
+        names = run(block)
+    assert names["principal"].allows("docs:write") is False
+    assert names["gate"].tokens.list().total == 0
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands use curl, which is not installed")
+def test_shell_block_of_flask_runs(tmp_path: Path) -> None:
+    """The first token, the application and the two requests, as a newcomer types them."""
+    (tmp_path / "app.py").write_text(BLOCKS["python"][0])
+    (block,) = (block for block in BLOCKS["shell"] if "curl" in block)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    shell = subprocess.Popen(
+        ["sh", "-e", "-c", block.replace("8000", port)],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert shell.stdout is not None
+        output = ""
+        while '"missing_credential"}' not in output:
+            read = shell.stdout.read(1)
+            assert read, output
+            output += read
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.communicate()
+    assert '{"document":"plan","for":"' in output
+    assert "401 UNAUTHORIZED" in output
+    assert 'WWW-Authenticate: Bearer realm="faregate"' in output
+
+
+def test_commands_are_targets() -> None:
+    """Each ``make`` command of the README is a target."""
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake (\w+)", README)) - {"and"} <= targets
+
+
+def test_every_call_is_told() -> None:
+    """Each operation of the HTTP API stands in the table."""
+    table = README.partition("## Over HTTP")[2].partition("## ")[0]
+    for operation in OPERATIONS:
+        assert operation.method in table
+        assert operation.path in table or operation.path.rpartition("/")[2] in table
+
+
+def test_the_drawing_names_what_exists() -> None:
+    """Modules and packages of the picture are there."""
+    picture = README.partition("## How it is built")[2]
+    for name in (
+        "bearer",
+        "credentials",
+        "tokens",
+        "verifier",
+        "record",
+        "addresses",
+        "principal",
+        "scopes",
+        "members",
+        "actors",
+        "usage",
+    ):
+        assert name in picture
+        assert (ROOT / "src/faregate" / f"{name}.py").exists()
+    for name in ("freshness", "page", "lookup", "sql"):
+        assert f"stores.{name}" in picture
+        assert (ROOT / "src/faregate/stores" / f"{name}.py").exists()
