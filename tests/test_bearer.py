@@ -7,9 +7,9 @@ import time
 import pytest
 from conftest import reason_of
 
-from faregate.bearer import Bearer
+from faregate import Gate
 
-BEARER = Bearer(realm="x", query=False, header=None, cookie=None, origins=())
+GATE = Gate("sqlite://")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ BEARER = Bearer(realm="x", query=False, header=None, cookie=None, origins=())
 def test_hostile_lines_are_read_in_linear_time(line: str) -> None:
     """64 KB that are made to be slow take milliseconds, before anybody has proved anything."""
     begun = time.perf_counter()
-    assert reason_of(lambda: BEARER.read([line])) in {
+    assert reason_of(lambda: GATE.identify([line], peer=None)) in {
         "malformed_credential",
         "multiple_credentials",
         "missing_credential",

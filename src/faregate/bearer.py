@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from faregate.credentials import is_b64token
 from faregate.errors import REASONS, Denied, InvalidInput, Refused
 
 if TYPE_CHECKING:
@@ -100,8 +99,8 @@ class Bearer:
 
         ``authorization`` and ``header`` are the values of all lines of that name, ``query`` all values of
         ``access_token``, ``cookies`` all values of the configured cookie; places that are not switched on
-        are not looked at. Raises Denied: ``multiple_credentials``, ``malformed_credential`` or
-        ``missing_credential``.
+        are not looked at. Whether it is a well-formed text is for the verifier to say. Raises Denied:
+        ``multiple_credentials`` or ``missing_credential``.
         """
         lines = list(authorization)
         if len(lines) > 1 or any(_SECOND.search(_QUOTED.sub('""', line)) for line in lines if "," in line):
@@ -118,8 +117,6 @@ class Bearer:
             raise Denied("missing_credential")
         if others == 0 and unsafe and origin not in self.origins:
             raise Denied("missing_credential", "The cookie counts only beside an Origin that is configured here.")
-        if not is_b64token(found[0]):
-            raise Denied("malformed_credential")
         return Presented(found[0], elsewhere=not bearers)
 
     def challenge(self, denied: Denied) -> str | None:
