@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -38,6 +40,15 @@ def test_uses_are_written_after_a_while(tmp_path: Path) -> None:
     assert wait_until(lambda: gate.tokens.get(issued.token.id).last_used_at is not None)
     usage.close()
     gate.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_the_end_of_a_process_is_quiet(tmp_path: Path, kind: str) -> None:
+    """What is written at exit is written without a word."""
+    store = "sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'gate.db'}"
+    script = "import sys; from faregate import Gate; g = Gate(sys.argv[1]); g.verify(g.tokens.create(name='a').secret)"
+    ended = subprocess.run([sys.executable, "-c", script, store], capture_output=True, text=True, check=True)
+    assert ended.stdout + ended.stderr == ""
 
 
 def test_the_thread_ends_with_its_gate(tmp_path: Path) -> None:

@@ -183,9 +183,10 @@ class Store:
             self.close()  # the file was replaced: what is open leads to one that nobody else sees
         if self._engine is None:
             self._engine, self._identity = self.database.engine(), identity
-            # The pool is held by reference cycles: without this, a dropped store would keep its
-            # connection until the garbage is collected, maybe in the middle of a fork.
-            self._closing = weakref.finalize(self, self._engine.dispose)
+            if self.database.path is not None:
+                # The pool is held by reference cycles: without this, a dropped store would keep its
+                # connection until the garbage is collected, maybe in the middle of a fork.
+                self._closing = weakref.finalize(self, self._engine.dispose)
         return self._engine
 
     def _open_page(self, connection: Connection) -> Page:
