@@ -16,9 +16,9 @@ from faregate.stores.sql import Store
 from faregate.usage import Usage
 
 
-def writers() -> int:
-    """How many threads write uses."""
-    return sum(thread.name == "faregate-usage" for thread in threading.enumerate())
+def writers() -> set[threading.Thread]:
+    """The threads that write uses; those of other tests may still be among them, or end meanwhile."""
+    return {thread for thread in threading.enumerate() if thread.name == "faregate-usage"}
 
 
 def wait_until(met: object) -> bool:
@@ -59,10 +59,10 @@ def test_the_thread_ends_with_its_gate(tmp_path: Path) -> None:
     gate._verifier._usage = Usage(gate._store, every=0.05)
     issued = gate.tokens.create(name="a")
     gate.verify(issued.secret)
-    assert writers() == before + 1
+    assert len(writers() - before) == 1
     del gate
     gc.collect()
-    assert wait_until(lambda: writers() == before)
+    assert wait_until(lambda: writers() <= before)
     again = Gate(url)
     assert again.tokens.get(issued.token.id).last_used_at is not None
     again.close()
@@ -73,7 +73,7 @@ def test_a_gate_that_verifies_nothing_starts_no_thread() -> None:
     before = writers()
     gate = Gate("sqlite://")
     gate.tokens.create(name="a")
-    assert writers() == before
+    assert writers() <= before
 
 
 def test_a_failure_to_write_is_kept_for_later(
@@ -110,7 +110,7 @@ def test_without_a_thread_requests_go_on(monkeypatch: pytest.MonkeyPatch) -> Non
         gate.verify(issued.secret)
     before = writers()
     gate.verify(issued.secret)
-    assert writers() == before + 1
+    assert len(writers() - before) == 1
     gate.close()
 
 

@@ -140,9 +140,11 @@ def test_junk_makes_no_look_up(gate: Gate, lookups: list[bytes]) -> None:
 
 def test_an_unknown_credential_is_remembered_until_a_secret_is_minted(gate: Gate, lookups: list[bytes]) -> None:
     """A repeated one costs one look-up; a new secret makes everything unknown worth asking again."""
-    stranger = mint("fg", "tok")
+    stranger, token_id = mint("fg", "tok"), gate.tokens.create(name="a").token.id
     for _ in range(5):
         assert reason_of(lambda: gate.verify(stranger)) == "unknown_credential"
+    gate.tokens.update(token_id, name="b")
+    assert reason_of(lambda: gate.verify(stranger)) == "unknown_credential"
     assert len(lookups) == 1
     gate.tokens.create(name="a")
     assert reason_of(lambda: gate.verify(stranger)) == "unknown_credential"

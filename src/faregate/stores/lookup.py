@@ -6,6 +6,7 @@ Every read is read to its end: a cursor left open would freeze the connection's 
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faregate.model import AllowedScopes, Org, Owner
@@ -73,12 +74,14 @@ class SqliteLookup:
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         if self._connection is not None and not self._keep:
-            self._connection.close()
+            self._closing()
         self._connection = None
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = self._connect()
+            if not self._keep:
+                self._closing = weakref.finalize(self, self._connection.close)
         return self._connection
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+import weakref
 from contextlib import closing, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ class SqliteDatabase:
     def __init__(self, url: str) -> None:
         self.path = path_of(url)
         self._memory = _connect(":memory:") if self.path is None else None
+        if self._memory is not None:
+            weakref.finalize(self, self._memory.close)
         self._memory_page = MemoryPage()
         if self.path is not None:
             _create_private(self.path)
@@ -138,6 +141,10 @@ def _create_private(path: str) -> None:
 
 def _connect(database: str, waits: float = 0.0) -> sqlite3.Connection:
     connection = sqlite3.connect(database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged revocation outlives a power cut
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # an acknowledged revocation outlives a power cut
+    except sqlite3.Error:  # the file is no database, say
+        connection.close()
+        raise
     return connection
