@@ -3,22 +3,44 @@
 *Root* is the application itself, or a token with ``*`` that is nobody's and of no organization. An *admin*
 holds ``gate:admin`` and reaches its organization. An *owner* reaches the records with its own
 ``(org.id, owner.idpId, owner.id)``, an ownerless credential itself and what it made. What is not reached
-does not exist for the actor.
+does not exist for the actor. Everything about who may do what to a token is said here.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import msgspec
 
-from faregate.errors import Denied
+from faregate.errors import Denied, NotFound
 from faregate.model import Org, Owner
 from faregate.principal import Principal
 from faregate.record import Record, beyond
 from faregate.stores.reach import Reach
 from faregate.texts import check_name
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from faregate.stores.sql import Reading
+
+    Columns = Mapping[str, Any]
+
 ADMIN = "gate:admin"
+READ = "gate:tokens:read"
+WRITE = "gate:tokens:write"
 ROOT = "root"
+# The scope that each call demands, and the one that it demands of the token itself.
+NEEDS: dict[str, tuple[str, str | None]] = {
+    "create": (WRITE, WRITE),
+    "get": (READ, None),
+    "list": (READ, READ),
+    "update": (WRITE, WRITE),
+    "rotate": (WRITE, None),
+    "deactivate": (WRITE, None),
+    "activate": (WRITE, WRITE),
+    "delete": (WRITE, None),
+}
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -56,17 +78,18 @@ class Actor(msgspec.Struct, frozen=True):
         """Whether every record of the organization is reached. Root is admin everywhere."""
         return self.record is None or Principal(self.record).allows(ADMIN)
 
-    def outranks(self, owner_id: str | None, owner_idp_id: str | None, org_id: str | None) -> bool:
-        """Whether this actor is above the owner of a record, so that its deactivation is not the owner's to undo.
+    def outranks(self, token: Columns) -> bool:
+        """Whether this actor is above the owner of a token, so that its deactivation is not the owner's to undo.
 
         Root and admins are, unless they are that owner; a name that the application gave is, unless it is the
         owner's.
         """
         if self.record is None:
-            return self.name == ROOT or self.name != owner_id
+            return self.name == ROOT or self.name != token["owner_id"]
         mine = self.record
-        same = (mine.owner.id, mine.owner.idp_id, mine.org.id) == (owner_id, owner_idp_id, org_id)
-        return self.admin and not (same and owner_id is not None)
+        theirs = (token["owner_id"], token["owner_idp_id"], token["org_id"])
+        same = (mine.owner.id, mine.owner.idp_id, mine.org.id) == theirs
+        return self.admin and not (same and mine.owner.id is not None)
 
     @property
     def owner(self) -> Owner:
@@ -78,10 +101,37 @@ class Actor(msgspec.Struct, frozen=True):
         """The organization of what this actor makes."""
         return Org() if self.record is None else self.record.org
 
-    def require(self, need: str) -> None:
-        """Raise Denied unless the actor may make calls that need ``need``. ``gate:admin`` is no such need."""
-        if self.record is not None:
+    def permit(self, call: str, token_id: str = "") -> bool:
+        """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token.
+
+        ``gate:admin`` adds reach, and no calls.
+        """
+        itself = self.id is not None and token_id in ("self", self.id)
+        need = NEEDS[call][itself]
+        if self.record is not None and need is not None:
             Principal(self.record).require(need)
+        return itself
+
+    def find(self, reading: Reading, token_id: str, call: str) -> dict[str, Any]:
+        """Return the columns of a token that the actor reaches, for a call that it may make.
+
+        The scope comes first, then the reach: who may not call learns nothing.
+        """
+        itself = self.permit(call, token_id)
+        row = reading.token(str(self.id) if itself else token_id, self.reach)
+        if row is None:
+            raise NotFound("There is no such token.")
+        return row
+
+    def require_parties(self, after: Columns, before: Columns, *, owner: Iterable[str], org: Iterable[str]) -> None:
+        """Raise Denied if another owner is named by less than an admin, or another organization by less than root.
+
+        ``owner`` and ``org`` are the columns that make one.
+        """
+        if any(after[column] != before[column] for column in owner) and not self.admin:
+            raise Denied("insufficient_scope", "owner: only gate:admin names another owner.", record_id=self.id)
+        if any(after[column] != before[column] for column in org) and not self.root:
+            raise Denied("insufficient_scope", "org: only root names another organization.", record_id=self.id)
 
     def require_cover(self, record: Record) -> None:
         """Raise Denied, naming what is missing, if ``record`` is wider than the actor."""

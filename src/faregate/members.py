@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
 from faregate.addresses import Networks
-from faregate.errors import InvalidInput
+from faregate.errors import Conflict, InvalidInput
+from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Token
 from faregate.record import Record, stored_blocks, stored_networks, stored_scopes, token_record
@@ -75,6 +77,22 @@ def given_columns(members: Members, now: float) -> Values:
     if "org" in members:
         values |= org_columns(_party(members["org"], Org, "org"))
     return values
+
+
+def blank_columns(token_type: str, now: float) -> Values:
+    """Return the columns of a new token that no caller gives."""
+    empty = ("description", "rotated_at", "last_used_at", "deactivated_updated_by", "deactivated_updated_on")
+    return {
+        **dict.fromkeys((*empty, "deactivated_reason")),
+        "id": new_id(),
+        "version": 1,
+        "type": token_type,
+        "allowed_scopes": msgspec.json.encode(AllowedScopes()).decode(),
+        "created_at": now,
+        "updated_at": now,
+        "deactivated": False,
+        "deactivated_by_admin": False,
+    }
 
 
 def owner_columns(owner: Owner) -> Values:
@@ -140,6 +158,25 @@ def token_of(columns: Columns) -> Token:
         owner=_owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
     )
+
+
+def check_times(values: Columns, now: float) -> None:
+    """Raise InvalidInput unless a token with these columns expires after ``now`` and after it starts."""
+    expires, begins = values["expires_at"], values["not_before"]
+    if expires is not None and expires <= now:
+        raise InvalidInput("expiresAt: lies in the past")
+    if expires is not None and begins is not None and expires <= begins:
+        raise InvalidInput("expiresAt: must be after notBefore")
+
+
+def check_change_of_times(before: Columns, after: Columns, now: float) -> None:
+    """Raise Conflict if the expiry of an expired token would change, InvalidInput if the new times cannot be."""
+    if after["expires_at"] != before["expires_at"]:
+        if before["expires_at"] is not None and before["expires_at"] <= now:
+            raise Conflict("The token has expired; its expiry cannot change any more. Create a new one.")
+        check_times(after, now)
+    elif after["not_before"] != before["not_before"]:
+        check_times(after, -inf)  # an expiry that stays may lie in the past
 
 
 def check_unchanged(token: Token, believed: Mapping[str, Any]) -> None:

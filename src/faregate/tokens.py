@@ -6,21 +6,21 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 
 from __future__ import annotations
 
-import re
+import os
 from math import inf
 from typing import TYPE_CHECKING, Any, Unpack
 
-import msgspec
-
 from faregate.actors import Actor
 from faregate.credentials import digest, mint
-from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed
-from faregate.identifiers import new_id
+from faregate.errors import Conflict, Denied, InvalidInput, PreconditionFailed
 from faregate.instants import Instant, parse_instant, parse_span
 from faregate.members import (
     Details,
     Members,
     Values,
+    blank_columns,
+    check_change_of_times,
+    check_times,
     check_unchanged,
     given_columns,
     keep_parties,
@@ -30,7 +30,7 @@ from faregate.members import (
     owner_columns,
     token_of,
 )
-from faregate.model import AllowedScopes, Issued, Org, Owner, Page, Token
+from faregate.model import Issued, Org, Owner, Page, Token
 from faregate.principal import Principal
 from faregate.record import covers
 from faregate.stores.entry import Entry
@@ -44,22 +44,8 @@ if TYPE_CHECKING:
 
     from faregate.stores.sql import Change, Reading, Store
 
-READ = "gate:tokens:read"
-WRITE = "gate:tokens:write"
-# The scope that each call demands, and the one that it demands of the token itself.
-NEEDS: dict[str, tuple[str, str | None]] = {
-    "create": (WRITE, WRITE),
-    "get": (READ, None),
-    "list": (READ, READ),
-    "update": (WRITE, WRITE),
-    "rotate": (WRITE, None),
-    "deactivate": (WRITE, None),
-    "activate": (WRITE, WRITE),
-    "delete": (WRITE, None),
-}
 _ROTATED = "Another rotation came first; only the current secret can be rotated."
 _OWNER, _ORG = tuple(owner_columns(Owner())), tuple(org_columns(Org()))
-_ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
 TYPES = ("API", "PROXY", "EXTENSION")
 SORTABLE = {
     "name": "name",
@@ -90,14 +76,14 @@ class Tokens:
         self._store = store
         self._clock = clock
         self._brand = brand
-        self._rotating: dict[str, object] = {}
+        self._rotating: dict[tuple[int, str], object] = {}
 
     def _now(self) -> float:
         return round(self._clock(), 6)
 
     def permit(self, call: str, token_id: str = "", *, by: By) -> None:
         """Raise Denied unless ``by`` may make the call of this name at all: asked before a body is read."""
-        _permit(Actor.of(by), call, token_id)
+        Actor.of(by).permit(call, token_id)
 
     def create(
         self,
@@ -120,14 +106,12 @@ class Tokens:
             raise InvalidInput(f"type: one of {', '.join(TYPES)}")
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
-            _permit(actor, "create")
+            actor.permit("create")
             inherited = _inherited(actor)
             parties = keep_parties(given, inherited, update=False)
-            values = {**_blank(type, now), "made_by": actor.maker, **inherited, **parties}
-            _check_times(values, now)
-            _check_parties(
-                actor, values, inherited, owner=tuple(owner_columns(actor.owner)), org=tuple(org_columns(actor.org))
-            )
+            values = {**blank_columns(type, now), "made_by": actor.maker, **inherited, **parties}
+            check_times(values, now)
+            actor.require_parties(values, inherited, owner=_OWNER, org=_ORG)
             actor.require_cover(limits_of(values))
             secret = mint(self._brand, "tok")
             change.add_token(values, digest(secret))
@@ -138,7 +122,7 @@ class Tokens:
         """Return a token. ``self`` stands for the token of the principal in ``by``."""
         with self._store.reading() as reading:
             actor = self._acting(reading, by, self._now())
-            row = _find(reading, actor, token_id, "get")
+            row = actor.find(reading, token_id, "get")
             return token_of(row)
 
     def list(
@@ -173,7 +157,7 @@ class Tokens:
         query = TokenQuery(owner, type, name, deactivated, before, column, descending, limit, offset)
         with self._store.reading() as reading:
             actor = self._acting(reading, by, self._now())
-            _permit(actor, "list")
+            actor.permit("list")
             rows, total = reading.list_tokens(query, actor.reach)
         return Page(tuple(map(token_of, rows)), total, limit, offset)
 
@@ -197,7 +181,7 @@ class Tokens:
         given = given_columns(members, now)
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
-            before = _find(change, actor, token_id, "update")
+            before = actor.find(change, token_id, "update")
             if if_version is not None and before["version"] not in if_version:
                 raise PreconditionFailed(f"The token is at version {before['version']} now; read it again.")
             check_unchanged(token_of(before), unchanged or {})
@@ -206,8 +190,8 @@ class Tokens:
             if not changed:
                 return token_of(before)
             after = {**before, **changed, "updated_at": now}
-            _check_change_of_times(before, after, now)
-            _check_parties(actor, after, before, owner=("owner_id", "owner_idp_id"), org=("org_id",))
+            check_change_of_times(before, after, now)
+            actor.require_parties(after, before, owner=("owner_id", "owner_idp_id"), org=("org_id",))
             if not covers(limits_of(before), limits_of(after)):
                 actor.require_cover(limits_of(after))
             details = {"members": sorted(changed)}
@@ -226,15 +210,15 @@ class Tokens:
         presented = self._presented(token_id, by)
         if presented is not None:
             return self._rotate(token_id, presented, span, by)
-        mine = object()
+        mine, key = object(), (os.getpid(), token_id)  # a child inherits no rotation that was under way at a fork
         # Rotations of this process come one after the other, so the second would find the first one's secret
         # and replace it: who comes while another is at it has lost.
-        if self._rotating.setdefault(token_id, mine) is not mine:
+        if self._rotating.setdefault(key, mine) is not mine:
             raise Conflict(_ROTATED)
         try:
             return self._rotate(token_id, self._current(token_id), span, by)
         finally:
-            del self._rotating[token_id]
+            del self._rotating[key]
 
     def deactivate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
         """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over."""
@@ -242,8 +226,8 @@ class Tokens:
         now = self._now()
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
-            row = _find(change, actor, token_id, "deactivate")
-            if row["deactivated"] and (row["deactivated_by_admin"] or not _outranks(actor, row)):
+            row = actor.find(change, token_id, "deactivate")
+            if row["deactivated"] and (row["deactivated_by_admin"] or not actor.outranks(row)):
                 return token_of(row)
             return self._set_deactivated(change, actor, row, reason, now, deactivated=True)
 
@@ -253,7 +237,7 @@ class Tokens:
         now = self._now()
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
-            row = _find(change, actor, token_id, "activate")
+            row = actor.find(change, token_id, "activate")
             if not row["deactivated"]:
                 return token_of(row)
             mine = row["deactivated_updated_by"] == actor.name and not row["deactivated_by_admin"]
@@ -270,7 +254,7 @@ class Tokens:
         now = self._now()
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
-            row = _find(change, actor, token_id, "delete")
+            row = actor.find(change, token_id, "delete")
             change.enter(_entry(now, actor, "token.delete", row, {"name": row["name"]}))
             change.delete_token(row["id"])
 
@@ -292,7 +276,7 @@ class Tokens:
         now = self._now()
         with self._store.changing() as change:
             actor = self._acting(change, by, now)
-            row = _find(change, actor, token_id, "rotate")
+            row = actor.find(change, token_id, "rotate")
             itself = actor.id == row["id"]
             if not itself:
                 actor.require_cover(limits_of(row))
@@ -314,7 +298,7 @@ class Tokens:
 
     def _current(self, token_id: str) -> bytes | None:
         with self._store.reading() as reading:
-            return reading.current_digest(token_id) if _ID.fullmatch(token_id) else None
+            return reading.current_digest(token_id)
 
     def _set_deactivated(
         self, change: Change, actor: Actor, row: Values, reason: str | None, now: float, *, deactivated: bool
@@ -324,7 +308,7 @@ class Tokens:
             "deactivated_updated_by": actor.name,
             "deactivated_updated_on": now,
             "deactivated_reason": reason,
-            "deactivated_by_admin": deactivated and _outranks(actor, row),
+            "deactivated_by_admin": deactivated and actor.outranks(row),
             "updated_at": now,
         }
         action = "token.deactivate" if deactivated else "token.activate"
@@ -339,48 +323,9 @@ class Tokens:
         return token_of({**after, "version": after["version"] + 1})
 
 
-def _outranks(actor: Actor, row: Values) -> bool:
-    return actor.outranks(row["owner_id"], row["owner_idp_id"], row["org_id"])
-
-
 def _check_reason(reason: object) -> None:
     if reason is not None:
         check_text(reason, "reason", 500)
-
-
-def _permit(actor: Actor, call: str, token_id: str = "") -> bool:
-    """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token."""
-    itself = actor.id is not None and token_id in ("self", actor.id)
-    need = NEEDS[call][itself]
-    if need is not None:
-        actor.require(need)
-    return itself
-
-
-def _find(reading: Reading, actor: Actor, token_id: str, call: str) -> Values:
-    """Return a token's columns. The scope comes first, then the reach: who may not call learns nothing."""
-    itself = _permit(actor, call, token_id)
-    wanted = str(actor.id) if itself else token_id
-    row = reading.token(wanted, actor.reach) if _ID.fullmatch(wanted) else None
-    if row is None:
-        raise NotFound("There is no such token.")
-    return row
-
-
-def _blank(token_type: str, now: float) -> Values:
-    """Return the columns of a new token that no caller gives."""
-    empty = ("description", "rotated_at", "last_used_at", "deactivated_updated_by", "deactivated_updated_on")
-    return {
-        **dict.fromkeys((*empty, "deactivated_reason")),
-        "id": new_id(),
-        "version": 1,
-        "type": token_type,
-        "allowed_scopes": msgspec.json.encode(AllowedScopes()).decode(),
-        "created_at": now,
-        "updated_at": now,
-        "deactivated": False,
-        "deactivated_by_admin": False,
-    }
 
 
 def _inherited(actor: Actor) -> Values:
@@ -393,33 +338,6 @@ def _inherited(actor: Actor) -> Values:
         **owner_columns(actor.owner),
         **org_columns(actor.org),
     }
-
-
-def _check_times(values: Values, now: float) -> None:
-    expires, begins = values["expires_at"], values["not_before"]
-    if expires is not None and expires <= now:
-        raise InvalidInput("expiresAt: lies in the past")
-    if expires is not None and begins is not None and expires <= begins:
-        raise InvalidInput("expiresAt: must be after notBefore")
-
-
-def _check_change_of_times(before: Values, after: Values, now: float) -> None:
-    if after["expires_at"] != before["expires_at"]:
-        if before["expires_at"] is not None and before["expires_at"] <= now:
-            raise Conflict("The token has expired; its expiry cannot change any more. Create a new one.")
-        _check_times(after, now)
-    elif after["not_before"] != before["not_before"]:
-        _check_times(after, -inf)  # an expiry that stays may lie in the past
-
-
-def _check_parties(
-    actor: Actor, after: Values, before: Values, *, owner: tuple[str, ...], org: tuple[str, ...]
-) -> None:
-    """Only an admin names another owner, only root another organization, by the columns that make one."""
-    if any(after[column] != before[column] for column in owner) and not actor.admin:
-        raise Denied("insufficient_scope", "owner: only gate:admin names another owner.", record_id=actor.id)
-    if any(after[column] != before[column] for column in org) and not actor.root:
-        raise Denied("insufficient_scope", "org: only root names another organization.", record_id=actor.id)
 
 
 def _entry(now: float, actor: Actor, action: str, values: Values, details: object) -> Entry:

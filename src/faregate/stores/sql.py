@@ -5,6 +5,7 @@ Updates are partial: a statement names the columns that it changes, so that no s
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 import weakref
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Values = dict[str, Any]
 
+_ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
+
 
 class Reading:
     """A transaction that reads: every statement sees the same state."""
@@ -42,12 +45,16 @@ class Reading:
 
     def token(self, token_id: str, reach: Reach | None = None) -> Values | None:
         """Return a token's columns, or None if there is none or it is not reached."""
+        if not _ID.fullmatch(token_id):
+            return None
         rows = self._connection.execute(select(tokens).where(tokens.c.id == token_id, _reached(reach)))
         row = rows.mappings().first()
         return None if row is None else dict(row)
 
     def current_digest(self, token_id: str) -> bytes | None:
         """Return the digest of a token's current credential: the one that no rotation has superseded."""
+        if not _ID.fullmatch(token_id):
+            return None
         wanted = (secrets.c.token_id == token_id) & secrets.c.superseded_at.is_(None)
         return self._connection.execute(select(secrets.c.digest).where(wanted)).scalar()
 
