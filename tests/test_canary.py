@@ -7,7 +7,6 @@ import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -15,7 +14,6 @@ from flask import Flask
 from faregate import Conflict, Denied, FaregateError, Gate
 from faregate.bearer import Presented
 from faregate.credentials import digest
-from faregate.management import wire
 from faregate_flask import Faregate, current_principal
 
 
@@ -98,8 +96,5 @@ def test_records_of_secrets_are_not_pickled_by_accident() -> None:
     issued = Gate("sqlite://").tokens.create(name="a")
     assert issued.secret not in repr([issued, {"x": issued}])
     assert issued.secret not in str(issued.__rich_repr__())
-    values: dict[str, Any] = dict.fromkeys(wire.TokenOut.__struct_fields__)
-    shown = wire.IssuedOut(**values, token=issued.secret)
-    assert issued.secret not in repr(shown) + str(shown.__rich_repr__())
     assert issued.secret not in repr(Presented(issued.secret, elsewhere=False))
     assert pickle.loads(pickle.dumps(issued.token)) == issued.token  # noqa: S301  what was just made

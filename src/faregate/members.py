@@ -5,7 +5,6 @@ Whatever a caller may write is checked here, and every refusal names the member 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -183,7 +182,7 @@ def check_unchanged(token: Token, believed: Mapping[str, Any]) -> None:
     """Raise InvalidInput if the caller would change what cannot be changed. ``believed`` has the names of JSON."""
     stored = msgspec.json.decode(msgspec.json.encode(token))
     for member, given in believed.items():
-        value, known = given, stored[re.sub(r"[A-Z]", lambda capital: "_" + capital[0].lower(), member)]
+        value, known = given, stored[member]
         if member.endswith(("At", "On")) and value is not None:
             value = parse_instant(value, member)
             known = None if known is None else parse_instant(known, member)

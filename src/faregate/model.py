@@ -65,7 +65,7 @@ class AllowedScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     services_scopes: tuple[ServiceScopes, ...] = ()
 
 
-class Token(msgspec.Struct, frozen=True, kw_only=True):
+class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The record behind an API token. It never holds the credential, nor its digest.
 
     Instants are aware UTC datetimes. ``version`` counts the changes of the record; ``last_used_at`` is

@@ -7,7 +7,6 @@ refusal names the member.
 from __future__ import annotations
 
 import re
-from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
 from typing import Any, TypeVar
 
 import msgspec
@@ -86,62 +85,14 @@ class SwitchToken(Struct, rename="camel", forbid_unknown_fields=True):
     reason: str | None = None
 
 
-class TokenOut(Struct, rename="camel", kw_only=True):
-    """A token as it is shown. Every member is always present, null where empty."""
-
-    id: str
-    name: str
-    description: str | None
-    type: str
-    scope: tuple[str, ...]
-    allowed_scopes: AllowedScopes
-    allowed_cidr_blocks: tuple[str, ...]
-    created_at: datetime
-    updated_at: datetime
-    rotated_at: datetime | None
-    not_before: datetime | None
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    deactivated: bool
-    deactivated_updated_by: str | None
-    deactivated_updated_on: datetime | None
-    deactivated_reason: str | None
-    require_rotation: bool | None
-    owner: Owner
-    org: Org
-    made_by: str | None
-
-
-class IssuedOut(TokenOut, rename="camel", kw_only=True):
-    """A token with its credential, in the one answer that mints it."""
-
-    token: str
-
-    def __repr__(self) -> str:
-        return f"IssuedOut(id={self.id!r}, token=<shown once>)"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("id", self.id), ("token", "<shown once>")]
-
-
-class PageOut(Struct, rename="camel"):
-    """One page of a list."""
-
-    items: tuple[TokenOut, ...]
-    total: int
-    limit: int
-    offset: int
-
-
 def show(shown: Token | Issued | Page) -> bytes:
-    """Return the JSON of what an operation answers."""
+    """Return the JSON of what an operation answers; of what was issued, with the credential as ``token``."""
     if isinstance(shown, Page):
-        items = tuple(map(_token_out, shown.items))
-        return msgspec.json.encode(PageOut(items, shown.total, shown.limit, shown.offset))
+        pages = {"total": shown.total, "limit": shown.limit, "offset": shown.offset}
+        return msgspec.json.encode({"items": [_members(one) for one in shown.items], **pages})
     if isinstance(shown, Token):
-        return msgspec.json.encode(_token_out(shown))
-    values = {name: getattr(shown.token, name) for name in TokenOut.__struct_fields__}
-    return msgspec.json.encode(IssuedOut(**values, token=shown.secret))
+        return msgspec.json.encode(_members(shown))
+    return msgspec.json.encode({**_members(shown.token), "token": shown.secret})
 
 
 def read(body: bytes, wanted: type[T]) -> T:
@@ -166,8 +117,11 @@ def json_name(name: str) -> str:
     return head + "".join(map(str.capitalize, tail))
 
 
-def _token_out(token: Token) -> TokenOut:
-    return TokenOut(**{name: getattr(token, name) for name in TokenOut.__struct_fields__})
+def _members(token: Token) -> dict[str, Any]:
+    """Return every member of a token, null where empty; its version is told in the ``ETag``."""
+    members: dict[str, Any] = msgspec.to_builtins(token)
+    del members["version"]
+    return members
 
 
 def _explain(message: str) -> str:
