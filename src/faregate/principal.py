@@ -52,7 +52,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False):
         Without ``on`` only a grant for any resource meets a need. The reason is ``insufficient_scope``
         (RFC 6750 section 3.1). InvalidInput if a need is not one.
         """
-        if need in self.record.scopes and not more:
+        if not more and need in self.record.scopes:
             return
         needs = check_needs((need, *more))
         unmet = [one for one in needs if not self._met(one, on)]
