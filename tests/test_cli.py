@@ -162,7 +162,9 @@ def test_bytes_that_are_no_text_are_refused(store: str) -> None:
 
 
 def test_upgrade(store: str) -> None:
-    """It makes the tables where there are none, and says so where they are right."""
+    """It says so where the tables are right, and makes no store of a misspelt path."""
+    assert run("db", "upgrade", store=store).returncode == 2
+    Gate(store).close()
     for _ in range(2):
         assert run("db", "upgrade", store=store).stdout == "The tables are up to date.\n"
     assert run("token", "create", "--name", "a", store=store).returncode == 0

@@ -318,41 +318,46 @@ def test_simultaneous_rotations_have_one_winner(gate: Gate) -> None:
         assert gate.verify(won[0]).id == issued.token.id
 
 
-def test_who_comes_while_another_rotates_has_lost(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two rotations at once by the application: one answer with a secret, and it is the live one."""
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_who_comes_while_another_rotates_has_lost(gate: Gate, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Whether the other ends before or after this one has read the secret: one answer, and it is the live one."""
     issued = gate.tokens.create(name="a")
-    entered, go_on = threading.Event(), threading.Event()
-    original = gate.tokens._current
+    original, won = gate.tokens._current, []
 
-    def slow(token_id: str) -> bytes | None:
-        found = original(token_id)
-        entered.set()
-        go_on.wait(10)
-        return found
+    def interleaved(token_id: str, by: Any) -> bytes | None:
+        monkeypatch.undo()
+        found = original(token_id, by)
+        won.append(gate.tokens.rotate(token_id).secret)
+        return found if when == "after" else original(token_id, by)
 
-    monkeypatch.setattr(gate.tokens, "_current", slow)
-    won: list[str] = []
-    thread = threading.Thread(target=lambda: won.append(gate.tokens.rotate(issued.token.id).secret))
-    thread.start()
-    entered.wait(10)
+    monkeypatch.setattr(gate.tokens, "_current", interleaved)
     with pytest.raises(Conflict, match="Another rotation"):
         gate.tokens.rotate(issued.token.id)
-    go_on.set()
-    thread.join()
     assert gate.verify(won[0]).id == issued.token.id
-    monkeypatch.undo()
     gate.verify(gate.tokens.rotate(issued.token.id).secret)
 
 
-def test_a_rotation_of_another_process_in_between_is_noticed(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare and swap: the secret that was current at the beginning must still be it."""
-    issued = gate.tokens.create(name="a")
-    stale = gate.tokens._current(issued.token.id)
-    won = gate.tokens.rotate(issued.token.id)
-    monkeypatch.setattr(gate.tokens, "_current", lambda _: stale)
-    with pytest.raises(Conflict):
-        gate.tokens.rotate(issued.token.id)
-    gate.verify(won.secret)
+def test_who_may_not_rotate_disturbs_no_rotation(gate: Gate) -> None:
+    """A caller of another organization finds nothing, and the token's own rotations go on."""
+    issued = gate.tokens.create(name="a", org=Org(id="acme"))
+    foreign = principal_with(gate, WRITE, org=Org(id="globex"), owner=Owner(id="x"))
+    for _ in range(5):
+        with pytest.raises(NotFound):
+            gate.tokens.rotate(issued.token.id, by=foreign)
+        gate.verify(gate.tokens.rotate(issued.token.id).secret)
+
+
+def test_an_owner_renames_himself_and_no_more(gate: Gate) -> None:
+    """Account, domain, provider and organization are the admin's to say, in an update too."""
+    writer = principal_with(gate, WRITE, owner=Owner(id="u1", name="Ann"), org=Org(id="o1"))
+    assert gate.tokens.update("self", owner=Owner(id="u1", name="Anne"), by=writer).owner.name == "Anne"
+    for party in (
+        {"owner": Owner(acct="ceo")},
+        {"owner": Owner(domain="evil")},
+        {"owner": Owner(idp_id="x")},
+        {"org": Org(name="x")},
+    ):
+        assert reason_of(lambda party=party: gate.tokens.update("self", by=writer, **party)) == "insufficient_scope"
 
 
 def test_deactivation_is_recorded_and_repeated_in_silence(gate: Gate, clock: Clock) -> None:

@@ -57,7 +57,6 @@ class Faregate:
     def __init__(self, app: Flask | None = None) -> None:
         self._gates: list[Gate] = []
         self._guarded: WeakSet[Callable[..., Any]] = WeakSet()
-        self._guards: WeakSet[Callable[..., Any]] = WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -123,7 +122,6 @@ class Faregate:
             request.environ[_KEY] = principal
             return current_app.ensure_sync(view)(*args, **kwargs)
 
-        self._guards.add(guarded)
         below: Any = view
         while below is not None:
             with suppress(TypeError):  # a view that cannot be hashed cannot be watched
@@ -135,7 +133,7 @@ class Faregate:
         """Catch a guard that stands above its route decorator, where it guards nothing."""
         view = current_app.view_functions.get(request.endpoint or "")
         with suppress(TypeError):  # a view that cannot be hashed was never guarded
-            if view in self._guarded and view not in self._guards:
+            if view in self._guarded:
                 name = getattr(view, "__name__", "the view")
                 raise Misconfigured(f"@requires of {name}() stands above the route decorator: put it under it")
 

@@ -60,6 +60,6 @@ def _read(limit: int) -> bytes:
         body = request.get_data()
     except RequestEntityTooLarge:
         return bytes(limit)
-    if not body and request.content_length:
+    if not body and (request.content_length or "HTTP_TRANSFER_ENCODING" in request.environ):
         raise InvalidInput("The body was read before it came here; leave it to this API")
     return body

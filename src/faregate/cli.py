@@ -156,7 +156,7 @@ def upgrade(settings: tuple[str | None, str]) -> None:
     from faregate.stores.migrations import upgrade as migrate  # noqa: PLC0415
 
     with _explained():
-        migrate(_store_of(settings))
+        migrate(_existing(settings))
     click.echo("The tables are up to date.")
 
 

@@ -6,7 +6,6 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 
 from __future__ import annotations
 
-import os
 from math import inf
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -45,7 +44,9 @@ if TYPE_CHECKING:
     from faregate.stores.sql import Change, Reading, Store
 
 _ROTATED = "Another rotation came first; only the current secret can be rotated."
+_REMEMBERED = 4096  # rotations; forgetting one costs nothing but the notice of a collision
 _OWNER, _ORG = tuple(owner_columns(Owner())), tuple(org_columns(Org()))
+_OWNER_BUT_NAME = tuple(column for column in _OWNER if column != "owner_name")  # people may be renamed
 TYPES = ("API", "PROXY", "EXTENSION")
 SORTABLE = {
     "name": "name",
@@ -76,7 +77,7 @@ class Tokens:
         self._store = store
         self._clock = clock
         self._brand = brand
-        self._rotating: dict[tuple[int, str], object] = {}
+        self._rotated: dict[str, object] = {}  # which rotation was a token's last, by this process
 
     def _now(self) -> float:
         return round(self._clock(), 6)
@@ -191,7 +192,7 @@ class Tokens:
                 return token_of(before)
             after = {**before, **changed, "updated_at": now}
             check_change_of_times(before, after, now)
-            actor.require_parties(after, before, owner=("owner_id", "owner_idp_id"), org=("org_id",))
+            actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
             if not covers(limits_of(before), limits_of(after)):
                 actor.require_cover(limits_of(after))
             details = {"members": sorted(changed)}
@@ -207,18 +208,13 @@ class Tokens:
         span = None if grace is None else parse_span(grace, "grace")
         if span is not None and span > MAX_GRACE:
             raise InvalidInput("grace: at most 7 days")
-        presented = self._presented(token_id, by)
-        if presented is not None:
-            return self._rotate(token_id, presented, span, by)
-        mine, key = object(), (os.getpid(), token_id)  # a child inherits no rotation that was under way at a fork
-        # Rotations of this process come one after the other, so the second would find the first one's secret
-        # and replace it: who comes while another is at it has lost.
-        if self._rotating.setdefault(key, mine) is not mine:
+        seen = self._rotated.get(token_id)
+        current = self._current(token_id, by)
+        # Transactions of this process come one after the other, so the later of two rotations at once would
+        # find the earlier one's secret and replace it: who began before that one ended has lost.
+        if self._rotated.get(token_id) is not seen:
             raise Conflict(_ROTATED)
-        try:
-            return self._rotate(token_id, self._current(token_id), span, by)
-        finally:
-            del self._rotating[key]
+        return self._rotate(token_id, current, span, by)
 
     def deactivate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
         """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over."""
@@ -287,18 +283,25 @@ class Tokens:
             secret = mint(self._brand, "tok")
             if current is None or not change.replace_secret(row["id"], current, digest(secret), ends):
                 raise Conflict(_ROTATED)
+            if len(self._rotated) >= _REMEMBERED:
+                self._rotated.clear()
+            self._rotated[token_id] = object()
             values = {"rotated_at": now, "updated_at": now}
             token = self._apply(change, actor, "token.rotate", {**row, **values}, values, {"grace": span})
             return Issued(token, secret)
 
-    def _presented(self, token_id: str, by: By) -> bytes | None:
-        """Return the digest of the presented credential if the principal in ``by`` is the token itself."""
-        itself = isinstance(by, Principal) and token_id in ("self", by.id)
-        return by.record.digest if itself and isinstance(by, Principal) else None
+    def _current(self, token_id: str, by: By) -> bytes | None:
+        """Return the digest that a rotation by ``by`` replaces: its own if it is the token, else the current one.
 
-    def _current(self, token_id: str) -> bytes | None:
+        Raises as the rotation would: who may not rotate disturbs no other.
+        """
         with self._store.reading() as reading:
-            return reading.current_digest(token_id)
+            actor = self._acting(reading, by, self._now())
+            row = actor.find(reading, token_id, "rotate")
+            if isinstance(by, Principal) and by.id == row["id"]:
+                return by.record.digest
+            actor.require_cover(limits_of(row))
+            return reading.current_digest(row["id"])
 
     def _set_deactivated(
         self, change: Change, actor: Actor, row: Values, reason: str | None, now: float, *, deactivated: bool

@@ -53,9 +53,12 @@ class Usage:
             self._thread = None
         self.flush()
 
-    def before_fork(self) -> None:
+    def hold(self) -> None:
         """Wait for a thread that is being started."""
         self._starting.acquire()
+
+    def before_fork(self) -> None:
+        """Nothing is open here: the thread works under the store's lock."""
 
     def after_fork(self, *, child: bool) -> None:
         """In the child there is no thread yet, and the notes are the parent's to write."""

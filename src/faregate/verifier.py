@@ -10,7 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from faregate.addresses import pack
+from faregate.addresses import canonical
 from faregate.credentials import MAX_LENGTH, is_b64token, kind_of
 from faregate.errors import Denied, StoreUnavailable
 from faregate.principal import Principal
@@ -82,7 +82,7 @@ def refusal(record: Record, now: float, address: str | None) -> Denied:
         reason = "not_yet_valid"
     elif not now < record.expires_at:
         reason = "expired"
-    elif address is None or pack(address) is None:
+    elif address is None or canonical(address) is None:
         reason = "address_unknown"
     else:
         reason = "address_not_allowed"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import Clock, reason_of
 
-from faregate import Gate, StoreUnavailable
+from faregate import Conflict, Gate, StoreUnavailable
 from faregate.credentials import mint
 from faregate.stores import freshness, page
 from faregate.stores.lookup import SqliteLookup
@@ -298,6 +298,42 @@ def test_a_replaced_database_is_noticed_with_the_next_change(path: Path, make_ga
     assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
 
 
+def test_a_restored_file_repeats_no_number(path: Path, make_gate: Make) -> None:
+    """The first change after a restore is not taken for one that was applied before it."""
+    gate = make_gate(f"sqlite:///{path}")
+    issued = gate.tokens.create(name="a")
+    gate.close()
+    shutil.copy(path, path.with_suffix(".backup"))
+    gate.tokens.update(issued.token.id, name="b")
+    gate.verify(issued.secret)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.with_suffix(".backup").replace(path)
+    gate.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
+
+
+def test_who_dies_while_making_a_page_leaves_none(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next writer waits as long, so that no reader misses its change."""
+    reader = make_gate(f"sqlite:///{path}")
+    issued = reader.tokens.create(name="a")
+    reader.verify(issued.secret)
+    path.with_name("gate.db-page").unlink()
+
+    def cut_off(_: float) -> None:
+        raise KeyboardInterrupt
+
+    dying = make_gate("sqlite://")
+    with monkeypatch.context() as broken:
+        broken.setattr("faregate.stores.sql.time.sleep", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            dying = make_gate(f"sqlite:///{path}")
+    del dying
+    assert not path.with_name("gate.db-page").exists()
+    make_gate(f"sqlite:///{path}").tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
 def test_who_makes_a_deleted_page_anew_waits_for_the_readers(path: Path, make_gate: Make) -> None:
     """A writer that never had the old page acknowledges only after every reader has looked for the new one."""
     reader = make_gate(f"sqlite:///{path}")
@@ -373,7 +409,7 @@ def test_whatever_cuts_a_request_short_nothing_stays_that_no_change_drops(gate: 
     [
         ("allowed_cidr_blocks", "[10.0.0"), ("allowed_cidr_blocks", "null"), ("allowed_cidr_blocks", "7"), ("allowed_scopes", ""),
         ("expires_at", "2020-01-01"), ("expires_at", b"x"), ("not_before", "x"), ("networks", 5), ("networks", b"\xff" * 9),
-        ("allowed_scopes", b"\xff"), ("created_at", 1e300), ("created_at", "x"),
+        ("allowed_scopes", b"\xff"), ("created_at", 1e300), ("created_at", "x"), ("version", "x"), ("owner_name", b"\xff"),
     ],
 )  # fmt: skip
 def test_a_row_that_was_changed_by_hand_opens_nothing_more_and_can_be_repaired(
@@ -387,8 +423,13 @@ def test_a_row_that_was_changed_by_hand_opens_nothing_more_and_can_be_repaired(
     assert reason_of(lambda: gate.verify(issued.secret, address="192.0.2.1")) != "ok"
     assert gate.tokens.list().total == 1
     assert gate.tokens.get(issued.token.id).id == issued.token.id
-    if change[0] not in {"expires_at", "not_before"}:
-        repaired = gate.tokens.update(issued.token.id, scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/9"])
+    if change[0] == "expires_at":
+        with pytest.raises(Conflict):
+            gate.tokens.rotate(issued.token.id)
+    else:
+        repaired = gate.tokens.update(
+            issued.token.id, scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/9"], not_before=None
+        )
         assert repaired.allowed_cidr_blocks == ("10.0.0.0/9",)
         gate.verify(issued.secret, address="10.0.0.1").require("docs:read")
     assert gate.tokens.deactivate(issued.token.id).deactivated

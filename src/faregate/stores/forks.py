@@ -16,8 +16,12 @@ from weakref import WeakSet
 class Forkable(Protocol):
     """Something that must not be in use while the process forks. Its locks are held together with no other's."""
 
+    def hold(self) -> None:
+        """Take the lock."""
+        ...
+
     def before_fork(self) -> None:
-        """Take the locks, close what is open."""
+        """Close what is open. The lock is held, and let go after the fork even if this fails."""
         ...
 
     def after_fork(self, *, child: bool) -> None:
@@ -43,11 +47,11 @@ def _before() -> None:
     _one_at_a_time.acquire()
     for thing in list(_registered):
         try:
-            thing.before_fork()
-        except Exception:
-            _logger.exception("%r could not be closed before a fork", thing)
-        else:
+            thing.hold()
             _held.append(thing)
+            thing.before_fork()
+        except BaseException:
+            _logger.exception("%r could not be closed before a fork", thing)
 
 
 def _after(*, child: bool) -> None:

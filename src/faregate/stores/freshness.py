@@ -114,11 +114,13 @@ class Records:
             self._lookup.close()
             self._nothing_known()
 
-    def before_fork(self) -> None:
-        """Wait for a running look-up, then close."""
+    def hold(self) -> None:
+        """Wait for a running look-up."""
         self._lock.acquire()
-        with suppress(sqlite3.Error):
-            self._lookup.close()
+
+    def before_fork(self) -> None:
+        """Close the connection."""
+        self._lookup.close()
 
     def after_fork(self, *, child: bool) -> None:
         """Let look-ups run again, on either side."""
@@ -157,6 +159,7 @@ class Records:
 
     def _look_at_files(self) -> None:
         """Notice a database or a page that was replaced, and open the new one."""
+        now = monotonic()  # before the look: however long this takes, the next one is not later
         identity = self._database.identity()
         if self._identity != identity:
             self._lookup.close()
@@ -168,7 +171,7 @@ class Records:
                 self._page = self._database.page(create=False)
         trusted = self._page is not None and self._lookup.announces()
         self._view = self._page.view if self._page is not None and trusted else never()
-        self._look_at = monotonic() + page.LOOK_EVERY
+        self._look_at = now + page.LOOK_EVERY
 
     def _give_up(self) -> None:
         """Forget everything after a failure, so that the next request asks again."""

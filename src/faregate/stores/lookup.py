@@ -73,15 +73,17 @@ class SqliteLookup:
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
-        if self._connection is not None and not self._keep:
-            self._closing()
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._keep:
+            self._closing.detach()
+            connection.close()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = self._connect()
+            connection = self._connect()
             if not self._keep:
-                self._closing = weakref.finalize(self, self._connection.close)
+                self._closing = weakref.finalize(self, connection.close)
+            self._connection = connection
         return self._connection
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from mmap import ACCESS_WRITE, mmap
+from pathlib import Path
 from typing import Protocol
 
 _SIZE = 8
@@ -46,6 +47,10 @@ class Page(Protocol):
         """Tell whether this is still the page that writers write to and readers read."""
         ...
 
+    def publish(self) -> None:
+        """Put a page that was created into its place."""
+        ...
+
     def retire(self) -> None:
         """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
         ...
@@ -66,6 +71,9 @@ class MemoryPage:
     def is_current(self) -> bool:
         """Nobody else can replace it."""
         return True
+
+    def publish(self) -> None:
+        """Do nothing: it is there."""
 
     def retire(self) -> None:
         """Do nothing: it is never replaced."""
@@ -89,7 +97,7 @@ class FilePage:
         except FileNotFoundError:
             if not create:
                 raise
-            self._descriptor = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            self._descriptor = os.open(f"{self._path}.new", flags | os.O_CREAT | os.O_TRUNC, 0o600)
             self.created = True
         self._size_up(database, create=create)
         try:
@@ -124,6 +132,12 @@ class FilePage:
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def publish(self) -> None:
+        """Put a page that was created into its place; until then nobody finds it."""
+        if self.created:
+            Path(f"{self._path}.new").replace(self._path)
+            self.created = False
 
     def retire(self) -> None:
         """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""

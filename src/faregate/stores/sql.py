@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, and_, delete, func, insert, inspect, 
 from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.errors import InvalidInput, StoreUnavailable
+from faregate.instants import END_OF_TIME
 from faregate.stores import forks, schema
 from faregate.stores.page import LOOK_EVERY
 from faregate.stores.schema import feed, schema_version, secrets, sequence, tokens
@@ -26,7 +27,7 @@ from faregate.stores.sqlite import SqliteDatabase
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, RowMapping
 
     from faregate.stores.entry import Entry
     from faregate.stores.page import Page
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 
 _ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
+
+
+_SOUND = 2**62  # what no honest sequence reaches
 
 
 class Reading:
@@ -49,7 +53,7 @@ class Reading:
             return None
         rows = self._connection.execute(select(tokens).where(tokens.c.id == token_id, _reached(reach)))
         row = rows.mappings().first()
-        return None if row is None else dict(row)
+        return None if row is None else _sound(row)
 
     def current_digest(self, token_id: str) -> bytes | None:
         """Return the digest of a token's current credential: the one that no rotation has superseded."""
@@ -71,7 +75,7 @@ class Reading:
         column = tokens.c[query.sort]
         order = column.desc() if query.descending else column.asc()
         rows = select(tokens).where(*where).order_by(order, tokens.c.id).limit(query.limit).offset(query.offset)
-        return [dict(row) for row in self._connection.execute(rows).mappings()], total
+        return [_sound(row) for row in self._connection.execute(rows).mappings()], total
 
 
 class Change(Reading):
@@ -118,6 +122,12 @@ class Change(Reading):
         """Write one entry of the feed, and announce it on the page while the write lock is held."""
         self._connection.execute(update(sequence).values(value=sequence.c.value + 1))
         number = self._connection.execute(select(sequence.c.value)).scalar_one()
+        announced = self._page.view[0]
+        if number <= announced < _SOUND:
+            # The page is ahead: a writer died, or the file is a restored one. A number that was announced
+            # once is not given again, so that nobody takes a new change for one that he has applied.
+            number = announced + 1
+            self._connection.execute(update(sequence).values(value=number))
         details = msgspec.json.encode(entry.details).decode()
         self._connection.execute(insert(feed).values({**entry._asdict(), "details": details, "sequence": number}))
         self._page.advance(number)
@@ -173,11 +183,13 @@ class Store:
                 self._engine.dispose()
                 self._engine = None
 
-    def before_fork(self) -> None:
-        """Wait for running transactions, then close."""
+    def hold(self) -> None:
+        """Wait for running transactions."""
         self.lock.acquire()
-        with suppress(SQLAlchemyError, sqlite3.Error):
-            self.close()
+
+    def before_fork(self) -> None:
+        """Close what is open."""
+        self.close()
 
     def after_fork(self, *, child: bool) -> None:
         """Let transactions run again, on either side."""
@@ -189,23 +201,26 @@ class Store:
         if self._engine is not None and self._identity != identity:
             self.close()  # the file was replaced: what is open leads to one that nobody else sees
         if self._engine is None:
-            self._engine, self._identity = self.database.engine(), identity
+            engine = self.database.engine()
             if self.database.path is not None:
                 # The pool is held by reference cycles: without this, a dropped store would keep its
                 # connection until the garbage is collected, maybe in the middle of a fork.
-                self._closing = weakref.finalize(self, self._engine.dispose)
+                self._closing = weakref.finalize(self, engine.dispose)
+            self._engine, self._identity = engine, identity
         return self._engine
 
     def _open_page(self, connection: Connection) -> Page:
         """Return the page that is at its path now: a writer must announce where readers look."""
         if self._page is None or not self._page.is_current():
-            replaced, self._page = self._page, self.database.page(create=True)
+            replaced, page = self._page, self.database.page(create=True)
             if replaced is not None:
                 replaced.retire()
-            if self._page.created and connection.execute(select(sequence.c.value)).scalar_one():
+            if page.created and connection.execute(select(sequence.c.value)).scalar_one():
                 # Somebody deleted the page. Readers look for a new one this often; until all of them
                 # have, the write lock is held and nothing is acknowledged.
                 time.sleep(LOOK_EVERY * 1.1)
+            page.publish()  # last: whoever dies before leaves no page, and without one the feed is read
+            self._page = page
         return self._page
 
     def _prepare(self) -> None:
@@ -275,3 +290,13 @@ def _conditions(query: TokenQuery) -> Iterator[ColumnElement[bool]]:
         yield columns.deactivated == query.deactivated
     if query.expires_before is not None:
         yield columns.expires_at < query.expires_before
+
+
+def _sound(row: RowMapping) -> Values:
+    """Return a row's columns, with numbers where numbers belong: what was broken by hand opens nothing more."""
+    values: Values = {str(column): value for column, value in row.items()}
+    worst = {"expires_at": 0.0, "not_before": END_OF_TIME, "created_at": 0.0, "updated_at": 0.0, "version": 0}
+    for column in ("rotated_at", "last_used_at", "deactivated_updated_on", *worst):
+        if values[column] is not None and not isinstance(values[column], int | float):
+            values[column] = worst.get(column)
+    return values

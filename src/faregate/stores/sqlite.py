@@ -141,6 +141,7 @@ def _create_private(path: str) -> None:
 
 def _connect(database: str, waits: float = 0.0) -> sqlite3.Connection:
     connection = sqlite3.connect(database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text  # a text that was broken by hand is an odd text, no failure of the store
     try:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")  # an acknowledged revocation outlives a power cut
@@ -148,3 +149,7 @@ def _connect(database: str, waits: float = 0.0) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
