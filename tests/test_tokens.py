@@ -337,6 +337,20 @@ def test_who_comes_while_another_rotates_has_lost(gate: Gate, monkeypatch: pytes
     gate.verify(gate.tokens.rotate(issued.token.id).secret)
 
 
+def test_tokens_that_rotate_themselves_do_not_disturb_each_other(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``self`` is another token for each: one that ends in between is no collision."""
+    one, two = principal_with(gate), principal_with(gate)
+    original = gate.tokens._current
+
+    def interleaved(token_id: str, by: Any) -> bytes | None:
+        monkeypatch.undo()
+        gate.tokens.rotate("self", by=two)
+        return original(token_id, by)
+
+    monkeypatch.setattr(gate.tokens, "_current", interleaved)
+    assert gate.verify(gate.tokens.rotate("self", by=one).secret).id == one.id
+
+
 def test_who_may_not_rotate_disturbs_no_rotation(gate: Gate) -> None:
     """A caller of another organization finds nothing, and the token's own rotations go on."""
     issued = gate.tokens.create(name="a", org=Org(id="acme"))

@@ -285,7 +285,7 @@ class Tokens:
                 raise Conflict(_ROTATED)
             if len(self._rotated) >= _REMEMBERED:
                 self._rotated.clear()
-            self._rotated[token_id] = object()
+            self._rotated[row["id"]] = object()
             values = {"rotated_at": now, "updated_at": now}
             token = self._apply(change, actor, "token.rotate", {**row, **values}, values, {"grace": span})
             return Issued(token, secret)
