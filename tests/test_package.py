@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 import faregate
+import faregate_asgi
 import faregate_flask
+import faregate_starlette
+import faregate_wsgi
 from faregate.errors import REASONS
 
 ROOT = Path(__file__).parent.parent
@@ -19,12 +22,15 @@ ROOT = Path(__file__).parent.parent
 def test_public_names() -> None:
     """The names that applications may rely on."""
     assert faregate.__all__ == [
-        "ANY", "AllowedScopes", "Conflict", "Denied", "FaregateError", "Gate", "InvalidInput", "Issued", "Misconfigured",
-        "NotFound", "Org", "Owner", "Page", "Permission", "PermissionGrant", "PreconditionFailed", "Principal",
-        "RealmScopes", "Role", "RoleGrant", "ServiceScopes", "StoreUnavailable", "Token", "any_of", "path",
+        "ANY", "AUTHENTICATED", "PUBLIC", "AllowedScopes", "Conflict", "Denied", "FaregateError", "Gate", "InvalidInput",
+        "Issued", "IssuedShare", "Misconfigured", "NotFound", "Org", "Owner", "Page", "Permission", "PermissionGrant",
+        "PreconditionFailed", "Principal", "RealmScopes", "Redeemed", "Role", "RoleGrant", "ServiceScopes", "Share",
+        "ShareParams", "StoreUnavailable", "Token", "any_of", "path",
     ]  # fmt: skip
     assert all(hasattr(faregate, name) for name in faregate.__all__)
     assert faregate_flask.__all__ == ["Faregate", "current_principal"]
+    assert faregate_starlette.__all__ == ["management", "requires"]
+    assert faregate_asgi.__all__ == faregate_wsgi.__all__ == ["GateMiddleware"]
 
 
 @pytest.mark.parametrize("statement", ["import faregate", "from faregate import Gate, Denied, Owner, path"])
@@ -51,7 +57,13 @@ def test_the_wheel_holds_every_package_and_its_types(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     packages = [path for root in ("src", "adapters") for path in (ROOT / root).iterdir() if path.is_dir()]
-    assert {path.name for path in packages} >= {"faregate", "faregate_flask"}
+    assert {path.name for path in packages} == {
+        "faregate",
+        "faregate_asgi",
+        "faregate_flask",
+        "faregate_starlette",
+        "faregate_wsgi",
+    }
     for package in packages:
         assert f"{package.name}/py.typed" in names
         for module in package.rglob("*.py"):

@@ -33,6 +33,7 @@ SETTINGS = (
     "HEADER",
     "COOKIE",
     "ORIGINS",
+    "SECRET",
 )
 _KEY = "faregate.principal"
 

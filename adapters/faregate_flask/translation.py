@@ -6,12 +6,13 @@ where there is none, it answers for itself, with problem+json and the challenge 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, after_this_request, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from faregate.bearer import SAFE_METHODS
+from faregate_wsgi.translation import texts
 
 if TYPE_CHECKING:
     from faregate import Denied, Gate, Principal
@@ -20,19 +21,8 @@ if TYPE_CHECKING:
 
 def identify(gate: Gate) -> Principal:
     """Return the principal of the current request, or raise Denied."""
-    environ, bearer = request.environ, gate.bearer
-    principal, elsewhere = gate.identify(
-        _lines("authorization"),
-        peer=environ.get("REMOTE_ADDR"),
-        forwarded=_lines(gate.proxies.header),
-        query=request.args.getlist("access_token") if bearer.query else (),
-        header=_lines(bearer.header) if bearer.header else (),
-        cookies=request.cookies.getlist(bearer.cookie) if bearer.cookie else (),
-        unsafe=request.method not in SAFE_METHODS,
-        origin=environ.get("HTTP_ORIGIN"),
-    )
-    if elsewhere:
-        after_this_request(_keep_private)
+    principal, elsewhere = gate.identify(**texts(request.environ, gate))
+    after_this_request(partial(_add, gate, principal, elsewhere))
     return principal
 
 
@@ -46,15 +36,11 @@ def route() -> str:
     return f"{request.method} {request.url_rule or '-'}"
 
 
-def _lines(header: str) -> list[str]:
-    """Return the lines of a header; WSGI has joined them, and the core knows."""
-    value = request.environ.get("HTTP_" + header.upper().replace("-", "_"))
-    return [] if value is None else [value]
-
-
-def _keep_private(response: Response) -> Response:
-    if "Cache-Control" not in response.headers and 200 <= response.status_code < 300:
-        response.headers["Cache-Control"] = "private"
+def _add(gate: Gate, principal: Principal, elsewhere: bool, response: Response) -> Response:  # noqa: FBT001  partial() fills it in
+    """Add what the gate has to tell to the answer of an admitted request."""
+    present = list(response.headers.keys())
+    added = gate.additions(principal, elsewhere=elsewhere, status=response.status_code, present=present)
+    response.headers.extend(added)
     return response
 
 

@@ -17,22 +17,29 @@ from faregate.gate import Gate
 from faregate.model import (
     AllowedScopes,
     Issued,
+    IssuedShare,
     Org,
     Owner,
     Page,
     PermissionGrant,
     RealmScopes,
+    Redeemed,
     RoleGrant,
     ServiceScopes,
+    Share,
+    ShareParams,
     Token,
 )
 from faregate.principal import Principal, path
+from faregate.rules import AUTHENTICATED, PUBLIC
 from faregate.scopes import ANY, Permission, Role, any_of
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ANY",
+    "AUTHENTICATED",
+    "PUBLIC",
     "AllowedScopes",
     "Conflict",
     "Denied",
@@ -40,6 +47,7 @@ __all__ = [
     "Gate",
     "InvalidInput",
     "Issued",
+    "IssuedShare",
     "Misconfigured",
     "NotFound",
     "Org",
@@ -50,9 +58,12 @@ __all__ = [
     "PreconditionFailed",
     "Principal",
     "RealmScopes",
+    "Redeemed",
     "Role",
     "RoleGrant",
     "ServiceScopes",
+    "Share",
+    "ShareParams",
     "StoreUnavailable",
     "Token",
     "any_of",

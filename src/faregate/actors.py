@@ -3,7 +3,10 @@
 *Root* is the application itself, or a token with ``*`` that is nobody's and of no organization. An *admin*
 holds ``gate:admin`` and reaches its organization. An *owner* reaches the records with its own
 ``(org.id, owner.idpId, owner.id)``, an ownerless credential itself and what it made. What is not reached
-does not exist for the actor. Everything about who may do what to a token is said here.
+does not exist for the actor. Everything about who may do what to a token or a share is said here.
+
+A call by a principal is judged in the write's own transaction, on the record that its credential has at that
+moment: what was narrowed, deactivated or rotated since the request began counts.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from faregate.errors import Denied, NotFound
+from faregate.members import limits_of
 from faregate.model import Org, Owner
 from faregate.principal import Principal
 from faregate.record import Record, beyond
@@ -27,20 +31,27 @@ if TYPE_CHECKING:
     Columns = Mapping[str, Any]
 
 ADMIN = "gate:admin"
-READ = "gate:tokens:read"
-WRITE = "gate:tokens:write"
+READ, WRITE = "gate:tokens:read", "gate:tokens:write"
+READ_SHARES, WRITE_SHARES = "gate:shares:read", "gate:shares:write"
 ROOT = "root"
 # The scope that each call demands, and the one that it demands of the token itself.
 NEEDS: dict[str, tuple[str, str | None]] = {
-    "create": (WRITE, WRITE),
-    "get": (READ, None),
-    "list": (READ, READ),
-    "update": (WRITE, WRITE),
-    "rotate": (WRITE, None),
-    "deactivate": (WRITE, None),
-    "activate": (WRITE, WRITE),
-    "delete": (WRITE, None),
+    "token.create": (WRITE, WRITE),
+    "token.get": (READ, None),
+    "token.list": (READ, READ),
+    "token.update": (WRITE, WRITE),
+    "token.rotate": (WRITE, None),
+    "token.deactivate": (WRITE, None),
+    "token.activate": (WRITE, WRITE),
+    "token.delete": (WRITE, None),
+    "share.create": (WRITE_SHARES, WRITE_SHARES),
+    "share.get": (READ_SHARES, READ_SHARES),
+    "share.list": (READ_SHARES, READ_SHARES),
+    "share.update": (WRITE_SHARES, WRITE_SHARES),
+    "share.revoke": (WRITE_SHARES, WRITE_SHARES),
+    "share.redeem": (READ_SHARES, READ_SHARES),
 }
+By = Principal | str | None
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -50,13 +61,26 @@ class Actor(msgspec.Struct, frozen=True):
     record: Record | None = None
 
     @classmethod
-    def of(cls, by: Principal | str | None) -> Actor:
+    def of(cls, by: By) -> Actor:
         """Return the actor of ``by=``: nobody is root, a text is recorded and trusted, a principal is judged."""
         if isinstance(by, Principal):
             return cls(by.identity, by.record)
         if by is None:
             return cls(ROOT)
         return cls(check_name(by, "by"))
+
+    @classmethod
+    def now(cls, by: By, reading: Reading, now: float) -> Actor:
+        """Return the actor of ``by``, a principal with the record that its token has now; Denied if it died."""
+        if not isinstance(by, Principal) or by.kind != "token":
+            return cls.of(by)
+        row = reading.tokens.get(by.id)
+        if row is None or not reading.tokens.has_secret(by.record.digest, now):
+            raise Denied("unknown_credential", record_id=by.id, address=by.address)
+        record = limits_of(row, digest=by.record.digest)
+        if not record.admits(now, by.address):
+            raise record.refusal(now, by.address)
+        return cls.of(Principal(record, by.address))
 
     @property
     def id(self) -> str | None:
@@ -101,26 +125,31 @@ class Actor(msgspec.Struct, frozen=True):
         """The organization of what this actor makes."""
         return Org() if self.record is None else self.record.org
 
-    def permit(self, call: str, token_id: str = "") -> bool:
+    def permit(self, call: str, record_id: str = "") -> bool:
         """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token.
 
-        ``gate:admin`` adds reach, and no calls.
+        ``gate:admin`` adds reach, and no calls. Only a token is ``self``: for any other credential there is none.
         """
-        itself = self.id is not None and token_id in ("self", self.id)
+        kind = None if self.record is None else self.record.kind
+        itself = kind == "token" and call.startswith("token.") and record_id in ("self", self.id)
+        if kind not in (None, "token") and record_id == "self":
+            raise NotFound("'self' is the token that calls; this credential is none.")
         need = NEEDS[call][itself]
         if self.record is not None and need is not None:
             Principal(self.record).require(need)
         return itself
 
-    def find(self, reading: Reading, token_id: str, call: str) -> dict[str, Any]:
-        """Return the columns of a token that the actor reaches, for a call that it may make.
+    def find(self, reading: Reading, record_id: str, call: str) -> dict[str, Any]:
+        """Return the columns of a record that the actor reaches, for a call that it may make.
 
         The scope comes first, then the reach: who may not call learns nothing.
         """
-        itself = self.permit(call, token_id)
-        row = reading.token(str(self.id) if itself else token_id, self.reach)
+        itself = self.permit(call, record_id)
+        kind = call.partition(".")[0]
+        rows = reading.tokens if kind == "token" else reading.shares
+        row = rows.get(str(self.id) if itself else record_id, self.reach)
         if row is None:
-            raise NotFound("There is no such token.")
+            raise NotFound(f"There is no such {kind}.")
         return row
 
     def require_parties(self, after: Columns, before: Columns, *, owner: Iterable[str], org: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("faregate")
 
+QUERY_PARAMETER = "access_token"  # RFC 6750 section 2.3
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 Headers = list[tuple[str, str]]
 
@@ -89,7 +91,7 @@ class Bearer:
         self,
         authorization: Sequence[str],
         *,
-        query: Sequence[str] = (),
+        query: str = "",
         header: Sequence[str] = (),
         cookies: Sequence[str] = (),
         unsafe: bool = False,
@@ -97,20 +99,21 @@ class Bearer:
     ) -> Presented:
         """Return the one credential that a request presents.
 
-        ``authorization`` and ``header`` are the values of all lines of that name, ``query`` all values of
-        ``access_token``, ``cookies`` all values of the configured cookie; places that are not switched on
-        are not looked at. Whether it is a well-formed text is for the verifier to say. Raises Denied:
-        ``multiple_credentials`` or ``missing_credential``.
+        ``authorization``, ``header`` and ``cookies`` are the values of all lines of those names (``Cookie`` for
+        the last), ``query`` is the raw query string; places that are not switched on are not looked at.
+        ``unsafe`` says that the request may change something, as a handshake of a WebSocket does. Whether the
+        credential is a well-formed text is for the verifier to say. Raises Denied: ``multiple_credentials`` or
+        ``missing_credential``.
         """
         lines = list(authorization)
         if len(lines) > 1 or any(_SECOND.search(_QUOTED.sub('""', line)) for line in lines if "," in line):
             raise Denied("multiple_credentials")
         found = [text for line in lines if (text := _after_bearer(line)) is not None]
         bearers = len(found)
-        found += query if self.query else ()
+        found += [value for name, value in pairs(query) if name == QUERY_PARAMETER] if self.query else ()
         found += [part.strip(" \t") for line in header for part in line.split(",")] if self.header else ()
         others = len(found)
-        found += cookies if self.cookie else ()
+        found += _cookies(cookies, self.cookie) if self.cookie else ()
         if len(found) > 1:
             raise Denied("multiple_credentials")
         if not found:
@@ -175,6 +178,19 @@ def problem(status: int, code: str, title: str, detail: str, headers: Sequence[t
 def refusal(refused: Refused) -> Answer:
     """Return the answer to a management call that could not be carried out."""
     return problem(refused.status, refused.code, refused.title, str(refused))
+
+
+def pairs(query: str) -> list[tuple[str, str]]:
+    """Return the decoded pairs of a raw query string, in their order."""
+    return parse_qsl(query, keep_blank_values=True)
+
+
+def _cookies(lines: Sequence[str], name: str) -> list[str]:
+    """Return all values of the cookie of this name (RFC 6265 sections 4.2.1 and 5.4)."""
+    crumbs = (crumb.partition("=") for line in lines for crumb in line.split(";"))
+    return [
+        value.strip(" \t").removeprefix('"').removesuffix('"') for key, _, value in crumbs if key.strip(" \t") == name
+    ]
 
 
 def _after_bearer(line: str) -> str | None:

@@ -48,8 +48,18 @@ REASONS = {
         401, "invalid_token", "Credential unknown", "The credential is not one that opens this gate."
     ),
     "deactivated": Reason(401, "invalid_token", "Credential deactivated", "The credential was deactivated."),
+    "revoked": Reason(401, "invalid_token", "Share revoked", "The share was revoked."),
     "not_yet_valid": Reason(401, "invalid_token", "Credential not yet valid", "The credential is not valid yet."),
     "expired": Reason(401, "invalid_token", "Credential expired", "The credential has expired."),
+    "redemption_required": Reason(
+        401,
+        "invalid_token",
+        "Redemption required",
+        "The share is limited to a number of redemptions. Redeem its secret and send the token that this answers.",
+    ),
+    "redemptions_exhausted": Reason(
+        401, "invalid_token", "Redemptions exhausted", "The share was redeemed as often as it may be."
+    ),
     "address_not_allowed": Reason(
         403, None, "Address not allowed", "The credential may not be used from this address."
     ),
@@ -59,8 +69,12 @@ REASONS = {
         "Address unknown",
         "The credential is bound to networks and the client's address is not known.",
     ),
+    "path_not_open": Reason(403, None, "Path not open", "No rule opens this path."),
     "insufficient_scope": Reason(
         403, "insufficient_scope", "Scope insufficient", "The credential does not grant what this needs."
+    ),
+    "object_not_shared": Reason(
+        403, "insufficient_scope", "Object not shared", "The share does not hold the object that this needs."
     ),
     "store_unavailable": Reason(
         503, None, "Store unavailable", "The credential cannot be checked now. Try again shortly."

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Required, TypedDict
 
 from faregate.addresses import TrustedProxies
-from faregate.bearer import Answer, Bearer, log_denial
+from faregate.bearer import Answer, Bearer, Headers, log_denial
 from faregate.credentials import check_brand
 from faregate.errors import Denied, InvalidInput
+from faregate.instants import as_datetime
+from faregate.jwt import ShareTokens
+from faregate.shares import Shares
+from faregate.signing import SigningSecret
 from faregate.stores.freshness import Records
 from faregate.tokens import Tokens
 from faregate.usage import Usage
 from faregate.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from faregate.principal import Principal
+    from faregate.signing import Secret
+
+
+# Deprecation and Sunset speak of resources (RFC 9745, RFC 8594); this is about the credential.
+EXPIRES = "Faregate-Token-Expires"
+
+
+class Texts(TypedDict, total=False):
+    """The texts of a request, as :meth:`Gate.identify` takes them."""
+
+    authorization: Required[Sequence[str]]
+    peer: Required[str | None]
+    forwarded: Sequence[str]
+    query: str
+    header: Sequence[str]
+    cookies: Sequence[str]
+    unsafe: bool
+    origin: str | None
 
 
 class Gate:
@@ -27,7 +49,9 @@ class Gate:
     credential (``[a-z][a-z0-9]{0,15}``), ``realm`` the one that challenges name, ``clock`` returns UTC epoch
     seconds. ``trusted_proxies`` are the networks whose ``forwarded_header`` (``x-forwarded-for`` or
     ``forwarded``) is believed. ``query``, ``header`` and ``cookie`` switch on places for a credential beside
-    ``Authorization``; a cookie counts on unsafe methods only with an ``Origin`` of ``origins``.
+    ``Authorization``; a cookie counts on unsafe methods only with an ``Origin`` of ``origins``. ``secret`` signs
+    the tokens of redeemed shares: a text of 32 bytes or more, or a list, newest first; without it that of
+    ``FAREGATE_SECRET``, else one is made beside the database, in ``<database>.key``.
 
     The constructor opens the store, makes or checks its tables, and closes it: a gate may be made before a
     fork. Raises InvalidInput for a setting that cannot be, StoreUnavailable if the store cannot be opened.
@@ -46,6 +70,7 @@ class Gate:
         header: str | None = None,
         cookie: str | None = None,
         origins: Sequence[str] = (),
+        secret: Secret | None = None,
     ) -> None:
         if not isinstance(store, str):
             raise InvalidInput("store: a database URL such as sqlite:///gate.db")
@@ -60,8 +85,10 @@ class Gate:
         self._store = Store(store)
         self._records = Records(self._store)
         self._usage = Usage(self._store)
-        self._verifier = Verifier(self._records, self._usage, clock, brand)
+        share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path), brand)
+        self._verifier = Verifier(self._records, self._usage, share_tokens, clock, brand)
         self.tokens = Tokens(self._store, clock=clock, brand=brand)
+        self.shares = Shares(self._store, share_tokens, clock=clock, brand=brand)
 
     def verify(self, credential: str, *, address: str | None = None) -> Principal:
         """Return the principal that a credential stands for, or raise Denied.
@@ -81,31 +108,50 @@ class Gate:
 
     def identify(
         self,
-        authorization: Sequence[str],
         *,
+        authorization: Sequence[str],
         peer: str | None,
         forwarded: Sequence[str] = (),
-        query: Sequence[str] = (),
+        query: str = "",
         header: Sequence[str] = (),
         cookies: Sequence[str] = (),
         unsafe: bool = False,
         origin: str | None = None,
+        wait: bool = True,
     ) -> tuple[Principal, bool]:
         """Return the principal of a request, and whether its credential was elsewhere than in ``Authorization``.
 
         For adapters: the arguments are the texts of a request, as :meth:`faregate.bearer.Bearer.read` and
         :meth:`faregate.addresses.TrustedProxies.client` take them. Raises Denied, which is logged when it is
-        answered with :meth:`answer`.
+        answered with :meth:`answer`; and WouldWait where ``wait`` is False, as an event loop needs it, and the
+        answer would take longer than a look-up.
         """
         address = self.proxies.client(peer, forwarded)
         try:
             presented = self.bearer.read(
                 authorization, query=query, header=header, cookies=cookies, unsafe=unsafe, origin=origin
             )
-            return self._verifier.verify(presented.credential, address), presented.elsewhere
+            return self._verifier.verify(presented.credential, address, wait=wait), presented.elsewhere
         except Denied as denied:
             denied.address = address
             raise
+
+    def additions(self, principal: Principal, *, elsewhere: bool, status: int, present: Iterable[str]) -> Headers:
+        """Return what the answer to an admitted request has to tell besides, for adapters to add to its headers.
+
+        ``private`` where the credential was not in ``Authorization`` (RFC 6750 section 2.3), unless the view set
+        a ``Cache-Control``; and when the credential expires, for the client to renew it in time. ``present`` are
+        the names of the headers that the answer has.
+        """
+        names = {name.lower() for name in present}
+        headers: Headers = []
+        if elsewhere and 200 <= status < 300 and "cache-control" not in names:
+            headers.append(("Cache-Control", "private"))
+        expires = as_datetime(principal.record.expires_at)
+        if expires is not None and EXPIRES.lower() not in names:
+            headers.append((EXPIRES, f"{expires:%Y-%m-%dT%H:%M:%SZ}"))
+            headers.append(("Access-Control-Expose-Headers", EXPIRES))
+        return headers
 
     def answer(self, denied: Denied, *, route: str) -> Answer:
         """Return the HTTP answer to a denial on ``route``, and log it."""

@@ -15,8 +15,8 @@ from faregate.addresses import Networks
 from faregate.errors import Conflict, InvalidInput
 from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
-from faregate.model import AllowedScopes, Org, Owner, Token
-from faregate.record import Record, stored_blocks, stored_networks, stored_scopes, token_record
+from faregate.model import AllowedScopes, Org, Owner, Share, Token
+from faregate.record import Record, stored_networks, stored_scopes, stored_texts, token_record
 from faregate.scopes import as_allowed_scopes, check_scope, compile_grants, flat_list
 from faregate.texts import check_name, check_text
 
@@ -48,6 +48,7 @@ class Members(Details, total=False):
 
 
 MEMBERS = Members.__optional_keys__
+MAX_PAGE = 1000
 
 
 def given_columns(members: Members, now: float) -> Values:
@@ -64,10 +65,10 @@ def given_columns(members: Members, now: float) -> Values:
     if "scopes" in members or "allowed_scopes" in members:
         values["allowed_scopes"] = _scopes_column(members)
     if "allowed_cidr_blocks" in members:
-        blocks = _list(members["allowed_cidr_blocks"], "allowedCidrBlocks")
+        blocks = as_list(members["allowed_cidr_blocks"], "allowedCidrBlocks")
         values |= network_columns(Networks.parse(blocks, "allowedCidrBlocks"))
     if "expires_at" in members or "expires_in" in members:
-        values["expires_at"] = _expires_column(members, now)
+        values["expires_at"] = expires_column(members, now)
     if "not_before" in members:
         begins = members["not_before"]
         values["not_before"] = None if begins is None else parse_instant(begins, "notBefore")
@@ -130,7 +131,7 @@ def limits_of(columns: Columns, digest: bytes = b"") -> Record:
     """Return the record that a token's columns amount to, for the credential of ``digest``."""
     return token_record(
         record_id=columns["id"],
-        owner=_owner_of(columns),
+        owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
         allowed_scopes=stored_scopes(columns["allowed_scopes"], columns["id"]),
         networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], columns["id"]),
@@ -152,11 +153,19 @@ def token_of(columns: Columns) -> Token:
         **values,
         scope=flat_list(compile_grants(allowed)),
         allowed_scopes=allowed,
-        allowed_cidr_blocks=stored_blocks(columns["allowed_cidr_blocks"]),
+        allowed_cidr_blocks=stored_texts(columns["allowed_cidr_blocks"]),
         require_rotation=None,
-        owner=_owner_of(columns),
+        owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
     )
+
+
+def check_window(limit: object, offset: object) -> None:
+    """Raise InvalidInput unless a list can begin at ``offset`` and hold ``limit`` records."""
+    if not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit: 1 to {MAX_PAGE}")
+    if not isinstance(offset, int) or not 0 <= offset < 2**63:
+        raise InvalidInput("offset: 0 or more")
 
 
 def check_times(values: Columns, now: float) -> None:
@@ -178,21 +187,22 @@ def check_change_of_times(before: Columns, after: Columns, now: float) -> None:
         check_times(after, -inf)  # an expiry that stays may lie in the past
 
 
-def check_unchanged(token: Token, believed: Mapping[str, Any]) -> None:
+def check_unchanged(record: Token | Share, believed: Mapping[str, Any]) -> None:
     """Raise InvalidInput if the caller would change what cannot be changed. ``believed`` has the names of JSON."""
-    stored = msgspec.json.decode(msgspec.json.encode(token))
+    stored = msgspec.json.decode(msgspec.json.encode(record))
     for member, given in believed.items():
         value, known = given, stored[member]
         if member.endswith(("At", "On")) and value is not None:
             value = parse_instant(value, member)
             known = None if known is None else parse_instant(known, member)
-        # It moves by itself: what was read some time ago was right when it was read.
-        moved = member == "lastUsedAt" and (value is None or (known is not None and value <= known))
+        # These move by themselves: what was read some time ago was right when it was read.
+        moved = member in ("lastUsedAt", "redemptions") and (value is None or (known is not None and value <= known))
         if value != known and not moved:
             raise InvalidInput(f"{member}: cannot be changed; leave it out or send it as it is")
 
 
-def _owner_of(columns: Columns) -> Owner:
+def owner_of(columns: Columns) -> Owner:
+    """Return the owner that columns amount to."""
     return Owner(*(columns[column] for column in owner_columns(Owner())))
 
 
@@ -200,7 +210,7 @@ def _scopes_column(members: Members) -> str:
     if "scopes" in members and "allowed_scopes" in members:
         raise InvalidInput("scopes, allowedScopes: scopes is short for generalScopes; give one of them")
     if "scopes" in members:
-        scopes = _list(members["scopes"], "scopes")
+        scopes = as_list(members["scopes"], "scopes")
         allowed = AllowedScopes(general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(scopes)))
     else:
         allowed = as_allowed_scopes(members.get("allowed_scopes"))
@@ -208,7 +218,8 @@ def _scopes_column(members: Members) -> str:
     return msgspec.json.encode(allowed).decode()
 
 
-def _expires_column(members: Members, now: float) -> float | None:
+def expires_column(members: Mapping[str, Any], now: float) -> float | None:
+    """Return the expiry that ``expires_at`` or ``expires_in`` gives, None for never."""
     if "expires_at" in members and "expires_in" in members:
         raise InvalidInput("expiresAt, expiresIn: give one of them")
     if "expires_in" in members:
@@ -232,7 +243,8 @@ def _party(value: object, wanted: type[Owner | Org], member: str) -> Any:
     return value
 
 
-def _list(value: Any, member: str) -> list[Any]:
+def as_list(value: Any, member: str) -> list[Any]:
+    """Return a list of what a caller gave as one; a text is none, though Python would take it apart."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise InvalidInput(f"{member}: expected a list")
     return list(value)  # pyright: ignore[reportUnknownArgumentType]  its items are checked one by one

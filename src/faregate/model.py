@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -109,10 +109,73 @@ class Issued(msgspec.Struct, frozen=True):
         return [("token", self.token.id), ("secret", "<shown once>")]
 
 
-class Page(msgspec.Struct, frozen=True):
+class ShareParams(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a share opens and how: scopes, networks (none: any), how often it may be redeemed (null: without end).
+
+    ``attributes`` are the application's own, a JSON object or null.
+    """
+
+    scopes: tuple[str, ...]
+    allowed_cidr_blocks: tuple[str, ...]
+    max_redemptions: int | None
+    attributes: dict[str, Any] | None
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The record that opens a set of objects until it expires. It never holds its secret, nor the digest.
+
+    ``object_id`` is the first of ``object_ids``, which never change. Instants are aware UTC datetimes.
+    """
+
+    id: str
+    object_id: str
+    object_ids: tuple[str, ...]
+    params: ShareParams
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    redemptions: int
+    state: Literal["live", "expired", "revoked", "deactivated"]
+    org: Org
+    made_by: str | None
+
+
+class IssuedShare(msgspec.Struct, frozen=True):
+    """A share together with its secret, which is shown here and never again."""
+
+    share: Share
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"IssuedShare(share={self.share.id!r}, secret=<shown once>)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("share", self.share.id), ("secret", "<shown once>")]
+
+
+class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
+    """What a share's redemption answers: a bearer token for its objects, and until when it opens them."""
+
+    token: str
+    token_type: str
+    expires_at: datetime
+    object_ids: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Redeemed(token=<shown once>, expires_at={self.expires_at!r}, object_ids={self.object_ids!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("token", "<shown once>"), ("expires_at", self.expires_at), ("object_ids", self.object_ids)]
+
+
+Item = TypeVar("Item", bound=Token | Share)
+
+
+class Page(msgspec.Struct, Generic[Item], frozen=True):
     """One page of a list: ``items``, and how many there are in ``total``."""
 
-    items: tuple[Token, ...]
+    items: tuple[Item, ...]
     total: int
     limit: int
     offset: int

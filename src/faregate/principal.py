@@ -23,7 +23,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def kind(self) -> str:
-        """``token``, the kind of credential that was presented."""
+        """``token`` or ``share``: what the credential stands for."""
         return self.record.kind
 
     @property
@@ -32,25 +32,41 @@ class Principal(msgspec.Struct, frozen=True, eq=False):
         return self.record.id
 
     @property
-    def owner(self) -> Owner:
-        """The record's owner; its ``id`` is None where it is nobody's."""
-        return self.record.owner
+    def owner(self) -> Owner | None:
+        """The token's owner, whose ``id`` is None where it is nobody's; None for a share."""
+        return None if self.record.kind == "share" else self.record.owner
 
     @property
-    def org(self) -> Org:
-        """The record's organization; its ``id`` is None where it has none."""
-        return self.record.org
+    def org(self) -> Org | None:
+        """The token's organization, whose ``id`` is None where it has none; None for a share."""
+        return None if self.record.kind == "share" else self.record.org
+
+    @property
+    def shared_by(self) -> Owner | None:
+        """The owner of whoever made the share; None for a token. Who holds a link is not who made it."""
+        return self.record.shared_by
 
     @property
     def identity(self) -> str:
         """One name for frameworks: the owner's id, else ``<kind>:<id>``."""
         return self.record.owner.id or f"{self.record.kind}:{self.record.id}"
 
+    @property
+    def display_name(self) -> str:
+        """The owner's name for people to read, else the identity."""
+        return self.record.owner.name or self.identity
+
+    @property
+    def is_authenticated(self) -> bool:
+        """True, as frameworks ask it of a user: a principal exists only behind a verified credential."""
+        return True
+
     def require(self, need: Need, *more: Need, on: object = None) -> None:
         """Return if all needs are met, on the object ``on`` (any value, compared as text); else raise Denied.
 
         Without ``on`` only a grant for any resource meets a need. The reason is ``insufficient_scope``
-        (RFC 6750 section 3.1). InvalidInput if a need is not one.
+        (RFC 6750 section 3.1), or ``object_not_shared`` where a share has the scope but not the object.
+        InvalidInput if a need is not one.
         """
         if not more and need in self.record.scopes:
             return
@@ -78,6 +94,12 @@ class Principal(msgspec.Struct, frozen=True, eq=False):
         return self.record.root or met(self.record.grants, need, _as_text(on))
 
     def _refusal(self, unmet: tuple[Need, ...], on: object) -> Denied:
+        if self.record.kind == "share":
+            # What the share grants on another object is no scope that is missing.
+            lacked = tuple(need for need in unmet if not reached_by(self.record.grants, need))
+            if not lacked:
+                return Denied("object_not_shared", record_id=self.record.id, address=self.address)
+            unmet = lacked
         words = ", ".join(map(describe, unmet)) + ("" if on is None else f" on {_as_text(on)!r}")
         return Denied(
             "insufficient_scope",

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from faregate.addresses import NOWHERE, Networks
-from faregate.errors import InvalidInput
+from faregate.addresses import NOWHERE, Networks, canonical
+from faregate.errors import Denied, InvalidInput
 from faregate.model import AllowedScopes, Org, Owner
 from faregate.scopes import ANY, Key, Resources, compile_grants, display, lacking, open_scopes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _logger = logging.getLogger("faregate")
 
@@ -26,6 +29,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     ``opens`` and ``closes`` are epoch seconds; a dead record has an empty interval. ``networks`` is None
     where any address will do. ``scopes`` are the general scopes open by their own name on any resource.
     The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
+    A share is nobody's: its maker's owner is ``shared_by``, and ``redeem_only`` says that this credential of
+    it opens nothing but its redemption.
     """
 
     kind: str
@@ -37,11 +42,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     networks: Networks | None
     scopes: frozenset[str]
     grants: dict[Key, Resources]
-    deactivated: bool
     not_before: float
     expires_at: float
-    superseded_at: float
-    digest: bytes
+    superseded_at: float = inf
+    deactivated: bool = False
+    revoked: bool = False
+    redeem_only: bool = False
+    shared_by: Owner | None = None
+    digest: bytes = b""
 
     @property
     def root(self) -> bool:
@@ -52,6 +60,26 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def admits(self, now: float, address: str | None) -> bool:
         """Tell whether this is alive, in time at ``now``, and open to ``address``."""
         return self.opens <= now < self.closes and (self.networks is None or self.networks.admit(address))
+
+    def refusal(self, now: float, address: str | None) -> Denied:
+        """Return why this does not admit, the first reason first: alive, in time, from an allowed network."""
+        if not now < self.superseded_at:
+            reason = "unknown_credential"
+        elif self.deactivated:
+            reason = "deactivated"
+        elif self.revoked:
+            reason = "revoked"
+        elif not now >= self.not_before:
+            reason = "not_yet_valid"
+        elif not now < self.expires_at:
+            reason = "expired"
+        elif self.redeem_only:
+            reason = "redemption_required"
+        elif address is None or canonical(address) is None:
+            reason = "address_unknown"
+        else:
+            reason = "address_not_allowed"
+        return Denied(reason, record_id=self.id, address=address)
 
     def __repr__(self) -> str:
         return f"Record({self.kind}:{self.id})"
@@ -96,6 +124,43 @@ def token_record(
     )
 
 
+def share_record(
+    *,
+    record_id: str,
+    shared_by: Owner,
+    org: Org,
+    scopes: Iterable[str],
+    object_ids: Iterable[str],
+    networks: Networks | None,
+    not_before: float | None,
+    expires_at: float,
+    revoked: bool,
+    redeem_only: bool = False,
+    digest: bytes = b"",
+) -> Record:
+    """Compile a share's record: its general scopes, on its objects and nothing else."""
+    opens = -inf if not_before is None else not_before
+    closed = revoked or redeem_only
+    objects = frozenset(object_ids)
+    return Record(
+        kind="share",
+        id=record_id,
+        owner=Owner(),
+        org=org,
+        opens=inf if closed else opens,
+        closes=-inf if closed else expires_at,
+        networks=networks,
+        scopes=frozenset(),
+        grants={("general", "scope", scope): objects for scope in scopes},
+        not_before=opens,
+        expires_at=expires_at,
+        revoked=revoked,
+        redeem_only=redeem_only,
+        shared_by=shared_by,
+        digest=digest,
+    )
+
+
 def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
     """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
     try:
@@ -106,8 +171,8 @@ def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Netwo
         return NOWHERE
 
 
-def stored_blocks(texts: bytes | str) -> tuple[str, ...]:
-    """Return a stored list of CIDR texts as it is shown; nothing of one that is no list any more."""
+def stored_texts(texts: bytes | str) -> tuple[str, ...]:
+    """Return a stored list of texts; nothing of one that is no list any more."""
     try:
         return tuple(msgspec.json.decode(texts, type=list[str]))
     except msgspec.MsgspecError:

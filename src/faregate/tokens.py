@@ -1,15 +1,11 @@
-"""The lifecycle of tokens: each rule once, whoever calls (Python, HTTP, the command line).
-
-A call by a principal is judged in the write's own transaction, on the record that its credential has at that
-moment: what was narrowed, deactivated or rotated since the request began counts.
-"""
+"""The lifecycle of tokens: each rule once, whoever calls (Python, HTTP, the command line)."""
 
 from __future__ import annotations
 
 from math import inf
 from typing import TYPE_CHECKING, Any, Unpack
 
-from faregate.actors import Actor
+from faregate.actors import Actor, By
 from faregate.credentials import digest, mint
 from faregate.errors import Conflict, Denied, InvalidInput, PreconditionFailed
 from faregate.instants import Instant, parse_instant, parse_span
@@ -21,6 +17,7 @@ from faregate.members import (
     check_change_of_times,
     check_times,
     check_unchanged,
+    check_window,
     given_columns,
     keep_parties,
     limits_of,
@@ -35,13 +32,12 @@ from faregate.record import covers
 from faregate.stores.entry import Entry
 from faregate.stores.reach import TokenQuery
 from faregate.texts import check_name, check_text
-from faregate.verifier import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
-    from faregate.stores.sql import Change, Reading, Store
+    from faregate.stores.sql import Change, Store
 
 _ROTATED = "Another rotation came first; only the current secret can be rotated."
 _REMEMBERED = 4096  # rotations; forgetting one costs nothing but the notice of a collision
@@ -60,9 +56,6 @@ SORTABLE = {
 }
 MAX_GRACE = 7 * 86_400.0
 SELF_GRACE = 60.0
-MAX_PAGE = 1000
-
-By = Principal | str | None
 
 
 class Tokens:
@@ -81,10 +74,6 @@ class Tokens:
 
     def _now(self) -> float:
         return round(self._clock(), 6)
-
-    def permit(self, call: str, token_id: str = "", *, by: By) -> None:
-        """Raise Denied unless ``by`` may make the call of this name at all: asked before a body is read."""
-        Actor.of(by).permit(call, token_id)
 
     def create(
         self,
@@ -106,8 +95,8 @@ class Tokens:
         if type not in TYPES:
             raise InvalidInput(f"type: one of {', '.join(TYPES)}")
         with self._store.changing() as change:
-            actor = self._acting(change, by, now)
-            actor.permit("create")
+            actor = Actor.now(by, change, now)
+            actor.permit("token.create")
             inherited = _inherited(actor)
             parties = keep_parties(given, inherited, update=False)
             values = {**blank_columns(type, now), "made_by": actor.maker, **inherited, **parties}
@@ -115,15 +104,15 @@ class Tokens:
             actor.require_parties(values, inherited, owner=_OWNER, org=_ORG)
             actor.require_cover(limits_of(values))
             secret = mint(self._brand, "tok")
-            change.add_token(values, digest(secret))
+            change.tokens.add(values, digest(secret))
             change.enter(_entry(now, actor, "token.create", values, {"name": name, "type": type}))
             return Issued(token_of(values), secret)
 
     def get(self, token_id: str, *, by: By = None) -> Token:
         """Return a token. ``self`` stands for the token of the principal in ``by``."""
         with self._store.reading() as reading:
-            actor = self._acting(reading, by, self._now())
-            row = actor.find(reading, token_id, "get")
+            actor = Actor.now(by, reading, self._now())
+            row = actor.find(reading, token_id, "token.get")
             return token_of(row)
 
     def list(
@@ -138,7 +127,7 @@ class Tokens:
         offset: int = 0,
         sort: str = "-createdAt",
         by: By = None,
-    ) -> Page:
+    ) -> Page[Token]:
         """Return a page of the tokens that the actor reaches and that meet every filter.
 
         ``owner`` is an owner's id; ``sort`` is a name of :data:`SORTABLE`, with ``-`` before it for descending.
@@ -149,17 +138,14 @@ class Tokens:
         for member, text in (("owner", owner), ("type", type), ("name", name)):
             if text is not None:
                 check_name(text, member)
-        if not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
-            raise InvalidInput(f"limit: 1 to {MAX_PAGE}")
-        if not isinstance(offset, int) or not 0 <= offset < 2**63:
-            raise InvalidInput("offset: 0 or more")
+        check_window(limit, offset)
         before = None if expires_before is None else parse_instant(expires_before, "expiresBefore")
         descending = sort.startswith("-")
         query = TokenQuery(owner, type, name, deactivated, before, column, descending, limit, offset)
         with self._store.reading() as reading:
-            actor = self._acting(reading, by, self._now())
-            actor.permit("list")
-            rows, total = reading.list_tokens(query, actor.reach)
+            actor = Actor.now(by, reading, self._now())
+            actor.permit("token.list")
+            rows, total = reading.tokens.list(query, actor.reach)
         return Page(tuple(map(token_of, rows)), total, limit, offset)
 
     def update(
@@ -181,8 +167,8 @@ class Tokens:
         now = self._now()
         given = given_columns(members, now)
         with self._store.changing() as change:
-            actor = self._acting(change, by, now)
-            before = actor.find(change, token_id, "update")
+            actor = Actor.now(by, change, now)
+            before = actor.find(change, token_id, "token.update")
             if if_version is not None and before["version"] not in if_version:
                 raise PreconditionFailed(f"The token is at version {before['version']} now; read it again.")
             check_unchanged(token_of(before), unchanged or {})
@@ -221,8 +207,8 @@ class Tokens:
         _check_reason(reason)
         now = self._now()
         with self._store.changing() as change:
-            actor = self._acting(change, by, now)
-            row = actor.find(change, token_id, "deactivate")
+            actor = Actor.now(by, change, now)
+            row = actor.find(change, token_id, "token.deactivate")
             if row["deactivated"] and (row["deactivated_by_admin"] or not actor.outranks(row)):
                 return token_of(row)
             return self._set_deactivated(change, actor, row, reason, now, deactivated=True)
@@ -232,8 +218,8 @@ class Tokens:
         _check_reason(reason)
         now = self._now()
         with self._store.changing() as change:
-            actor = self._acting(change, by, now)
-            row = actor.find(change, token_id, "activate")
+            actor = Actor.now(by, change, now)
+            row = actor.find(change, token_id, "token.activate")
             if not row["deactivated"]:
                 return token_of(row)
             mine = row["deactivated_updated_by"] == actor.name and not row["deactivated_by_admin"]
@@ -249,30 +235,17 @@ class Tokens:
         """Remove the token for good. Its credential is unknown from now on."""
         now = self._now()
         with self._store.changing() as change:
-            actor = self._acting(change, by, now)
-            row = actor.find(change, token_id, "delete")
+            actor = Actor.now(by, change, now)
+            row = actor.find(change, token_id, "token.delete")
             change.enter(_entry(now, actor, "token.delete", row, {"name": row["name"]}))
-            change.delete_token(row["id"])
-
-    def _acting(self, reading: Reading, by: By, now: float) -> Actor:
-        """Return the actor of ``by``, a principal with the record that its credential has now; Denied if it died."""
-        actor = Actor.of(by)
-        if not isinstance(by, Principal):
-            return actor
-        row = reading.token(by.id)
-        if row is None or not reading.has_secret(by.record.digest, now):
-            raise Denied("unknown_credential", record_id=by.id, address=by.address)
-        record = limits_of(row, digest=by.record.digest)
-        if not record.admits(now, by.address):
-            raise refusal(record, now, by.address)
-        return Actor.of(Principal(record, by.address))
+            change.tokens.delete(row["id"])
 
     def _rotate(self, token_id: str, current: bytes | None, span: float | None, by: By) -> Issued:
         """Replace the secret ``current``, or raise Conflict if that is no longer the token's."""
         now = self._now()
         with self._store.changing() as change:
-            actor = self._acting(change, by, now)
-            row = actor.find(change, token_id, "rotate")
+            actor = Actor.now(by, change, now)
+            row = actor.find(change, token_id, "token.rotate")
             itself = actor.id == row["id"]
             if not itself:
                 actor.require_cover(limits_of(row))
@@ -281,7 +254,7 @@ class Tokens:
             span = (SELF_GRACE if itself else 0.0) if span is None else span
             ends = min(now + span, row["expires_at"] or now + span) if span else None
             secret = mint(self._brand, "tok")
-            if current is None or not change.replace_secret(row["id"], current, digest(secret), ends):
+            if current is None or not change.tokens.replace_secret(row["id"], current, digest(secret), ends):
                 raise Conflict(_ROTATED)
             if len(self._rotated) >= _REMEMBERED:
                 self._rotated.clear()
@@ -296,12 +269,12 @@ class Tokens:
         Raises as the rotation would: who may not rotate disturbs no other.
         """
         with self._store.reading() as reading:
-            actor = self._acting(reading, by, self._now())
-            row = actor.find(reading, token_id, "rotate")
+            actor = Actor.now(by, reading, self._now())
+            row = actor.find(reading, token_id, "token.rotate")
             if isinstance(by, Principal) and by.id == row["id"]:
                 return by.record.digest
             actor.require_cover(limits_of(row))
-            return reading.current_digest(row["id"])
+            return reading.tokens.current_digest(row["id"])
 
     def _set_deactivated(
         self, change: Change, actor: Actor, row: Values, reason: str | None, now: float, *, deactivated: bool
@@ -321,7 +294,7 @@ class Tokens:
         self, change: Change, actor: Actor, action: str, after: Values, changed: Values, details: object
     ) -> Token:
         """Write the changed columns and the entry of the feed; return the token as it is then."""
-        change.update_token(after["id"], changed)
+        change.tokens.update(after["id"], changed)
         change.enter(_entry(changed["updated_at"], actor, action, after, details))
         return token_of({**after, "version": after["version"] + 1})
 

@@ -105,7 +105,7 @@ def _write(store: Store, notes: dict[str, float]) -> None:
                 break
         try:
             with store.changing() as change:
-                change.note_uses(batch)
+                change.tokens.note_uses(batch)
         except StoreUnavailable:
             _logger.warning("the times of last use could not be written; trying again later", exc_info=True)
             for record_id, at in batch:

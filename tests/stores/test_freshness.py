@@ -34,13 +34,13 @@ def path(tmp_path: Path) -> Path:
 def lookups(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The digests that the store was asked for."""
     asked: list[bytes] = []
-    original = SqliteLookup.record
+    original = SqliteLookup.token
 
     def record(self: SqliteLookup, digest: bytes) -> Any:
         asked.append(digest)
         return original(self, digest)
 
-    monkeypatch.setattr(SqliteLookup, "record", record)
+    monkeypatch.setattr(SqliteLookup, "token", record)
     return asked
 
 

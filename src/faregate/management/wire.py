@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from faregate.errors import InvalidInput
-from faregate.model import AllowedScopes, Issued, Org, Owner, Page, Token
+from faregate.model import AllowedScopes, Issued, IssuedShare, Org, Owner, Page, Redeemed, Share, Token
 
 T = TypeVar("T")
 
@@ -85,14 +85,52 @@ class SwitchToken(Struct, rename="camel", forbid_unknown_fields=True):
     reason: str | None = None
 
 
-def show(shown: Token | Issued | Page) -> bytes:
-    """Return the JSON of what an operation answers; of what was issued, with the credential as ``token``."""
-    if isinstance(shown, Page):
-        pages = {"total": shown.total, "limit": shown.limit, "offset": shown.offset}
-        return msgspec.json.encode({"items": [_members(one) for one in shown.items], **pages})
-    if isinstance(shown, Token):
-        return msgspec.json.encode(_members(shown))
-    return msgspec.json.encode({**_members(shown.token), "token": shown.secret})
+class CreateShare(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The body of ``POST /shares``. What ``params`` may hold is said in :mod:`faregate.share_members`."""
+
+    object_id: str
+    object_ids: tuple[str, ...] | UnsetType = UNSET
+    expires_at: InstantIn | UnsetType = UNSET
+    expires_in: float | UnsetType = UNSET
+    scopes: tuple[str, ...] | UnsetType = UNSET
+    params: dict[str, Any] | UnsetType = UNSET
+
+
+class PatchShare(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The body of ``PATCH /shares/{id}``: a record as it was read may be sent back, changed or not."""
+
+    expires_at: InstantIn | UnsetType = UNSET
+    expires_in: float | UnsetType = UNSET
+    params: dict[str, Any] | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    object_id: str | UnsetType = UNSET
+    object_ids: list[str] | UnsetType = UNSET
+    created_at: InstantIn | UnsetType = UNSET
+    updated_at: InstantIn | UnsetType = UNSET
+    revoked_at: InstantIn | UnsetType = UNSET
+    redemptions: int | UnsetType = UNSET
+    state: str | UnsetType = UNSET
+    org: dict[str, Any] | UnsetType = UNSET
+    made_by: str | UnsetType | None = UNSET
+    secret: Any = UNSET  # ignored: nobody sets a credential
+
+
+class RevokeShare(Struct, forbid_unknown_fields=True):
+    """The body of ``POST /shares/{id}/revoke``: nothing so far."""
+
+
+class RedeemShare(Struct, forbid_unknown_fields=True):
+    """The body of ``POST /shares/{id}/redeem``."""
+
+    secret: str | None = None
+
+
+Shown = Token | Issued | Share | IssuedShare | Redeemed | Page[Any]
+
+
+def show(shown: Shown) -> bytes:
+    """Return the JSON of what an operation answers; of what was issued, with the credential, shown this once."""
+    return msgspec.json.encode(_members(shown))
 
 
 def read(body: bytes, wanted: type[T]) -> T:
@@ -117,11 +155,24 @@ def json_name(name: str) -> str:
     return head + "".join(map(str.capitalize, tail))
 
 
-def _members(token: Token) -> dict[str, Any]:
-    """Return every member of a token, null where empty; its version is told in the ``ETag``."""
-    members: dict[str, Any] = msgspec.to_builtins(token)
-    del members["version"]
-    return members
+def python_name(name: str) -> str:
+    """Return the name in Python of a member."""
+    return re.sub("[A-Z]", lambda capital: "_" + capital[0].lower(), name)
+
+
+def _members(shown: Shown) -> dict[str, Any]:
+    """Return every member of a record, null where empty; a token's version is told in the ``ETag``."""
+    match shown:
+        case Page(items=items, total=total, limit=limit, offset=offset):
+            return {"items": [_members(one) for one in items], "total": total, "limit": limit, "offset": offset}
+        case Issued(token=token, secret=secret):
+            return {**_members(token), "token": secret}
+        case IssuedShare(share=share, secret=secret):
+            return {**_members(share), "secret": secret}
+        case _:
+            members: dict[str, Any] = msgspec.to_builtins(shown)
+            members.pop("version", None)
+            return members
 
 
 def _explain(message: str) -> str:

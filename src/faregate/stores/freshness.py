@@ -9,10 +9,12 @@ uses make one look-up. Whoever cannot confirm asks the store, and a store that c
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import RLock
-from time import monotonic
-from typing import TYPE_CHECKING
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, TypeVar
 
 from cachetools import FIFOCache
 
@@ -27,9 +29,19 @@ if TYPE_CHECKING:
     from faregate.stores.sql import Store
 
 CAPACITY = 65_536
-MINTING = frozenset({"token.create", "token.rotate"})
+MINTING = frozenset({"token.create", "token.rotate", "share.create"})
 
 _MANY = 10_000  # entries of the feed after which dropping everything is cheaper
+_FEW = 256  # entries that are read at once, without waiting
+_PATIENCE = 0.1  # seconds: a reader in WAL mode waits for nobody; elsewhere it soon gives up and says 503
+_PAUSE = 0.002
+
+T = TypeVar("T")
+Find = Callable[[SqliteLookup, bytes], "Record | None"]
+
+
+class WouldWait(Exception):
+    """The answer is not at hand: something has to be waited for, which the caller did not want."""
 
 
 class _Filed:
@@ -85,28 +97,33 @@ class Records:
         self._view = never()
         forks.register(self)
 
-    def cached(self, digest: bytes) -> Record | None:
-        """Return the record of this digest if it is at hand and confirmed current. Never waits for a look-up."""
+    def cached(self, digest: bytes, *, wait: bool = True) -> Record | None:
+        """Return the record of this digest if it is at hand and confirmed current.
+
+        Raises WouldWait where that cannot be told at once and ``wait`` is False.
+        """
         if self._view[0] != self._applied or monotonic() >= self._look_at:
-            self._catch_up()
+            self._answer(partial(self._confirm, wait=wait), wait=wait)
         return self._records.by_digest.get(digest)
 
-    def fetch(self, digest: bytes) -> Record | None:
-        """Return the record of this digest from the store, or None if there is none; keep either answer."""
-        try:
-            with self._lock:
-                self._confirm()
-                if digest in self._unknown:
-                    return None
-                record = self._records.by_digest.get(digest) or self._lookup.record(digest)
-                if record is None:
-                    self._unknown[digest] = True
-                else:
-                    self._records.file(record)
-                return record
-        except (sqlite3.Error, OSError) as error:
-            self._give_up()
-            raise StoreUnavailable from error
+    def fetch(self, digest: bytes, find: Find, *, wait: bool = True) -> Record | None:
+        """Return what ``find`` looks up for this digest, or None if there is nothing; keep either answer.
+
+        A look-up is short, so it is made at once; WouldWait only where something is in its way.
+        """
+
+        def look_up() -> Record | None:
+            self._confirm(wait=wait)
+            if digest in self._unknown:
+                return None
+            record = self._records.by_digest.get(digest) or find(self._lookup, digest)
+            if record is None:
+                self._unknown[digest] = True
+            else:
+                self._records.file(record)
+            return record
+
+        return self._answer(look_up, wait=wait)
 
     def close(self) -> None:
         """Close the connection and forget what was read. The next use starts anew."""
@@ -128,24 +145,47 @@ class Records:
         self._look_at = 0.0
         self._lock.release()
 
-    def _catch_up(self) -> None:
+    def _answer(self, step: Callable[[], T], *, wait: bool) -> T:
+        """Return what ``step`` reads under the lock; it is repeated while another process holds the database.
+
+        The waiting is done here and not by SQLite, whose time-out belongs to the connection and not to the call.
+        """
+        if not self._lock.acquire(blocking=wait):
+            raise WouldWait
         try:
-            with self._lock:
-                self._confirm()
+            if not wait and not self._lookup.is_open:
+                raise WouldWait
+            deadline = monotonic() + _PATIENCE
+            while True:
+                try:
+                    return step()
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                        raise
+                    if not wait:
+                        raise WouldWait from None
+                    if monotonic() >= deadline:
+                        raise
+                    sleep(_PAUSE)
         except (sqlite3.Error, OSError) as error:
             self._give_up()
             raise StoreUnavailable from error
+        finally:
+            self._lock.release()
 
-    def _confirm(self) -> None:
+    def _confirm(self, *, wait: bool) -> None:
         """Apply what the feed holds beyond what was applied, from the files that are there now."""
         if self._view[0] != self._applied or monotonic() >= self._look_at:
             self._look_at_files()
-            self._apply()
+            self._apply(wait=wait)
 
-    def _apply(self) -> None:
+    def _apply(self, *, wait: bool) -> None:
         # The entry that was applied last is read again: if it is not there, or is another one, the
         # database was purged beyond it, or is not the one that it was.
-        entries = self._lookup.changes(self._applied, _MANY) if self._applied else []
+        most = _MANY if wait else _FEW
+        entries = self._lookup.changes(self._applied, most) if self._applied else []
+        if len(entries) == _FEW and not wait:
+            raise WouldWait
         if not entries or entries[0][:2] != (self._applied, self._applied_at) or len(entries) == _MANY:
             self._drop_all()
             self._applied, self._applied_at = self._lookup.newest()

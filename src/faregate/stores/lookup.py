@@ -1,4 +1,4 @@
-"""The hot query: from a digest to a record, past SQLAlchemy, on one connection that threads share.
+"""The hot queries: from a digest to a record, past SQLAlchemy, on one connection that threads share.
 
 Every read is read to its end: a cursor left open would freeze the connection's view of the database.
 """
@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import logging
 import weakref
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faregate.model import AllowedScopes, Org, Owner
-from faregate.record import Record, stored_networks, stored_scopes, token_record
+from faregate.record import (
+    Record,
+    share_record,
+    stored_networks,
+    stored_scopes,
+    stored_texts,
+    token_record,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,6 +34,11 @@ SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
 WHERE s.digest = ?
 """
+_SHARE = """
+SELECT id, owner_id, owner_name, owner_acct, owner_domain, owner_idp_id, org_id, org_name,
+       CAST(object_ids AS BLOB), CAST(scopes AS BLOB), CAST(allowed_cidr_blocks AS BLOB), CAST(networks AS BLOB),
+       not_before, expires_at, revoked_at, max_redemptions
+FROM faregate_shares WHERE """
 _CHANGES = "SELECT sequence, at, action, subject FROM faregate_feed WHERE sequence >= ? ORDER BY sequence LIMIT ?"
 _NEWEST = "SELECT sequence, at FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
 
@@ -46,17 +60,25 @@ class SqliteLookup:
         self._keep = keep  # the connection of a database in memory is the database
         self._connection: sqlite3.Connection | None = None
 
-    def record(self, digest: bytes) -> Record | None:
-        """Return the record of the credential with this digest, or None."""
+    @property
+    def is_open(self) -> bool:
+        """Whether a look-up need not open the database first."""
+        return self._connection is not None or self._keep
+
+    def token(self, digest: bytes) -> Record | None:
+        """Return the record of the token whose credential has this digest, or None."""
         rows = self._open().execute(_RECORD, (digest,)).fetchall()
-        if not rows:
-            return None
-        try:
-            return _record(rows[0], digest)
-        except (TypeError, ValueError, IndexError):
-            # Somebody changed the row by hand into what is no record: it opens nothing.
-            _logger.exception("the stored record of %r cannot be read; it counts as deactivated", rows[0][0])
-            return _dead(str(rows[0][0]), digest)
+        return _judged(_token, rows[0], digest) if rows else None
+
+    def share(self, digest: bytes) -> Record | None:
+        """Return the record of the share whose secret has this digest, or None."""
+        rows = self._open().execute(f"{_SHARE} digest = ?", (digest,)).fetchall()
+        return _judged(partial(_share, until=inf, redeemed=False), rows[0], digest) if rows else None
+
+    def redeemed(self, digest: bytes, share_id: str, until: float) -> Record | None:
+        """Return the record of a share for a token that was redeemed from it and ends at ``until``, or None."""
+        rows = self._open().execute(f"{_SHARE} id = ?", (share_id,)).fetchall()
+        return _judged(partial(_share, until=until, redeemed=True), rows[0], digest) if rows else None
 
     def changes(self, since: int, limit: int) -> list[Changed]:
         """Return the entries of the feed from ``since`` on, that one included, at most ``limit``."""
@@ -87,7 +109,16 @@ class SqliteLookup:
         return self._connection
 
 
-def _record(row: tuple[Any, ...], digest: bytes) -> Record:
+def _judged(read: Callable[[tuple[Any, ...], bytes], Record], row: tuple[Any, ...], digest: bytes) -> Record:
+    """Return the record of a row; a dead one where somebody changed the row by hand into what is no record."""
+    try:
+        return read(row, digest)
+    except (TypeError, ValueError, IndexError):
+        _logger.exception("the stored record of %r cannot be read; it counts as deactivated", row[0])
+        return _dead(str(row[0]), digest)
+
+
+def _token(row: tuple[Any, ...], digest: bytes) -> Record:
     record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, superseded = row
     return token_record(
         record_id=record_id,
@@ -99,6 +130,23 @@ def _record(row: tuple[Any, ...], digest: bytes) -> Record:
         expires_at=None if expires_at is None else expires_at + 0.0,
         deactivated=bool(dead),
         superseded_at=superseded,
+        digest=digest,
+    )
+
+
+def _share(row: tuple[Any, ...], digest: bytes, *, until: float, redeemed: bool) -> Record:
+    record_id, *owner, org_id, org_name, objects, scopes, cidrs, packed, not_before, expires_at, revoked, most = row
+    return share_record(
+        record_id=record_id,
+        shared_by=Owner(*owner),
+        org=Org(org_id, org_name),
+        scopes=stored_texts(scopes),
+        object_ids=stored_texts(objects),
+        networks=stored_networks(cidrs, packed, record_id),
+        not_before=None if not_before is None else not_before + 0.0,
+        expires_at=min(until, expires_at + 0.0),
+        revoked=revoked is not None,
+        redeem_only=most is not None and not redeemed,
         digest=digest,
     )
 

@@ -27,3 +27,11 @@ class TokenQuery(NamedTuple):
     descending: bool = True
     limit: int = 100
     offset: int = 0
+
+
+class ShareQuery(NamedTuple):
+    """What a list of shares is narrowed to: those that hold an object, or None for all."""
+
+    object_id: str | None = None
+    limit: int = 100
+    offset: int = 0

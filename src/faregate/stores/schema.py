@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = "0001"
+VERSION = "0002"
 
 metadata = MetaData()
 
@@ -67,6 +67,44 @@ secrets = Table(
     Column("digest", LargeBinary(32), primary_key=True),
     Column("token_id", String(36), ForeignKey(tokens.c.id), nullable=False, index=True),
     Column("superseded_at", Double),
+    sqlite_with_rowid=False,
+)
+
+# The one secret of a share is in its row: it never changes. What is shown of the objects is in their order.
+shares = Table(
+    "faregate_shares",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("object_ids", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("allowed_cidr_blocks", Text, nullable=False),
+    Column("networks", LargeBinary),
+    Column("max_redemptions", Integer),
+    Column("attributes", Text),
+    Column("redemptions", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("not_before", Double),
+    Column("expires_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    Column("owner_id", Text),
+    Column("owner_name", Text),
+    Column("owner_acct", Text),
+    Column("owner_domain", Text),
+    Column("owner_idp_id", Text),
+    Column("org_id", Text),
+    Column("org_name", Text),
+    Column("made_by", Text),
+)
+Index("faregate_shares_owner", shares.c.org_id, shares.c.owner_id)
+
+# The objects once more, to find the shares of one.
+share_objects = Table(
+    "faregate_share_objects",
+    metadata,
+    Column("object_id", Text, primary_key=True),
+    Column("share_id", String(36), ForeignKey(shares.c.id), primary_key=True),
     sqlite_with_rowid=False,
 )
 

@@ -1,42 +1,31 @@
-"""Reading and writing records, in transactions that leave their entry in the change feed.
-
-Updates are partial: a statement names the columns that it changes, so that no stale copy brings anything back.
-"""
+"""Reading and writing records, in transactions that leave their entry in the change feed."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 import weakref
 from contextlib import contextmanager, suppress
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, inspect, or_, select, true, update
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.errors import InvalidInput, StoreUnavailable
-from faregate.instants import END_OF_TIME
 from faregate.stores import forks, schema
 from faregate.stores.page import LOOK_EVERY
-from faregate.stores.schema import feed, schema_version, secrets, sequence, tokens
+from faregate.stores.schema import feed, schema_version, sequence
+from faregate.stores.share_rows import ShareRows
 from faregate.stores.sqlite import SqliteDatabase
+from faregate.stores.token_rows import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-
-    from sqlalchemy import ColumnElement, RowMapping
+    from collections.abc import Generator
 
     from faregate.stores.entry import Entry
     from faregate.stores.page import Page
-    from faregate.stores.reach import Reach, TokenQuery
-
-Values = dict[str, Any]
-
-_ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
-
 
 _SOUND = 2**62  # what no honest sequence reaches
 
@@ -46,77 +35,16 @@ class Reading:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    def token(self, token_id: str, reach: Reach | None = None) -> Values | None:
-        """Return a token's columns, or None if there is none or it is not reached."""
-        if not _ID.fullmatch(token_id):
-            return None
-        rows = self._connection.execute(select(tokens).where(tokens.c.id == token_id, _reached(reach)))
-        row = rows.mappings().first()
-        return None if row is None else _sound(row)
-
-    def current_digest(self, token_id: str) -> bytes | None:
-        """Return the digest of a token's current credential: the one that no rotation has superseded."""
-        if not _ID.fullmatch(token_id):
-            return None
-        wanted = (secrets.c.token_id == token_id) & secrets.c.superseded_at.is_(None)
-        return self._connection.execute(select(secrets.c.digest).where(wanted)).scalar()
-
-    def has_secret(self, digest: bytes, now: float) -> bool:
-        """Tell whether a credential is one of its token's live ones."""
-        live = secrets.c.superseded_at.is_(None) | (secrets.c.superseded_at > now)
-        found = self._connection.execute(select(secrets.c.token_id).where((secrets.c.digest == digest) & live))
-        return found.first() is not None
-
-    def list_tokens(self, query: TokenQuery, reach: Reach | None) -> tuple[Sequence[Values], int]:
-        """Return one page of the tokens that are reached and meet the query, and how many there are in all."""
-        where = [_reached(reach), *_conditions(query)]
-        total = self._connection.execute(select(func.count()).select_from(tokens).where(*where)).scalar_one()
-        column = tokens.c[query.sort]
-        order = column.desc() if query.descending else column.asc()
-        rows = select(tokens).where(*where).order_by(order, tokens.c.id).limit(query.limit).offset(query.offset)
-        return [_sound(row) for row in self._connection.execute(rows).mappings()], total
+        self.tokens = TokenRows(connection)
+        self.shares = ShareRows(connection)
 
 
 class Change(Reading):
-    """A transaction that writes. Whatever it changes, :meth:`enter` writes into the feed."""
+    """A transaction that writes. Whatever a management call changes, :meth:`enter` writes into the feed."""
 
     def __init__(self, connection: Connection, page: Page) -> None:
         super().__init__(connection)
         self._page = page
-
-    def add_token(self, values: Values, digest: bytes) -> None:
-        """Insert a token and the digest of its credential."""
-        self._connection.execute(insert(tokens).values(values))
-        self._connection.execute(insert(secrets).values(digest=digest, token_id=values["id"]))
-
-    def update_token(self, token_id: str, values: Values) -> None:
-        """Change the named columns of a token and count its version up."""
-        counted = {**values, "version": tokens.c.version + 1}
-        self._connection.execute(update(tokens).where(tokens.c.id == token_id).values(counted))
-
-    def delete_token(self, token_id: str) -> None:
-        """Remove a token and its credentials."""
-        self._connection.execute(delete(secrets).where(secrets.c.token_id == token_id))
-        self._connection.execute(delete(tokens).where(tokens.c.id == token_id))
-
-    def replace_secret(self, token_id: str, current: bytes, new: bytes, superseded_at: float | None) -> bool:
-        """Make ``new`` the token's credential if ``current`` still is it; say whether that was so.
-
-        The old one dies at once, or at ``superseded_at``; any older one dies now.
-        """
-        mine = secrets.c.token_id == token_id
-        swapped = self._connection.execute(
-            update(secrets)
-            .where(mine & (secrets.c.digest == current) & secrets.c.superseded_at.is_(None))
-            .values(superseded_at=superseded_at or 0.0)
-        )
-        if swapped.rowcount != 1:
-            return False
-        gone = secrets.c.superseded_at.is_not(None) if superseded_at is None else secrets.c.digest != current
-        self._connection.execute(delete(secrets).where(mine & gone))
-        self._connection.execute(insert(secrets).values(digest=new, token_id=token_id))
-        return True
 
     def enter(self, entry: Entry) -> None:
         """Write one entry of the feed, and announce it on the page while the write lock is held."""
@@ -131,12 +59,6 @@ class Change(Reading):
         details = msgspec.json.encode(entry.details).decode()
         self._connection.execute(insert(feed).values({**entry._asdict(), "details": details, "sequence": number}))
         self._page.advance(number)
-
-    def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:
-        """Move ``last_used_at`` forward, never back; no version, no entry: it is no change of the record."""
-        for token_id, at in uses:
-            earlier = tokens.c.last_used_at.is_(None) | (tokens.c.last_used_at < at)
-            self._connection.execute(update(tokens).where((tokens.c.id == token_id) & earlier).values(last_used_at=at))
 
 
 class Store:
@@ -260,43 +182,3 @@ def _create(connection: Connection) -> str:
     connection.execute(insert(sequence).values(id=1, value=0))
     connection.execute(insert(schema_version).values(version_num=schema.VERSION))
     return schema.VERSION
-
-
-def _reached(reach: Reach | None) -> ColumnElement[bool]:
-    """Return the one rule of reach: itself; in its organization all, its owner's, or, if nobody's, what it made."""
-    if reach is None:
-        return true()
-    columns = tokens.c
-    others: ColumnElement[bool]
-    if reach.whole_org:
-        others = true()
-    elif reach.owner_id is None:
-        others = columns.made_by == reach.id
-    else:
-        same_idp = columns.owner_idp_id.is_not_distinct_from(reach.owner_idp_id)
-        others = and_(columns.owner_id == reach.owner_id, same_idp)
-    return or_(columns.id == reach.id, and_(columns.org_id.is_not_distinct_from(reach.org_id), others))
-
-
-def _conditions(query: TokenQuery) -> Iterator[ColumnElement[bool]]:
-    columns = tokens.c
-    if query.owner_id is not None:
-        yield columns.owner_id == query.owner_id
-    if query.type is not None:
-        yield columns.type == query.type
-    if query.name is not None:
-        yield columns.name == query.name
-    if query.deactivated is not None:
-        yield columns.deactivated == query.deactivated
-    if query.expires_before is not None:
-        yield columns.expires_at < query.expires_before
-
-
-def _sound(row: RowMapping) -> Values:
-    """Return a row's columns, with numbers where numbers belong: what was broken by hand opens nothing more."""
-    values: Values = {str(column): value for column, value in row.items()}
-    worst = {"expires_at": 0.0, "not_before": END_OF_TIME, "created_at": 0.0, "updated_at": 0.0, "version": 0}
-    for column in ("rotated_at", "last_used_at", "deactivated_updated_on", *worst):
-        if values[column] is not None and not isinstance(values[column], int | float):
-            values[column] = worst.get(column)
-    return values

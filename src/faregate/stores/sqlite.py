@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _WRITER_WAITS = 15.0  # seconds for the lock that another process holds
-_READER_WAITS = 0.1  # a reader in WAL mode waits for nobody; elsewhere it soon gives up and says 503
 _creating = Lock()
 os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
 
@@ -45,8 +44,8 @@ class SqliteDatabase:
             _create_private(self.path)
 
     def connect_reader(self) -> sqlite3.Connection:
-        """Return a connection for look-ups; of a database in memory always the same one."""
-        return self._connect(_READER_WAITS)
+        """Return a connection for look-ups that never waits; of a database in memory always the same one."""
+        return self._connect(0.0)
 
     def connect_writer(self) -> sqlite3.Connection:
         """Return a connection that waits longer; of a database in memory always the same one."""

@@ -1,0 +1,92 @@
+"""From an ASGI scope to the values of the core, and from the core's answers to ASGI's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from faregate.bearer import SAFE_METHODS
+
+if TYPE_CHECKING:
+    from faregate import Gate
+    from faregate.bearer import Answer, Headers
+    from faregate.gate import Texts
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Reader:
+    """Takes the texts by which a caller is identified out of the requests to one gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        bearer = gate.bearer
+        self._forwarded = gate.proxies.header.encode()
+        self._header = (bearer.header or "").lower().encode()
+        self._cookies = bool(bearer.cookie)
+        self._others = frozenset({self._forwarded, b"cookie", b"origin"} | ({self._header} if bearer.header else set()))
+
+    def texts(self, scope: Scope) -> Texts:
+        """Return the texts of a request; a handshake of a WebSocket is an unsafe one."""
+        authorization: list[str] = []
+        others: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization.append(value.decode("latin-1"))
+            elif name in self._others:
+                others.setdefault(name, []).append(value.decode("latin-1"))
+        client = scope.get("client")
+        origins = others.get(b"origin")
+        return {
+            "authorization": authorization,
+            "peer": client[0] if client else None,
+            "forwarded": others.get(self._forwarded, ()),
+            "query": scope.get("query_string", b"").decode("latin-1"),
+            "header": others.get(self._header, ()),
+            "cookies": others.get(b"cookie", ()) if self._cookies else (),
+            "unsafe": scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS,
+            "origin": ", ".join(origins) if origins else None,
+        }
+
+
+def path(scope: Scope) -> str:
+    """Return the path as the application's router sees it: decoded, and without ``root_path``."""
+    whole: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if not root or not whole.startswith(root):
+        return whole
+    rest = whole[len(root) :]
+    return rest if rest.startswith("/") or not rest else whole
+
+
+def raw_path(scope: Scope) -> str:
+    """Return the path as it was sent, where the server tells, else an empty text."""
+    raw: bytes = scope.get("raw_path") or b""
+    return raw.decode("latin-1").partition("?")[0]
+
+
+def method(scope: Scope) -> str:
+    """Return the method of a request, for the log."""
+    return "WEBSOCKET" if scope["type"] == "websocket" else str(scope["method"])
+
+
+async def respond(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send an answer of the core; to a WebSocket as its denial, or as a close where the server knows no better."""
+    headers = encode([*answer.headers, ("Content-Length", str(len(answer.body)))])
+    prefix = "http.response"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": 1008})  # RFC 6455 section 7.4.1: policy violation
+            return
+        prefix = "websocket.http.response"
+    body = b"" if scope.get("method") == "HEAD" else answer.body
+    await send({"type": f"{prefix}.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": body})
+
+
+def encode(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI sends them: bytes, the names in lower case."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -1,0 +1,6 @@
+"""The gate in front of Starlette's routes: a decorator and the management API. It translates and decides nothing."""
+
+from faregate_starlette.guard import requires
+from faregate_starlette.management import management
+
+__all__ = ["management", "requires"]

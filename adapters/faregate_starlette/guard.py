@@ -1,0 +1,166 @@
+"""The decorator that guards endpoints, behind :class:`faregate_asgi.GateMiddleware`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from faregate import Denied, InvalidInput, Misconfigured
+from faregate.principal import PathParameter
+from faregate.rules import Visit
+from faregate.scopes import Need, check_needs
+from faregate_asgi.middleware import VISIT
+from faregate_asgi.translation import method, respond
+
+if TYPE_CHECKING:
+    from faregate.bearer import Answer
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+class Refusal(HTTPException):
+    """A denial on its way to the application's own exception handler; ``denied`` tells it what happened."""
+
+    def __init__(self, denied: Denied, answer: Answer) -> None:
+        super().__init__(
+            denied.status, denied.detail, {name: value for name, value in answer.headers if name != "Content-Type"}
+        )
+        self.denied = denied
+
+
+@overload
+def requires(endpoint: Endpoint, /) -> Endpoint: ...
+@overload
+def requires(*needs: Need, on: object = None) -> Callable[[Endpoint], Endpoint]: ...
+def requires(*needs: Any, on: object = None) -> Any:
+    """Let only requests through whose principal meets all needs; without needs, any valid credential.
+
+    For functions and coroutines that take a request or a WebSocket, their methods in endpoint classes, and
+    ``HTTPEndpoint`` and ``WebSocketEndpoint`` themselves: ``@requires``, ``@requires("docs:read")``,
+    ``@requires("docs:read", on=path("doc_id"))``. ``on`` names the object: a value, or ``path(…)``, the route's
+    parameter, whose absence is an error, never a pass. A denial is raised as an HTTPException where the
+    application has a handler of its own for it, else answered with problem+json; a WebSocket is not accepted.
+    """
+    if len(needs) == 1 and callable(needs[0]) and on is None:
+        return _guard(needs[0], (), None)
+    checked = check_needs(needs)
+    if on is not None and not checked:
+        raise InvalidInput("requires: on= needs at least one need beside it")
+    return partial(_guard, needs=checked, on=on)
+
+
+def _guard(endpoint: Any, needs: tuple[Need, ...], on: object) -> Any:
+    if isinstance(endpoint, type):
+        return _guard_class(cast("Any", endpoint), needs, on)
+    if not (inspect.isroutine(endpoint) or isinstance(endpoint, partial)):
+        raise InvalidInput(f"requires: {endpoint!r} is no function, coroutine or endpoint class")
+    view = cast("Callable[..., Any]", endpoint)
+    return _guard_coroutine(view, needs, on) if inspect.iscoroutinefunction(view) else _guard_function(view, needs, on)
+
+
+def _guard_coroutine(view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
+    @wraps(view)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        connection = _connection(args, kwargs)
+        denied = _judge(connection, needs, on)
+        if denied is None:
+            return await view(*args, **kwargs)
+        if isinstance(connection, WebSocket):
+            await respond(_answer(connection, denied), connection.scope, connection.send)
+            return None
+        return _refuse(connection, denied)
+
+    return guarded
+
+
+def _guard_function(view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        connection = _connection(args, kwargs)
+        denied = _judge(connection, needs, on)
+        return view(*args, **kwargs) if denied is None else _refuse(connection, denied)
+
+    return guarded
+
+
+def _guard_class(endpoint: Any, needs: tuple[Need, ...], on: object) -> Any:
+    dispatch = getattr(endpoint, "dispatch", None)
+    if not inspect.iscoroutinefunction(dispatch):
+        raise InvalidInput(f"requires: {endpoint.__name__} is no HTTPEndpoint or WebSocketEndpoint")
+    # In place: no name leads to the class without its guard.
+    endpoint.dispatch = _guard_dispatch(dispatch, needs, on)
+    return endpoint
+
+
+def _guard_dispatch(dispatch: Callable[[Any], Any], needs: tuple[Need, ...], on: object) -> Callable[[Any], Any]:
+    @wraps(dispatch)
+    async def guarded(endpoint: Any) -> None:
+        connection: HTTPConnection[Any] = HTTPConnection(endpoint.scope)
+        denied = _judge(connection, needs, on)
+        if denied is None:
+            await dispatch(endpoint)
+        elif connection.scope["type"] == "websocket":
+            await respond(_answer(connection, denied), endpoint.scope, endpoint.send)
+        else:
+            await _refuse(connection, denied)(endpoint.scope, endpoint.receive, endpoint.send)
+
+    return guarded
+
+
+def _connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection[Any]:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, HTTPConnection):
+            return value  # pyright: ignore[reportUnknownVariableType]  the type of its state does not matter
+    raise Misconfigured("@requires guards what takes a request or a WebSocket; this took neither")
+
+
+def _judge(connection: HTTPConnection[Any], needs: tuple[Need, ...], on: object) -> Denied | None:
+    """Return why the connection is refused, or None if it may pass."""
+    try:
+        principal = _visit(connection).identified()
+        if needs:
+            principal.require(*needs, on=_object(connection, on))
+    except Denied as denied:
+        return denied
+    return None
+
+
+def _visit(connection: HTTPConnection[Any]) -> Visit:
+    visit = connection.scope.get(VISIT)
+    if not isinstance(visit, Visit):
+        raise Misconfigured(
+            "@requires needs the middleware: Starlette(…, middleware=[Middleware(GateMiddleware, gate=gate)])"
+        )
+    return visit
+
+
+def _object(connection: HTTPConnection[Any], on: object) -> object:
+    if not isinstance(on, PathParameter):
+        return on
+    if on.name not in connection.path_params:
+        raise Misconfigured(f"on=path({on.name!r}): the route has no such parameter")
+    return connection.path_params[on.name]
+
+
+def _answer(connection: HTTPConnection[Any], denied: Denied) -> Answer:
+    # The route as it was registered: a path that a client chose may hold anything.
+    route = getattr(connection.scope.get("route"), "path", "-")
+    return _visit(connection).gate.answer(denied, route=f"{method(connection.scope)} {route}")
+
+
+def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
+    """Return the answer to a denial; raise it where the application has a handler of its own for it."""
+    answer = _answer(connection, denied)
+    by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
+    default = getattr(by_class.get(HTTPException), "__func__", None) is ExceptionMiddleware.http_exception
+    if denied.status in by_status or Refusal in by_class or (HTTPException in by_class and not default):
+        raise Refusal(denied, answer)
+    return Response(answer.body, answer.status, dict(answer.headers))

@@ -1,0 +1,67 @@
+"""The HTTP API as an application to mount: each operation of the core, answered in a worker thread."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+from starlette.responses import Response
+from starlette.routing import Route, Router
+
+from faregate.bearer import Answer
+from faregate.management.call import Call
+from faregate.management.operations import OPERATIONS, Operation, begin, perform
+from faregate_asgi.translation import Reader
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from faregate import Gate
+
+
+def management(gate: Gate) -> Router:
+    """Return the calls of the HTTP API as an application, to mount under a prefix of your choice.
+
+    The caller is identified here, whether a middleware stands before it or not.
+    """
+    reader = Reader(gate)
+    routes = [
+        Route(
+            operation.path, partial(_endpoint, operation, gate, reader), methods=[operation.method], name=operation.call
+        )
+        for operation in OPERATIONS
+    ]
+    return Router(routes, redirect_slashes=False)
+
+
+async def _endpoint(operation: Operation, gate: Gate, reader: Reader, request: Request) -> Response:
+    call = Call(
+        texts=reader.texts(request.scope),
+        route=f"{operation.method} {operation.path}",
+        path=request.scope["path"],
+        record_id=request.path_params.get("id", ""),
+        content_type=request.headers.get("content-type", ""),
+        if_match=request.headers.get("if-match"),
+    )
+    begun = await to_thread.run_sync(begin, operation, gate, call)
+    if isinstance(begun, Answer):
+        return _respond(begun)
+    # Read here, where a slow client keeps no thread waiting.
+    body = await _read(request, operation.limit)
+    return _respond(await to_thread.run_sync(perform, operation, gate, begun, body))
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """Return the body; of one that is longer than ``limit``, no more than shows that."""
+    body = bytearray()
+    if limit:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                break
+    return bytes(body[: limit + 1])
+
+
+def _respond(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, dict(answer.headers))

@@ -1,0 +1,45 @@
+"""From a WSGI environment to the values of the core (PEP 3333)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from faregate.bearer import SAFE_METHODS
+
+if TYPE_CHECKING:
+    from faregate import Gate
+    from faregate.gate import Texts
+
+Environ = dict[str, Any]
+
+
+def texts(environ: Environ, gate: Gate) -> Texts:
+    """Return the texts of a request by which its caller is identified."""
+    bearer = gate.bearer
+    return {
+        "authorization": _lines(environ, "authorization"),
+        "peer": environ.get("REMOTE_ADDR"),
+        "forwarded": _lines(environ, gate.proxies.header),
+        "query": environ.get("QUERY_STRING", ""),
+        "header": _lines(environ, bearer.header) if bearer.header else (),
+        "cookies": _lines(environ, "cookie") if bearer.cookie else (),
+        "unsafe": environ["REQUEST_METHOD"] not in SAFE_METHODS,
+        "origin": environ.get("HTTP_ORIGIN"),
+    }
+
+
+def path(environ: Environ) -> str:
+    """Return the path as the application's router sees it: decoded, without ``SCRIPT_NAME``."""
+    return str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace")
+
+
+def raw_path(environ: Environ) -> str:
+    """Return the path as it was sent, where the server tells, else an empty text."""
+    uri = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+    return str(uri).partition("?")[0]
+
+
+def _lines(environ: Environ, header: str) -> list[str]:
+    """Return the lines of a header; the server has joined them, and the core knows."""
+    value = environ.get("HTTP_" + header.upper().replace("-", "_"))
+    return [] if value is None else [value]

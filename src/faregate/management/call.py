@@ -1,0 +1,134 @@
+"""One request to the HTTP API, in the values that operations read of it, and the answers that they give."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from faregate.actors import Actor
+from faregate.bearer import QUERY_PARAMETER, Answer, pairs
+from faregate.errors import InvalidInput, Refused
+from faregate.management import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from faregate.bearer import Headers
+    from faregate.gate import Gate, Texts
+    from faregate.model import Page
+    from faregate.principal import Principal
+
+JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+
+
+class NotJson(Refused):
+    """The body is declared to be something else than JSON."""
+
+    status = 415
+    code = "not_json"
+    title = "Media type not supported"
+
+
+class Call(NamedTuple):
+    """The values of one request.
+
+    ``texts`` are those by which the caller is identified, ``route`` the application's name of the route, for the
+    log, ``path`` the path of the request with all prefixes, ``record_id`` the parameter of the route. The caller
+    is known once the call is admitted, the body after that.
+    """
+
+    texts: Texts
+    route: str
+    path: str
+    record_id: str
+    content_type: str
+    if_match: str | None
+    principal: Principal | None = None
+    body: bytes = b""
+
+    def admitted(self, gate: Gate, call: str) -> Call:
+        """Return this with its principal, or raise Denied unless that one may make the call of this name."""
+        principal, _ = gate.identify(**self.texts)
+        Actor.of(principal).permit(call, self.record_id)
+        return self._replace(principal=principal)
+
+    def address(self, gate: Gate) -> str | None:
+        """Return the client's address, None where it is unknown."""
+        return gate.proxies.client(self.texts["peer"], self.texts.get("forwarded", ()))
+
+    def query(self, gate: Gate) -> list[tuple[str, str]]:
+        """Return the parameters of the query, without a credential that may be presented there."""
+        given = pairs(self.texts.get("query", ""))
+        return [pair for pair in given if not (gate.bearer.query and pair[0] == QUERY_PARAMETER)]
+
+    def read(self, wanted: type[wire.T], *, optional: bool = False) -> wire.T:
+        """Return the body as ``wanted``; of an ``optional`` one that is not there, an empty one."""
+        if optional and not self.body:
+            return wanted()
+        if not re.fullmatch(r"application/json\s*(;.*)?", self.content_type, re.IGNORECASE):
+            raise NotJson("Send the body as JSON, with 'Content-Type: application/json'.")
+        return wire.read(self.body, wanted)
+
+
+def shown(record: wire.Shown, status: int = 200, headers: Headers | None = None) -> Answer:
+    """Return the answer that shows a record."""
+    return Answer(status, [*JSON, *(headers or [])], wire.show(record))
+
+
+def listed(page: Page[Any], call: Call, query: Sequence[tuple[str, str]]) -> Answer:
+    """Return the answer that shows a page of a list, with links to its neighbours (RFC 8288)."""
+    others = [(name, value) for name, value in query if name != "offset"]
+    links = [
+        f'<{quote(call.path)}?{urlencode([*others, ("offset", offset)])}>; rel="{relation}"'
+        for relation, offset, there in (
+            ("next", page.offset + page.limit, page.offset + page.limit < page.total),
+            ("prev", max(0, page.offset - page.limit), page.offset > 0),
+        )
+        if there
+    ]
+    return shown(page, headers=[("Link", ", ".join(links))] if links else [])
+
+
+def located(call: Call, record_id: str) -> Headers:
+    """Return the headers that say where the record is that a call has made."""
+    return [("Location", f"{quote(call.path)}/{record_id}")]
+
+
+def filters(query: Sequence[tuple[str, str]], readers: Mapping[str, Callable[[str, str], Any]]) -> dict[str, Any]:
+    """Return the parameters of a list by their names in Python, each read by its reader."""
+    found: dict[str, Any] = {}
+    for name, value in query:
+        if name not in readers:
+            raise InvalidInput(f"{name[:64]}: no such parameter; there are {', '.join(readers)}")
+        member = wire.python_name(name)
+        if member in found:
+            raise InvalidInput(f"{name}: given more than once")
+        found[member] = readers[name](name, value)
+    return found
+
+
+def as_text(name: str, value: str) -> str:
+    """Return a parameter as it is."""
+    del name
+    return value
+
+
+def as_boolean(name: str, value: str) -> bool:
+    """Return a parameter that is true or false."""
+    if value not in ("true", "false"):
+        raise InvalidInput(f"{name}: 'true' or 'false'")
+    return value == "true"
+
+
+def as_number(name: str, value: str) -> int:
+    """Return a parameter that is a whole number."""
+    if not re.fullmatch(r"[0-9]{1,18}", value):
+        raise InvalidInput(f"{name}: expected a whole number")
+    return int(value)
+
+
+def as_instant(name: str, value: str) -> str | float:
+    """Return a parameter that is an instant; whether it is one is for the lifecycle to say."""
+    del name
+    return float(value) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,6})?", value) else value

@@ -1,0 +1,55 @@
+"""The calls about shares: from a request's values to the lifecycle, and from its result to an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from faregate.management import wire
+from faregate.management.call import as_number, as_text, filters, listed, located, shown
+from faregate.share_members import CHANGES
+
+if TYPE_CHECKING:
+    from faregate.bearer import Answer
+    from faregate.gate import Gate
+    from faregate.management.call import Call
+
+_FILTERS = {"objectId": as_text, "limit": as_number, "offset": as_number}
+
+
+def create(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /shares``."""
+    issued = gate.shares.create(**wire.given(call.read(wire.CreateShare)), by=call.principal)
+    return shown(issued, 201, located(call, issued.share.id))
+
+
+def list_(gate: Gate, call: Call) -> Answer:
+    """Answer ``GET /shares``."""
+    query = call.query(gate)
+    return listed(gate.shares.list(**filters(query, _FILTERS), by=call.principal), call, query)
+
+
+def get(gate: Gate, call: Call) -> Answer:
+    """Answer ``GET /shares/{id}``."""
+    return shown(gate.shares.get(call.record_id, by=call.principal))
+
+
+def patch(gate: Gate, call: Call) -> Answer:
+    """Answer ``PATCH /shares/{id}``."""
+    given = wire.given(call.read(wire.PatchShare), "secret")
+    members: dict[str, Any] = {name: value for name, value in given.items() if name in CHANGES}
+    fixed = {wire.json_name(name): value for name, value in given.items() if name not in CHANGES}
+    return shown(gate.shares.update(call.record_id, unchanged=fixed, by=call.principal, **members))
+
+
+def revoke(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /shares/{id}/revoke``."""
+    call.read(wire.RevokeShare, optional=True)
+    return shown(gate.shares.revoke(call.record_id, by=call.principal))
+
+
+def redeem(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /shares/{id}/redeem``. Only where the body holds no secret has the request to present a caller."""
+    secret = call.read(wire.RedeemShare, optional=True).secret
+    caller = call if secret is not None else call.admitted(gate, "share.redeem")
+    address = call.address(gate)
+    return shown(gate.shares.redeem(call.record_id, secret=secret, address=address, by=caller.principal))

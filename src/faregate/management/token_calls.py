@@ -1,0 +1,104 @@
+"""The calls about tokens: from a request's values to the lifecycle, and from its result to an answer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from faregate.bearer import Answer
+from faregate.management import wire
+from faregate.management.call import as_boolean, as_instant, as_number, as_text, filters, listed, located, shown
+from faregate.members import MEMBERS
+from faregate.model import Issued, Token
+
+if TYPE_CHECKING:
+    from faregate.bearer import Headers
+    from faregate.gate import Gate
+    from faregate.management.call import Call
+
+_FILTERS = {
+    "owner": as_text,
+    "type": as_text,
+    "name": as_text,
+    "deactivated": as_boolean,
+    "expiresBefore": as_instant,
+    "limit": as_number,
+    "offset": as_number,
+    "sort": as_text,
+}
+
+
+def create(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /tokens``."""
+    body = call.read(wire.CreateToken)
+    issued = gate.tokens.create(**wire.given(body, "require_rotation"), by=call.principal)
+    return _shown(issued, 201, located(call, issued.token.id))
+
+
+def list_(gate: Gate, call: Call) -> Answer:
+    """Answer ``GET /tokens``."""
+    query = call.query(gate)
+    return listed(gate.tokens.list(**filters(query, _FILTERS), by=call.principal), call, query)
+
+
+def get(gate: Gate, call: Call) -> Answer:
+    """Answer ``GET /tokens/{id}``."""
+    return _shown(gate.tokens.get(call.record_id, by=call.principal))
+
+
+def put(gate: Gate, call: Call) -> Answer:
+    """Answer ``PUT /tokens/{id}``."""
+    return _change(gate, call, call.read(wire.PutToken))
+
+
+def patch(gate: Gate, call: Call) -> Answer:
+    """Answer ``PATCH /tokens/{id}``."""
+    return _change(gate, call, call.read(wire.PatchToken))
+
+
+def delete(gate: Gate, call: Call) -> Answer:
+    """Answer ``DELETE /tokens/{id}``."""
+    gate.tokens.delete(call.record_id, by=call.principal)
+    return Answer(204, [("Cache-Control", "no-store")], b"")
+
+
+def rotate(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /tokens/{id}/rotate``."""
+    body = call.read(wire.RotateToken, optional=True)
+    return _shown(gate.tokens.rotate(call.record_id, grace=body.grace, by=call.principal))
+
+
+def deactivate(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /tokens/{id}/deactivate``."""
+    body = call.read(wire.SwitchToken, optional=True)
+    return _shown(gate.tokens.deactivate(call.record_id, reason=body.reason, by=call.principal))
+
+
+def activate(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /tokens/{id}/activate``."""
+    body = call.read(wire.SwitchToken, optional=True)
+    return _shown(gate.tokens.activate(call.record_id, reason=body.reason, by=call.principal))
+
+
+def _change(gate: Gate, call: Call, body: wire.ChangeToken) -> Answer:
+    given = wire.given(body, "token")
+    members: dict[str, Any] = {name: value for name, value in given.items() if name in MEMBERS}
+    fixed = {wire.json_name(name): value for name, value in given.items() if name not in MEMBERS}
+    if fixed.get("id") == call.record_id:
+        del fixed["id"]  # the path's own, which may be "self"
+    versions = _versions(call.if_match)
+    token = gate.tokens.update(call.record_id, unchanged=fixed, if_version=versions, by=call.principal, **members)
+    return _shown(token)
+
+
+def _shown(record: Token | Issued, status: int = 200, headers: Headers | None = None) -> Answer:
+    token = record if isinstance(record, Token) else record.token
+    return shown(record, status, [("ETag", f'"{token.version}"'), *(headers or [])])
+
+
+def _versions(if_match: str | None) -> list[int] | None:
+    """Return the versions that ``If-Match`` names, None for any (RFC 9110 section 13.1.1)."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tags = (re.fullmatch(r'"([0-9]{1,9})"', tag.strip()) for tag in if_match.split(","))
+    return [int(tag[1]) for tag in tags if tag]

@@ -1,0 +1,167 @@
+"""Which path needs what: rules that an ASGI or WSGI middleware judges before the application is asked.
+
+The path is the one that the application's router sees. Where rules are given, what no rule opens stays shut,
+and so does every path that a router, a proxy or a file system might read in another way than this one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import msgspec
+
+from faregate.errors import Denied, InvalidInput
+from faregate.scopes import Need, check_needs
+
+if TYPE_CHECKING:
+    from faregate.bearer import Headers
+    from faregate.gate import Gate, Texts
+    from faregate.principal import Principal
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """What a rule asks for instead of a need."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+PUBLIC: Final = Condition("PUBLIC")  # anybody; a credential is looked at, and none is asked for
+AUTHENTICATED: Final = Condition("AUTHENTICATED")  # whoever has any valid credential
+
+Demand = Need | Sequence[Need] | Condition
+Default = Literal["deny", "identify"]
+
+# Empty and dot segments (RFC 3986 section 3.3), backslashes, control characters, and slashes encoded twice.
+_AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\\x00-\x1f\x7f-\x9f]|%2f|%5c", re.IGNORECASE)
+_ENCODED = re.compile(r"%2f|%5c", re.IGNORECASE)
+_UNLIKELY = re.compile(r"[*{}<>?#%]")
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """A request that came in: who it comes from, or why that is not known. Adapters hand it on to the guards."""
+
+    gate: Gate
+    principal: Principal | None
+    denied: Denied | None
+    elsewhere: bool
+
+    def identified(self) -> Principal:
+        """Return the principal, or raise the Denied that says why there is none."""
+        if self.principal is None:
+            # A new one each time: what is raised again would gather tracebacks.
+            known = self.denied or Denied("missing_credential")
+            raise Denied(known.reason, known.detail, record_id=known.record_id, address=known.address)
+        return self.principal
+
+    def announces(self) -> bool:
+        """Tell whether :meth:`additions` may have anything to say."""
+        return self.principal is not None and (self.elsewhere or self.principal.record.expires_at < _FOREVER)
+
+    def additions(self, status: int, present: Iterable[str]) -> Headers:
+        """Return the headers to add to the answer, as :meth:`faregate.Gate.additions` says."""
+        if self.principal is None:
+            return []
+        return self.gate.additions(self.principal, elsewhere=self.elsewhere, status=status, present=present)
+
+
+_FOREVER = float("inf")
+
+
+class Rules:
+    """Needs by path. A path that ends in ``/`` is a prefix, any other is exact, and the longest wins.
+
+    ``rules`` maps paths to a need, a list of needs that are all to be met, ``PUBLIC`` or ``AUTHENTICATED``.
+    ``default`` says what becomes of other paths: ``deny``, the default where rules are given, or ``identify``,
+    the default without: whoever comes is identified if possible, and a guard further in decides. Raises
+    InvalidInput for a rule that cannot be meant.
+    """
+
+    def __init__(self, rules: Mapping[str, Demand] | None = None, default: Default | None = None) -> None:
+        if rules is not None and not isinstance(rules, Mapping):
+            raise InvalidInput("rules: expected a mapping of paths to needs")
+        if default not in (None, "deny", "identify"):
+            raise InvalidInput("default: 'deny' or 'identify'")
+        self._strict = rules is not None
+        self._deny = default == "deny" or (default is None and self._strict)
+        needs = {_check_path(path): _check_demand(path, demand) for path, demand in (rules or {}).items()}
+        self._exact = {path: demand for path, demand in needs.items() if not path.endswith("/")}
+        prefixes = ((path, demand) for path, demand in needs.items() if path.endswith("/"))
+        self._prefixes = tuple(sorted(prefixes, key=lambda rule: len(rule[0]), reverse=True))
+
+    def enter(self, gate: Gate, path: str, raw_path: str, texts: Texts, *, wait: bool = True) -> Visit:
+        """Return the visit of a request that may come in; else raise Denied.
+
+        ``path`` is decoded and without the prefix under which the application is mounted, ``raw_path`` as it was
+        sent, or empty where that is not known. WouldWait as :meth:`faregate.Gate.identify` raises it.
+        """
+        demand = self._demand(path, raw_path)
+        if demand is None:
+            raise _not_open(gate, texts)
+        try:
+            principal, elsewhere = gate.identify(**texts, wait=wait)
+        except Denied as denied:
+            if demand is not PUBLIC and demand is not _IDENTIFY:
+                raise
+            return Visit(gate, None, denied, elsewhere=False)
+        if isinstance(demand, tuple):
+            principal.require(*demand)
+        return Visit(gate, principal, None, elsewhere)
+
+    def name(self, path: str) -> str:
+        """Return the rule that a path falls under, for the log: the path itself may hold anything."""
+        found = (
+            path if path in self._exact else next((rule for rule, _ in self._prefixes if path.startswith(rule)), "-")
+        )
+        return found if self._demand(path, "") is not None else "-"
+
+    def _demand(self, path: str, raw_path: str) -> tuple[Need, ...] | Condition | None:
+        """Return what a path asks for, or None where it is shut."""
+        if not self._strict:
+            return None if self._deny else _IDENTIFY
+        if _AMBIGUOUS.search(path) or _ENCODED.search(raw_path) or (path and not path.startswith("/")):
+            return None
+        if path in self._exact:
+            return self._exact[path]
+        for prefix, demand in self._prefixes:
+            if path.startswith(prefix):
+                return demand
+        return None if self._deny else _IDENTIFY
+
+
+_IDENTIFY: Final = Condition("identify")
+
+
+def _not_open(gate: Gate, texts: Texts) -> Denied:
+    """Return the denial of a path that is shut to everybody; whether a credential is valid is not looked at."""
+    address = gate.proxies.client(texts["peer"], texts.get("forwarded", ()))
+    presented = {name: value for name, value in texts.items() if name not in ("peer", "forwarded")}
+    try:
+        gate.bearer.read(**cast("dict[str, Any]", presented))
+    except Denied as denied:
+        if denied.reason == "missing_credential":
+            denied.address = address
+            return denied
+    return Denied("path_not_open", address=address)
+
+
+def _check_path(path: object) -> str:
+    if not isinstance(path, str) or not path.startswith("/") or _AMBIGUOUS.search(path) or _UNLIKELY.search(path):
+        raise InvalidInput(
+            f"rules: {path!r} is no path such as '/healthz', or '/api/' for all below; it is compared as it is, "
+            "decoded, without wildcards and parameters"
+        )
+    return path
+
+
+def _check_demand(path: str, demand: object) -> tuple[Need, ...] | Condition:
+    if isinstance(demand, Condition) and demand in (PUBLIC, AUTHENTICATED):
+        return demand
+    listed = tuple(cast("Sequence[object]", demand)) if isinstance(demand, list | tuple) else (demand,)
+    if not listed:
+        raise InvalidInput(f"rules: {path!r} has an empty list of needs; AUTHENTICATED asks for any valid credential")
+    return check_needs(listed)

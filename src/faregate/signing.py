@@ -1,0 +1,115 @@
+"""The secret that the gate signs with: given, or made once beside the database.
+
+A list, newest first: the first signs, all verify, so that a secret can be replaced while tokens that the old
+one signed are still alive. It is never in the database.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from faregate.errors import InvalidInput, StoreUnavailable
+
+SHORTEST = 32  # bytes, as long as the hash of HS256 (RFC 7518 section 3.2)
+ENVIRONMENT = "FAREGATE_SECRET"
+
+Secret = str | bytes | Sequence[str | bytes]
+
+
+class SigningSecret:
+    """Where the secrets come from: ``given``, the environment, the file ``<database>.key``, or this process.
+
+    ``database`` is the path of the database's file, None for memory. In a text, commas and white space stand
+    between secrets. Raises InvalidInput for a secret that is too short, or is a key of another kind.
+    """
+
+    def __init__(self, given: Secret | None, database: str | None) -> None:
+        member = "secret" if given is not None else ENVIRONMENT
+        source = given if given is not None else os.environ.get(ENVIRONMENT)
+        self._path = None if database is None else Path(f"{database}.key")
+        self._identity: tuple[int, ...] | None = None
+        self._fixed = source is not None or self._path is None
+        self._secrets: tuple[bytes, ...] = ()
+        if source is not None:
+            self._secrets = _parse(source, member)
+        elif self._path is None:
+            self._secrets = (secrets.token_bytes(SHORTEST),)
+
+    @property
+    def given(self) -> tuple[bytes, ...]:
+        """The secrets that were given as such, not those of the file."""
+        return self._secrets if self._fixed else ()
+
+    def newest(self) -> bytes:
+        """Return the secret to sign with, and make it if there is none yet. StoreUnavailable if that fails."""
+        if not self.known():
+            self._create()
+        for secret in self.known():
+            return secret
+        raise StoreUnavailable  # somebody took the file away in the same instant
+
+    def known(self) -> tuple[bytes, ...]:
+        """Return the secrets to verify with, newest first; none where nothing was ever signed."""
+        if self._fixed or self._path is None:
+            return self._secrets
+        try:
+            found = self._path.stat()
+            identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            if identity != self._identity:
+                self._secrets = _parse(self._path.read_text(), str(self._path))
+                self._identity = identity
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            raise StoreUnavailable from error
+        return self._secrets
+
+    def _create(self) -> None:
+        """Write a new secret under another name and link it into place: whoever comes second takes the first's."""
+        if self._path is None:
+            return
+        draft = Path(f"{self._path}.{secrets.token_hex(8)}")
+        try:
+            descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, secrets.token_urlsafe(SHORTEST).encode() + b"\n")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            with suppress(FileExistsError):
+                os.link(draft, self._path)
+        except OSError as error:
+            raise StoreUnavailable from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _parse(source: object, member: str) -> tuple[bytes, ...]:
+    listed: Sequence[object] = ()
+    if isinstance(source, str):
+        listed = [one for one in re.split(r"[,\s]+", source) if one]
+    elif isinstance(source, bytes):
+        listed = [source]
+    elif isinstance(source, list | tuple):
+        listed = cast("Sequence[object]", source)
+    if not listed:
+        raise InvalidInput(f"{member}: a text or a list of texts, newest first")
+    return tuple(_check(one, member) for one in listed)
+
+
+def _check(secret: object, member: str) -> bytes:
+    if not isinstance(secret, str | bytes):
+        raise InvalidInput(f"{member}: a secret is a text or bytes")
+    try:
+        raw = secret.encode() if isinstance(secret, str) else secret
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{member}: a secret is a text that can be written as UTF-8") from None
+    if len(raw) < SHORTEST:
+        raise InvalidInput(f"{member}: {SHORTEST} bytes or more each; make one with 'openssl rand -base64 33'")
+    return raw

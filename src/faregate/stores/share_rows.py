@@ -1,0 +1,67 @@
+"""The statements about shares, inside a transaction of :mod:`faregate.stores.sql`.
+
+A redemption is counted where it is judged, in one conditional statement: whoever reads first and counts
+later gives one too many.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from faregate.stores.rows import ID, reached, sound
+from faregate.stores.schema import share_objects, shares
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from faregate.stores.reach import Reach, ShareQuery
+    from faregate.stores.rows import Values
+
+
+class ShareRows:
+    """The rows of shares, as one transaction sees and changes them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, share_id: str, reach: Reach | None = None) -> Values | None:
+        """Return a share's columns, or None if there is none or it is not reached."""
+        if not ID.fullmatch(share_id):
+            return None
+        rows = self._connection.execute(select(shares).where(shares.c.id == share_id, reached(shares, reach)))
+        row = rows.mappings().first()
+        return None if row is None else sound(row)
+
+    def list(self, query: ShareQuery, reach: Reach | None) -> tuple[Sequence[Values], int]:
+        """Return one page of the shares that are reached and meet the query, newest first, and how many there are."""
+        where = [reached(shares, reach)]
+        if query.object_id is not None:
+            holding = select(share_objects.c.share_id).where(share_objects.c.object_id == query.object_id)
+            where.append(shares.c.id.in_(holding))
+        total = self._connection.execute(select(func.count()).select_from(shares).where(*where)).scalar_one()
+        order = (shares.c.created_at.desc(), shares.c.id.desc())
+        rows = select(shares).where(*where).order_by(*order).limit(query.limit).offset(query.offset)
+        return [sound(row) for row in self._connection.execute(rows).mappings()], total
+
+    def add(self, values: Values, object_ids: Sequence[str]) -> None:
+        """Insert a share, and each of its objects, by which it is found."""
+        self._connection.execute(insert(shares).values(values))
+        objects = [{"object_id": object_id, "share_id": values["id"]} for object_id in object_ids]
+        self._connection.execute(insert(share_objects), objects)
+
+    def update(self, share_id: str, values: Values) -> None:
+        """Change the named columns of a share that is not revoked: a revoked one stays as it is."""
+        live = (shares.c.id == share_id) & shares.c.revoked_at.is_(None)
+        self._connection.execute(update(shares).where(live).values(values))
+
+    def count_redemption(self, share_id: str) -> bool:
+        """Count one redemption if the share is not revoked and has one left; say whether it was counted."""
+        left = shares.c.max_redemptions.is_(None) | (shares.c.redemptions < shares.c.max_redemptions)
+        counted = self._connection.execute(
+            update(shares)
+            .where((shares.c.id == share_id) & shares.c.revoked_at.is_(None) & left)
+            .values(redemptions=shares.c.redemptions + 1)
+        )
+        return counted.rowcount == 1
