@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from conftest import START, Clock
 
-from faregate import Gate, Permission, Role, any_of
+from faregate import AUTHENTICATED, PUBLIC, Gate, Permission, Role, any_of
 from faregate.credentials import mint
 from faregate.management import wire
 from faregate.scopes import Need
@@ -35,15 +35,27 @@ class Row(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     long: int = 0
     needs: list[Any] = []
     on: str | None = None
+    share: dict[str, Any] | None = None
+    rules: dict[str, Any] | None = None
+    default: Literal["deny", "identify"] | None = None
+    path: str = "/guarded"
+    raw: str | None = None
+    root: str = ""
+    identified: bool = True
+    websocket: str | None = None
     challenge: str | None = None
     private: bool = False
 
 
 class Scene(msgspec.Struct, kw_only=True):
-    """A row brought to life: the gate, and the texts of the request with the credentials filled in."""
+    """A row brought to life: the gate, and the texts of the request with the credentials filled in.
+
+    ``record_id`` is the one behind the credential, ``rules`` are those of the row, or the row's needs as rules.
+    """
 
     gate: Gate
-    token_id: str
+    record_id: str
+    rules: dict[str, Any] | None
     authorization: list[str]
     query: str
     header: list[str]
@@ -61,29 +73,71 @@ def rows() -> list[Row]:
 
 
 def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
-    """Make the row's token, let happen to it what the row says, and fill in the request."""
+    """Make the row's token or share, let happen to it what the row says, and fill in the request."""
+    texts = {"stranger": mint("fg", "tok"), "rft": mint("fg", "rft"), "shr": mint("fg", "shr"), "rotated": ""}
+    record_id = _share(row, gate, texts) if row.share is not None else _token(row, gate, texts)
+    texts["other"] = gate.tokens.create(name="other").secret
+    texts["upper"] = texts["secret"].upper()
+    texts["tail"] = texts["secret"][:-1] + chr(ord(texts["secret"][-1]) + 1)
+    clock.now = START + row.now
+    lines = [line.format(**texts) for line in row.authorization] if not row.long else [f"Bearer {'a' * row.long}"]
+    needs = tuple(map(_need, row.needs))
+    rules = None
+    if row.rules is not None:
+        rules = {path: _demand(demand) for path, demand in row.rules.items()}
+    elif row.on is None:
+        rules = {"/guarded": needs or AUTHENTICATED}
+    return Scene(
+        gate=gate,
+        record_id=record_id,
+        rules=rules,
+        authorization=lines,
+        query=row.query.format(**texts),
+        header=[line.format(**texts) for line in row.header],
+        cookie=row.cookie.format(**texts),
+        needs=needs,
+    )
+
+
+def _token(row: Row, gate: Gate, texts: dict[str, str]) -> str:
     body = msgspec.convert({"name": "case", **row.token}, wire.CreateToken)
     issued = gate.tokens.create(**wire.given(body))
-    texts = {"secret": issued.secret, "rotated": ""}
+    texts["secret"] = issued.secret
     for step in row.after:
         action, *grace = step.split()
         made = getattr(gate.tokens, action)(issued.token.id, **({"grace": float(grace[0])} if grace else {}))
         if action == "rotate":
             texts["rotated"] = made.secret
-    texts["other"] = gate.tokens.create(name="other").secret
-    texts["stranger"] = mint("fg", "tok")
-    texts["rft"], texts["shr"] = mint("fg", "rft"), mint("fg", "shr")
-    texts["upper"] = issued.secret.upper()
-    clock.now = START + row.now
-    lines = [line.format(**texts) for line in row.authorization] if not row.long else [f"Bearer {'a' * row.long}"]
-    return Scene(
-        gate=gate,
-        token_id=issued.token.id,
-        authorization=lines,
-        query=row.query.format(**texts),
-        header=[line.format(**texts) for line in row.header],
-        cookie=row.cookie.format(**texts),
-        needs=tuple(map(_need, row.needs)),
+    return issued.token.id
+
+
+def _share(row: Row, gate: Gate, texts: dict[str, str]) -> str:
+    """Make the share; ``{secret}`` is its secret, ``{redeemed}`` the token that the last step "redeem" answered."""
+    share = {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 3600, **(row.share or {})}
+    made = gate.shares.create(**wire.given(msgspec.convert(share, wire.CreateShare)))
+    texts["secret"] = made.secret
+    for step in row.after:
+        match step.split():
+            case ["redeem"]:
+                texts["redeemed"] = gate.shares.redeem(
+                    made.share.id, secret=made.secret, address=row.peer or None
+                ).token
+            case ["revoke"]:
+                gate.shares.revoke(made.share.id)
+            case ["expire", seconds]:
+                gate.shares.update(made.share.id, expires_at=START + float(seconds))
+            case ["params", params]:
+                gate.shares.update(made.share.id, params=msgspec.json.decode(params))
+    return made.share.id
+
+
+def _demand(demand: Any) -> Any:
+    if isinstance(demand, list):
+        return [_need(one) for one in demand]
+    return (
+        {"PUBLIC": PUBLIC, "AUTHENTICATED": AUTHENTICATED}.get(demand) or _need(demand)
+        if isinstance(demand, str)
+        else _need(demand)
     )
 
 

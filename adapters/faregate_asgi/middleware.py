@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from faregate import Gate, Principal
     from faregate.rules import Default, Demand, Visit
+    from faregate.scopes import Need, Resources
     from faregate_asgi.translation import Application, Message, Receive, Scope, Send
 
 VISIT = "faregate.visit"
@@ -27,8 +28,9 @@ class GateMiddleware:
 
     The application finds the principal in ``scope["user"]`` and what it may do in ``scope["auth"]``, as Starlette
     has them. ``rules`` and ``default`` are those of :class:`faregate.rules.Rules`; without rules everybody passes
-    and is identified if possible. ``lifespan`` passes untouched. The event loop waits for nothing longer than a
-    look-up: whatever would, is done in a worker thread.
+    and is identified if possible. A Denied that the application raises before it answers, as by
+    ``scope["user"].require(…)``, is answered here. ``lifespan`` passes untouched. The event loop waits for nothing
+    longer than a look-up: whatever would, is done in a worker thread.
     """
 
     def __init__(
@@ -59,20 +61,67 @@ class GateMiddleware:
             await respond(self._gate.answer(denied, route=route), scope, send)
             return
         scope[VISIT] = visit
-        scope["user"] = visit.principal or NOBODY
+        scope["user"] = visit.principal or Nobody(visit)
         scope["auth"] = Credentials(visit.principal)
-        await self._app(scope, receive, _adding(visit, send) if visit.announces() else send)
+        sending = Sending(visit, send)
+        try:
+            await self._app(scope, receive, sending)
+        except Denied as denied:  # of a principal that the application has asked itself
+            if sending.started:
+                raise
+            await respond(self._gate.answer(denied, route=f"{method(scope)} -"), scope, send)
+
+
+class Sending:
+    """The ``send`` of a request that came in: adds what the gate has to tell, and knows when it is too late for it."""
+
+    __slots__ = ("_announces", "_send", "_visit", "started")
+
+    def __init__(self, visit: Visit, send: Send) -> None:
+        self._visit = visit
+        self._send = send
+        self._announces = visit.announces()
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message."""
+        self.started = True
+        if self._announces and message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            added = self._visit.additions(message["status"], (name.decode("latin-1") for name, _ in headers))
+            message = {**message, "headers": headers + encode(added)}
+        await self._send(message)
 
 
 class Nobody:
-    """Who was not identified, in the shape of Starlette's unauthenticated user."""
+    """Who was not identified, in the shape of Starlette's unauthenticated user, and of a principal that may nothing."""
 
     is_authenticated = False
     display_name = ""
     identity = ""
 
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
 
-NOBODY = Nobody()
+    @property
+    def denied(self) -> Denied | None:
+        """Why nobody was identified."""
+        return self._visit.denied
+
+    def require(self, *_: Need, on: object = None) -> None:
+        """Raise Denied: why nobody was identified."""
+        del on
+        self._visit.identified()
+
+    def allows(self, *_: Need, on: object = None) -> bool:
+        """Tell that nothing is allowed."""
+        del on
+        return False
+
+    def allowed_objects(self, need: Need) -> Resources:
+        """Return no object."""
+        del need
+        return frozenset()
 
 
 class Credentials:
@@ -108,16 +157,3 @@ class Scopes:
         if self._principal is not None:
             yield "authenticated"
             yield from sorted(self._principal.record.scopes)
-
-
-def _adding(visit: Visit, send: Send) -> Send:
-    """Return a ``send`` that adds what the gate has to tell."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))
-            added = visit.additions(message["status"], (name.decode("latin-1") for name, _ in headers))
-            message = {**message, "headers": headers + encode(added)}
-        await send(message)
-
-    return sending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 PRINCIPAL = "faregate.principal"
-VISIT = "faregate.visit"
+DENIED = "faregate.denied"
 # What the application takes for the server's own word about who calls: only the gate's counts.
-_OTHERS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", PRINCIPAL, VISIT)
+_OTHERS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", PRINCIPAL, DENIED)
 
 
 class GateMiddleware:
@@ -31,8 +32,10 @@ class GateMiddleware:
 
     The application finds the principal in ``environ["faregate.principal"]``, None where there is none, and its
     identity in ``REMOTE_USER``, beside ``AUTH_TYPE``; whatever stood there before is removed, and so is a header
-    ``Remote-User``. ``rules`` and ``default`` are those of :class:`faregate.rules.Rules`; without rules everybody
-    passes and is identified if possible. Answers are passed on as they come.
+    ``Remote-User``. ``environ["faregate.denied"]`` says why there is no principal. A Denied that the application
+    raises before it answers is answered here. ``rules`` and ``default`` are those of
+    :class:`faregate.rules.Rules`; without rules everybody passes and is identified if possible. Answers are passed
+    on as they come.
     """
 
     def __init__(
@@ -45,17 +48,22 @@ class GateMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, or have the application answer it."""
         wanted = path(environ)
+        route = f"{environ['REQUEST_METHOD']} "
         try:
             visit = self._rules.enter(self._gate, wanted, raw_path(environ), texts(environ, self._gate))
         except Denied as denied:
-            route = f"{environ['REQUEST_METHOD']} {self._rules.name(wanted)}"
-            return _respond(self._gate.answer(denied, route=route), environ, start_response)
+            answer = self._gate.answer(denied, route=route + self._rules.name(wanted))
+            return _respond(answer, environ, start_response)
         for name in _OTHERS:
             environ.pop(name, None)
-        environ[VISIT], environ[PRINCIPAL] = visit, visit.principal
+        environ[PRINCIPAL], environ[DENIED] = visit.principal, visit.denied
         if visit.principal is not None:
             environ["REMOTE_USER"], environ["AUTH_TYPE"] = visit.principal.identity, "Bearer"
-        return self._app(environ, _adding(visit, start_response) if visit.announces() else start_response)
+        starting = _adding(visit, start_response) if visit.announces() else start_response
+        try:
+            return self._app(environ, starting)
+        except Denied as denied:  # of a principal that the application has asked itself
+            return _respond(self._gate.answer(denied, route=f"{route}-"), environ, start_response, sys.exc_info())
 
 
 def _adding(visit: Visit, start_response: StartResponse) -> StartResponse:
@@ -68,7 +76,8 @@ def _adding(visit: Visit, start_response: StartResponse) -> StartResponse:
     return start
 
 
-def _respond(answer: Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+def _respond(answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any) -> Iterable[bytes]:
     length = ("Content-Length", str(len(answer.body)))
-    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", [*answer.headers, length])
+    # With exc_info, since the application may have begun an answer; the server knows whether it is too late.
+    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", [*answer.headers, length], *exc_info)
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]

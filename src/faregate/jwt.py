@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import jwt
 
 from faregate.errors import InvalidInput
+from faregate.instants import END_OF_TIME
 
 if TYPE_CHECKING:
     from faregate.signing import SigningSecret
@@ -72,7 +73,7 @@ class ShareTokens:
             except jwt.InvalidTokenError:
                 continue
             share_id, expires_at = claims["sub"], claims["exp"]
-            if isinstance(share_id, str) and isinstance(expires_at, int | float):
+            if isinstance(share_id, str) and type(expires_at) in (int, float) and 0 < expires_at < END_OF_TIME:
                 return share_id, float(expires_at)
         return None
 

@@ -195,9 +195,9 @@ def _attributes(value: object, stored: Columns | None) -> Values:
         return {"attributes": None}
     if not isinstance(value, Mapping):
         raise InvalidInput("params.attributes: expected an object")
-    known = None if stored is None else _stored_attributes(stored)
+    given = cast("Mapping[str, Any]", value)
     try:
-        merged = value if stored is None else _merge(known, value)
+        merged: Any = given if stored is None else _merge(_stored_attributes(stored), given)
         text = json.dumps(merged, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError):

@@ -8,11 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from bridge import AsWsgi
 from conftest import Clock
 from flask import Flask, request
-from werkzeug.test import TestResponse
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from werkzeug.test import Client, TestResponse
 
+from faregate import Gate
+from faregate_asgi import GateMiddleware
 from faregate_flask import Faregate
+from faregate_starlette import management
 
 MEMBERS = [
     "id", "name", "description", "type", "scope", "allowedScopes", "allowedCidrBlocks", "createdAt", "updatedAt",
@@ -24,12 +31,20 @@ MEMBERS = [
 class Api:
     """The management API of an application, and credentials to call it with."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
-        app = Flask(__name__)
-        app.config.update({"FAREGATE_STORE": url, "FAREGATE_CLOCK": clock})
-        faregate = Faregate(app)
-        app.register_blueprint(faregate.management(), url_prefix="/auth")
-        self.gate, self.client = faregate.gate, app.test_client()
+    def __init__(self, url: str, clock: Clock, framework: str = "flask") -> None:
+        if framework == "flask":
+            app = Flask(__name__)
+            app.config.update({"FAREGATE_STORE": url, "FAREGATE_CLOCK": clock})
+            faregate = Faregate(app)
+            app.register_blueprint(faregate.management(), url_prefix="/auth")
+            self.gate = faregate.gate
+            self.client = Client(app, TestResponse)
+        else:
+            self.gate = Gate(url, clock=clock)
+            starlette = Starlette(
+                routes=[Mount("/auth", management(self.gate))], middleware=[Middleware(GateMiddleware, gate=self.gate)]
+            )
+            self.client = Client(AsWsgi(starlette), TestResponse)
         self.admin = self.gate.tokens.create(name="admin", scopes=["*"]).secret
 
     def call(
@@ -56,10 +71,16 @@ class Api:
             return [ask(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables]  # noqa: S608  names from above
 
 
-@pytest.fixture
-def api(store: str, clock: Clock) -> Iterator[Api]:
-    """The API over a store in memory and over one on a file."""
-    made = Api(store, clock)
+def flask_of(api: Api) -> Flask:
+    """The Flask application of an API."""
+    assert isinstance(api.client.application, Flask)
+    return api.client.application
+
+
+@pytest.fixture(params=["flask", "starlette"])
+def api(request: pytest.FixtureRequest, store: str, clock: Clock) -> Iterator[Api]:
+    """The API over a store in memory and over one on a file, in each framework."""
+    made = Api(store, clock, request.param)
     yield made
     made.gate.close()
 
@@ -456,7 +477,7 @@ def test_the_prefix_of_the_application_is_kept(clock: Clock) -> None:
 def test_a_body_that_the_application_has_read_counts(clock: Clock) -> None:
     """What a before_request has taken is still there; what was consumed is missed, never taken for empty."""
     api = Api("sqlite://", clock)
-    app = api.client.application
+    app = flask_of(api)
     taken: list[bytes] = []
     app.before_request(lambda: taken.append(request.get_data()))
     made = api.create()
@@ -470,7 +491,7 @@ def test_a_body_that_the_application_has_read_counts(clock: Clock) -> None:
 def test_the_applications_own_limit_counts(clock: Clock) -> None:
     """A smaller MAX_CONTENT_LENGTH is a problem as ours is."""
     api = Api("sqlite://", clock)
-    api.client.application.config["MAX_CONTENT_LENGTH"] = 100
+    flask_of(api).config["MAX_CONTENT_LENGTH"] = 100
     problem(api.call("POST", "/tokens", {"name": "x", "description": "y" * 100}), 413, "body_too_large")
     assert api.call("POST", "/tokens", {"name": "x"}).status_code == 201
 

@@ -1,0 +1,73 @@
+"""Every row of ``tests/cases``, against a bare ASGI application behind the middleware, over HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from bridge import ask, scope_of
+from conftest import Clock
+from expected import asgi_headers, check_answer
+from table import Row, Scene, rows, stage
+
+from faregate import Gate
+from faregate_asgi import GateMiddleware
+
+
+def application_of(row: Row, scene: Scene) -> Any:
+    """An application that tells who asks; where a rule cannot name the object, it asks the principal itself."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        user = scope["user"]
+        if row.on is not None:
+            user.require(*scene.needs, on=row.on)
+        told = json.dumps({"for": user.id if user.is_authenticated else None})
+        if scope["type"] == "websocket":
+            assert (await receive())["type"] == "websocket.connect"
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": told})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": told.encode()})
+
+    return application
+
+
+def stand(row: Row, clock: Clock) -> tuple[Scene, Any, dict[str, Any]]:
+    """The scene, the application behind its gate, and the members of the scope."""
+    gate = Gate("sqlite://", clock=clock, **row.gate)
+    scene = stage(row, gate, clock)
+    app = GateMiddleware(application_of(row, scene), gate=gate, rules=scene.rules, default=row.default)
+    members = {
+        "path": row.path, "raw_path": (row.raw or row.path).encode(), "root_path": row.root, "query_string": scene.query.encode(),
+        "headers": asgi_headers(row, scene), "client": (row.peer, 40_000) if row.peer else None,
+    }  # fmt: skip
+    return scene, app, members
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
+def test_asgi_answers_as_the_row_says(row: Row, backend: str, clock: Clock) -> None:
+    """Status, reason and challenge are those of the row, on asyncio and on trio."""
+    scene, app, members = stand(row, clock)
+    answered = ask(app, scope_of(method=row.method, **members), backend=backend)
+    check_answer(row, scene, answered.status, answered.headers, answered.body)
+
+
+@pytest.mark.parametrize("denials", [True, False], ids=["answered", "closed"])
+@pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
+def test_websockets_are_judged_as_the_row_says(row: Row, clock: Clock, *, denials: bool) -> None:
+    """Trap 2: a handshake meets what a request meets; it is answered, or closed with 1008, and never accepted."""
+    scene, app, members = stand(row, clock)
+    extensions: dict[str, Any] = {"websocket.http.response": {}} if denials else {}
+    answered = ask(app, scope_of("websocket", extensions=extensions, **members))
+    expect = row.websocket or row.expect
+    if expect == "ok":
+        assert json.loads(answered.text) == {"for": scene.record_id if row.identified else None}
+    elif denials:
+        check_answer(row, scene, answered.status, answered.headers, answered.body, expect)
+        assert answered.messages[0]["type"] == "websocket.http.response.start"
+    else:
+        assert (answered.closed, len(answered.messages)) == (1008, 1)
+    assert (answered.messages[0]["type"] == "websocket.accept") == (expect == "ok")

@@ -1,0 +1,157 @@
+"""Every row of ``tests/cases``, against a real Starlette application: functions, coroutines, endpoints, WebSockets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol, TypeVar
+
+import pytest
+from bridge import ask, scope_of
+from conftest import Clock
+from expected import asgi_headers, check_answer
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from table import Row, Scene, rows, stage
+
+from faregate import Gate, path
+from faregate_asgi import GateMiddleware
+from faregate_starlette import requires
+
+E = TypeVar("E")
+
+
+class Guard(Protocol):
+    """What guards an endpoint."""
+
+    def __call__(self, endpoint: E, /) -> E:
+        """Return the endpoint, guarded."""
+        ...
+
+
+HTTP = ["function", "coroutine", "endpoint", "method"]
+WEBSOCKET = ["websocket function", "websocket endpoint"]
+
+
+def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kind
+    """A guarded endpoint of this kind, which tells who asks."""
+
+    def told(user: Any) -> dict[str, Any]:
+        return {"for": user.id if user.is_authenticated else None}
+
+    match kind:
+        case "function":
+
+            @guard
+            def function(request: Request) -> JSONResponse:
+                return JSONResponse(told(request.user))
+
+            return function
+        case "coroutine":
+
+            @guard
+            async def coroutine(request: Request) -> JSONResponse:
+                return JSONResponse(told(request.user))
+
+            return coroutine
+        case "endpoint":
+
+            @guard
+            class Endpoint(HTTPEndpoint):
+                async def get(self, request: Request) -> JSONResponse:
+                    return JSONResponse(told(request.user))
+
+                post = options = get
+
+            return Endpoint
+        case "method":
+
+            class Methods(HTTPEndpoint):
+                @guard
+                async def get(self, request: Request) -> JSONResponse:
+                    return JSONResponse(told(request.user))
+
+                post = options = get
+
+            return Methods
+        case "websocket function":
+
+            @guard
+            async def function_of_websocket(websocket: WebSocket) -> None:
+                await websocket.accept()
+                await websocket.send_text(json.dumps(told(websocket.user)))
+
+            return function_of_websocket
+        case _:
+
+            @guard
+            class Sockets(WebSocketEndpoint):
+                async def on_connect(self, websocket: WebSocket) -> None:
+                    await websocket.accept()
+                    await websocket.send_text(json.dumps(told(websocket.user)))
+
+            return Sockets
+
+
+def stand(row: Row, kind: str, clock: Clock) -> tuple[Scene, Any, dict[str, Any]]:
+    """The scene, the application behind its gate, and the members of the scope."""
+    gate = Gate("sqlite://", clock=clock, **row.gate)
+    scene = stage(row, gate, clock)
+    by_rules = row.rules is not None
+
+    def unguarded(view: E) -> E:
+        return view
+
+    guard: Any = unguarded if by_rules else requires
+    if scene.needs and not by_rules:
+        guard = requires(*scene.needs, on=path("thing") if row.on is not None else None)
+    rule = "/{thing:path}" if by_rules else "/guarded/{thing:path}" if row.on is not None else "/guarded"
+    endpoint = endpoint_of(kind, guard)
+    if kind in WEBSOCKET:
+        routes: list[BaseRoute] = [WebSocketRoute(rule, endpoint)]
+    else:
+        routes = [Route(rule, endpoint, methods=["GET", "POST", "OPTIONS"])]
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(GateMiddleware, gate=gate, rules=scene.rules if by_rules else None, default=row.default)
+        ],
+    )
+    url = row.path if row.on is None else f"/guarded/{row.on}"
+    members = {
+        "path": url, "raw_path": (row.raw or url).encode(), "root_path": row.root, "query_string": scene.query.encode(),
+        "headers": asgi_headers(row, scene), "client": (row.peer, 40_000) if row.peer else None,
+    }  # fmt: skip
+    return scene, app, members
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
+@pytest.mark.parametrize("kind", HTTP)
+def test_starlette_answers_as_the_row_says(row: Row, kind: str, clock: Clock) -> None:
+    """Status, reason and challenge are those of the row, before functions, coroutines and endpoint classes."""
+    scene, app, members = stand(row, kind, clock)
+    answered = ask(app, scope_of(method=row.method, **members))
+    check_answer(row, scene, answered.status, answered.headers, answered.body)
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
+@pytest.mark.parametrize("kind", WEBSOCKET)
+def test_starlettes_websockets_are_judged_as_the_row_says(row: Row, kind: str, clock: Clock) -> None:
+    """Trap 2: functions and endpoint classes of WebSockets are not even accepted where the row says no."""
+    scene, app, members = stand(row, kind, clock)
+    expect = row.websocket or row.expect
+    answered = ask(app, scope_of("websocket", extensions={"websocket.http.response": {}}, **members))
+    if expect == "ok":
+        assert json.loads(answered.text) == {"for": scene.record_id if row.identified else None}
+    else:
+        check_answer(row, scene, answered.status, answered.headers, answered.body, expect)
+        assert not answered.text
+    plain = ask(app, scope_of("websocket", **members))
+    assert (plain.messages[0]["type"], plain.closed if expect != "ok" else 1008) == (
+        "websocket.accept" if expect == "ok" else "websocket.close",
+        1008,
+    )
