@@ -15,7 +15,7 @@ from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner,
 from faregate.model import IssuedShare
 
 HOUR = timedelta(hours=1)
-SECRET = "0123456789abcdef" * 4  # noqa: S105  of a test
+SECRET = "0123456789abcdef" * 4
 
 
 def share(gate: Gate, **details: Any) -> IssuedShare:
@@ -33,7 +33,9 @@ def feed(gate: Gate) -> list[tuple[Any, ...]]:
     """The rows of the change feed about shares: actor, action, subject, organization."""
     with gate._store.reading() as reading:
         ask = reading._connection.exec_driver_sql
-        rows = ask("SELECT actor, action, subject, org_id FROM faregate_feed WHERE action LIKE 'share.%' ORDER BY sequence")
+        rows = ask(
+            "SELECT actor, action, subject, org_id FROM faregate_feed WHERE action LIKE 'share.%' ORDER BY sequence"
+        )
         return [tuple(row) for row in rows.fetchall()]
 
 
@@ -44,7 +46,7 @@ def test_the_first_use_runs_as_written(gate: Gate) -> None:
     access = gate.shares.redeem(made.share.id, secret=made.secret)
     assert access.expires_at == datetime.fromtimestamp(START + 900, UTC)
     assert access.object_ids == ("doc-1", "doc-2")
-    assert gate.verify(access.token).allowed_objects("docs:read") == {"doc-1", "doc-2"}
+    assert gate.verify(access.token).allowed_objects("docs:read") == frozenset({"doc-1", "doc-2"})
     gate.shares.revoke(made.share.id)
     assert reason_of(lambda: gate.verify(made.secret)) == reason_of(lambda: gate.verify(access.token)) == "revoked"
 
@@ -108,7 +110,9 @@ def test_a_share_is_nobodys(gate: Gate) -> None:
         ({"params": {"attributes": {"a": object()}}}, "params.attributes"),
         ({"params": {"attributes": {"a": "\ud800"}}}, "params.attributes"),
         ({"params": {"attributes": {"a": "x" * 65_536}}}, "params.attributes"),
-        ({"params": {"attributes": json.loads('{"a":' * 900 + "1" + "}" * 900)}}, None),
+        ({"params": {"attributes": json.loads('{"a":' * 33 + "1" + "}" * 33)}}, "nested"),
+        ({"params": {"attributes": json.loads('{"a":' + "[" * 900 + "]" * 900 + "}")}}, "nested"),
+        ({"params": {"attributes": {1: 2}}}, "names of members"),
         ({"params": []}, "params"),
         ({"object_id": ""}, "objectId"),
         ({"object_id": "x" * 513}, "objectId"),
@@ -121,11 +125,8 @@ def test_a_share_is_nobodys(gate: Gate) -> None:
         ({"by": "\n"}, "by"),
     ],
 )
-def test_bad_members_are_named_and_leave_nothing(gate: Gate, details: dict[str, Any], word: str | None) -> None:
+def test_bad_members_are_named_and_leave_nothing(gate: Gate, details: dict[str, Any], word: str) -> None:
     """Bad input is an InvalidInput that names the member."""
-    if word is None:
-        share(gate, **details)  # deep, but JSON
-        return
     with pytest.raises(InvalidInput, match=word):
         share(gate, **details)
     assert gate.shares.list().total == 0
@@ -204,12 +205,21 @@ def test_reach(gate: Gate) -> None:
     nobody = actor(gate, "docs:read")
     made = share(gate, by=ada).share
     own = share(gate, by=nobody).share
-    for one, reached in ((ada, 1), (again, 1), (bob, 0), (elsewhere, 0), (admin, 1), (other_admin, 0), (nobody, 1), (None, 2)):
+    for one, reached in (
+        (ada, 1),
+        (again, 1),
+        (bob, 0),
+        (elsewhere, 0),
+        (admin, 1),
+        (other_admin, 0),
+        (nobody, 1),
+        (None, 2),
+    ):
         assert gate.shares.list(by=one).total == reached
     for stranger in (bob, elsewhere, other_admin, nobody):
         for call in (gate.shares.get, gate.shares.revoke, gate.shares.redeem, gate.shares.update):
             with pytest.raises(NotFound):
-                call(made.id, by=stranger)  # type: ignore[operator]
+                call(made.id, by=stranger)
     assert gate.shares.get(own.id, by=nobody) == own
     assert gate.shares.revoke(made.id, by=admin).state == "revoked"
     weak = gate.verify(gate.tokens.create(name="weak", scopes=["docs:read"], owner=Owner(id="u1"), org=org).secret)
@@ -246,9 +256,10 @@ def test_listing(gate: Gate, clock: Clock) -> None:
     assert [one.id for one in gate.shares.list("o0", limit=2, offset=2).items] == [made[0].id]
     assert gate.shares.list("all").total == 5
     assert gate.shares.list("al").total == gate.shares.list("%").total == 0
+    wrong: dict[str, Any]
     for wrong in ({"limit": 0}, {"limit": 1001}, {"offset": -1}, {"object_id": ""}, {"object_id": 5}):
         with pytest.raises(InvalidInput):
-            gate.shares.list(**wrong)  # type: ignore[arg-type]
+            gate.shares.list(**wrong)
 
 
 def test_an_expired_share_is_extended(gate: Gate, clock: Clock) -> None:
@@ -266,7 +277,7 @@ def test_an_expired_share_is_extended(gate: Gate, clock: Clock) -> None:
     with pytest.raises(InvalidInput, match="past"):
         gate.shares.update(made.share.id, expires_at=clock.now)
     with pytest.raises(InvalidInput, match="has an end"):
-        gate.shares.update(made.share.id, expires_at=None)  # type: ignore[typeddict-item]
+        gate.shares.update(made.share.id, expires_at=None)  # type: ignore[arg-type]
 
 
 def test_revocation_is_final(gate: Gate, clock: Clock) -> None:
@@ -278,7 +289,7 @@ def test_revocation_is_final(gate: Gate, clock: Clock) -> None:
     assert gate.shares.revoke(made.share.id) == revoked == gate.shares.get(made.share.id)
     for change in ({"expires_in": 99}, {"params": {"maxRedemptions": 5}}):
         with pytest.raises(Conflict, match="final"):
-            gate.shares.update(made.share.id, **change)  # type: ignore[arg-type]
+            gate.shares.update(made.share.id, **change)
     assert gate.shares.update(made.share.id, expires_at=made.share.expires_at) == revoked
     assert reason_of(lambda: gate.shares.redeem(made.share.id)) == "revoked"
     assert [row[:2] for row in feed(gate)] == [("root", "share.create"), ("ada", "share.revoke")]
@@ -286,7 +297,14 @@ def test_revocation_is_final(gate: Gate, clock: Clock) -> None:
 
 def test_params_are_merged(gate: Gate) -> None:
     """RFC 7396: what is named changes, null takes away, the rest stays."""
-    made = share(gate, params={"allowedCidrBlocks": ["10.0.0.0/8"], "maxRedemptions": 2, "attributes": {"a": {"b": 1, "c": 2}, "d": 3}})
+    made = share(
+        gate,
+        params={
+            "allowedCidrBlocks": ["10.0.0.0/8"],
+            "maxRedemptions": 2,
+            "attributes": {"a": {"b": 1, "c": 2}, "d": 3},
+        },
+    )
 
     def params(**patch: Any) -> ShareParams:
         return gate.shares.update(made.share.id, params=patch).params
@@ -299,9 +317,17 @@ def test_params_are_merged(gate: Gate) -> None:
     assert params(allowedCidrBlocks=None).allowed_cidr_blocks == ()
     assert params(scopes=["docs:write"]).scopes == ("docs:write",)
     assert params(attributes=None).attributes is None
-    for wrong in ({"scopes": None}, {"scopes": []}, {"scopes": ["*"]}, {"other": 1}, {"maxRedemptions": 0}, {"attributes": 5}):
+    refused: dict[str, Any]
+    for refused in (
+        {"scopes": None},
+        {"scopes": []},
+        {"scopes": ["*"]},
+        {"other": 1},
+        {"maxRedemptions": 0},
+        {"attributes": 5},
+    ):
         with pytest.raises(InvalidInput):
-            params(**wrong)
+            params(**refused)
     before = gate.shares.get(made.share.id)
     assert gate.shares.update(made.share.id, params={}) == before
     with pytest.raises(TypeError, match="object_ids"):
@@ -317,8 +343,8 @@ def test_an_update_is_covered_by_what_was_or_by_the_actor(gate: Gate) -> None:
     assert gate.shares.update(made.id, params={"scopes": ["docs:read"]}, by=narrow).params.scopes == ("docs:read",)
     assert gate.shares.update(made.id, expires_in=60, by=narrow).state == "live"
     for change in ({"expires_in": 120}, {"params": {"scopes": ["docs:read", "docs:write"]}}):
-        assert reason_of(lambda change=change: gate.shares.update(made.id, by=narrow, **change)) == "insufficient_scope"  # type: ignore[misc]
-        assert gate.shares.update(made.id, by=wide, **change).state == "live"  # type: ignore[arg-type]
+        assert reason_of(lambda change=change: gate.shares.update(made.id, by=narrow, **change)) == "insufficient_scope"
+        assert gate.shares.update(made.id, by=wide, **change).state == "live"
 
 
 def test_redeeming_by_id_takes_reach_and_cover(gate: Gate) -> None:
@@ -340,7 +366,10 @@ def test_redeeming_by_id_takes_reach_and_cover(gate: Gate) -> None:
             gate.shares.redeem(share_id, secret=secret)
         assert (raised.value.reason, raised.value.record_id) == ("unknown_credential", None)
     assert gate.shares.get(made.share.id).redemptions == 1
-    assert [row[:2] for row in feed(gate) if row[2] == made.share.id] == [("u1", "share.create"), ("u1", "share.redeem")]
+    assert [row[:2] for row in feed(gate) if row[2] == made.share.id] == [
+        ("u1", "share.create"),
+        ("u1", "share.redeem"),
+    ]
 
 
 def test_networks_are_judged_before_a_redemption_is_counted(gate: Gate) -> None:
@@ -406,7 +435,13 @@ def test_what_this_gate_did_not_sign_is_unknown(
     gate = make_gate(store, secret=SECRET)
     made = share(gate)
     payload = {**CLAIMS, "sub": made.share.id, **claims}
-    how = {"key": SECRET, "algorithm": "HS256", "headers": {"typ": "faregate-share+jwt"}, "sort_headers": True, **options}
+    how = {
+        "key": SECRET,
+        "algorithm": "HS256",
+        "headers": {"typ": "faregate-share+jwt"},
+        "sort_headers": True,
+        **options,
+    }
     text = jwt.encode(CLAIMS | {"sub": made.share.id}, SECRET, headers={"typ": "faregate-share+jwt"}, sort_headers=True)
     assert gate.verify(text).id == made.share.id
     forged = jwt.encode({name: value for name, value in payload.items() if value is not None}, **how)
@@ -422,9 +457,15 @@ def test_each_spelling_of_a_token_but_one_is_unknown(gate: Gate) -> None:
     token = gate.shares.redeem(made.share.id, secret=made.secret).token
     last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     spellings = [token[:-1] + last[last.index(token[-1]) + spare] for spare in (1, 2, 3)]
-    spellings += [f"{token}=", f"{token[:-5]}~{token[-5:]}", f"{token[:-5]}.{token[-5:]}", f"{token}.", token.replace(".", "=.", 1)]
+    spellings += [
+        f"{token}=",
+        f"{token[:-5]}~{token[-5:]}",
+        f"{token[:-5]}.{token[-5:]}",
+        f"{token}.",
+        token.replace(".", "=.", 1),
+    ]
     for text in spellings:
-        assert reason_of(lambda text=text: gate.verify(text)) in ("unknown_credential", "malformed_credential")  # type: ignore[misc]
+        assert reason_of(lambda text=text: gate.verify(text)) in ("unknown_credential", "malformed_credential")
     assert gate.verify(token).kind == "share"
 
 
@@ -432,7 +473,14 @@ def test_secrets_are_shown_once(gate: Gate) -> None:
     """Not by a representation, a list, or what is stored."""
     made = share(gate)
     access = gate.shares.redeem(made.share.id, secret=made.secret)
-    shown = [repr(made), str(made), repr(access), repr(gate.shares.list()), repr(gate.verify(made.secret)), str(made.__rich_repr__())]
+    shown = [
+        repr(made),
+        str(made),
+        repr(access),
+        repr(gate.shares.list()),
+        repr(gate.verify(made.secret)),
+        str(made.__rich_repr__()),
+    ]
     shown += [str(access.__rich_repr__()), repr([made, access])]
     with gate._store.reading() as reading:
         for table in ("faregate_shares", "faregate_feed", "faregate_share_objects"):
@@ -450,7 +498,11 @@ def test_a_row_that_was_broken_by_hand_opens_nothing(gate: Gate) -> None:
     ):  # fmt: skip
         made = share(gate)
         with gate._store.changing() as change:
-            change._connection.exec_driver_sql(f"UPDATE faregate_shares SET {column} = ? WHERE id = ?", (value, made.share.id))  # noqa: S608  names from above
+            change._connection.exec_driver_sql(
+                f"UPDATE faregate_shares SET {column} = ? WHERE id = ?", (value, made.share.id)
+            )
         if column != "attributes":
-            assert reason_of(lambda made=made: gate.verify(made.secret).require("docs:read", on="doc-1")) != "ok", column  # type: ignore[misc]
+            assert reason_of(lambda made=made: gate.verify(made.secret).require("docs:read", on="doc-1")) != "ok", (
+                column
+            )
         assert gate.shares.get(made.share.id).id == made.share.id

@@ -88,7 +88,10 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         Gate("sqlite://")
 
 
-@pytest.mark.parametrize("secret", ["", "x" * 31, b"", b"x" * 31, [], [""], ["x" * 32, "short"], 5, [5], "\ud800" * 40, {"a"}, PEM, [PEM.encode()]])
+@pytest.mark.parametrize(
+    "secret",
+    ["", "x" * 31, b"", b"x" * 31, [], [""], ["x" * 32, "short"], 5, [5], "\ud800" * 40, {"a"}, PEM, [PEM.encode()]],
+)
 def test_secrets_that_are_none_are_refused(secret: object) -> None:
     """Too short, of another type, or a key of another kind, which others may know."""
     with pytest.raises(InvalidInput, match="secret"):
@@ -109,6 +112,7 @@ def test_a_broken_file_closes_redemption_and_nothing_else(tmp_path: Path, conten
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
     made = gate.shares.create("x", scopes=["a"], expires_in=60)
     token = gate.shares.redeem(made.share.id, secret=made.secret).token
+    assert gate.verify(token).kind == "share"
     (tmp_path / "gate.db.key").write_text(content)
     with pytest.raises(StoreUnavailable):
         gate.shares.redeem(made.share.id, secret=made.secret)

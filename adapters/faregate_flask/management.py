@@ -47,12 +47,13 @@ def _view(operation: Operation, record_id: str = "") -> Response:
 
 def _read(limit: int) -> bytes | None:
     """Return the body, even if the application has read it before; one byte too many where it is too long."""
+    taken = "stream" in request.__dict__  # werkzeug keeps it there once somebody has asked for it
     own = request.max_content_length
     request.max_content_length = limit if own is None else min(own, limit)
     try:
         body = request.get_data()
     except RequestEntityTooLarge:
         return bytes(limit)
-    if not body and (request.content_length or "HTTP_TRANSFER_ENCODING" in request.environ):
+    if not body and (request.content_length or ("HTTP_TRANSFER_ENCODING" in request.environ and taken)):
         return None
     return body

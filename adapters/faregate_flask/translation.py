@@ -28,7 +28,10 @@ def identify(gate: Gate) -> Principal:
 
 def respond(answer: Answer) -> Response:
     """Return the core's answer as Flask's."""
-    return Response(answer.body, answer.status, answer.headers)
+    response = Response(answer.body, answer.status, answer.headers)
+    if not answer.body:
+        response.headers.remove("Content-Type")  # Flask's default, for a body that is not there
+    return response
 
 
 def route() -> str:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 from faregate import Denied, InvalidInput, Misconfigured
 from faregate.principal import PathParameter
@@ -74,7 +74,7 @@ def _guard_coroutine(view: Callable[..., Any], needs: tuple[Need, ...], on: obje
         if denied is None:
             return await view(*args, **kwargs)
         if isinstance(connection, WebSocket):
-            await respond(_answer(connection, denied), connection.scope, connection.send)
+            await _turn_away(connection, denied)
             return None
         return _refuse(connection, denied)
 
@@ -154,6 +154,15 @@ def _answer(connection: HTTPConnection[Any], denied: Denied) -> Answer:
     # The route as it was registered: a path that a client chose may hold anything.
     route = getattr(connection.scope.get("route"), "path", "-")
     return _visit(connection).gate.answer(denied, route=f"{method(connection.scope)} {route}")
+
+
+async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
+    """Refuse a WebSocket, or close one that was accepted before its guard was asked."""
+    answer = _answer(websocket, denied)
+    if websocket.application_state is WebSocketState.CONNECTED:
+        await websocket.close(1008)
+    else:
+        await respond(answer, websocket.scope, websocket.send)
 
 
 def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:

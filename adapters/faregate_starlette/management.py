@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from faregate import Gate
+
+
+_THREADS = 10
+_LIMITER: RunVar[CapacityLimiter] = RunVar("faregate_management")
 
 
 def management(gate: Gate) -> Router:
@@ -42,14 +48,27 @@ async def _endpoint(operation: Operation, gate: Gate, reader: Reader, request: R
         path=request.scope["path"],
         record_id=request.path_params.get("id", ""),
         content_type=request.headers.get("content-type", ""),
-        if_match=request.headers.get("if-match"),
+        if_match=", ".join(request.headers.getlist("if-match")) or None,
     )
-    begun = await to_thread.run_sync(begin, operation, gate, call)
+    begun = await to_thread.run_sync(begin, operation, gate, call, limiter=_limiter())
     if isinstance(begun, Answer):
         return _respond(begun)
-    # Read here, where a slow client keeps no thread waiting.
-    body = await _read(request, operation.limit)
-    return _respond(await to_thread.run_sync(perform, operation, gate, begun, body))
+    try:
+        # Read here, where a slow client keeps no thread waiting.
+        body = await _read(request, operation.limit)
+    except ClientDisconnect:
+        return Response(status_code=400)  # which nobody receives
+    return _respond(await to_thread.run_sync(perform, operation, gate, begun, body, limiter=_limiter()))
+
+
+def _limiter() -> CapacityLimiter:
+    """Return the threads of this event loop for the HTTP API: its own, so that it keeps no view waiting."""
+    try:
+        return _LIMITER.get()
+    except LookupError:
+        limiter = CapacityLimiter(_THREADS)
+        _LIMITER.set(limiter)
+        return limiter
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator, Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from faregate import Denied
 from faregate.rules import Rules
@@ -61,9 +62,35 @@ class GateMiddleware:
             environ["REMOTE_USER"], environ["AUTH_TYPE"] = visit.principal.identity, "Bearer"
         starting = _adding(visit, start_response) if visit.announces() else start_response
         try:
-            return self._app(environ, starting)
+            return _begun(self._app(environ, starting))
         except Denied as denied:  # of a principal that the application has asked itself
             return _respond(self._gate.answer(denied, route=f"{route}-"), environ, start_response, sys.exc_info())
+
+
+class _Begun:
+    """The answer of a generator that was brought to its first chunk, since only then it has run at all."""
+
+    def __init__(self, first: bytes, rest: Generator[bytes]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._first
+        yield from self._rest
+
+    def close(self) -> None:
+        self._rest.close()
+
+
+def _begun(answer: Iterable[bytes]) -> Iterable[bytes]:
+    """Return an answer whose application has run so far that it has raised what it had to raise."""
+    if not isinstance(answer, Generator):
+        return answer
+    chunks = cast("Generator[bytes]", answer)
+    try:
+        return _Begun(next(chunks), chunks)
+    except StopIteration:
+        return ()
 
 
 def _adding(visit: Visit, start_response: StartResponse) -> StartResponse:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from faregate.errors import Denied, NotFound
+from faregate.errors import Denied, InvalidInput, NotFound
 from faregate.members import limits_of
 from faregate.model import Org, Owner
 from faregate.principal import Principal
@@ -144,6 +144,8 @@ class Actor(msgspec.Struct, frozen=True):
 
         The scope comes first, then the reach: who may not call learns nothing.
         """
+        if not isinstance(record_id, str):
+            raise InvalidInput("id: expected a text")
         itself = self.permit(call, record_id)
         kind = call.partition(".")[0]
         rows = reading.tokens if kind == "token" else reading.shares

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ALGORITHM = "HS256"
 TYPE = "faregate-share+jwt"
+REDEEMED_LIFETIME = 900.0  # seconds that a redeemed token lives, at most
 _CLAIMS = ["iss", "aud", "sub", "jti", "iat", "exp"]
 # pyright: reportUnknownMemberType=false
 # PyJWT's types name those of a library for public keys, which is not needed here.

@@ -68,8 +68,11 @@ class Principal(msgspec.Struct, frozen=True, eq=False):
         (RFC 6750 section 3.1), or ``object_not_shared`` where a share has the scope but not the object.
         InvalidInput if a need is not one.
         """
-        if not more and need in self.record.scopes:
-            return
+        try:
+            if not more and need in self.record.scopes:
+                return
+        except TypeError:  # what cannot be looked up is no need, as is said below
+            pass
         needs = check_needs((need, *more))
         unmet = [one for one in needs if not self._met(one, on)]
         if unmet:

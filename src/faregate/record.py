@@ -161,6 +161,22 @@ def share_record(
     )
 
 
+def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
+    """Return the record of a token that was redeemed from a share and ends at ``until``, or with the share.
+
+    What the share opens is not copied: a share may be redeemed a thousand times.
+    """
+    expires = min(until, share.expires_at)
+    return msgspec.structs.replace(
+        share,
+        opens=inf if share.revoked else share.not_before,
+        closes=-inf if share.revoked else expires,
+        expires_at=expires,
+        redeem_only=False,
+        digest=digest,
+    )
+
+
 def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
     """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
     try:

@@ -34,6 +34,7 @@ PUBLIC: Final = Condition("PUBLIC")  # anybody; a credential is looked at, and n
 AUTHENTICATED: Final = Condition("AUTHENTICATED")  # whoever has any valid credential
 
 Demand = Need | Sequence[Need] | Condition
+_Demand = tuple[Need, ...] | Condition
 Default = Literal["deny", "identify"]
 
 # Empty and dot segments (RFC 3986 section 3.3), backslashes, control characters, and slashes encoded twice.
@@ -91,6 +92,7 @@ class Rules:
         needs = {_check_path(path): _check_demand(path, demand) for path, demand in (rules or {}).items()}
         self._exact = {path: demand for path, demand in needs.items() if not path.endswith("/")}
         prefixes = ((path, demand) for path, demand in needs.items() if path.endswith("/"))
+        self._named = frozenset(needs)
         self._prefixes = tuple(sorted(prefixes, key=lambda rule: len(rule[0]), reverse=True))
 
     def enter(self, gate: Gate, path: str, raw_path: str, texts: Texts, *, wait: bool = True) -> Visit:
@@ -119,18 +121,29 @@ class Rules:
         )
         return found if self._demand(path, "") is not None else "-"
 
-    def _demand(self, path: str, raw_path: str) -> tuple[Need, ...] | Condition | None:
+    def _demand(self, path: str, raw_path: str) -> _Demand | None:
         """Return what a path asks for, or None where it is shut."""
         if not self._strict:
             return None if self._deny else _IDENTIFY
-        if _AMBIGUOUS.search(path) or _ENCODED.search(raw_path) or (path and not path.startswith("/")):
+        path = path or "/"  # the place where the application is mounted
+        if _AMBIGUOUS.search(path) or _ENCODED.search(raw_path) or not path.startswith("/"):
             return None
         if path in self._exact:
             return self._exact[path]
-        for prefix, demand in self._prefixes:
-            if path.startswith(prefix):
-                return demand
-        return None if self._deny else _IDENTIFY
+        found = next((demand for prefix, demand in self._prefixes if path.startswith(prefix)), None)
+        if found is None:
+            return None if self._deny else _stricter(_IDENTIFY, self._exact.get(path.rstrip("/")))
+        # Some routers take a final slash for nothing: what a shorter rule opens there, the exact one still guards.
+        return found if path in self._named else _stricter(found, self._exact.get(path.rstrip("/")))
+
+
+def _stricter(demand: _Demand, other: _Demand | None) -> _Demand:
+    """Return what both ask for."""
+    if other is None or other in (PUBLIC, _IDENTIFY):
+        return demand
+    if isinstance(demand, tuple) and isinstance(other, tuple):
+        return demand + other
+    return demand if isinstance(demand, tuple) else other
 
 
 _IDENTIFY: Final = Condition("identify")
@@ -158,7 +171,7 @@ def _check_path(path: object) -> str:
     return path
 
 
-def _check_demand(path: str, demand: object) -> tuple[Need, ...] | Condition:
+def _check_demand(path: str, demand: object) -> _Demand:
     if isinstance(demand, Condition) and demand in (PUBLIC, AUTHENTICATED):
         return demand
     listed = tuple(cast("Sequence[object]", demand)) if isinstance(demand, list | tuple) else (demand,)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_OBJECTS = 1000
 MAX_OBJECT_BYTES = 512
 MAX_ATTRIBUTES = 65_536  # bytes of their JSON
+MAX_DEPTH = 32
 _MAX_COUNT = 2**31 - 1
 
 
@@ -137,6 +138,12 @@ def share_of(columns: Columns, now: float) -> Share:
     )
 
 
+def loosens(before: Columns, after: Columns) -> bool:
+    """Tell whether a share could be redeemed more often after a change than before it."""
+    most, now = before["max_redemptions"], after["max_redemptions"]
+    return most is not None and (now is None or now > most)
+
+
 def check_share_change(before: Columns, after: Columns, now: float) -> None:
     """Raise Conflict for a share that was revoked, InvalidInput for an end that lies in the past."""
     if before["revoked_at"] is not None:
@@ -193,18 +200,39 @@ def _max_redemptions(value: object, _: Columns | None) -> Values:
 def _attributes(value: object, stored: Columns | None) -> Values:
     if value is None:
         return {"attributes": None}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise InvalidInput("params.attributes: expected an object")
-    given = cast("Mapping[str, Any]", value)
+    given = cast("dict[str, Any]", value)
+    _check_json(given, MAX_DEPTH)
+    merged: Any = given if stored is None else _merge(_stored_attributes(stored), given)
     try:
-        merged: Any = given if stored is None else _merge(_stored_attributes(stored), given)
         text = json.dumps(merged, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         size = len(text.encode())
-    except (TypeError, ValueError, RecursionError):
-        raise InvalidInput("params.attributes: not a JSON object, or nested too deeply") from None
+    except ValueError:
+        raise InvalidInput("params.attributes: not JSON; infinite numbers and half surrogates are none") from None
     if size > MAX_ATTRIBUTES:
         raise InvalidInput(f"params.attributes: at most {MAX_ATTRIBUTES} bytes of JSON")
     return {"attributes": text}
+
+
+def _check_json(value: object, depth: int) -> None:
+    """Raise InvalidInput for what JSON has no form for, and for what is nested deeper than anybody needs."""
+    if depth == 0:
+        raise InvalidInput(f"params.attributes: nested more than {MAX_DEPTH} deep")
+    match value:
+        case dict():
+            members = cast("dict[object, object]", value)
+            if not all(isinstance(name, str) for name in members):
+                raise InvalidInput("params.attributes: the names of members are texts")
+            for one in members.values():
+                _check_json(one, depth - 1)
+        case list() | tuple():
+            for one in cast("Sequence[object]", value):
+                _check_json(one, depth - 1)
+        case str() | int() | float() | None:
+            pass
+        case _:
+            raise InvalidInput(f"params.attributes: {type(value).__name__} is nothing that JSON has a form for")
 
 
 def _merge(target: Any, patch: Any) -> Any:
@@ -225,7 +253,7 @@ def _merge(target: Any, patch: Any) -> Any:
 def _stored_attributes(columns: Columns) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(columns["attributes"] or "null", type=dict[str, Any] | None)
-    except msgspec.MsgspecError:  # changed by hand
+    except (msgspec.MsgspecError, RecursionError):  # changed by hand
         return None
 
 

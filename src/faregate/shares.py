@@ -16,6 +16,7 @@ import msgspec
 from faregate.actors import Actor, By
 from faregate.credentials import digest, kind_of, mint
 from faregate.errors import Denied, InvalidInput
+from faregate.jwt import REDEEMED_LIFETIME, ShareTokens
 from faregate.members import check_times, check_unchanged, check_window, network_columns, org_columns, owner_columns
 from faregate.model import IssuedShare, Page, Redeemed, Share
 from faregate.record import covers, stored_texts
@@ -26,6 +27,7 @@ from faregate.share_members import (
     blank_share_columns,
     check_share_change,
     given_share_columns,
+    loosens,
     object_list,
     share_limits,
     share_of,
@@ -38,11 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from faregate.jwt import ShareTokens
     from faregate.members import Values
     from faregate.stores.sql import Reading, Store
-
-REDEEMED_LIFETIME = 900.0  # seconds that a redeemed token lives, at most
 
 
 class Shares:
@@ -140,7 +139,7 @@ class Shares:
                 return share_of(before, now)
             after = {**before, **changed, "updated_at": now}
             check_share_change(before, after, now)
-            if not covers(share_limits(before), share_limits(after)):
+            if loosens(before, after) or not covers(share_limits(before), share_limits(after)):
                 actor.require_cover(share_limits(after))
             change.shares.update(before["id"], {**changed, "updated_at": now})
             change.enter(_entry(now, actor.name, "share.update", after, {"members": sorted(changed)}))

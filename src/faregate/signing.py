@@ -74,20 +74,31 @@ class SigningSecret:
         """Write a new secret under another name and link it into place: whoever comes second takes the first's."""
         if self._path is None:
             return
+        text = secrets.token_urlsafe(SHORTEST).encode() + b"\n"
         draft = Path(f"{self._path}.{secrets.token_hex(8)}")
         try:
-            descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            _write(draft, text)
             try:
-                os.write(descriptor, secrets.token_urlsafe(SHORTEST).encode() + b"\n")
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            with suppress(FileExistsError):
                 os.link(draft, self._path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                with suppress(FileExistsError):
+                    _write(self._path, text)
         except OSError as error:
             raise StoreUnavailable from error
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: bytes) -> None:
+    """Make a file that only its owner reads. FileExistsError if there is one."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, text)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _parse(source: object, member: str) -> tuple[bytes, ...]:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from faregate.credentials import MAX_LENGTH, is_b64token, kind_of
 from faregate.errors import Denied, StoreUnavailable
+from faregate.jwt import REDEEMED_LIFETIME, ShareTokens
 from faregate.principal import Principal
-from faregate.stores.lookup import SqliteLookup
+from faregate.stores.freshness import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faregate.jwt import ShareTokens
-    from faregate.stores.freshness import Find, Records
+    from faregate.stores.freshness import Find
     from faregate.usage import Usage
 
 
@@ -74,11 +74,13 @@ class Verifier:
             raise Denied("malformed_credential", address=address)
         kind = kind_of(credential, self._brand)
         if kind == "tok":
-            return SqliteLookup.token
+            return Records.token
         if kind == "shr":
-            return SqliteLookup.share
+            return Records.share
         signed = self._share_tokens.read(credential)
         if signed is None:
             raise Denied("unknown_credential", address=address)
         share_id, until = signed
-        return lambda lookup, digest: lookup.redeemed(digest, share_id, until)
+        # No longer than a token lives: one that was signed with a stolen secret is soon read again.
+        until = min(until, self._clock() + REDEEMED_LIFETIME)
+        return lambda records, digest: records.redeemed(digest, share_id, until)

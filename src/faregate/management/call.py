@@ -62,6 +62,17 @@ class Call(NamedTuple):
         given = pairs(self.texts.get("query", ""))
         return [pair for pair in given if not (gate.bearer.query and pair[0] == QUERY_PARAMETER)]
 
+    def dressed(self, gate: Gate, answer: Answer) -> Answer:
+        """Return the answer with what the gate has to tell the caller besides."""
+        if self.principal is None:
+            return answer
+        present = [name for name, _ in answer.headers]
+        added = gate.additions(self.principal, elsewhere=False, status=answer.status, present=present)
+        return answer._replace(headers=answer.headers + added)
+
+    def __repr__(self) -> str:
+        return f"Call(route={self.route!r}, texts=<hidden>, body=<hidden>)"
+
     def read(self, wanted: type[wire.T], *, optional: bool = False) -> wire.T:
         """Return the body as ``wanted``; of an ``optional`` one that is not there, an empty one."""
         if optional and not self.body:

@@ -88,11 +88,7 @@ def perform(operation: Operation, gate: Gate, call: Call, body: bytes | None) ->
         answer = operation.run(gate, call._replace(body=body))
     except (Refused, Denied) as error:
         answer = _refused(error, gate, call)
-    if call.principal is None:
-        return answer
-    names = (name for name, _ in answer.headers)
-    added = gate.additions(call.principal, elsewhere=False, status=answer.status, present=names)
-    return answer._replace(headers=answer.headers + added)
+    return call.dressed(gate, answer)
 
 
 def _refused(error: Refused | Denied, gate: Gate, call: Call) -> Answer:

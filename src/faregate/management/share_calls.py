@@ -52,4 +52,5 @@ def redeem(gate: Gate, call: Call) -> Answer:
     secret = call.read(wire.RedeemShare, optional=True).secret
     caller = call if secret is not None else call.admitted(gate, "share.redeem")
     address = call.address(gate)
-    return shown(gate.shares.redeem(call.record_id, secret=secret, address=address, by=caller.principal))
+    redeemed = gate.shares.redeem(call.record_id, secret=secret, address=address, by=caller.principal)
+    return caller.dressed(gate, shown(redeemed))

@@ -124,6 +124,9 @@ class RedeemShare(Struct, forbid_unknown_fields=True):
 
     secret: str | None = None
 
+    def __repr__(self) -> str:
+        return "RedeemShare(secret=<hidden>)"
+
 
 Shown = Token | Issued | Share | IssuedShare | Redeemed | Page[Any]
 

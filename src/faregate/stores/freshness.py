@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cachetools import FIFOCache
 
 from faregate.errors import StoreUnavailable
+from faregate.record import redeemed_record
 from faregate.stores import forks, page
 from faregate.stores.lookup import SqliteLookup
 from faregate.stores.page import never
@@ -31,13 +32,16 @@ if TYPE_CHECKING:
 CAPACITY = 65_536
 MINTING = frozenset({"token.create", "token.rotate", "share.create"})
 
+HARMLESS = frozenset({"share.redeem"})  # changes nothing by which a request is judged
+
 _MANY = 10_000  # entries of the feed after which dropping everything is cheaper
+_SIBLINGS = 1024  # credentials of one record, so that one share cannot fill the cache
 _FEW = 256  # entries that are read at once, without waiting
 _PATIENCE = 0.1  # seconds: a reader in WAL mode waits for nobody; elsewhere it soon gives up and says 503
 _PAUSE = 0.002
 
 T = TypeVar("T")
-Find = Callable[[SqliteLookup, bytes], "Record | None"]
+Find = Callable[["Records", bytes], "Record | None"]
 
 
 class WouldWait(Exception):
@@ -53,14 +57,17 @@ class _Filed:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self.by_digest: dict[bytes, Record] = {}
-        self._digests: dict[str, set[bytes]] = {}
+        self._digests: dict[str, dict[bytes, None]] = {}
 
     def file(self, record: Record) -> None:
         self._remove(record.digest)
         if len(self.by_digest) >= self._capacity:
             self._remove(next(iter(self.by_digest)))
         # The index comes first: whatever cuts this short, nothing is at hand that no change could drop.
-        self._digests.setdefault(record.id, set()).add(record.digest)
+        siblings = self._digests.setdefault(record.id, {})
+        siblings[record.digest] = None
+        if len(siblings) > _SIBLINGS:
+            self._remove(next(iter(siblings)))
         self.by_digest[record.digest] = record
 
     def drop(self, subject: str) -> None:
@@ -74,8 +81,8 @@ class _Filed:
     def _remove(self, digest: bytes) -> None:
         record = self.by_digest.pop(digest, None)
         if record is not None:
-            siblings = self._digests.get(record.id, set())
-            siblings.discard(digest)
+            siblings = self._digests.get(record.id, {})
+            siblings.pop(digest, None)
             if not siblings:
                 self._digests.pop(record.id, None)
 
@@ -90,6 +97,7 @@ class Records:
         self._lock = store.lock if in_memory else RLock()
         self._lookup = SqliteLookup(store.database.connect_reader, keep=in_memory)
         self._records = _Filed(capacity)
+        self._shares: FIFOCache[str, Record] = FIFOCache(max(1, capacity // 64))
         self._unknown: FIFOCache[bytes, bool] = FIFOCache(capacity)
         self._page: Page | None = None
         self._identity: tuple[int, int] | None = None
@@ -116,7 +124,7 @@ class Records:
             self._confirm(wait=wait)
             if digest in self._unknown:
                 return None
-            record = self._records.by_digest.get(digest) or find(self._lookup, digest)
+            record = self._records.by_digest.get(digest) or find(self, digest)
             if record is None:
                 self._unknown[digest] = True
             else:
@@ -124,6 +132,22 @@ class Records:
             return record
 
         return self._answer(look_up, wait=wait)
+
+    def token(self, digest: bytes) -> Record | None:
+        """Find a token by its credential. Like the two below, for :meth:`fetch`, which holds the lock."""
+        return self._lookup.token(digest)
+
+    def share(self, digest: bytes) -> Record | None:
+        """Find a share by its secret."""
+        return self._lookup.share(digest)
+
+    def redeemed(self, digest: bytes, share_id: str, until: float) -> Record | None:
+        """Find what a token opens that was redeemed from a share; the share is read once for all of its tokens."""
+        share = self._shares.get(share_id) or self._lookup.share_of(share_id)
+        if share is None:
+            return None
+        self._shares[share_id] = share
+        return redeemed_record(share, until, digest)
 
     def close(self) -> None:
         """Close the connection and forget what was read. The next use starts anew."""
@@ -191,7 +215,10 @@ class Records:
             self._applied, self._applied_at = self._lookup.newest()
             return
         for entry in entries[1:]:
+            if entry.action in HARMLESS:
+                continue
             self._records.drop(entry.subject)
+            self._shares.pop(entry.subject, None)
             if entry.action in MINTING:
                 self._unknown.clear()
         # Only now: a reader that sees the new sequence must not find an old record.
@@ -226,4 +253,5 @@ class Records:
 
     def _drop_all(self) -> None:
         self._records.clear()
+        self._shares.clear()
         self._unknown.clear()

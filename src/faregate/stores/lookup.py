@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import weakref
-from functools import partial
-from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faregate.model import AllowedScopes, Org, Owner
@@ -73,12 +71,12 @@ class SqliteLookup:
     def share(self, digest: bytes) -> Record | None:
         """Return the record of the share whose secret has this digest, or None."""
         rows = self._open().execute(f"{_SHARE} digest = ?", (digest,)).fetchall()
-        return _judged(partial(_share, until=inf, redeemed=False), rows[0], digest) if rows else None
+        return _judged(_share, rows[0], digest) if rows else None
 
-    def redeemed(self, digest: bytes, share_id: str, until: float) -> Record | None:
-        """Return the record of a share for a token that was redeemed from it and ends at ``until``, or None."""
+    def share_of(self, share_id: str) -> Record | None:
+        """Return the record of the share with this id, which is no credential's, or None."""
         rows = self._open().execute(f"{_SHARE} id = ?", (share_id,)).fetchall()
-        return _judged(partial(_share, until=until, redeemed=True), rows[0], digest) if rows else None
+        return _judged(_share, rows[0], b"") if rows else None
 
     def changes(self, since: int, limit: int) -> list[Changed]:
         """Return the entries of the feed from ``since`` on, that one included, at most ``limit``."""
@@ -134,7 +132,7 @@ def _token(row: tuple[Any, ...], digest: bytes) -> Record:
     )
 
 
-def _share(row: tuple[Any, ...], digest: bytes, *, until: float, redeemed: bool) -> Record:
+def _share(row: tuple[Any, ...], digest: bytes) -> Record:
     record_id, *owner, org_id, org_name, objects, scopes, cidrs, packed, not_before, expires_at, revoked, most = row
     return share_record(
         record_id=record_id,
@@ -144,9 +142,9 @@ def _share(row: tuple[Any, ...], digest: bytes, *, until: float, redeemed: bool)
         object_ids=stored_texts(objects),
         networks=stored_networks(cidrs, packed, record_id),
         not_before=None if not_before is None else not_before + 0.0,
-        expires_at=min(until, expires_at + 0.0),
+        expires_at=expires_at + 0.0,
         revoked=revoked is not None,
-        redeem_only=most is not None and not redeemed,
+        redeem_only=most is not None,
         digest=digest,
     )
 

@@ -6,7 +6,7 @@ import sqlite3
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from threading import RLock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +18,7 @@ from faregate.stores import forks, schema
 from faregate.stores.page import LOOK_EVERY
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
-from faregate.stores.sqlite import SqliteDatabase
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase
 from faregate.stores.token_rows import TokenRows
 
 if TYPE_CHECKING:
@@ -64,23 +64,28 @@ class Change(Reading):
 class Store:
     """One database. Opened, checked and closed when it is made; opened again on first use.
 
-    ``lock`` is held over every transaction of this process, so that nothing is open while it forks.
+    ``lock`` is held over every transaction that writes, and in memory over every one; readers of a file hold
+    another, and whoever takes both takes that one first. Both are held while the process forks, so that nothing
+    is open then.
     """
 
     def __init__(self, url: str) -> None:
         self.database = SqliteDatabase(url)
         self.lock = RLock()
+        # In memory there is one connection for all; a file's readers wait for no writer.
+        self._reading = self.lock if self.database.path is None else RLock()
+        self._opening = Lock()
         self._engine: Engine | None = None
         self._identity = (0, 0)
         self._page: Page | None = None
         forks.register(self)
-        with self._answering(), self.lock:
+        with self._answering(), self._reading, self.lock:
             self._prepare()
 
     @contextmanager
     def reading(self) -> Generator[Reading]:
         """Open a transaction that reads. StoreUnavailable if the store cannot answer."""
-        with self._answering(), self.lock, self._open().begin() as connection:
+        with self._answering(), _held(self._reading), self._open().begin() as connection:
             yield Reading(connection)
 
     @contextmanager
@@ -91,7 +96,7 @@ class Store:
         """
         with (
             self._answering(),
-            self.lock,
+            _held(self.lock),
             self._open().execution_options(writing=True).begin() as connection,
         ):
             # Looked up under the write lock: while this waited for it the page may have been replaced.
@@ -99,37 +104,45 @@ class Store:
 
     def close(self) -> None:
         """Close what is open. The next use opens it again."""
-        with self.lock:
-            if self._engine is not None and self.database.path is not None:
-                self._closing.detach()
-                self._engine.dispose()
-                self._engine = None
+        with self._reading, self.lock, self._opening:
+            self._close()
 
     def hold(self) -> None:
         """Wait for running transactions."""
+        self._reading.acquire()
         self.lock.acquire()
+        self._opening.acquire()
 
     def before_fork(self) -> None:
         """Close what is open."""
-        self.close()
+        self._close()
 
     def after_fork(self, *, child: bool) -> None:
         """Let transactions run again, on either side."""
         del child
+        self._opening.release()
         self.lock.release()
+        self._reading.release()
 
     def _open(self) -> Engine:
         identity = self.database.identity()
-        if self._engine is not None and self._identity != identity:
-            self.close()  # the file was replaced: what is open leads to one that nobody else sees
-        if self._engine is None:
-            engine = self.database.engine()
-            if self.database.path is not None:
-                # The pool is held by reference cycles: without this, a dropped store would keep its
-                # connection until the garbage is collected, maybe in the middle of a fork.
-                self._closing = weakref.finalize(self, engine.dispose)
-            self._engine, self._identity = engine, identity
-        return self._engine
+        with self._opening:
+            if self._engine is not None and self._identity != identity:
+                self._close()  # the file was replaced: what is open leads to one that nobody else sees
+            if self._engine is None:
+                engine = self.database.engine()
+                if self.database.path is not None:
+                    # The pool is held by reference cycles: without this, a dropped store would keep its
+                    # connection until the garbage is collected, maybe in the middle of a fork.
+                    self._closing = weakref.finalize(self, engine.dispose)
+                self._engine, self._identity = engine, identity
+            return self._engine
+
+    def _close(self) -> None:
+        if self._engine is not None and self.database.path is not None:
+            self._closing.detach()
+            self._engine.dispose()
+            self._engine = None
 
     def _open_page(self, connection: Connection) -> Page:
         """Return the page that is at its path now: a writer must announce where readers look."""
@@ -169,6 +182,17 @@ class Store:
             yield
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise StoreUnavailable from error
+
+
+@contextmanager
+def _held(lock: RLock) -> Generator[None]:
+    """Hold a lock; StoreUnavailable if that takes longer than waiting for the database itself may."""
+    if not lock.acquire(timeout=WRITER_WAITS):
+        raise StoreUnavailable
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _version(connection: Connection) -> str | None:

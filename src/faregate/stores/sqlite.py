@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from faregate.errors import InvalidInput
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-_WRITER_WAITS = 15.0  # seconds for the lock that another process holds
+WRITER_WAITS = 15.0  # seconds for the lock that another process holds
 _creating = Lock()
 os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
 
@@ -49,7 +49,7 @@ class SqliteDatabase:
 
     def connect_writer(self) -> sqlite3.Connection:
         """Return a connection that waits longer; of a database in memory always the same one."""
-        return self._connect(_WRITER_WAITS)
+        return self._connect(WRITER_WAITS)
 
     def _connect(self, waits: float) -> sqlite3.Connection:
         if self._memory is not None:
@@ -69,7 +69,7 @@ class SqliteDatabase:
 
         SQLite answers a second process that does the same with "locked" at once, so it is asked again.
         """
-        deadline = time.monotonic() + _WRITER_WAITS
+        deadline = time.monotonic() + WRITER_WAITS
         with closing(self.connect_writer()) if self.path else nullcontext(self.connect_writer()) as connection:
             while True:
                 try:
@@ -89,8 +89,13 @@ class SqliteDatabase:
         return (found.st_dev, found.st_ino)
 
     def engine(self) -> Engine:
-        """Return a new engine for this database. One connection is enough: its user holds a lock."""
-        options: dict[str, Any] = {"poolclass": StaticPool} if self.path is None else {"pool_size": 1}
+        """Return a new engine for this database. Two connections are enough: a reader's and the writer's.
+
+        The pool is named, since SQLAlchemy's own choice for SQLite in memory closes connections that are in use.
+        """
+        options: dict[str, Any] = {"poolclass": StaticPool}
+        if self.path is not None:
+            options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
         engine = create_engine("sqlite://", creator=self.connect_writer, hide_parameters=True, **options)
         event.listen(engine, "begin", _begin)
         event.listen(engine, "connect", _leave_transactions_alone)
