@@ -484,7 +484,7 @@ def test_secrets_are_shown_once(gate: Gate) -> None:
     shown += [str(access.__rich_repr__()), repr([made, access])]
     with gate._store.reading() as reading:
         for table in ("faregate_shares", "faregate_feed", "faregate_share_objects"):
-            shown.append(repr(reading._connection.exec_driver_sql(f"SELECT * FROM {table}").fetchall()))  # noqa: S608  names from above
+            shown.append(repr(reading._connection.exec_driver_sql(f"SELECT * FROM {table}").fetchall()))
     for text in shown:
         assert made.secret.split("_")[2][:20] not in text
         assert access.token.split(".")[2] not in text

@@ -63,7 +63,7 @@ class GateMiddleware:
         scope[VISIT] = visit
         scope["user"] = visit.principal or Nobody(visit)
         scope["auth"] = Credentials(visit.principal)
-        sending = Sending(visit, send)
+        sending = Sending(visit, scope, send)
         try:
             await self._app(scope, receive, sending)
         except Denied as denied:  # of a principal that the application has asked itself
@@ -73,12 +73,16 @@ class GateMiddleware:
 
 
 class Sending:
-    """The ``send`` of a request that came in: adds what the gate has to tell, and knows when it is too late for it."""
+    """The ``send`` of a request that came in: adds what the gate has to tell, and knows when it is too late for it.
 
-    __slots__ = ("_announces", "_send", "_visit", "started")
+    Whoever takes the visit out of the scope tells it himself.
+    """
 
-    def __init__(self, visit: Visit, send: Send) -> None:
+    __slots__ = ("_announces", "_scope", "_send", "_visit", "started")
+
+    def __init__(self, visit: Visit, scope: Scope, send: Send) -> None:
         self._visit = visit
+        self._scope = scope
         self._send = send
         self._announces = visit.announces()
         self.started = False
@@ -86,7 +90,7 @@ class Sending:
     async def __call__(self, message: Message) -> None:
         """Send a message."""
         self.started = True
-        if self._announces and message["type"] == "http.response.start":
+        if self._announces and message["type"] == "http.response.start" and VISIT in self._scope:
             headers = list(message.get("headers", ()))
             added = self._visit.additions(message["status"], (name.decode("latin-1") for name, _ in headers))
             message = {**message, "headers": headers + encode(added)}

@@ -14,6 +14,7 @@ from starlette.routing import Route, Router
 from faregate.bearer import Answer
 from faregate.management.call import Call
 from faregate.management.operations import OPERATIONS, Operation, begin, perform
+from faregate_asgi.middleware import VISIT
 from faregate_asgi.translation import Reader
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def management(gate: Gate) -> Router:
 
 
 async def _endpoint(operation: Operation, gate: Gate, reader: Reader, request: Request) -> Response:
+    request.scope.pop(VISIT, None)  # the caller is identified again, and told here what there is to tell
     call = Call(
         texts=reader.texts(request.scope),
         route=f"{operation.method} {operation.path}",

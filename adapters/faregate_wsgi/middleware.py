@@ -60,11 +60,13 @@ class GateMiddleware:
         environ[PRINCIPAL], environ[DENIED] = visit.principal, visit.denied
         if visit.principal is not None:
             environ["REMOTE_USER"], environ["AUTH_TYPE"] = visit.principal.identity, "Bearer"
-        starting = _adding(visit, start_response) if visit.announces() else start_response
+        starting = _Starting(visit, start_response)
         try:
             return _begun(self._app(environ, starting))
         except Denied as denied:  # of a principal that the application has asked itself
-            return _respond(self._gate.answer(denied, route=f"{route}-"), environ, start_response, sys.exc_info())
+            answer = self._gate.answer(denied, route=f"{route}-")
+            # Where an answer was begun, the server knows from exc_info whether it is too late for another one.
+            return _respond(answer, environ, start_response, *([sys.exc_info()] if starting.begun else []))
 
 
 class _Begun:
@@ -93,18 +95,21 @@ def _begun(answer: Iterable[bytes]) -> Iterable[bytes]:
         return ()
 
 
-def _adding(visit: Visit, start_response: StartResponse) -> StartResponse:
-    """Return a ``start_response`` that adds what the gate has to tell."""
+class _Starting:
+    """The ``start_response`` of a request that came in: adds what the gate has to tell."""
 
-    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        added = visit.additions(int(status[:3]), (name for name, _ in headers))
-        return start_response(status, headers + added, *exc_info)
+    def __init__(self, visit: Visit, start_response: StartResponse) -> None:
+        self._visit = visit
+        self._start_response = start_response
+        self.begun = False
 
-    return start
+    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        self.begun = True
+        added = self._visit.additions(int(status[:3]), (name for name, _ in headers))
+        return self._start_response(status, headers + added, *exc_info)
 
 
 def _respond(answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any) -> Iterable[bytes]:
     length = ("Content-Length", str(len(answer.body)))
-    # With exc_info, since the application may have begun an answer; the server knows whether it is too late.
     start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", [*answer.headers, length], *exc_info)
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]

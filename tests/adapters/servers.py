@@ -16,7 +16,7 @@ COMMANDS = {
     "uvicorn": "uvicorn --no-proxy-headers --port {port} {module}:asgi",
     "granian": "granian --interface asgi --host 127.0.0.1 --port {port} --workers 1 {module}:asgi",
     "gunicorn": "gunicorn --bind 127.0.0.1:{port} {module}:wsgi",
-    "waitress": "waitress --host=127.0.0.1 --port={port} {module}:wsgi",
+    "waitress": "waitress --no-clear-untrusted-proxy-headers --host=127.0.0.1 --port={port} {module}:wsgi",
 }
 HERE = Path(__file__).parent
 HANDSHAKE = [

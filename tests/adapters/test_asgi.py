@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 from bridge import ask, scope_of, send_to
 from conftest import Clock
 from starlette.applications import Starlette
@@ -78,8 +79,9 @@ def test_users_and_scopes_have_starlettes_shapes() -> None:
     assert (user.is_authenticated, user.display_name, user.identity) == (True, "Ada", "u1")
     for name in ("authenticated", "x", "docs:read", "docs:read:draft"):
         assert name in auth.scopes
-    for name in ("docs", "docs:*", "*", "", "y", "gate:admin", 5, None, "\n"):
-        assert name not in auth.scopes
+    strange: object
+    for strange in ("docs", "docs:*", "*", "", "y", "gate:admin", 5, None, "\n"):
+        assert strange not in auth.scopes
     assert list(auth.scopes) == ["authenticated", "x"]
     assert (nobody.is_authenticated, nobody.display_name, nobody.identity) == (False, "", "")
     assert list(nothing.scopes) == []
@@ -231,13 +233,14 @@ def test_the_log_names_the_rule_and_not_the_path(caplog: pytest.LogCaptureFixtur
 def test_rules_that_cannot_be_meant_are_refused() -> None:
     """Wildcards, parameters, ambiguous paths, and what is no need."""
     gate = Gate("sqlite://")
+    rules: Any
     for rules in (
         {"a": "x"}, {"": "x"}, {"/a/*": "x"}, {"/a/{id}": "x"}, {"/a/<id>": "x"}, {"/a//b": "x"}, {"/a/../b": "x"}, {"/a?b": "x"},
         {"/a%20b": "x"}, {"/a\\b": "x"}, {5: "x"}, {"/a": []}, {"/a": None}, {"/a": 5}, {"/a": "a b"}, {"/a": "docs:*"}, {"/a": ["x", 5]}, [("/a", "x")],
         {"/a": True}, {"/a": [PUBLIC]},
     ):  # fmt: skip
         with pytest.raises(InvalidInput):
-            GateMiddleware(hello, gate=gate, rules=rules)  # type: ignore[arg-type]
+            GateMiddleware(hello, gate=gate, rules=rules)
     with pytest.raises(InvalidInput, match="default"):
         GateMiddleware(hello, gate=gate, default="allow")  # type: ignore[arg-type]
 
@@ -278,18 +281,16 @@ def test_a_credential_elsewhere_is_private() -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_what_would_wait_is_done_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     """The first look-up opens the database, in a worker thread; a known credential and a short look-up need none."""
-    import faregate_asgi.middleware as module
-
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
     secrets = [gate.tokens.create(name="a").secret for _ in range(3)]
     hops: list[int] = []
-    original = module.to_thread.run_sync
+    original = to_thread.run_sync
 
     async def counted(*arguments: Any, **options: Any) -> Any:
         hops.append(1)
         return await original(*arguments, **options)
 
-    monkeypatch.setattr(module.to_thread, "run_sync", counted)
+    monkeypatch.setattr(to_thread, "run_sync", counted)
     app = GateMiddleware(hello, gate=gate)
     for secret in (secrets[0], secrets[0], secrets[1], secrets[2]):
         assert ask(app, scope_of(headers=bearer(secret)), backend=backend).status == 200

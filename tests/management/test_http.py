@@ -68,7 +68,7 @@ class Api:
         with self.gate._store.reading() as reading:
             ask = reading._connection.exec_driver_sql
             tables = ("faregate_tokens", "faregate_secrets", "faregate_feed", "faregate_sequence")
-            return [ask(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables]  # noqa: S608  names from above
+            return [ask(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in tables]
 
 
 def flask_of(api: Api) -> Flask:

@@ -418,7 +418,7 @@ def test_a_row_that_was_changed_by_hand_opens_nothing_more_and_can_be_repaired(
     """It is never an error of the server: it is shown, listed, deactivated and given a sound list again."""
     maker = make_gate(f"sqlite:///{path}")
     issued = maker.tokens.create(name="a", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60)
-    edit(path, f"UPDATE faregate_tokens SET {change[0]} = ?", change[1])  # noqa: S608  names from above
+    edit(path, f"UPDATE faregate_tokens SET {change[0]} = ?", change[1])
     gate = make_gate(f"sqlite:///{path}")
     assert reason_of(lambda: gate.verify(issued.secret, address="192.0.2.1")) != "ok"
     assert gate.tokens.list().total == 1
