@@ -20,6 +20,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py
+	$(BIN)/python benchmarks/request.py
 
 clean:
 	rm -rf .venv

@@ -7,7 +7,7 @@ from conftest import Clock
 from table import Row, rows, stage
 
 from faregate import Denied, Gate
-from faregate.gate import Texts
+from faregate.bearer import Texts
 from faregate.rules import Rules
 
 
@@ -16,16 +16,16 @@ def test_core_decides_as_the_row_says(row: Row, clock: Clock) -> None:
     """The reason, and where the row names it the challenge, are those of the row."""
     gate = Gate("sqlite://", clock=clock, **row.gate)
     scene = stage(row, gate, clock)
-    texts: Texts = {
-        "authorization": scene.authorization,
-        "peer": row.peer or None,
-        "forwarded": row.forwarded,
-        "query": scene.query,
-        "header": scene.header,
-        "cookies": [scene.cookie] if scene.cookie else [],
-        "unsafe": row.method != "GET",
-        "origin": row.origin,
-    }
+    texts = Texts(
+        scene.authorization,
+        row.peer or None,
+        forwarded=row.forwarded,
+        query=scene.query,
+        header=scene.header,
+        cookies=[scene.cookie] if scene.cookie else [],
+        unsafe=row.method != "GET",
+        origin=row.origin,
+    )
     found, challenge = "ok", None
     try:
         visit = Rules(scene.rules, row.default).enter(gate, row.path.removeprefix(row.root), row.raw or row.path, texts)

@@ -48,3 +48,13 @@ def test_the_benchmark_measures(monkeypatch: object) -> None:
         "hit.ROUNDS, hit.CALLS = 3, 2000; ratio, floor = hit.measure(Gate('sqlite://'), 1); assert 1 < ratio < 30, ratio"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_the_benchmark_of_requests_measures() -> None:
+    """A short run: in front of Starlette the gate costs no multiple of Starlette's own middleware."""
+    script = (
+        "import sys; sys.path.insert(0, 'benchmarks'); import request; from faregate import Gate;"
+        "request.ROUNDS, request.CALLS = 5, 200; own, gate = request.measure(Gate('sqlite://')).values(); print(own, gate);"
+        "assert 1 < own < gate * 1.5 and gate < own * 1.5, (own, gate)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from faregate import Denied, InvalidInput, Misconfigured
-from faregate.rules import Rules
+from faregate import Denied, Misconfigured
+from faregate.rules import Rules, Visit
 from faregate.stores.freshness import WouldWait
 from faregate_asgi.translation import Reader, encode, method, path, raw_path, respond
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from faregate import Gate, Principal
-    from faregate.rules import Default, Demand, Visit
+    from faregate.rules import Default, Demand
     from faregate.scopes import Need, Resources
     from faregate_asgi.translation import Application, Message, Receive, Scope, Send
 
@@ -44,57 +44,59 @@ class GateMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have the application answer it."""
         kind = scope["type"]
-        if kind == "lifespan":
+        if kind not in ("http", "websocket"):
+            if kind != "lifespan":
+                raise Misconfigured(f"The gate does not know what to do with {kind!r}, so it stays shut")
             await self._app(scope, receive, send)
             return
-        if kind not in ("http", "websocket"):
-            raise Misconfigured(f"The gate does not know what to do with {kind!r}, so it stays shut")
-        wanted = path(scope)
-        arguments = (self._gate, wanted, raw_path(scope), self._reader.texts(scope))
+        principal = self._peek(scope) if self._rules.open else None
         try:
-            try:
-                visit = self._rules.enter(*arguments, wait=False)
-            except WouldWait:
-                visit = await to_thread.run_sync(partial(self._rules.enter, *arguments))
+            visit = Visit(self._gate, principal) if principal is not None else await self._enter(scope)
         except Denied as denied:
-            route = f"{method(scope)} {self._rules.name(wanted)}"
+            route = f"{method(scope)} {self._rules.name(path(scope))}"
             await respond(self._gate.answer(denied, route=route), scope, send)
             return
-        scope[VISIT] = visit
+        scope[VISIT] = scope["auth"] = visit
         scope["user"] = visit.principal or Nobody(visit)
-        scope["auth"] = Credentials(visit.principal)
-        sending = Sending(visit, scope, send)
+        if visit.announces():
+            send = _announcing(visit, scope, send)
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send)
         except Denied as denied:  # of a principal that the application has asked itself
-            if sending.started:
-                raise
+            # Where an answer was begun, the server says that this comes too late.
             await respond(self._gate.answer(denied, route=f"{method(scope)} -"), scope, send)
 
+    def _peek(self, scope: Scope) -> Principal | None:
+        """Return the principal of a request as most are, where nothing but ``Authorization`` has to be looked at."""
+        line: bytes | None = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                if line is not None:
+                    return None
+                line = value
+        client = scope.get("client")
+        return None if line is None else self._gate.peek(line, client[0] if client else None)
 
-class Sending:
-    """The ``send`` of a request that came in: adds what the gate has to tell, and knows when it is too late for it.
+    async def _enter(self, scope: Scope) -> Visit:
+        """Return the visit of any request, or raise Denied."""
+        arguments = (self._gate, path(scope), raw_path(scope), self._reader.texts(scope))
+        try:
+            return self._rules.enter(*arguments, wait=False)
+        except WouldWait:
+            return await to_thread.run_sync(partial(self._rules.enter, *arguments))
 
-    Whoever takes the visit out of the scope tells it himself.
-    """
 
-    __slots__ = ("_announces", "_scope", "_send", "_visit", "started")
+def _announcing(visit: Visit, scope: Scope, send: Send) -> Send:
+    """Return a ``send`` that adds what the gate has to tell, unless the visit was taken out of the scope."""
 
-    def __init__(self, visit: Visit, scope: Scope, send: Send) -> None:
-        self._visit = visit
-        self._scope = scope
-        self._send = send
-        self._announces = visit.announces()
-        self.started = False
-
-    async def __call__(self, message: Message) -> None:
-        """Send a message."""
-        self.started = True
-        if self._announces and message["type"] == "http.response.start" and VISIT in self._scope:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start" and VISIT in scope:
             headers = list(message.get("headers", ()))
-            added = self._visit.additions(message["status"], (name.decode("latin-1") for name, _ in headers))
+            added = visit.additions(message["status"], (name.decode("latin-1") for name, _ in headers))
             message = {**message, "headers": headers + encode(added)}
-        await self._send(message)
+        await send(message)
+
+    return sending
 
 
 class Nobody:
@@ -126,38 +128,3 @@ class Nobody:
         """Return no object."""
         del need
         return frozenset()
-
-
-class Credentials:
-    """What a principal may do, in the shape of Starlette's credentials: ``scopes`` to ask ``in`` for."""
-
-    __slots__ = ("scopes",)
-
-    def __init__(self, principal: Principal | None) -> None:
-        self.scopes = Scopes(principal)
-
-
-class Scopes:
-    """The general scopes of a principal: a scope is in it if the principal meets the need for it.
-
-    So wildcards count, and a share is in no scope, since no object was named. ``authenticated`` is in it for
-    whoever was identified, by Starlette's convention.
-    """
-
-    __slots__ = ("_principal",)
-
-    def __init__(self, principal: Principal | None) -> None:
-        self._principal = principal
-
-    def __contains__(self, scope: object) -> bool:
-        if self._principal is None or not isinstance(scope, str):
-            return False
-        try:
-            return scope == "authenticated" or self._principal.allows(scope)
-        except InvalidInput:  # no scope that one could need, a wildcard for example
-            return False
-
-    def __iter__(self) -> Iterator[str]:
-        if self._principal is not None:
-            yield "authenticated"
-            yield from sorted(self._principal.record.scopes)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from faregate.bearer import SAFE_METHODS
+from faregate.bearer import SAFE_METHODS, Texts
 
 if TYPE_CHECKING:
     from faregate import Gate
     from faregate.bearer import Answer, Headers
-    from faregate.gate import Texts
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,13 +23,18 @@ class Reader:
 
     def __init__(self, gate: Gate) -> None:
         bearer = gate.bearer
-        self._forwarded = gate.proxies.header.encode()
+        self._forwarded = gate.proxies.header.encode() if gate.proxies.any else b""
         self._header = (bearer.header or "").lower().encode()
-        self._cookies = bool(bearer.cookie)
-        self._others = frozenset({self._forwarded, b"cookie", b"origin"} | ({self._header} if bearer.header else set()))
+        self._cookie = b"cookie" if bearer.cookie else b""
+        self._origin = b"origin" if bearer.cookie else b""
+        self._query = bearer.query
+        self._others = frozenset({self._forwarded, self._header, self._cookie, self._origin} - {b""})
 
     def texts(self, scope: Scope) -> Texts:
-        """Return the texts of a request; a handshake of a WebSocket is an unsafe one."""
+        """Return the texts of a request, of which none is taken that the gate does not look at.
+
+        A handshake of a WebSocket is an unsafe request.
+        """
         authorization: list[str] = []
         others: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
@@ -39,17 +43,25 @@ class Reader:
             elif name in self._others:
                 others.setdefault(name, []).append(value.decode("latin-1"))
         client = scope.get("client")
-        origins = others.get(b"origin")
-        return {
-            "authorization": authorization,
-            "peer": client[0] if client else None,
-            "forwarded": others.get(self._forwarded, ()),
-            "query": scope.get("query_string", b"").decode("latin-1"),
-            "header": others.get(self._header, ()),
-            "cookies": others.get(b"cookie", ()) if self._cookies else (),
-            "unsafe": scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS,
-            "origin": ", ".join(origins) if origins else None,
-        }
+        peer = client[0] if client else None
+        if not (others or self._query):
+            return Texts(authorization, peer)
+        return Texts(
+            authorization,
+            peer,
+            forwarded=others.get(self._forwarded, ()),
+            query=query(scope),
+            header=others.get(self._header, ()),
+            cookies=others.get(self._cookie, ()),
+            unsafe=scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS,
+            origin=", ".join(others[b"origin"]) if b"origin" in others else None,
+        )
+
+
+def query(scope: Scope) -> str:
+    """Return the raw query string."""
+    raw: bytes = scope.get("query_string", b"")
+    return raw.decode("latin-1")
 
 
 def path(scope: Scope) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def identify(gate: Gate) -> Principal:
     """Return the principal of the current request, or raise Denied."""
-    principal, elsewhere = gate.identify(**texts(request.environ, gate))
+    principal, elsewhere = gate.identify(texts(request.environ, gate))
     after_this_request(partial(_add, gate, principal, elsewhere))
     return principal
 

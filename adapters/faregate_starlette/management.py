@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect
@@ -15,7 +16,7 @@ from faregate.bearer import Answer
 from faregate.management.call import Call
 from faregate.management.operations import OPERATIONS, Operation, begin, perform
 from faregate_asgi.middleware import VISIT
-from faregate_asgi.translation import Reader
+from faregate_asgi.translation import Reader, query
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -45,7 +46,7 @@ def management(gate: Gate) -> Router:
 async def _endpoint(operation: Operation, gate: Gate, reader: Reader, request: Request) -> Response:
     request.scope.pop(VISIT, None)  # the caller is identified again, and told here what there is to tell
     call = Call(
-        texts=reader.texts(request.scope),
+        texts=msgspec.structs.replace(reader.texts(request.scope), query=query(request.scope)),
         route=f"{operation.method} {operation.path}",
         path=request.scope["path"],
         record_id=request.path_params.get("id", ""),

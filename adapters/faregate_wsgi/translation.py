@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from faregate.bearer import SAFE_METHODS
+from faregate.bearer import SAFE_METHODS, Texts
 
 if TYPE_CHECKING:
     from faregate import Gate
-    from faregate.gate import Texts
 
 Environ = dict[str, Any]
 
@@ -16,16 +15,16 @@ Environ = dict[str, Any]
 def texts(environ: Environ, gate: Gate) -> Texts:
     """Return the texts of a request by which its caller is identified."""
     bearer = gate.bearer
-    return {
-        "authorization": _lines(environ, "authorization"),
-        "peer": environ.get("REMOTE_ADDR"),
-        "forwarded": _lines(environ, gate.proxies.header),
-        "query": environ.get("QUERY_STRING", ""),
-        "header": _lines(environ, bearer.header) if bearer.header else (),
-        "cookies": _lines(environ, "cookie") if bearer.cookie else (),
-        "unsafe": environ["REQUEST_METHOD"] not in SAFE_METHODS,
-        "origin": environ.get("HTTP_ORIGIN"),
-    }
+    return Texts(
+        _lines(environ, "authorization"),
+        environ.get("REMOTE_ADDR"),
+        forwarded=_lines(environ, gate.proxies.header),
+        query=environ.get("QUERY_STRING", ""),
+        header=_lines(environ, bearer.header) if bearer.header else (),
+        cookies=_lines(environ, "cookie") if bearer.cookie else (),
+        unsafe=environ["REQUEST_METHOD"] not in SAFE_METHODS,
+        origin=environ.get("HTTP_ORIGIN"),
+    )
 
 
 def path(environ: Environ) -> str:

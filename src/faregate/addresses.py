@@ -191,7 +191,7 @@ class TrustedProxies:
         self.header = header
         self._unix = "unix" in trusted
         self._networks = Networks.parse([block for block in trusted if block != "unix"], "trusted_proxies")
-        self._any = bool(trusted)
+        self.any = bool(trusted)
 
     def client(self, peer: str | None, lines: Sequence[str]) -> str | None:
         """Return the client's address in canonical text, or None where it is unknown.
@@ -199,12 +199,11 @@ class TrustedProxies:
         ``peer`` is the other end of the connection as the server names it, ``lines`` are all lines of
         the configured header in their order.
         """
-        if not peer:
-            client, trusted = None, self._unix
-        else:
-            client = _hop_address(peer)
-            trusted = client is not None and self._networks.admit(client)
-        if not trusted or not self._any:
+        client = peer_address(peer)
+        if not self.any:
+            return client
+        trusted = self._unix if not peer else client is not None and self._networks.admit(client)
+        if not trusted:
             return client
         joined = ",".join(lines)
         if not joined.strip(" \t"):
@@ -221,8 +220,19 @@ class TrustedProxies:
         return client
 
 
+def peer_address(peer: str | None) -> str | None:
+    """Return the address of the other end of a connection, as text that may be anything; None if it is none."""
+    return _read_hop(peer) if peer and len(peer) <= LONGEST else _hop_address(peer or "")
+
+
 def _hop_address(text: str) -> str | None:
     """Return the address of a peer or hop, which may carry a port; None if unspecified or no address."""
+    # Cached as addresses are, and for the same reason only up to a length.
+    return _read_hop(text) if len(text) <= LONGEST else _read_hop.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _read_hop(text: str) -> str | None:
     host, port = text, ""
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")

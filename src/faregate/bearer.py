@@ -42,6 +42,28 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Texts(msgspec.Struct, frozen=True, gc=False):
+    """The texts of a request by which its caller is identified; an adapter takes them out of it.
+
+    ``authorization``, ``forwarded``, ``header`` and ``cookies`` are the values of all lines of those names, in
+    their order: ``Authorization``, the configured forwarded header, the configured header, ``Cookie``. ``peer`` is
+    the other end of the connection, ``query`` the raw query string. ``unsafe`` says that the request may change
+    something, as a handshake of a WebSocket does.
+    """
+
+    authorization: Sequence[str]
+    peer: str | None
+    forwarded: Sequence[str] = ()
+    query: str = ""
+    header: Sequence[str] = ()
+    cookies: Sequence[str] = ()
+    unsafe: bool = False
+    origin: str | None = None
+
+    def __repr__(self) -> str:
+        return "Texts(<hidden>)"
+
+
 class Presented(NamedTuple):
     """The one credential of a request; ``elsewhere`` says that it was not in ``Authorization``."""
 
@@ -86,39 +108,28 @@ class Bearer:
         self.header = header
         self.cookie = cookie
         self.origins = frozenset(origins)
+        self.elsewhere = query or bool(header) or bool(cookie)  # whether other places than the one are looked at
 
-    def read(
-        self,
-        authorization: Sequence[str],
-        *,
-        query: str = "",
-        header: Sequence[str] = (),
-        cookies: Sequence[str] = (),
-        unsafe: bool = False,
-        origin: str | None = None,
-    ) -> Presented:
-        """Return the one credential that a request presents.
+    def read(self, texts: Texts) -> Presented:
+        """Return the one credential that a request presents; places that are not switched on are not looked at.
 
-        ``authorization``, ``header`` and ``cookies`` are the values of all lines of those names (``Cookie`` for
-        the last), ``query`` is the raw query string; places that are not switched on are not looked at.
-        ``unsafe`` says that the request may change something, as a handshake of a WebSocket does. Whether the
-        credential is a well-formed text is for the verifier to say. Raises Denied: ``multiple_credentials`` or
+        Whether it is a well-formed text is for the verifier to say. Raises Denied: ``multiple_credentials`` or
         ``missing_credential``.
         """
-        lines = list(authorization)
+        lines = list(texts.authorization)
         if len(lines) > 1 or any(_SECOND.search(_QUOTED.sub('""', line)) for line in lines if "," in line):
             raise Denied("multiple_credentials")
         found = [text for line in lines if (text := _after_bearer(line)) is not None]
         bearers = len(found)
-        found += [value for name, value in pairs(query) if name == QUERY_PARAMETER] if self.query else ()
-        found += [part.strip(" \t") for line in header for part in line.split(",")] if self.header else ()
+        found += [value for name, value in pairs(texts.query) if name == QUERY_PARAMETER] if self.query else ()
+        found += [part.strip(" \t") for line in texts.header for part in line.split(",")] if self.header else ()
         others = len(found)
-        found += _cookies(cookies, self.cookie) if self.cookie else ()
+        found += _cookies(texts.cookies, self.cookie) if self.cookie else ()
         if len(found) > 1:
             raise Denied("multiple_credentials")
         if not found:
             raise Denied("missing_credential")
-        if others == 0 and unsafe and origin not in self.origins:
+        if others == 0 and texts.unsafe and texts.origin not in self.origins:
             raise Denied("missing_credential", "The cookie counts only beside an Origin that is configured here.")
         return Presented(found[0], elsewhere=not bearers)
 

@@ -12,7 +12,7 @@ from faregate.record import Record  # noqa: TC001  msgspec reads the annotation
 from faregate.scopes import ANY, Need, Resources, check_needs, describe, met, missing_scopes, reached_by
 
 
-class Principal(msgspec.Struct, frozen=True, eq=False):
+class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a verified credential stands for in this request: who, from where, with which grants.
 
     Made by the gate alone. ``address`` is where the request came from, None where that is not known.

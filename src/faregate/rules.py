@@ -7,8 +7,8 @@ and so does every path that a router, a proxy or a file system might read in ano
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 import msgspec
 
@@ -16,8 +16,8 @@ from faregate.errors import Denied, InvalidInput
 from faregate.scopes import Need, check_needs
 
 if TYPE_CHECKING:
-    from faregate.bearer import Headers
-    from faregate.gate import Gate, Texts
+    from faregate.bearer import Headers, Texts
+    from faregate.gate import Gate
     from faregate.principal import Principal
 
 
@@ -43,13 +43,37 @@ _ENCODED = re.compile(r"%2f|%5c", re.IGNORECASE)
 _UNLIKELY = re.compile(r"[*{}<>?#%]")
 
 
+class Scopes:
+    """The general scopes of a principal, to ask ``in`` for: one is in them if the principal meets the need for it.
+
+    So wildcards count, and a share is in none, since no object was named. ``authenticated`` is in them for
+    whoever was identified, by Starlette's convention.
+    """
+
+    def __init__(self, principal: Principal | None) -> None:
+        self._principal = principal
+
+    def __contains__(self, scope: object) -> bool:
+        if self._principal is None or not isinstance(scope, str):
+            return False
+        try:
+            return scope == "authenticated" or self._principal.allows(scope)
+        except InvalidInput:  # no scope that one could need, a wildcard for example
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        if self._principal is not None:
+            yield "authenticated"
+            yield from sorted(self._principal.record.scopes)
+
+
 class Visit(msgspec.Struct, frozen=True):
     """A request that came in: who it comes from, or why that is not known. Adapters hand it on to the guards."""
 
     gate: Gate
     principal: Principal | None
-    denied: Denied | None
-    elsewhere: bool
+    denied: Denied | None = None
+    elsewhere: bool = False
 
     def identified(self) -> Principal:
         """Return the principal, or raise the Denied that says why there is none."""
@@ -58,6 +82,11 @@ class Visit(msgspec.Struct, frozen=True):
             known = self.denied or Denied("missing_credential")
             raise Denied(known.reason, known.detail, record_id=known.record_id, address=known.address)
         return self.principal
+
+    @property
+    def scopes(self) -> Scopes:
+        """What the principal may do, as frameworks ask it of a request's credentials."""
+        return Scopes(self.principal)
 
     def announces(self) -> bool:
         """Tell whether :meth:`additions` may have anything to say."""
@@ -89,6 +118,7 @@ class Rules:
             raise InvalidInput("default: 'deny' or 'identify'")
         self._strict = rules is not None
         self._deny = default == "deny" or (default is None and self._strict)
+        self.open = not (self._strict or self._deny)  # every path is, and none has to be looked at
         needs = {_check_path(path): _check_demand(path, demand) for path, demand in (rules or {}).items()}
         self._exact = {path: demand for path, demand in needs.items() if not path.endswith("/")}
         prefixes = ((path, demand) for path, demand in needs.items() if path.endswith("/"))
@@ -101,15 +131,15 @@ class Rules:
         ``path`` is decoded and without the prefix under which the application is mounted, ``raw_path`` as it was
         sent, or empty where that is not known. WouldWait as :meth:`faregate.Gate.identify` raises it.
         """
-        demand = self._demand(path, raw_path)
+        demand = _IDENTIFY if self.open else self._demand(path, raw_path)
         if demand is None:
             raise _not_open(gate, texts)
         try:
-            principal, elsewhere = gate.identify(**texts, wait=wait)
+            principal, elsewhere = gate.identify(texts, wait=wait)
         except Denied as denied:
             if demand is not PUBLIC and demand is not _IDENTIFY:
                 raise
-            return Visit(gate, None, denied, elsewhere=False)
+            return Visit(gate, None, denied)
         if isinstance(demand, tuple):
             principal.require(*demand)
         return Visit(gate, principal, None, elsewhere)
@@ -151,10 +181,9 @@ _IDENTIFY: Final = Condition("identify")
 
 def _not_open(gate: Gate, texts: Texts) -> Denied:
     """Return the denial of a path that is shut to everybody; whether a credential is valid is not looked at."""
-    address = gate.proxies.client(texts["peer"], texts.get("forwarded", ()))
-    presented = {name: value for name, value in texts.items() if name not in ("peer", "forwarded")}
+    address = gate.proxies.client(texts.peer, texts.forwarded)
     try:
-        gate.bearer.read(**cast("dict[str, Any]", presented))
+        gate.bearer.read(texts)
     except Denied as denied:
         if denied.reason == "missing_credential":
             denied.address = address

@@ -19,6 +19,7 @@ from faregate.stores.freshness import Records
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from faregate.record import Record
     from faregate.stores.freshness import Find
     from faregate.usage import Usage
 
@@ -35,19 +36,45 @@ class Verifier:
         self._clock = clock
         self._brand = brand
 
+    def peek(self, credential: bytes, address: str | None) -> Principal | None:
+        """Return the principal of a credential whose record is at hand, and admits; None says nothing at all.
+
+        This is what most requests are: it waits for nothing, and asks neither store nor feed.
+        """
+        if len(credential) > MAX_LENGTH:
+            return None
+        # A digest that is known implies the right kind and checksum, so they are looked at only on a miss.
+        record = self._records.at_hand(sha256(credential).digest())
+        if record is None or not record.admits(now := self._clock(), address):
+            return None
+        if record.kind == "token":
+            self._usage.note(record.id, now)
+        return Principal(record, address)
+
     def verify(self, credential: str, address: str | None, *, wait: bool = True) -> Principal:
         """Return the principal of a credential that is known, alive, in time and in its networks; else raise Denied.
 
         ``address`` is the client's, as text without a port, or None. WouldWait where ``wait`` is False and the
         answer is not at hand.
         """
-        if len(credential) > MAX_LENGTH:
-            raise Denied("malformed_credential", address=address)
         try:
-            digest = sha256(credential.encode()).digest()
+            raw = credential.encode()
         except UnicodeEncodeError:  # a lone surrogate, which no credential holds
             raise Denied("malformed_credential", address=address) from None
-        # A digest that is known implies the right kind and checksum, so they are looked at only on a miss.
+        known = self.peek(raw, address)
+        if known is not None:
+            return known
+        if len(credential) > MAX_LENGTH:
+            raise Denied("malformed_credential", address=address)
+        record = self._look_up(credential, sha256(raw).digest(), address, wait=wait)
+        now = self._clock()
+        if record.admits(now, address):
+            if record.kind == "token":
+                self._usage.note(record.id, now)
+            return Principal(record, address)
+        raise record.refusal(now, address)
+
+    def _look_up(self, credential: str, digest: bytes, address: str | None, *, wait: bool) -> Record:
         try:
             record = self._records.cached(digest, wait=wait)
         except StoreUnavailable:
@@ -55,14 +82,9 @@ class Verifier:
             raise
         if record is None:
             record = self._records.fetch(digest, self._finder(credential, address), wait=wait)
-            if record is None:
-                raise Denied("unknown_credential", address=address)
-        now = self._clock()
-        if record.admits(now, address):
-            if record.kind == "token":
-                self._usage.note(record.id, now)
-            return Principal(record, address)
-        raise record.refusal(now, address)
+        if record is None:
+            raise Denied("unknown_credential", address=address)
+        return record
 
     def _finder(self, credential: str, address: str | None) -> Find:
         """Return the look-up for a credential of this kind.

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, InvalidInput, Misconfigured, Owner
+from faregate.bearer import Texts
 from faregate.errors import REASONS
 from faregate.stores.freshness import WouldWait
 from faregate_asgi import GateMiddleware
@@ -157,8 +158,17 @@ def test_trap_13_a_denial_of_the_application_is_answered() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         scope["user"].require("docs:write")
 
-    with pytest.raises(Denied):
-        ask(GateMiddleware(late, gate=gate), scope_of())
+    # Where an answer was begun it is for the server to say that it is too late.
+    begun: list[Any] = []
+
+    async def strict(message: Any) -> None:
+        if begun:
+            raise RuntimeError(message["type"])
+        begun.append(message)
+
+    with pytest.raises(RuntimeError, match=r"http\.response\.start") as raised:
+        asyncio.run(GateMiddleware(late, gate=gate)(scope_of(), None, strict))  # type: ignore[arg-type]
+    assert isinstance(raised.value.__context__, Denied)
 
 
 def test_trap_13_preflight_is_answered_by_what_stands_outside() -> None:
@@ -306,11 +316,11 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "gate.db"
     gate = Gate(f"sqlite:///{path}")
     secret = gate.tokens.create(name="a").secret
-    texts: dict[str, Any] = {"authorization": [f"Bearer {secret}"], "peer": None}
+    texts = Texts([f"Bearer {secret}"], None)
     with pytest.raises(WouldWait):
-        gate.identify(**texts, wait=False)
+        gate.identify(texts, wait=False)
     gate.verify(secret)
-    assert gate.identify(**texts, wait=False)[0].kind == "token"
+    assert gate.identify(texts, wait=False)[0].kind == "token"
     other = gate.tokens.create(name="b").secret
     held, go = threading.Event(), threading.Event()
 
@@ -323,10 +333,10 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     thread.start()
     held.wait()
     with pytest.raises(WouldWait):
-        gate.identify(authorization=[f"Bearer {other}"], peer=None, wait=False)
+        gate.identify(Texts([f"Bearer {other}"], None), wait=False)
     go.set()
     thread.join()
-    assert gate.identify(authorization=[f"Bearer {other}"], peer=None, wait=False)[0].kind == "token"
+    assert gate.identify(Texts([f"Bearer {other}"], None), wait=False)[0].kind == "token"
     # Many changes are read in a thread, too.
     for _ in range(300):
         gate.tokens.update(gate.verify(other).id, name=str(time.monotonic_ns()))
@@ -335,7 +345,7 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     for number in range(300):
         gate.tokens.update(gate.verify(other).id, name=str(number))
     with pytest.raises(WouldWait):
-        behind.identify(**texts, wait=False)
+        behind.identify(texts, wait=False)
     assert behind.verify(secret).kind == "token"
     # Outside of WAL mode a writer stands in a reader's way.
     gate.close()
@@ -345,7 +355,7 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     behind.verify(secret)
     connection.execute("BEGIN EXCLUSIVE")
     with pytest.raises(WouldWait):
-        behind.identify(**texts, wait=False)
+        behind.identify(texts, wait=False)
     connection.execute("ROLLBACK")
     connection.close()
     behind.close()

@@ -14,8 +14,8 @@ from faregate.management import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from faregate.bearer import Headers
-    from faregate.gate import Gate, Texts
+    from faregate.bearer import Headers, Texts
+    from faregate.gate import Gate
     from faregate.model import Page
     from faregate.principal import Principal
 
@@ -49,17 +49,17 @@ class Call(NamedTuple):
 
     def admitted(self, gate: Gate, call: str) -> Call:
         """Return this with its principal, or raise Denied unless that one may make the call of this name."""
-        principal, _ = gate.identify(**self.texts)
+        principal, _ = gate.identify(self.texts)
         Actor.of(principal).permit(call, self.record_id)
         return self._replace(principal=principal)
 
     def address(self, gate: Gate) -> str | None:
         """Return the client's address, None where it is unknown."""
-        return gate.proxies.client(self.texts["peer"], self.texts.get("forwarded", ()))
+        return gate.proxies.client(self.texts.peer, self.texts.forwarded)
 
     def query(self, gate: Gate) -> list[tuple[str, str]]:
         """Return the parameters of the query, without a credential that may be presented there."""
-        given = pairs(self.texts.get("query", ""))
+        given = pairs(self.texts.query)
         return [pair for pair in given if not (gate.bearer.query and pair[0] == QUERY_PARAMETER)]
 
     def dressed(self, gate: Gate, answer: Answer) -> Answer:

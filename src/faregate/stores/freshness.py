@@ -105,6 +105,12 @@ class Records:
         self._view = never()
         forks.register(self)
 
+    def at_hand(self, digest: bytes) -> Record | None:
+        """Return the record of this digest if it is at hand and was confirmed current; None says nothing."""
+        if self._view[0] != self._applied or monotonic() >= self._look_at:
+            return None
+        return self._records.by_digest.get(digest)
+
     def cached(self, digest: bytes, *, wait: bool = True) -> Record | None:
         """Return the record of this digest if it is at hand and confirmed current.
 
