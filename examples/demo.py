@@ -1,8 +1,9 @@
 """The main job, walked through over real HTTP: ``make demo``.
 
-Starts the document service on a free port of the loopback address, with its tokens in a SQLite file, makes
-the first token with the command line, and prints each request, its answer, and what that shows. Then the
-service stays open until Ctrl-C; with ``DEMO_ONCE=1`` it ends, with 0 only if every answer was as it should be.
+Starts the document service twice on free ports of the loopback address, on Flask and on Starlette, both over one
+SQLite file, makes the first token with the command line, and prints each request, its answer, and what that
+shows: tokens first, in front of Flask, then shares, in front of Starlette. Then the services stay open until
+Ctrl-C; with ``DEMO_ONCE=1`` they end, with 0 only if every answer was as it should be.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 HERE = Path(__file__).resolve().parent
 TEN = "10.0.0.0/8"
@@ -40,7 +45,7 @@ class Walk:
         right = status == expected
         self.failures += not right
         mark = "ok  " if right else f"WRONG, expected {expected}:"
-        print(f"{mark} {method + ' ' + shorten(path):<40} {status} {code:<22} {shows}")
+        print(f"{mark} {method + ' ' + shorten(path):<42} {status} {code:<22} {shows}")
         return answer
 
     def create(self, admin: str, shows: str, **members: object) -> dict[str, Any]:
@@ -49,27 +54,39 @@ class Walk:
 
 
 def main() -> int:
-    """Start the service, walk, and return the exit code."""
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    """Start the services, walk, and return the exit code."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         environment = {**os.environ, "FAREGATE_STORE": f"sqlite:///{folder}/documents.db"}
-        reserved.close()
-        serve = [sys.executable, "-m", "flask", "--app", str(HERE / "flask_app.py"), "run", "--port", str(port)]
-        with Path(folder, "service.log").open("wb") as log:
-            service = subprocess.Popen(serve, env=environment, stdout=log, stderr=log)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_for(service, url)
-            print(f"The document service runs at {url}, its tokens in {folder}/documents.db\n")
-            admin = first_token(environment)
-            failures = walk(Walk(url), admin)
-            print("\nEvery answer was as it should be." if not failures else f"\n{failures} answers were wrong.")
-            if os.environ.get("DEMO_ONCE") != "1":
-                stay(service, url, admin)
-        finally:
-            service.terminate()
-            service.wait()
+        flask = ["flask", "--app", str(HERE / "flask_app.py"), "run", "--port", "{port}"]
+        starlette = ["uvicorn", "--app-dir", str(HERE), "--port", "{port}", "starlette_app:app"]
+        first = running.enter_context(service(flask, environment, folder))
+        second = running.enter_context(service(starlette, environment, folder))
+        print(f"The document service runs at {first} (Flask) and {second} (Starlette),")
+        print(f"the tokens and shares of both in {folder}/documents.db\n")
+        admin = first_token(environment)
+        failures = walk(Walk(first), admin)
+        print("\nA document is shared by link, at the other service:\n")
+        failures += walk_shares(Walk(second), admin)
+        print("\nEvery answer was as it should be." if not failures else f"\n{failures} answers were wrong.")
+        if os.environ.get("DEMO_ONCE") != "1":
+            stay(first, admin)
     return 1 if failures else 0
+
+
+@contextmanager
+def service(command: list[str], environment: dict[str, str], folder: str) -> Generator[str]:
+    """Run a service on a free port, and yield its address once it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    arguments = [sys.executable, "-m", *(word.format(port=port) for word in command)]
+    with Path(folder, f"{command[0]}.log").open("wb") as log:
+        process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for(process, f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def first_token(environment: dict[str, str]) -> str:
@@ -111,12 +128,48 @@ def walk(walk: Walk, admin: str) -> int:
     return walk.failures
 
 
-def stay(service: subprocess.Popen[bytes], url: str, admin: str) -> None:
-    """Leave the service open for a person to try, until Ctrl-C."""
-    print(f"\nThe service stays open. Try:\n  curl -i -H 'Authorization: Bearer {admin}' {url}/docs/plan")
+def walk_shares(walk: Walk, admin: str) -> int:
+    """Share a document, redeem, extend and revoke the share; return how many answers were wrong."""
+    plan, budget = "/docs/plan", "/docs/budget"
+    share = walk.step(
+        "the operator shares one document for a minute",
+        201, "POST", "/auth/shares", admin, {"objectId": "plan", "scopes": ["docs:read"], "expiresIn": 60},
+    )  # fmt: skip
+    secret, itself = share["secret"], f"/auth/shares/{share['id']}"
+    walk.step("its secret opens the document", 200, "GET", plan, secret)
+    walk.step("as a link, too", 200, "GET", f"{plan}?access_token={secret}")
+    walk.step("and no other one", 403, "GET", budget, secret)
+    redeemed = walk.step("whoever has the secret redeems it", 200, "POST", f"{itself}/redeem", body={"secret": secret})
+    token = redeemed["token"]
+    walk.step("for a token of minutes, which opens it", 200, "GET", plan, token)
+    walk.step("and no other one", 403, "GET", budget, token)
+    walk.step("a share does not write", 403, "PUT", plan, token, "Close it.")
+    walk.step("nor does it share", 403, "POST", "/auth/shares", token, {})
+    walk.step("the operator extends it", 200, "PATCH", itself, admin, {"expiresIn": 3600})
+    walk.step("both go on", 200, "GET", plan, secret)
+    walk.step("both go on", 200, "GET", plan, token)
+    walk.step("and revokes it", 200, "POST", f"{itself}/revoke", admin)
+    walk.step("the very next request is refused", 401, "GET", plan, secret)
+    walk.step("with the redeemed token as well", 401, "GET", plan, token)
+    once = walk.step(
+        "another one, to be redeemed once",
+        201, "POST", "/auth/shares", admin,
+        {"objectId": "plan", "scopes": ["docs:read"], "expiresIn": 60, "params": {"maxRedemptions": 1}},
+    )  # fmt: skip
+    walk.step("its secret only redeems", 401, "GET", plan, once["secret"])
+    redeem = f"/auth/shares/{once['id']}/redeem"
+    walk.step("once", 200, "POST", redeem, body={"secret": once["secret"]})
+    walk.step("and not twice", 401, "POST", redeem, body={"secret": once["secret"]})
+    return walk.failures
+
+
+def stay(url: str, admin: str) -> None:
+    """Leave the services open for a person to try, until Ctrl-C."""
+    print(f"\nThe services stay open. Try:\n  curl -i -H 'Authorization: Bearer {admin}' {url}/docs/plan")
     print(f"  curl -H 'Authorization: Bearer {admin}' {url}/auth/tokens\nCtrl-C ends it.")
     try:
-        service.wait()
+        while True:
+            time.sleep(3600)
     except KeyboardInterrupt:
         print()
 
@@ -151,8 +204,9 @@ def wait_for(service: subprocess.Popen[bytes], url: str) -> None:
 
 
 def shorten(path: str) -> str:
-    """Return a path with the middle of a token's id left out, so that a line stays a line."""
-    parts = path.split("/")
+    """Return a path with the middle of an id left out, and without a secret, so that a line stays a line."""
+    path, _, secret = path.partition("?access_token=")
+    parts = f"{path}?access_token=…".split("/") if secret else path.split("/")
     return "/".join(part if len(part) < 30 else f"{part[:4]}…{part[-4:]}" for part in parts)
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from servers import exchange, serving
+
+from faregate import Gate, Owner
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,10 +25,43 @@ def test_the_demonstration_walks_to_its_end() -> None:
     assert demo.returncode == 0, demo.stdout + demo.stderr
     steps = [line.split() for line in demo.stdout.splitlines() if line.startswith("ok ")]
     assert "WRONG" not in demo.stdout
-    assert [step[3] for step in steps if step[2].startswith("/docs")] == (
-        ["401", "200", "403", "403", "401", "200", "401", "200", "200", "401", "401"]
-    )
+    assert [step[3] for step in steps if step[2].startswith("/docs")] == [
+        *("401", "200", "403", "403", "401", "200", "401", "200", "200", "401", "401"),
+        *("200", "200", "403", "200", "403", "403", "200", "200", "401", "401", "401"),
+    ]
+    codes = [step[4] for step in steps if step[3] in ("401", "403")]
+    for code in ("object_not_shared", "insufficient_scope", "revoked", "redemption_required", "redemptions_exhausted"):
+        assert code in codes
     assert "fg_tok_" not in demo.stdout
+    assert "fg_shr_" not in demo.stdout
+
+
+@pytest.mark.parametrize("application", ["django", "plain"])
+def test_the_wsgi_example_is_gated(tmp_path: Path, application: str) -> None:
+    """A Django project and a plain function behind a real server: public, guarded, and shut."""
+    store = f"sqlite:///{tmp_path / 'gate.db'}"
+    gate = Gate(store)
+    reader = gate.tokens.create(name="a", scopes=["docs:read"], owner=Owner(id="u1")).secret
+    editor = gate.tokens.create(name="b", scopes=["docs:*"]).secret
+    command = "gunicorn --bind 127.0.0.1:{port} {module}:" + application
+    with serving(command, "wsgi_app", ROOT / "examples", log=tmp_path / "log", FAREGATE_STORE=store) as address:
+
+        def status(path: str, secret: str | None = None) -> int:
+            headers = [("Authorization", f"Bearer {secret}")] if secret else []
+            return exchange(address, "GET", path, [*headers, ("Remote-User", "root")])[0]
+
+        assert status("/healthz") == 200
+        assert [status(path) for path in ("/docs/plan", "/other", "/docs/../x", "/docs//plan")] == [401] * 4
+        assert status("/docs/plan", reader) == 200
+        assert [status(path, reader) for path in ("/docs/drafts/x", "/other", "/docs%2Fplan", "/docs/%2e%2e/x")] == [
+            403
+        ] * 4
+        assert status("/docs/drafts/x", editor) == 200
+        body = exchange(address, "GET", "/docs/plan", [("Authorization", f"Bearer {reader}"), ("Remote-User", "root")])[
+            2
+        ]
+        assert json.loads(body)["for"] == "u1"
+    gate.close()
 
 
 def test_a_wrong_answer_fails_the_demonstration(tmp_path: Path) -> None:
@@ -31,7 +70,8 @@ def test_a_wrong_answer_fails_the_demonstration(tmp_path: Path) -> None:
     bent = source.replace('"without a token nobody gets in", 401', '"without a token nobody gets in", 200')
     assert bent != source
     (tmp_path / "demo.py").write_text(bent)
-    (tmp_path / "flask_app.py").write_text((ROOT / "examples/flask_app.py").read_text())
+    for name in ("flask_app.py", "starlette_app.py"):
+        (tmp_path / name).write_text((ROOT / "examples" / name).read_text())
     demo = subprocess.run(
         [sys.executable, str(tmp_path / "demo.py")],
         env={**os.environ, "DEMO_ONCE": "1"}, capture_output=True, text=True, check=False,

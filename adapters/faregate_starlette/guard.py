@@ -153,7 +153,8 @@ def _object(connection: HTTPConnection[Any], on: object) -> object:
 def _answer(connection: HTTPConnection[Any], denied: Denied) -> Answer:
     # The route as it was registered: a path that a client chose may hold anything.
     route = getattr(connection.scope.get("route"), "path", "-")
-    return connection.scope[VISIT].gate.answer(denied, route=f"{method(connection.scope)} {route}")
+    visit: Visit = connection.scope[VISIT]
+    return visit.gate.answer(denied, route=f"{method(connection.scope)} {route}")
 
 
 async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:

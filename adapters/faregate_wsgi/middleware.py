@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from faregate_wsgi.translation import Environ
 
     StartResponse = Callable[..., Any]
-    Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+    Application = Callable[..., Iterable[bytes]]
 
 PRINCIPAL = "faregate.principal"
 DENIED = "faregate.denied"

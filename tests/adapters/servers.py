@@ -28,15 +28,18 @@ HANDSHAKE = [
 
 
 @contextmanager
-def serving(server: str, module: str, folder: Path, **environment: str) -> Iterator[tuple[str, int]]:
-    """Run an application of a module under a server, and yield its address once it listens."""
+def serving(
+    server: str, module: str, folder: Path, log: Path | None = None, **environment: str
+) -> Iterator[tuple[str, int]]:
+    """Run an application of a module in a folder under a server, and yield its address once it listens."""
+    written = log or folder / "log"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", *COMMANDS.get(server, server).format(port=port, module=module).split()]
     path = os.pathsep.join([str(folder), str(HERE), str(HERE.parent)])
-    with (folder / "log").open("wb") as log:
+    with written.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment}, stdout=log, stderr=log
+            command, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment}, stdout=output, stderr=output
         )
     try:
         deadline = time.monotonic() + 60
@@ -45,8 +48,8 @@ def serving(server: str, module: str, folder: Path, **environment: str) -> Itera
                 socket.create_connection(("127.0.0.1", port)).close()
                 break
             except OSError:
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
+                assert process.poll() is None, written.read_text()
+                assert time.monotonic() < deadline, written.read_text()
                 time.sleep(0.05)
         yield ("127.0.0.1", port)
     finally:

@@ -284,7 +284,7 @@ def answers(gate: Gate, app: Any, framework: str) -> Any:
             headers |= {"Content-Type": "application/json"} if body else {}
             if framework == "flask":
                 environ = EnvironBuilder(
-                    f"/auth{target}", method=method, headers=headers, input_stream=BytesIO(sent)
+                    f"/auth{target}", method=method, headers=list(headers.items()), input_stream=BytesIO(sent)
                 ).get_environ()
                 environ["CONTENT_LENGTH"] = str(len(sent))
                 answer = Client(app).open(environ)
