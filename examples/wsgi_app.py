@@ -4,7 +4,7 @@ Run either with ``FAREGATE_STORE=sqlite:///documents.db gunicorn --chdir example
 ``wsgi_app:plain``), and make the first token with ``faregate token create --name first --scope docs:read``.
 """
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportArgumentType=false
 # Django has no types of its own.
 
 from __future__ import annotations

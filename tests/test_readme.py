@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bridge import ask, scope_of
+from werkzeug.test import Client, TestResponse
 
 from faregate import Denied
 from faregate.management.operations import OPERATIONS
@@ -46,11 +49,35 @@ def run(source: str) -> dict[str, Any]:
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order, in an empty folder, with every denial that they promise."""
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS["python"]) == 2
-    for block in BLOCKS["python"]:
-        names = run(block)
-    assert names["principal"].allows("docs:write") is False
-    assert names["gate"].tokens.list().total == 0
+    monkeypatch.delenv("FAREGATE_SECRET", raising=False)
+    assert len(BLOCKS["python"]) == 5
+    flask, starlette, wsgi, share, python = map(run, BLOCKS["python"])
+    assert flask["app"].test_client().get("/docs/plan").status_code == 401
+    assert share["access"].object_ids == ("plan",)
+    assert share["gate"].verify(share["gate"].tokens.create(name="a").secret).kind == "token"
+    assert python["principal"].allows("docs:write") is False
+    secret = starlette["gate"].tokens.create(name="a", scopes=["docs:read", "api:read"]).secret
+    headers = [(b"authorization", f"Bearer {secret}".encode())]
+    assert ask(starlette["app"], scope_of(path="/docs/plan")).status == 401
+    answered = ask(starlette["app"], scope_of(path="/docs/plan", headers=headers))
+    assert json.loads(answered.body)["document"] == "plan"
+    client = Client(wsgi["application"], TestResponse)
+    answers = [client.get(url).status_code for url in ("/healthz", "/api/x", "/other")]
+    assert answers == [200, 401, 401]
+    assert client.get("/api/x", headers={"Authorization": f"Bearer {secret}"}).text.startswith("token:")
+    for names in (share, python, starlette):
+        names["gate"].close()
+
+
+def test_the_blocks_are_as_short_as_promised() -> None:
+    """Ten lines each, those that only import or are blank not counted."""
+    for block in BLOCKS["python"][:4]:
+        lines = [
+            line
+            for line in block.splitlines()
+            if line.strip() and not line.startswith(("from ", "import ", "    ", ")"))
+        ]
+        assert len(lines) <= 10
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands use curl, which is not installed")
@@ -109,6 +136,11 @@ def test_the_drawing_names_what_exists() -> None:
         "members",
         "actors",
         "usage",
+        "shares",
+        "share_members",
+        "rules",
+        "jwt",
+        "signing",
     ):
         assert name in picture
         assert (ROOT / "src/faregate" / f"{name}.py").exists()

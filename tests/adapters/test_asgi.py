@@ -56,8 +56,8 @@ def test_lifespan_is_untouched() -> None:
     assert scope == {"type": "lifespan"}
 
 
-def test_a_protocol_that_is_not_known_stays_shut() -> None:
-    """Trap 2: what is neither a request nor a WebSocket is not let through unjudged."""
+def test_trap_2_a_protocol_that_is_not_known_stays_shut() -> None:
+    """What is neither a request nor a WebSocket is not let through unjudged."""
     with pytest.raises(Misconfigured, match="webtransport"):
         asyncio.run(GateMiddleware(hello, gate=Gate("sqlite://"))({"type": "webtransport"}, None, None))  # type: ignore[arg-type]
 

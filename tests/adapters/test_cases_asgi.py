@@ -57,8 +57,8 @@ def test_asgi_answers_as_the_row_says(row: Row, backend: str, clock: Clock) -> N
 
 @pytest.mark.parametrize("denials", [True, False], ids=["answered", "closed"])
 @pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
-def test_websockets_are_judged_as_the_row_says(row: Row, clock: Clock, *, denials: bool) -> None:
-    """Trap 2: a handshake meets what a request meets; it is answered, or closed with 1008, and never accepted."""
+def test_trap_2_websockets_are_judged_as_the_row_says(row: Row, clock: Clock, *, denials: bool) -> None:
+    """A handshake meets what a request meets; it is answered, or closed with 1008, and never accepted."""
     scene, app, members = stand(row, clock)
     extensions: dict[str, Any] = {"websocket.http.response": {}} if denials else {}
     answered = ask(app, scope_of("websocket", extensions=extensions, **members))

@@ -64,8 +64,8 @@ def test_servers_answer_as_the_rows_say(house: Any) -> None:
     assert len(refused) < 12, refused
 
 
-def test_handshakes_are_judged_as_the_rows_say(house: Any) -> None:
-    """Trap 2: a WebSocket is opened exactly where the row says so; elsewhere the handshake is answered."""
+def test_trap_2_handshakes_are_judged_as_the_rows_say(house: Any) -> None:
+    """A WebSocket is opened exactly where the row says so; elsewhere the handshake is answered."""
     address, server, scenes = house
     if server not in ("uvicorn", "granian"):
         return

@@ -140,8 +140,8 @@ def test_starlette_answers_as_the_row_says(row: Row, kind: str, clock: Clock) ->
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
 @pytest.mark.parametrize("kind", WEBSOCKET)
-def test_starlettes_websockets_are_judged_as_the_row_says(row: Row, kind: str, clock: Clock) -> None:
-    """Trap 2: functions and endpoint classes of WebSockets are not even accepted where the row says no."""
+def test_trap_2_starlettes_websockets_are_judged_as_the_row_says(row: Row, kind: str, clock: Clock) -> None:
+    """Functions and endpoint classes of WebSockets are not even accepted where the row says no."""
     scene, app, members = stand(row, kind, clock)
     expect = row.websocket or row.expect
     answered = ask(app, scope_of("websocket", extensions={"websocket.http.response": {}}, **members))
