@@ -78,7 +78,7 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
     record_id = _share(row, gate, texts) if row.share is not None else _token(row, gate, texts)
     texts["other"] = gate.tokens.create(name="other").secret
     texts["upper"] = texts["secret"].upper()
-    texts["tail"] = texts["secret"][:-1] + chr(ord(texts["secret"][-1]) + 1)
+    texts["tail"] = texts["secret"][:-1] + ("1" if texts["secret"].endswith("0") else "0")
     clock.now = START + row.now
     lines = [line.format(**texts) for line in row.authorization] if not row.long else [f"Bearer {'a' * row.long}"]
     needs = tuple(map(_need, row.needs))
