@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import Clock
-from table import Row, rows, stage
+from table import Row, Scene, rows, stage
 
 from faregate import Denied, Gate
 from faregate.bearer import Texts
@@ -26,6 +26,14 @@ def test_core_decides_as_the_row_says(row: Row, clock: Clock) -> None:
         unsafe=row.method != "GET",
         origin=row.origin,
     )
+    for _ in ("uncached", "cached"):
+        check(row, scene, texts)
+        scene.warm(row)
+
+
+def check(row: Row, scene: Scene, texts: Texts) -> None:
+    """Judge the request, and compare."""
+    gate = scene.gate
     found, challenge = "ok", None
     try:
         visit = Rules(scene.rules, row.default).enter(gate, row.path.removeprefix(row.root), row.raw or row.path, texts)

@@ -347,6 +347,19 @@ def test_an_update_is_covered_by_what_was_or_by_the_actor(gate: Gate) -> None:
         assert gate.shares.update(made.id, by=wide, **change).state == "live"
 
 
+def test_more_redemptions_are_more_than_before(gate: Gate) -> None:
+    """Taking the limit away makes a bearer of a secret that only redeemed: for who covers the share alone."""
+    org = Org(id="o1")
+    made = share(gate, by=actor(gate, "docs:read", org=org), params={"maxRedemptions": 2}).share
+    admin = actor(gate, "gate:admin", org=org)
+    for most in (3, None):
+        change = {"params": {"maxRedemptions": most}}
+        assert reason_of(lambda change=change: gate.shares.update(made.id, by=admin, **change)) == "insufficient_scope"
+    assert gate.shares.update(made.id, params={"maxRedemptions": 1}, by=admin).params.max_redemptions == 1
+    wide = actor(gate, "gate:admin", "docs:read", org=org)
+    assert gate.shares.update(made.id, params={"maxRedemptions": None}, by=wide).params.max_redemptions is None
+
+
 def test_redeeming_by_id_takes_reach_and_cover(gate: Gate) -> None:
     """Anybody else brings the secret; what is wrong with it is told like what does not exist."""
     org = Org(id="o1")

@@ -143,11 +143,7 @@ def lacking(parent: Grants, child: Grants) -> list[Key]:
 
 def open_scopes(grants: Grants) -> frozenset[str]:
     """Return the general scopes that are granted by their own name, on any resource: the fast first look."""
-    return frozenset(
-        name
-        for (_, kind, name), resources in grants.items()
-        if kind == "scope" and "*" not in name and isinstance(resources, AnyResource)
-    )
+    return frozenset(name for _, kind, name in grants if kind == "scope" and "*" not in name)
 
 
 def missing_scopes(grants: Grants, needs: tuple[Need, ...], on: str | None) -> list[str]:

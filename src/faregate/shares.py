@@ -172,7 +172,9 @@ class Shares:
         now = self._now()
         # Judged twice: who is refused never waits for the write lock, nor keeps others from it.
         with self._store.reading() as reading:
-            self._redeemable(reading, share_id, secret, address, by, now)
+            row, _ = self._redeemable(reading, share_id, secret, address, by, now)
+            if row["max_redemptions"] is not None and row["redemptions"] >= row["max_redemptions"]:
+                raise Denied("redemptions_exhausted", record_id=row["id"], address=address)
         with self._store.changing() as change:
             row, actor = self._redeemable(change, share_id, secret, address, by, now)
             if not change.shares.count_redemption(row["id"]):
@@ -199,8 +201,6 @@ class Shares:
         record = share_limits(row)
         if not record.admits(now, address):
             raise record.refusal(now, address)
-        if row["max_redemptions"] is not None and row["redemptions"] >= row["max_redemptions"]:
-            raise Denied("redemptions_exhausted", record_id=row["id"], address=address)
         return row, name
 
 

@@ -51,8 +51,10 @@ def stand(row: Row, clock: Clock) -> tuple[Scene, Any, dict[str, Any]]:
 def test_asgi_answers_as_the_row_says(row: Row, backend: str, clock: Clock) -> None:
     """Status, reason and challenge are those of the row, on asyncio and on trio."""
     scene, app, members = stand(row, clock)
-    answered = ask(app, scope_of(method=row.method, **members), backend=backend)
-    check_answer(row, scene, answered.status, answered.headers, answered.body)
+    for _ in ("uncached", "cached"):
+        answered = ask(app, scope_of(method=row.method, **members), backend=backend)
+        check_answer(row, scene, answered.status, answered.headers, answered.body)
+        scene.warm(row)
 
 
 @pytest.mark.parametrize("denials", [True, False], ids=["answered", "closed"])

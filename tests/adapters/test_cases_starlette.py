@@ -134,8 +134,10 @@ def stand(row: Row, kind: str, clock: Clock) -> tuple[Scene, Any, dict[str, Any]
 def test_starlette_answers_as_the_row_says(row: Row, kind: str, clock: Clock) -> None:
     """Status, reason and challenge are those of the row, before functions, coroutines and endpoint classes."""
     scene, app, members = stand(row, kind, clock)
-    answered = ask(app, scope_of(method=row.method, **members))
-    check_answer(row, scene, answered.status, answered.headers, answered.body)
+    for _ in ("uncached", "cached"):
+        answered = ask(app, scope_of(method=row.method, **members))
+        check_answer(row, scene, answered.status, answered.headers, answered.body)
+        scene.warm(row)
 
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)

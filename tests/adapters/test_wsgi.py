@@ -148,8 +148,10 @@ def test_the_mount_point_itself_is_the_root() -> None:
     app = GateMiddleware(show, gate=gate, rules={"/": AUTHENTICATED}, default="identify")
     environ = {**EnvironBuilder("/").get_environ(), "SCRIPT_NAME": "/app", "PATH_INFO": ""}
     told: list[str] = []
-    app(environ, lambda status, _: told.append(status))
-    assert told == ["401 Unauthorized"]
+    app(dict(environ), lambda status, _: told.append(status))
+    secret = gate.tokens.create(name="a").secret
+    app({**environ, "HTTP_AUTHORIZATION": f"Bearer {secret}"}, lambda status, _: told.append(status))
+    assert told == ["401 Unauthorized", "200 OK"]
 
 
 def test_bytes_that_are_no_text_are_judged_all_the_same() -> None:

@@ -82,6 +82,19 @@ def test_trap_8_fifty_threads_in_memory(clock: Clock) -> None:
     assert Counter(told) == {"ok": 10, "redemptions_exhausted": 40}
 
 
+def test_trap_8_the_statement_itself_counts_no_more_than_there_are(gate: Gate) -> None:
+    """Whatever was read before it: the last one counts, and none after it, nor after the revocation."""
+    made = gate.shares.create("x", scopes=["a"], expires_in=HOUR, params={"maxRedemptions": 2})
+    endless = gate.shares.create("x", scopes=["a"], expires_in=HOUR)
+    with gate._store.changing() as change:
+        assert [change.shares.count_redemption(made.share.id) for _ in range(4)] == [True, True, False, False]
+        assert [change.shares.count_redemption(endless.share.id) for _ in range(3)] == [True] * 3
+    gate.shares.revoke(endless.share.id)
+    with gate._store.changing() as change:
+        assert not change.shares.count_redemption(endless.share.id)
+    assert gate.shares.get(made.share.id).redemptions == 2
+
+
 def test_a_share_is_read_once_for_all_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it opens is not copied, redeeming drops nothing, and one share does not fill the cache."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
