@@ -42,7 +42,6 @@ class Lifetime(TypedDict, total=False):
 class ShareDetails(Lifetime, total=False):
     """What may be left out of a share; ``scopes`` may stand beside ``params`` or in it."""
 
-    object_ids: Sequence[str]
     scopes: Sequence[str]
     params: Mapping[str, Any]
 
@@ -58,7 +57,7 @@ CHANGES = ShareChanges.__optional_keys__
 
 def object_list(object_id: object, object_ids: object) -> list[str]:
     """Return the objects of a share: the first one first, each once, in their order."""
-    listed = [] if object_ids is None else as_list(object_ids, "objectIds")
+    listed = as_list(object_ids, "objectIds")
     given = [(object_id, "objectId"), *((one, f"objectIds[{index}]") for index, one in enumerate(listed))]
     objects = list(dict.fromkeys(_object(one, member) for one, member in given))
     if len(objects) > MAX_OBJECTS:

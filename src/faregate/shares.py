@@ -37,7 +37,7 @@ from faregate.stores.reach import ShareQuery
 from faregate.texts import check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from faregate.members import Values
@@ -61,7 +61,9 @@ class Shares:
     def _now(self) -> float:
         return round(self._clock(), 6)
 
-    def create(self, object_id: str, *, by: By = None, **details: Unpack[ShareDetails]) -> IssuedShare:
+    def create(
+        self, object_id: str, object_ids: Sequence[str] = (), *, by: By = None, **details: Unpack[ShareDetails]
+    ) -> IssuedShare:
         """Share objects and return the share with its secret, which is shown here and never again.
 
         ``object_id`` and ``object_ids`` are what it opens, ``scopes`` for what; ``expires_at`` (an aware
@@ -74,7 +76,7 @@ class Shares:
         unknown = details.keys() - ShareDetails.__optional_keys__
         if unknown:
             raise TypeError(f"a share has no member {', '.join(sorted(unknown))}")
-        objects = object_list(object_id, details.get("object_ids"))
+        objects = object_list(object_id, object_ids)
         given = given_share_columns(details, now)
         if "scopes" not in given:
             raise InvalidInput("scopes: is required; name what the objects are shared for")
@@ -99,7 +101,7 @@ class Shares:
             row = Actor.now(by, reading, now).find(reading, share_id, "share.get")
             return share_of(row, now)
 
-    def list(self, object_id: str | None = None, *, limit: int = 100, offset: int = 0, by: By = None) -> Page[Share]:
+    def list(self, object_id: str | None = None, limit: int = 100, offset: int = 0, *, by: By = None) -> Page[Share]:
         """Return a page of the shares that the actor reaches, the newest first; only those of an object if named."""
         if object_id is not None:
             check_id(object_id, "objectId")
