@@ -266,11 +266,12 @@ def test_at_most_two_secrets_live(gate: Gate) -> None:
 
 
 def test_a_token_rotates_itself_with_a_minute_of_grace(gate: Gate, clock: Clock) -> None:
-    """Without any scope; the old secret opens for 60 s, and rotates nothing."""
+    """Without any scope; the old secret opens for 60 s, and rotates nothing once the new one was presented."""
     issued = gate.tokens.create(name="a")
     principal = gate.verify(issued.secret)
     rotated = gate.tokens.rotate("self", by=principal)
     old = gate.verify(issued.secret)
+    gate.verify(rotated.secret)
     with pytest.raises(Conflict):
         gate.tokens.rotate("self", by=old)
     with pytest.raises(Conflict):

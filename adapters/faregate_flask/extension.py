@@ -20,6 +20,8 @@ from faregate_flask.translation import identify, refusal
 if TYPE_CHECKING:
     from flask import Blueprint
 
+    from faregate_flask.management import Login
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 SETTINGS = (
@@ -33,6 +35,9 @@ SETTINGS = (
     "HEADER",
     "COOKIE",
     "ORIGINS",
+    "POLICY",
+    "OWNER_RIGHTS",
+    "OWNER_RIGHTS_TTL",
     "SECRET",
 )
 _KEY = "faregate.principal"
@@ -106,9 +111,14 @@ class Faregate:
             raise InvalidInput("requires: on= needs at least one need beside it")
         return partial(self._guard, needs=checked, on=on)
 
-    def management(self) -> Blueprint:
-        """Return a blueprint with the calls of the HTTP API, to register under a prefix of your choice."""
-        return management_blueprint()
+    def management(self, principal: Login | None = None) -> Blueprint:
+        """Return a blueprint with the calls of the HTTP API, to register under a prefix of your choice.
+
+        Its callers present a credential; or, where your users log in otherwise, ``principal`` is a function of the
+        request that returns who is logged in, as ``gate.session(…)`` makes it, or None. Unsafe methods then take an
+        ``Origin`` of ``FAREGATE_ORIGINS``.
+        """
+        return management_blueprint(principal)
 
     def _guard(self, view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
         @wraps(view)

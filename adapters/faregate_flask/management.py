@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Request, Response, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from faregate.bearer import Answer
@@ -15,21 +16,23 @@ from faregate_flask.translation import respond, route
 from faregate_wsgi.translation import texts
 
 if TYPE_CHECKING:
-    from faregate import Gate
+    from faregate import Gate, Principal
+
+Login = Callable[[Request], "Principal | Awaitable[Principal | None] | None"]
 
 
-def management_blueprint() -> Blueprint:
-    """Return a new blueprint of every operation."""
+def management_blueprint(login: Login | None) -> Blueprint:
+    """Return a new blueprint of every operation, whose callers ``login`` knows, or the gate by their credentials."""
     blueprint = Blueprint("faregate", __name__)
     for operation in OPERATIONS:
         rule = operation.path.replace("{id}", "<record_id>")
         endpoint = f"{operation.method.lower()}_{operation.call.replace('.', '_')}"
-        view = partial(_view, operation)
+        view = partial(_view, operation, login)
         blueprint.add_url_rule(rule, endpoint, view, methods=[operation.method])
     return blueprint
 
 
-def _view(operation: Operation, record_id: str = "") -> Response:
+def _view(operation: Operation, login: Login | None, record_id: str = "") -> Response:
     gate = cast("Gate", current_app.extensions["faregate"])
     call = Call(
         texts=texts(request.environ, gate),
@@ -38,6 +41,7 @@ def _view(operation: Operation, record_id: str = "") -> Response:
         record_id=record_id,
         content_type=request.content_type or "",
         if_match=request.headers.get("If-Match"),
+        login=partial(current_app.ensure_sync(login), request) if login is not None else None,
     )
     begun = begin(operation, gate, call)
     if isinstance(begun, Answer):

@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from anyio.lowlevel import RunVar
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from faregate.bearer import Answer
+from faregate.bearer import SAFE_METHODS, Answer
 from faregate.management.call import Call
 from faregate.management.operations import OPERATIONS, Operation, begin, perform
 from faregate_asgi.middleware import VISIT
 from faregate_asgi.translation import Reader, query
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
+    from faregate import Gate, Principal
 
-    from faregate import Gate
-
+Login = Callable[[Request], "Principal | Awaitable[Principal | None] | None"]
 
 _THREADS = 10
 _LIMITER: RunVar[CapacityLimiter] = RunVar("faregate_management")
 
 
-def management(gate: Gate) -> Router:
+def management(gate: Gate, *, principal: Login | None = None) -> Router:
     """Return the calls of the HTTP API as an application, to mount under a prefix of your choice.
 
-    The caller is identified here, whether a middleware stands before it or not.
+    The caller is identified here, whether a middleware stands before it or not: by a credential; or, where your
+    users log in otherwise, by ``principal``, a function or coroutine function of the request that returns who is
+    logged in, as ``gate.session(…)`` makes it, or None. Unsafe methods then take an ``Origin`` of ``origins``.
     """
     reader = Reader(gate)
     routes = [
         Route(
-            operation.path, partial(_endpoint, operation, gate, reader), methods=[operation.method], name=operation.call
+            operation.path,
+            partial(_endpoint, operation, gate, reader, principal),
+            methods=[operation.method],
+            name=operation.call,
         )
         for operation in OPERATIONS
     ]
     return Router(routes, redirect_slashes=False)
 
 
-async def _endpoint(operation: Operation, gate: Gate, reader: Reader, request: Request) -> Response:
+async def _endpoint(
+    operation: Operation, gate: Gate, reader: Reader, login: Login | None, request: Request
+) -> Response:
     request.scope.pop(VISIT, None)  # the caller is identified again, and told here what there is to tell
     call = Call(
-        texts=msgspec.structs.replace(reader.texts(request.scope), query=query(request.scope)),
+        texts=msgspec.structs.replace(
+            reader.texts(request.scope),
+            query=query(request.scope),
+            unsafe=operation.method not in SAFE_METHODS,
+            origin=", ".join(request.headers.getlist("origin")) or None,
+        ),
         route=f"{operation.method} {operation.path}",
         path=request.scope["path"],
         record_id=request.path_params.get("id", ""),
         content_type=request.headers.get("content-type", ""),
         if_match=", ".join(request.headers.getlist("if-match")) or None,
+        login=partial(_ask, login, request) if login is not None else None,
     )
     begun = await to_thread.run_sync(begin, operation, gate, call, limiter=_limiter())
     if isinstance(begun, Answer):
@@ -62,6 +75,16 @@ async def _endpoint(operation: Operation, gate: Gate, reader: Reader, request: R
     except ClientDisconnect:
         return Response(status_code=400)  # which nobody receives
     return _respond(await to_thread.run_sync(perform, operation, gate, begun, body, limiter=_limiter()))
+
+
+def _ask(login: Login, request: Request) -> Principal | None:
+    """Return who is logged in, from the worker thread in which the call is answered."""
+    found = login(request)
+    return from_thread.run(_awaited, found) if isinstance(found, Awaitable) else found
+
+
+async def _awaited(found: Awaitable[Principal | None]) -> Principal | None:
+    return await found
 
 
 def _limiter() -> CapacityLimiter:

@@ -16,6 +16,8 @@ from faregate.errors import (
 from faregate.gate import Gate
 from faregate.model import (
     AllowedScopes,
+    Batch,
+    Failure,
     Issued,
     IssuedShare,
     Org,
@@ -30,6 +32,7 @@ from faregate.model import (
     ShareParams,
     Token,
 )
+from faregate.policy import Policy
 from faregate.principal import Principal, path
 from faregate.rules import AUTHENTICATED, PUBLIC
 from faregate.scopes import ANY, Permission, Role, any_of
@@ -41,8 +44,10 @@ __all__ = [
     "AUTHENTICATED",
     "PUBLIC",
     "AllowedScopes",
+    "Batch",
     "Conflict",
     "Denied",
+    "Failure",
     "FaregateError",
     "Gate",
     "InvalidInput",
@@ -55,6 +60,7 @@ __all__ = [
     "Page",
     "Permission",
     "PermissionGrant",
+    "Policy",
     "PreconditionFailed",
     "Principal",
     "RealmScopes",

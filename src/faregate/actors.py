@@ -11,22 +11,30 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from faregate.errors import Denied, InvalidInput, NotFound
-from faregate.members import limits_of
+from faregate.members import limits_of, network_columns, org_columns, owner_columns, token_of
 from faregate.model import Org, Owner
 from faregate.principal import Principal
-from faregate.record import Record, beyond
+from faregate.record import beyond
+from faregate.scopes import display, lacking
+from faregate.stores.entry import OWNER_CHANGED, Entry
 from faregate.stores.reach import Reach
-from faregate.texts import check_name
+from faregate.texts import check_name, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
-    from faregate.stores.sql import Reading
+    from faregate.members import Values
+    from faregate.model import Token
+    from faregate.owner_rights import OwnerRights, Rights
+    from faregate.record import Record
+    from faregate.stores.sql import Change, Reading, Store
 
     Columns = Mapping[str, Any]
 
@@ -34,6 +42,7 @@ ADMIN = "gate:admin"
 READ, WRITE = "gate:tokens:read", "gate:tokens:write"
 READ_SHARES, WRITE_SHARES = "gate:shares:read", "gate:shares:write"
 ROOT = "root"
+SELF = "self"
 # The scope that each call demands, and the one that it demands of the token itself.
 NEEDS: dict[str, tuple[str, str | None]] = {
     "token.create": (WRITE, WRITE),
@@ -44,6 +53,8 @@ NEEDS: dict[str, tuple[str, str | None]] = {
     "token.deactivate": (WRITE, None),
     "token.activate": (WRITE, WRITE),
     "token.delete": (WRITE, None),
+    "token.deactivate_many": (WRITE, WRITE),
+    "token.activate_many": (WRITE, WRITE),
     "share.create": (WRITE_SHARES, WRITE_SHARES),
     "share.get": (READ_SHARES, READ_SHARES),
     "share.list": (READ_SHARES, READ_SHARES),
@@ -55,32 +66,24 @@ By = Principal | str | None
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who acts: ``name`` is recorded; ``record`` is None for the application itself, which is root."""
+    """Who acts: ``name`` is recorded; ``principal`` is None for the application itself, which is root."""
 
     name: str
-    record: Record | None = None
+    principal: Principal | None = None
 
     @classmethod
     def of(cls, by: By) -> Actor:
         """Return the actor of ``by=``: nobody is root, a text is recorded and trusted, a principal is judged."""
         if isinstance(by, Principal):
-            return cls(by.identity, by.record)
+            return cls(by.identity, by)
         if by is None:
             return cls(ROOT)
         return cls(check_name(by, "by"))
 
-    @classmethod
-    def now(cls, by: By, reading: Reading, now: float) -> Actor:
-        """Return the actor of ``by``, a principal with the record that its token has now; Denied if it died."""
-        if not isinstance(by, Principal) or by.kind != "token":
-            return cls.of(by)
-        row = reading.tokens.get(by.id)
-        if row is None or not reading.tokens.has_secret(by.record.digest, now):
-            raise Denied("unknown_credential", record_id=by.id, address=by.address)
-        record = limits_of(row, digest=by.record.digest)
-        if not record.admits(now, by.address):
-            raise record.refusal(now, by.address)
-        return cls.of(Principal(record, by.address))
+    @property
+    def record(self) -> Record | None:
+        """The record by which the actor is judged, if it is."""
+        return None if self.principal is None else self.principal.record
 
     @property
     def id(self) -> str | None:
@@ -100,7 +103,27 @@ class Actor(msgspec.Struct, frozen=True):
     @property
     def admin(self) -> bool:
         """Whether every record of the organization is reached. Root is admin everywhere."""
-        return self.record is None or Principal(self.record).allows(ADMIN)
+        return self.principal is None or self.principal.allows(ADMIN)
+
+    @property
+    def inherited(self) -> Values:
+        """The columns of what it makes that are its own where the caller gives no others."""
+        mine = self.record
+        return {
+            **network_columns(None if mine is None else mine.networks),
+            "not_before": None if mine is None or mine.not_before == -inf else mine.not_before,
+            "expires_at": None if mine is None or mine.expires_at == inf else mine.expires_at,
+            **owner_columns(Owner() if mine is None else mine.owner),
+            **org_columns(Org() if mine is None else mine.org),
+        }
+
+    @property
+    def reach(self) -> Reach | None:
+        """Which records exist for this actor; None for all."""
+        mine = self.record
+        if mine is None or mine.root:
+            return None
+        return Reach(mine.id, mine.org.id, mine.owner.id, mine.owner.idp_id, whole_org=self.admin)
 
     def outranks(self, token: Columns) -> bool:
         """Whether this actor is above the owner of a token, so that its deactivation is not the owner's to undo.
@@ -115,28 +138,18 @@ class Actor(msgspec.Struct, frozen=True):
         same = (mine.owner.id, mine.owner.idp_id, mine.org.id) == theirs
         return self.admin and not (same and mine.owner.id is not None)
 
-    @property
-    def owner(self) -> Owner:
-        """The owner of what this actor makes."""
-        return Owner() if self.record is None else self.record.owner
-
-    @property
-    def org(self) -> Org:
-        """The organization of what this actor makes."""
-        return Org() if self.record is None else self.record.org
-
     def permit(self, call: str, record_id: str = "") -> bool:
         """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token.
 
         ``gate:admin`` adds reach, and no calls. Only a token is ``self``: for any other credential there is none.
         """
         kind = None if self.record is None else self.record.kind
-        itself = kind == "token" and call.startswith("token.") and record_id in ("self", self.id)
-        if kind not in (None, "token") and record_id == "self":
+        itself = kind == "token" and call.startswith("token.") and record_id in (SELF, self.id)
+        if kind not in (None, "token") and record_id == SELF:
             raise NotFound("'self' is the token that calls; this credential is none.")
         need = NEEDS[call][itself]
-        if self.record is not None and need is not None:
-            Principal(self.record).require(need)
+        if self.principal is not None and need is not None:
+            self.principal.require(need)
         return itself
 
     def find(self, reading: Reading, record_id: str, call: str) -> dict[str, Any]:
@@ -165,25 +178,88 @@ class Actor(msgspec.Struct, frozen=True):
             raise Denied("insufficient_scope", "org: only root names another organization.", record_id=self.id)
 
     def require_cover(self, record: Record) -> None:
-        """Raise Denied, naming what is missing, if ``record`` is wider than the actor."""
-        wider = [] if self.record is None else beyond(self.record, record)
+        """Raise Denied, naming what is missing, if ``record`` is wider than the actor, or than its owner may now."""
+        if self.principal is None:
+            return
+        wider = beyond(self.principal.record, record)
+        if self.principal.rights is not None:
+            wider += [display(key) for key in lacking(self.principal.rights, record.grants)]
+        wider = list(dict.fromkeys(wider))
         if wider:
             raise Denied(
                 "insufficient_scope",
-                f"This would be wider than the credential that asks for it: {_some(wider)}.",
+                f"This would be wider than the credential that asks for it: {some(wider)}.",
                 scope=[name for name in wider if ("general", "scope", name) in record.grants],
                 record_id=self.id,
             )
 
-    @property
-    def reach(self) -> Reach | None:
-        """Which records exist for this actor; None for all."""
-        if self.record is None or self.record.root:
-            return None
-        mine = self.record
-        return Reach(mine.id, mine.org.id, mine.owner.id, mine.owner.idp_id, whole_org=self.admin)
+    def entry(self, now: float, action: str, record: Columns, details: object) -> Entry:
+        """Return the entry of the change feed that tells what this actor does to a record."""
+        return Entry(now, self.name, action, record["id"], record["org_id"], details)
+
+    def amend(
+        self, change: Change, now: float, action: str, before: Columns, changed: Columns, details: object
+    ) -> Token:
+        """Write the changed columns of a token and the entry of the feed; return the token as it is then."""
+        values = {**changed, "updated_at": now}
+        change.tokens.update(values, before["id"])
+        after = {**before, **values, "version": before["version"] + 1}
+        change.enter(self.entry(now, action, after, details))
+        return token_of(after)
 
 
-def _some(names: list[str]) -> str:
-    """Return the first names in words; nobody reads a thousand."""
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+class Desk:
+    """Where management calls are taken: each in one transaction, with its actor as that one is now."""
+
+    def __init__(self, store: Store, owner_rights: OwnerRights, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._owner_rights = owner_rights
+        self._clock = clock
+
+    def now(self) -> float:
+        """Return the instant, as exactly as instants are stored."""
+        return round(self._clock(), 6)
+
+    @contextmanager
+    def reading(self, by: By, now: float) -> Generator[tuple[Reading, Actor]]:
+        """Open a transaction that reads; Denied if the credential of ``by`` died."""
+        asked = self._ask(by)
+        with self._store.reading() as reading:
+            yield reading, self._actor(by, asked, reading, now)
+
+    @contextmanager
+    def changing(self, by: By, now: float) -> Generator[tuple[Change, Actor]]:
+        """Open a transaction that writes; Denied if the credential of ``by`` died."""
+        asked = self._ask(by)
+        with self._store.changing() as change:
+            yield change, self._actor(by, asked, change, now)
+
+    def announce_owner(self, owner_id: str) -> None:
+        """Tell every process that owners of this id changed, which is for the application to say."""
+        with self._store.changing() as change:
+            change.enter(Entry(self.now(), ROOT, OWNER_CHANGED, owner_id, None, {}))
+
+    def gone(self, owner: Owner) -> bool:
+        """Tell whether the application says that an owner is gone."""
+        return self._owner_rights.of(owner).gone
+
+    def _ask(self, by: By) -> Rights | None:
+        """Ask what the owner behind ``by`` may do, before a transaction keeps others waiting."""
+        return self._owner_rights.ask(by.record.behind) if isinstance(by, Principal) else None
+
+    def _actor(self, by: By, asked: Rights | None, reading: Reading, now: float) -> Actor:
+        if not isinstance(by, Principal):
+            return Actor.of(by)
+        record = by.record
+        if by.kind == "token":
+            row = reading.tokens.get(by.id)
+            if row is None or not reading.tokens.has_secret(record.digest, now):
+                raise Denied("unknown_credential", record_id=by.id, address=by.address)
+            record = limits_of(row, digest=record.digest)
+        if asked is None or record.behind != by.record.behind:  # an admin has given it to somebody else
+            asked = self._owner_rights.ask(record.behind)
+        if asked.gone:
+            record = record.closed()
+        if not record.admits(now, by.address):
+            raise record.refusal(now, by.address)
+        return Actor.of(Principal(record, by.address, asked.grants))

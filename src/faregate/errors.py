@@ -70,6 +70,12 @@ REASONS = {
         "The credential is bound to networks and the client's address is not known.",
     ),
     "path_not_open": Reason(403, None, "Path not open", "No rule opens this path."),
+    "origin_not_allowed": Reason(
+        403,
+        None,
+        "Origin not allowed",
+        "Whoever is logged in by a session changes something only from a page of a configured origin.",
+    ),
     "insufficient_scope": Reason(
         403, "insufficient_scope", "Scope insufficient", "The credential does not grant what this needs."
     ),

@@ -5,15 +5,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from faregate.actors import Desk
 from faregate.addresses import TrustedProxies, peer_address
 from faregate.bearer import Answer, Bearer, Headers, Texts, log_denial
 from faregate.credentials import check_brand
 from faregate.errors import Denied, InvalidInput
 from faregate.instants import as_datetime
 from faregate.jwt import ShareTokens
+from faregate.members import given_columns, scopes_of
+from faregate.model import AllowedScopes, Org, Owner
+from faregate.owner_rights import OwnerRights
+from faregate.policy import Policy
+from faregate.principal import Principal
+from faregate.record import session_record
 from faregate.shares import Shares
 from faregate.signing import SigningSecret
 from faregate.stores.freshness import Records
+from faregate.texts import check_name
 from faregate.tokens import Tokens
 from faregate.usage import Usage
 from faregate.verifier import Verifier
@@ -21,7 +29,8 @@ from faregate.verifier import Verifier
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from faregate.principal import Principal
+    from faregate.members import Members
+    from faregate.owner_rights import Hook
     from faregate.signing import Secret
 
 
@@ -40,6 +49,11 @@ class Gate:
     the tokens of redeemed shares: a text of 32 bytes or more, or a list, newest first; without it that of
     ``FAREGATE_SECRET``, else one is made beside the database, in ``<database>.key``.
 
+    ``policy`` bounds what is issued. ``owner_rights`` joins what an owner may do at present to whatever is his: a
+    function of an Owner that returns AllowedScopes, or None for one who is gone; its answers are kept for
+    ``owner_rights_ttl`` seconds (0 asks each time) or until :meth:`owner_changed`. It may take its time, in a worker
+    thread on an event loop, and should have a time-out of its own: whatever it raises is StoreUnavailable.
+
     The constructor opens the store, makes or checks its tables, and closes it: a gate may be made before a
     fork. Raises InvalidInput for a setting that cannot be, StoreUnavailable if the store cannot be opened.
     """
@@ -57,12 +71,17 @@ class Gate:
         header: str | None = None,
         cookie: str | None = None,
         origins: Sequence[str] = (),
+        policy: Policy = Policy(),  # noqa: B008  it cannot be changed
+        owner_rights: Hook | None = None,
+        owner_rights_ttl: float = 5.0,
         secret: Secret | None = None,
     ) -> None:
         if not isinstance(store, str):
             raise InvalidInput("store: a database URL such as sqlite:///gate.db")
         if not callable(clock):
             raise InvalidInput("clock: a function that returns UTC epoch seconds, such as time.time")
+        if not isinstance(policy, Policy):
+            raise InvalidInput("policy: a faregate.Policy")
         check_brand(brand)
         self.bearer = Bearer(realm=realm, query=query, header=header, cookie=cookie, origins=origins)
         self.proxies = TrustedProxies(trusted_proxies, forwarded_header)
@@ -71,12 +90,15 @@ class Gate:
         from faregate.stores.sql import Store  # noqa: PLC0415
 
         self._store = Store(store)
-        self._records = Records(self._store)
+        rights = OwnerRights(owner_rights, owner_rights_ttl)
+        self._rights = rights
+        self._records = Records(self._store, rights)
         self._usage = Usage(self._store)
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path), brand)
-        self._verifier = Verifier(self._records, self._usage, share_tokens, clock, brand)
-        self.tokens = Tokens(self._store, clock=clock, brand=brand)
-        self.shares = Shares(self._store, share_tokens, clock=clock, brand=brand)
+        self._verifier = Verifier(self._records, rights, self._usage, share_tokens, clock, brand)
+        self._desk = Desk(self._store, rights, clock)
+        self.tokens = Tokens(self._desk, policy, brand=brand)
+        self.shares = Shares(self._desk, policy, share_tokens, brand=brand)
 
     def verify(self, credential: str, *, address: str | None = None) -> Principal:
         """Return the principal that a credential stands for, or raise Denied.
@@ -135,6 +157,44 @@ class Gate:
             headers.append((EXPIRES, f"{expires:%Y-%m-%dT%H:%M:%SZ}"))
             headers.append(("Access-Control-Expose-Headers", EXPIRES))
         return headers
+
+    def session(
+        self,
+        owner: Owner,
+        *,
+        org: Org = Org(),  # noqa: B008  it cannot be changed
+        scopes: Sequence[str] | None = None,
+        allowed_scopes: AllowedScopes | None = None,
+    ) -> Principal:
+        """Return the principal of somebody whom the application has logged in itself, for the management API.
+
+        ``scopes``, short for ``allowed_scopes.general_scopes``, or ``allowed_scopes`` is what he may do and hand on.
+        He reaches what is his, is never root and has no ``self``, and no limit of network and time: the policy
+        bounds what he makes. Do not call it for somebody who did not log in. InvalidInput for an owner without an
+        id; Denied ``deactivated`` if ``owner_rights`` says that he is gone.
+        """
+        given: Members = {"owner": owner, "org": org}
+        if scopes is not None:
+            given["scopes"] = scopes
+        if allowed_scopes is not None:
+            given["allowed_scopes"] = allowed_scopes
+        given_columns(given, 0.0)
+        if owner.id is None:
+            raise InvalidInput("owner: somebody who is logged in has an id")
+        record = session_record(owner, org, scopes_of(given))
+        rights = self._rights.of(owner)
+        if rights.gone:
+            raise Denied("deactivated", record_id=record.id)
+        return Principal(record, None, rights.grants)
+
+    def owner_changed(self, owner: Owner) -> None:
+        """Have every process ask anew what an owner may do: call it when that was changed, for it to count at once.
+
+        InvalidInput for an owner without an id.
+        """
+        if not isinstance(owner, Owner) or owner.id is None:
+            raise InvalidInput("owner: expected Owner(id=…)")
+        self._desk.announce_owner(check_name(owner.id, "owner.id"))
 
     def answer(self, denied: Denied, *, route: str) -> Answer:
         """Return the HTTP answer to a denial on ``route``, and log it."""

@@ -63,7 +63,7 @@ def given_columns(members: Members, now: float) -> Values:
         text = members["description"]
         values["description"] = None if text is None else check_text(text, "description", 2000)
     if "scopes" in members or "allowed_scopes" in members:
-        values["allowed_scopes"] = _scopes_column(members)
+        values["allowed_scopes"] = msgspec.json.encode(scopes_of(members)).decode()
     if "allowed_cidr_blocks" in members:
         blocks = as_list(members["allowed_cidr_blocks"], "allowedCidrBlocks")
         values |= network_columns(Networks.parse(blocks, "allowedCidrBlocks"))
@@ -206,16 +206,18 @@ def owner_of(columns: Columns) -> Owner:
     return Owner(*(columns[column] for column in owner_columns(Owner())))
 
 
-def _scopes_column(members: Members) -> str:
+def scopes_of(members: Members) -> AllowedScopes:
+    """Return what ``scopes`` or ``allowed_scopes`` grants, or nothing where neither is given; InvalidInput for both."""
     if "scopes" in members and "allowed_scopes" in members:
         raise InvalidInput("scopes, allowedScopes: scopes is short for generalScopes; give one of them")
+    allowed = AllowedScopes()
     if "scopes" in members:
         scopes = as_list(members["scopes"], "scopes")
         allowed = AllowedScopes(general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(scopes)))
-    else:
-        allowed = as_allowed_scopes(members.get("allowed_scopes"))
+    elif "allowed_scopes" in members:
+        allowed = as_allowed_scopes(members["allowed_scopes"])
     compile_grants(allowed)
-    return msgspec.json.encode(allowed).decode()
+    return allowed
 
 
 def expires_column(members: Mapping[str, Any], now: float) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 Kept = Literal["ROLES", "PERMISSIONS"]
+State = Literal["live", "expired", "revoked", "deactivated"]
 
 
 class Owner(msgspec.Struct, frozen=True, rename={"idp_id": "idpId"}, forbid_unknown_fields=True):
@@ -109,6 +110,20 @@ class Issued(msgspec.Struct, frozen=True):
         return [("token", self.token.id), ("secret", "<shown once>")]
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """What could not be done to the record of this id, and why."""
+
+    id: str
+    message: str
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What became of a call about many records: the ids that it was done to, and the others."""
+
+    successes: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
 class ShareParams(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a share opens and how: scopes, networks (none: any), how often it may be redeemed (null: without end).
 
@@ -136,7 +151,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     expires_at: datetime
     revoked_at: datetime | None
     redemptions: int
-    state: Literal["live", "expired", "revoked", "deactivated"]
+    state: State
     org: Org
     made_by: str | None
 

@@ -9,21 +9,34 @@ import msgspec
 from faregate.errors import Denied, InvalidInput
 from faregate.model import Org, Owner  # noqa: TC001  msgspec and users read the annotations
 from faregate.record import Record  # noqa: TC001  msgspec reads the annotation
-from faregate.scopes import ANY, Need, Resources, check_needs, describe, met, missing_scopes, reached_by
+from faregate.scopes import (
+    ANY,
+    Grants,
+    Held,
+    Need,
+    Resources,
+    check_needs,
+    describe,
+    met,
+    missing_scopes,
+    reached_by,
+)
 
 
 class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a verified credential stands for in this request: who, from where, with which grants.
 
-    Made by the gate alone. ``address`` is where the request came from, None where that is not known.
+    Made by the gate alone. ``address`` is where the request came from, None where that is not known. ``rights`` are
+    what the owner may do now, where the application says so: a need must pass both.
     """
 
     record: Record
     address: str | None = None
+    rights: Grants | None = None
 
     @property
     def kind(self) -> str:
-        """``token`` or ``share``: what the credential stands for."""
+        """What the principal stands for: ``token``, ``share``, or the ``session`` of the application's own login."""
         return self.record.kind
 
     @property
@@ -69,7 +82,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         InvalidInput if a need is not one.
         """
         try:
-            if not more and need in self.record.scopes:
+            if not more and self.rights is None and need in self.record.scopes:
                 return
         except TypeError:  # what cannot be looked up is no need, as is said below
             pass
@@ -85,7 +98,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     def allowed_objects(self, need: Need) -> Resources:
         """Return the objects on which ``need`` is met: ``ANY``, or a set, empty where it is not covered."""
         (checked,) = check_needs((need,))
-        return ANY if self.record.root else reached_by(self.record.grants, checked)
+        return ANY if self.record.root else reached_by(self._held, checked)
 
     def __repr__(self) -> str:
         return f"Principal({self.record.kind}:{self.record.id})"
@@ -93,13 +106,17 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("kind", self.record.kind), ("id", self.record.id)]
 
+    @property
+    def _held(self) -> Held:
+        return (self.record.grants,) if self.rights is None else (self.record.grants, self.rights)
+
     def _met(self, need: Need, on: object) -> bool:
-        return self.record.root or met(self.record.grants, need, _as_text(on))
+        return self.record.root or met(self._held, need, _as_text(on))
 
     def _refusal(self, unmet: tuple[Need, ...], on: object) -> Denied:
         if self.record.kind == "share":
             # What the share grants on another object is no scope that is missing.
-            lacked = tuple(need for need in unmet if not reached_by(self.record.grants, need))
+            lacked = tuple(need for need in unmet if not reached_by(self._held, need))
             if not lacked:
                 return Denied("object_not_shared", record_id=self.record.id, address=self.address)
             unmet = lacked
@@ -107,7 +124,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         return Denied(
             "insufficient_scope",
             f"The credential does not grant {words}.",
-            scope=missing_scopes(self.record.grants, unmet, _as_text(on)),
+            scope=missing_scopes(self._held, unmet, _as_text(on)),
             record_id=self.record.id,
             address=self.address,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from math import inf
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -30,7 +31,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     where any address will do. ``scopes`` are the general scopes open by their own name on any resource.
     The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
     A share is nobody's: its maker's owner is ``shared_by``, and ``redeem_only`` says that this credential of
-    it opens nothing but its redemption.
+    it opens nothing but its redemption. ``unseen`` is the new secret of a rotation until it is first presented.
     """
 
     kind: str
@@ -48,8 +49,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     deactivated: bool = False
     revoked: bool = False
     redeem_only: bool = False
+    unseen: bool = False
     shared_by: Owner | None = None
     digest: bytes = b""
+
+    @property
+    def behind(self) -> Owner:
+        """The owner whose rights this depends on: its own, or, of a share, its maker's."""
+        return self.shared_by or self.owner
 
     @property
     def root(self) -> bool:
@@ -60,6 +67,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def admits(self, now: float, address: str | None) -> bool:
         """Tell whether this is alive, in time at ``now``, and open to ``address``."""
         return self.opens <= now < self.closes and (self.networks is None or self.networks.admit(address))
+
+    def closed(self) -> Record:
+        """Return this as it is once its owner is gone: deactivated."""
+        return msgspec.structs.replace(self, deactivated=True, opens=inf, closes=-inf)
 
     def refusal(self, now: float, address: str | None) -> Denied:
         """Return why this does not admit, the first reason first: alive, in time, from an allowed network."""
@@ -99,6 +110,7 @@ def token_record(
     expires_at: float | None,
     deactivated: bool = False,
     superseded_at: float | None = None,
+    unseen: bool = False,
     digest: bytes = b"",
 ) -> Record:
     """Compile a token's record. InvalidInput if the scopes contradict the rules of :mod:`faregate.scopes`."""
@@ -120,6 +132,7 @@ def token_record(
         not_before=opens,
         expires_at=expires,
         superseded_at=superseded,
+        unseen=unseen,
         digest=digest,
     )
 
@@ -174,6 +187,27 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
         expires_at=expires,
         redeem_only=False,
         digest=digest,
+    )
+
+
+def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Record:
+    """Return the record of somebody whom the application has logged in: without limits of network and time.
+
+    Its id is no record's: whatever people are called, it begins as no identifier of a token or share does.
+    """
+    grants = compile_grants(allowed_scopes)
+    return Record(
+        kind="session",
+        id=f"session:{quote(owner.id or '', safe='')}",
+        owner=owner,
+        org=org,
+        opens=-inf,
+        closes=inf,
+        networks=None,
+        scopes=open_scopes(grants),
+        grants=grants,
+        not_before=-inf,
+        expires_at=inf,
     )
 
 

@@ -64,7 +64,7 @@ class Scopes:
     def __iter__(self) -> Iterator[str]:
         if self._principal is not None:
             yield "authenticated"
-            yield from sorted(self._principal.record.scopes)
+            yield from sorted(scope for scope in self._principal.record.scopes if scope in self)
 
 
 class Visit(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ ANY: Final = AnyResource()
 Resources = frozenset[str] | AnyResource
 Key = tuple[str, str, str]
 Grants = Mapping[Key, Resources]
+Held = tuple[Grants, ...]  # what must all be wide enough: a credential's grants, and its owner's
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # the scope-token of RFC 6749 section 3.3
 
@@ -99,21 +100,31 @@ def compile_grants(allowed: AllowedScopes) -> dict[Key, Resources]:
     return grants
 
 
-def met(grants: Grants, need: Need, on: str | None) -> bool:
-    """Tell whether ``grants`` meet ``need`` on the resource ``on``; None asks for a grant on any resource."""
+def met(held: Held, need: Need, on: str | None) -> bool:
+    """Tell whether all of ``held`` meet ``need`` on the resource ``on``; None asks for a grant on any resource.
+
+    One of several needs is met where all of them meet that same one.
+    """
     if isinstance(need, AnyOf):
-        return any(met(grants, one, on) for one in need.needs)
-    reached = resources_of(grants, _key_of(need))
-    return isinstance(reached, AnyResource) or (on is not None and on in reached)
+        return any(met(held, one, on) for one in need.needs)
+    key = _key_of(need)
+    for grants in held:
+        reached = resources_of(grants, key)
+        if not isinstance(reached, AnyResource) and (on is None or on not in reached):
+            return False
+    return True
 
 
-def reached_by(grants: Grants, need: Need) -> Resources:
-    """Return the resources on which ``grants`` meet ``need``."""
+def reached_by(held: Held, need: Need) -> Resources:
+    """Return the resources on which all of ``held`` meet ``need``."""
     if not isinstance(need, AnyOf):
-        return resources_of(grants, _key_of(need))
+        common: Resources = ANY
+        for grants in held:
+            common = _both(common, resources_of(grants, _key_of(need)))
+        return common
     reached: frozenset[str] = frozenset()
     for one in need.needs:
-        more = reached_by(grants, one)
+        more = reached_by(held, one)
         if isinstance(more, AnyResource):
             return ANY
         reached |= more
@@ -146,14 +157,14 @@ def open_scopes(grants: Grants) -> frozenset[str]:
     return frozenset(name for _, kind, name in grants if kind == "scope" and "*" not in name)
 
 
-def missing_scopes(grants: Grants, needs: tuple[Need, ...], on: str | None) -> list[str]:
+def missing_scopes(held: Held, needs: tuple[Need, ...], on: str | None) -> list[str]:
     """Return the general scopes among the needs that are not met, for ``scope=`` of RFC 6750 section 3."""
     missing: dict[str, None] = {}
     for need in needs:
-        if met(grants, need, on):
+        if met(held, need, on):
             continue
         if isinstance(need, AnyOf):
-            missing.update(dict.fromkeys(missing_scopes(grants, need.needs, on)))
+            missing.update(dict.fromkeys(missing_scopes(held, need.needs, on)))
         elif isinstance(need, str):
             missing[need] = None
     return list(missing)
@@ -187,6 +198,12 @@ def flat_list(grants: Grants) -> tuple[str, ...]:
         else:
             shown.extend(f"{display(key)}@{quote(resource, safe='')}" for resource in sorted(resources))
     return tuple(shown)
+
+
+def _both(one: Resources, other: Resources) -> Resources:
+    if isinstance(one, AnyResource) or isinstance(other, AnyResource):
+        return other if isinstance(one, AnyResource) else one
+    return one & other
 
 
 def _key_of(need: str | Permission | Role) -> Key:

@@ -17,7 +17,7 @@ from faregate.errors import Conflict, InvalidInput
 from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime
 from faregate.members import Columns, Values, as_list, check_times, expires_column, network_columns, owner_of
-from faregate.model import Org, Share, ShareParams
+from faregate.model import Org, Share, ShareParams, State
 from faregate.record import Record, share_record, stored_networks, stored_texts
 from faregate.scopes import MAX_SCOPES, check_scope
 from faregate.texts import check_id
@@ -113,11 +113,13 @@ def share_limits(columns: Columns) -> Record:
     )
 
 
-def share_of(columns: Columns, now: float) -> Share:
-    """Return the share that has these columns, in the state that it is in now."""
+def share_of(columns: Columns, now: float, *, gone: bool = False) -> Share:
+    """Return the share that has these columns, in the state that it is in now; ``gone`` is its maker's owner."""
     objects = stored_texts(columns["object_ids"])
     expired = (columns["expires_at"] or 0.0) <= now
     instants = ("created_at", "updated_at", "expires_at", "revoked_at")
+    revoked = columns["revoked_at"] is not None
+    state: State = "deactivated" if gone else "revoked" if revoked else "expired" if expired else "live"
     dates: Values = {column: as_datetime(columns[column]) for column in instants}
     return Share(
         **dates,
@@ -131,7 +133,7 @@ def share_of(columns: Columns, now: float) -> Share:
             attributes=_stored_attributes(columns),
         ),
         redemptions=columns["redemptions"],
-        state="revoked" if columns["revoked_at"] is not None else "expired" if expired else "live",
+        state=state,
         org=Org(columns["org_id"], columns["org_name"]),
         made_by=columns["made_by"],
     )

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from hmac import compare_digest
-from math import inf
 from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
-from faregate.actors import Actor, By
 from faregate.credentials import digest, kind_of, mint
 from faregate.errors import Denied, InvalidInput
 from faregate.jwt import REDEEMED_LIFETIME, ShareTokens
-from faregate.members import check_times, check_unchanged, check_window, network_columns, org_columns, owner_columns
+from faregate.members import check_times, check_unchanged, check_window, owner_of
 from faregate.model import IssuedShare, Page, Redeemed, Share
 from faregate.record import covers, stored_texts
 from faregate.share_members import (
@@ -37,11 +35,13 @@ from faregate.stores.reach import ShareQuery
 from faregate.texts import check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from faregate.actors import Actor, By, Desk
     from faregate.members import Values
-    from faregate.stores.sql import Reading, Store
+    from faregate.policy import Policy
+    from faregate.stores.sql import Reading
 
 
 class Shares:
@@ -52,14 +52,11 @@ class Shares:
     not there or not reached, Denied where the actor may not, StoreUnavailable where the store cannot answer.
     """
 
-    def __init__(self, store: Store, tokens: ShareTokens, *, clock: Callable[[], float], brand: str) -> None:
-        self._store = store
+    def __init__(self, desk: Desk, policy: Policy, tokens: ShareTokens, *, brand: str) -> None:
+        self._desk = desk
+        self._policy = policy
         self._tokens = tokens
-        self._clock = clock
         self._brand = brand
-
-    def _now(self) -> float:
-        return round(self._clock(), 6)
 
     def create(
         self, object_id: str, object_ids: Sequence[str] = (), *, by: By = None, **details: Unpack[ShareDetails]
@@ -70,9 +67,9 @@ class Shares:
         datetime, RFC 3339 or epoch seconds) or ``expires_in`` (a timedelta or seconds) is required. ``params``
         holds ``allowedCidrBlocks``, ``maxRedemptions``, ``attributes`` and, unless given beside it, ``scopes``.
         Networks that are left out are the maker's own. Denied ``insufficient_scope`` if the share would be
-        wider than its maker.
+        wider than its maker, InvalidInput beyond the longest lifetime or the scopes of the gate's policy.
         """
-        now = self._now()
+        now = self._desk.now()
         unknown = details.keys() - ShareDetails.__optional_keys__
         if unknown:
             raise TypeError(f"a share has no member {', '.join(sorted(unknown))}")
@@ -83,35 +80,36 @@ class Shares:
         if "expires_at" not in given:
             raise InvalidInput("expiresAt: is required (or expiresIn); a share has an end")
         check_times({**given, "not_before": None}, now)
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        self._policy.check_expiry(now, given["expires_at"])
+        with self._desk.changing(by, now) as (change, actor):
             actor.permit("share.create")
-            values = {**blank_share_columns(now), "made_by": actor.maker, **_inherited(actor), **given}
+            values = {**blank_share_columns(now), "made_by": actor.maker, **actor.inherited, **given}
             values["object_ids"] = msgspec.json.encode(objects).decode()
-            actor.require_cover(share_limits(values))
+            record = share_limits(values)
+            actor.require_cover(record)
+            self._policy.check_grants(record.grants)
             secret = mint(self._brand, "shr")
             change.shares.add({**values, "digest": digest(secret)}, objects)
-            change.enter(_entry(now, actor.name, "share.create", values, {"objectIds": objects}))
+            change.enter(actor.entry(now, "share.create", values, {"objectIds": objects}))
             return IssuedShare(share_of(values, now), secret)
 
     def get(self, share_id: str, *, by: By = None) -> Share:
         """Return a share, dead or alive; its ``state`` tells which."""
-        now = self._now()
-        with self._store.reading() as reading:
-            row = Actor.now(by, reading, now).find(reading, share_id, "share.get")
-            return share_of(row, now)
+        now = self._desk.now()
+        with self._desk.reading(by, now) as (reading, actor):
+            row = actor.find(reading, share_id, "share.get")
+        return self._shown(row, now)
 
     def list(self, object_id: str | None = None, limit: int = 100, offset: int = 0, *, by: By = None) -> Page[Share]:
         """Return a page of the shares that the actor reaches, the newest first; only those of an object if named."""
         if object_id is not None:
             check_id(object_id, "objectId")
         check_window(limit, offset)
-        now = self._now()
-        with self._store.reading() as reading:
-            actor = Actor.now(by, reading, now)
+        now = self._desk.now()
+        with self._desk.reading(by, now) as (reading, actor):
             actor.permit("share.list")
             rows, total = reading.shares.list(ShareQuery(object_id, limit, offset), actor.reach)
-        return Page(tuple(share_of(row, now) for row in rows), total, limit, offset)
+        return Page(tuple(self._shown(row, now) for row in rows), total, limit, offset)
 
     def update(
         self,
@@ -127,38 +125,38 @@ class Shares:
         the share after, else only to an actor who covers the latter. ``unchanged`` names members that cannot
         change (as in JSON), with the values that the caller believes in. Conflict if the share was revoked.
         """
-        now = self._now()
+        now = self._desk.now()
         unknown = members.keys() - CHANGES
         if unknown:
             raise TypeError(f"of a share cannot be changed: {', '.join(sorted(unknown))}")
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        with self._desk.changing(by, now) as (change, actor):
             before = actor.find(change, share_id, "share.update")
             given = given_share_columns(members, now, before)
-            check_unchanged(share_of(before, now), unchanged or {})
+            fixed = unchanged or {}
+            gone = fixed.get("state") == "deactivated" and self._desk.gone(owner_of(before))
+            check_unchanged(share_of(before, now, gone=gone), fixed)
             changed = {column: value for column, value in given.items() if value != before[column]}
-            if not changed:
-                return share_of(before, now)
-            after = {**before, **changed, "updated_at": now}
-            check_share_change(before, after, now)
-            if loosens(before, after) or not covers(share_limits(before), share_limits(after)):
-                actor.require_cover(share_limits(after))
-            change.shares.update(before["id"], {**changed, "updated_at": now})
-            change.enter(_entry(now, actor.name, "share.update", after, {"members": sorted(changed)}))
-            return share_of(after, now)
+            after = {**before, **changed, "updated_at": now} if changed else before
+            if changed:
+                check_share_change(before, after, now)
+                self._check_policy(before, after)
+                if loosens(before, after) or not covers(share_limits(before), share_limits(after)):
+                    actor.require_cover(share_limits(after))
+                change.shares.update({**changed, "updated_at": now}, before["id"])
+                change.enter(actor.entry(now, "share.update", after, {"members": sorted(changed)}))
+        return self._shown(after, now)
 
     def revoke(self, share_id: str, *, by: By = None) -> Share:
         """Close the share for good, its secret and every token that was redeemed. Repeating it changes nothing."""
-        now = self._now()
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        now = self._desk.now()
+        with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, share_id, "share.revoke")
-            if row["revoked_at"] is not None:
-                return share_of(row, now)
-            values = {"revoked_at": now, "updated_at": now}
-            change.shares.update(row["id"], values)
-            change.enter(_entry(now, actor.name, "share.revoke", row, {}))
-            return share_of({**row, **values}, now)
+            if row["revoked_at"] is None:
+                values = {"revoked_at": now, "updated_at": now}
+                change.shares.update(values, row["id"])
+                change.enter(actor.entry(now, "share.revoke", row, {}))
+                row = {**row, **values}
+        return self._shown(row, now)
 
     def redeem(
         self, share_id: str, *, secret: str | None = None, address: str | None = None, by: By = None
@@ -171,51 +169,57 @@ class Shares:
         """
         if not isinstance(share_id, str) or not isinstance(secret, str | None) or not isinstance(address, str | None):
             raise InvalidInput("id, secret, address: expected texts")
-        now = self._now()
+        now = self._desk.now()
+        by = by if secret is None else None  # who has the secret need be nobody else
         # Judged twice: who is refused never waits for the write lock, nor keeps others from it.
-        with self._store.reading() as reading:
-            row, _ = self._redeemable(reading, share_id, secret, address, by, now)
-            if row["max_redemptions"] is not None and row["redemptions"] >= row["max_redemptions"]:
-                raise Denied("redemptions_exhausted", record_id=row["id"], address=address)
-        with self._store.changing() as change:
-            row, actor = self._redeemable(change, share_id, secret, address, by, now)
+        with self._desk.reading(by, now) as (reading, actor):
+            row = self._redeemable(reading, actor, share_id, secret, address)
+        gone = self._desk.gone(owner_of(row))
+        _judge(row, gone, now, address)
+        with self._desk.changing(by, now) as (change, actor):
+            row = self._redeemable(change, actor, share_id, secret, address)
+            _judge(row, gone, now, address)
             if not change.shares.count_redemption(row["id"]):
-                raise Denied("redemptions_exhausted", record_id=row["id"], address=address)
+                raise _exhausted(row, address)
             until = min(now + REDEEMED_LIFETIME, row["expires_at"])
             token, token_id = self._tokens.mint(row["id"], now, now + REDEEMED_LIFETIME)
-            change.enter(_entry(now, actor, "share.redeem", row, {"jti": token_id}))
+            redeemer = actor.name if secret is None else f"share:{row['id']}"
+            change.enter(Entry(now, redeemer, "share.redeem", row["id"], row["org_id"], {"jti": token_id}))
         return Redeemed(token, "Bearer", datetime.fromtimestamp(until, UTC), stored_texts(row["object_ids"]))
 
     def _redeemable(
-        self, reading: Reading, share_id: str, secret: str | None, address: str | None, by: By, now: float
-    ) -> tuple[Values, str]:
-        """Return the columns of a share that may be redeemed, and the name of who redeems it; else raise Denied."""
+        self, reading: Reading, actor: Actor, share_id: str, secret: str | None, address: str | None
+    ) -> Values:
+        """Return the columns of a share that is redeemed by its secret, or that the actor reaches and covers."""
         if secret is None:
-            actor = Actor.now(by, reading, now)
             row = actor.find(reading, share_id, "share.redeem")
             actor.require_cover(share_limits(row))
-            name = actor.name
-        else:
-            found = reading.shares.get(share_id) if kind_of(secret, self._brand) == "shr" else None
-            if found is None or not compare_digest(found["digest"], digest(secret)):
-                raise Denied("unknown_credential", address=address)
-            row, name = found, f"share:{share_id}"
-        record = share_limits(row)
-        if not record.admits(now, address):
-            raise record.refusal(now, address)
-        return row, name
+            return row
+        found = reading.shares.get(share_id) if kind_of(secret, self._brand) == "shr" else None
+        if found is None or not compare_digest(found["digest"], digest(secret)):
+            raise Denied("unknown_credential", address=address)
+        return found
+
+    def _check_policy(self, before: Values, after: Values) -> None:
+        """Raise InvalidInput where what is changed is beyond the policy; what stays is not asked about."""
+        if after["expires_at"] != before["expires_at"]:
+            self._policy.check_expiry(after["created_at"], after["expires_at"])
+        if after["scopes"] != before["scopes"]:
+            self._policy.check_grants(share_limits(after).grants)
+
+    def _shown(self, row: Values, now: float) -> Share:
+        """Return a share in the state that it is in, now that no transaction keeps others waiting for the answer."""
+        return share_of(row, now, gone=self._desk.gone(owner_of(row)))
 
 
-def _inherited(actor: Actor) -> Values:
-    """Return the columns that are the maker's own where the caller gives no others."""
-    maker = actor.record
-    return {
-        **network_columns(None if maker is None else maker.networks),
-        "not_before": None if maker is None or maker.not_before == -inf else maker.not_before,
-        **owner_columns(actor.owner),
-        **org_columns(actor.org),
-    }
+def _judge(row: Values, gone: bool, now: float, address: str | None) -> None:  # noqa: FBT001  one of four facts
+    """Raise Denied unless a share may be redeemed from this address, once more."""
+    record = share_limits(row).closed() if gone else share_limits(row)
+    if not record.admits(now, address):
+        raise record.refusal(now, address)
+    if row["max_redemptions"] is not None and row["redemptions"] >= row["max_redemptions"]:
+        raise _exhausted(row, address)
 
 
-def _entry(now: float, actor: str, action: str, values: Values, details: object) -> Entry:
-    return Entry(now, actor, action, values["id"], values["org_id"], details)
+def _exhausted(row: Values, address: str | None) -> Denied:
+    return Denied("redemptions_exhausted", record_id=row["id"], address=address)

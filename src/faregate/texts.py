@@ -33,3 +33,8 @@ def check_id(value: object, member: str) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 512 or _CONTROL.search(value):
         raise InvalidInput(f"{member}: expected a text of 1 to 512 characters without control characters")
     return value
+
+
+def some(names: list[str]) -> str:
+    """Return the first names in words; nobody reads a thousand."""
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any, Unpack
 
-from faregate.actors import Actor, By
+from faregate.actors import SELF, By, Desk
 from faregate.credentials import digest, mint
-from faregate.errors import Conflict, Denied, InvalidInput, PreconditionFailed
+from faregate.deactivation import activate, close_lineage, deactivate
+from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed
 from faregate.instants import Instant, parse_instant, parse_span
 from faregate.members import (
     Details,
     Members,
     Values,
+    as_list,
     blank_columns,
     check_change_of_times,
     check_times,
@@ -21,23 +22,23 @@ from faregate.members import (
     given_columns,
     keep_parties,
     limits_of,
-    network_columns,
     org_columns,
     owner_columns,
     token_of,
 )
-from faregate.model import Issued, Org, Owner, Page, Token
+from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
 from faregate.principal import Principal
 from faregate.record import covers
-from faregate.stores.entry import Entry
 from faregate.stores.reach import TokenQuery
-from faregate.texts import check_name, check_text
+from faregate.texts import check_id, check_name, check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
-    from faregate.stores.sql import Change, Store
+    from faregate.deactivation import Switch
+    from faregate.policy import Policy
+    from faregate.stores.sql import Change
 
 _ROTATED = "Another rotation came first; only the current secret can be rotated."
 _REMEMBERED = 4096  # rotations; forgetting one costs nothing but the notice of a collision
@@ -56,6 +57,7 @@ SORTABLE = {
 }
 MAX_GRACE = 7 * 86_400.0
 SELF_GRACE = 60.0
+MAX_BATCH = 100
 
 
 class Tokens:
@@ -66,14 +68,11 @@ class Tokens:
     not there or not reached, Denied where the actor may not, StoreUnavailable where the store cannot answer.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float], brand: str) -> None:
-        self._store = store
-        self._clock = clock
+    def __init__(self, desk: Desk, policy: Policy, *, brand: str) -> None:
+        self._desk = desk
+        self._policy = policy
         self._brand = brand
         self._rotated: dict[str, object] = {}  # which rotation was a token's last, by this process
-
-    def _now(self) -> float:
-        return round(self._clock(), 6)
 
     def create(
         self,
@@ -88,32 +87,36 @@ class Tokens:
         A limit that is left out (networks, expiry, start) is the maker's own; an empty list of networks
         allows every address, a null expiry never expires. ``expires_at`` is an aware datetime, an RFC 3339
         text or epoch seconds, ``expires_in`` a timedelta or seconds. Denied ``insufficient_scope`` if the
-        token would be wider than its maker.
+        token would be wider than its maker, InvalidInput beyond the gate's policy, Conflict if its owner has as
+        many tokens as the policy allows.
         """
-        now = self._now()
+        now = self._desk.now()
         given = given_columns({"name": name, **details}, now)
         if type not in TYPES:
             raise InvalidInput(f"type: one of {', '.join(TYPES)}")
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        with self._desk.changing(by, now) as (change, actor):
             actor.permit("token.create")
-            inherited = _inherited(actor)
+            inherited = actor.inherited
             parties = keep_parties(given, inherited, update=False)
-            values = {**blank_columns(type, now), "made_by": actor.maker, **inherited, **parties}
+            values: Values = {**blank_columns(type, now), "made_by": actor.maker, **inherited, **parties}
+            if "expires_at" not in given:
+                values["expires_at"] = self._policy.expiry(now, inherited["expires_at"])
             check_times(values, now)
+            self._policy.check_expiry(now, values["expires_at"])
             actor.require_parties(values, inherited, owner=_OWNER, org=_ORG)
-            actor.require_cover(limits_of(values))
+            record = limits_of(values)
+            actor.require_cover(record)
+            self._policy.check_grants(record.grants)
+            self._check_number(change, values, now)
             secret = mint(self._brand, "tok")
             change.tokens.add(values, digest(secret))
-            change.enter(_entry(now, actor, "token.create", values, {"name": name, "type": type}))
+            change.enter(actor.entry(now, "token.create", values, {"name": name, "type": type}))
             return Issued(token_of(values), secret)
 
     def get(self, token_id: str, *, by: By = None) -> Token:
         """Return a token. ``self`` stands for the token of the principal in ``by``."""
-        with self._store.reading() as reading:
-            actor = Actor.now(by, reading, self._now())
-            row = actor.find(reading, token_id, "token.get")
-            return token_of(row)
+        with self._desk.reading(by, self._desk.now()) as (reading, actor):
+            return token_of(actor.find(reading, token_id, "token.get"))
 
     def list(
         self,
@@ -142,8 +145,7 @@ class Tokens:
         before = None if expires_before is None else parse_instant(expires_before, "expiresBefore")
         descending = sort.startswith("-")
         query = TokenQuery(owner, type, name, deactivated, before, column, descending, limit, offset)
-        with self._store.reading() as reading:
-            actor = Actor.now(by, reading, self._now())
+        with self._desk.reading(by, self._desk.now()) as (reading, actor):
             actor.permit("token.list")
             rows, total = reading.tokens.list(query, actor.reach)
         return Page(tuple(map(token_of, rows)), total, limit, offset)
@@ -161,13 +163,13 @@ class Tokens:
 
         Allowed if the record before covers the record after, else only to an actor who covers the latter.
         ``unchanged`` names members that cannot change (as in JSON), with the values that the caller believes
-        in: InvalidInput if one differs. Conflict if the expiry of an expired token would change;
-        PreconditionFailed if the token has none of the versions in ``if_version``.
+        in: InvalidInput if one differs, and for a change beyond the gate's policy. Conflict if the expiry of an
+        expired token would change, or a new owner has as many tokens as the policy allows; PreconditionFailed if
+        the token has none of the versions in ``if_version``.
         """
-        now = self._now()
+        now = self._desk.now()
         given = given_columns(members, now)
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        with self._desk.changing(by, now) as (change, actor):
             before = actor.find(change, token_id, "token.update")
             if if_version is not None and before["version"] not in if_version:
                 raise PreconditionFailed(f"The token is at version {before['version']} now; read it again.")
@@ -179,124 +181,152 @@ class Tokens:
             after = {**before, **changed, "updated_at": now}
             check_change_of_times(before, after, now)
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
+            self._check_policy(change, before, after, now)
             if not covers(limits_of(before), limits_of(after)):
                 actor.require_cover(limits_of(after))
             details = {"members": sorted(changed)}
-            return self._apply(change, actor, "token.update", after, {**changed, "updated_at": now}, details)
+            return actor.amend(change, now, "token.update", before, changed, details)
 
-    def rotate(self, token_id: str, *, grace: timedelta | float | None = None, by: By = None) -> Issued:
+    def rotate(
+        self, token_id: str, *, grace: timedelta | float | None = None, leaked: bool = False, by: By = None
+    ) -> Issued:
         """Give the token a new credential and return it; everything else stays.
 
         The old credential dies at once, or at the end of ``grace`` (0 to 7 days, never past the expiry; by
-        default 0, and 60 s where a token rotates itself). In its grace it opens routes but rotates nothing.
-        Conflict if the token is expired or deactivated, or another rotation came first.
+        default 0, and 60 s where a token rotates itself). In its grace it opens routes, and rotates only while
+        the new one was never presented: that one dies unseen, the grace stays, and so the loss of an answer locks
+        nobody out. ``leaked`` forces no grace, deactivates every token and revokes every share that this one made,
+        and that those made. Conflict if the token is expired or deactivated, or another rotation came first.
         """
         span = None if grace is None else parse_span(grace, "grace")
         if span is not None and span > MAX_GRACE:
             raise InvalidInput("grace: at most 7 days")
-        seen = self._rotated.get(token_id)
+        _check_leaked(leaked)
+        own = by.id if token_id == SELF and isinstance(by, Principal) else token_id
+        seen = self._rotated.get(own)
         current = self._current(token_id, by)
         # Transactions of this process come one after the other, so the later of two rotations at once would
         # find the earlier one's secret and replace it: who began before that one ended has lost.
-        if self._rotated.get(token_id) is not seen:
+        if self._rotated.get(own) is not seen:
             raise Conflict(_ROTATED)
-        return self._rotate(token_id, current, span, by)
+        return self._rotate(token_id, current, span, by, leaked=leaked)
 
-    def deactivate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
-        """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over."""
+    def deactivate(self, token_id: str, *, reason: str | None = None, leaked: bool = False, by: By = None) -> Token:
+        """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over.
+
+        ``leaked`` closes whatever came from it, too: it deactivates every token and revokes every share that it
+        made, and that those made.
+        """
         _check_reason(reason)
-        now = self._now()
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        _check_leaked(leaked)
+        now = self._desk.now()
+        with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.deactivate")
-            if row["deactivated"] and (row["deactivated_by_admin"] or not actor.outranks(row)):
-                return token_of(row)
-            return self._set_deactivated(change, actor, row, reason, now, deactivated=True)
+            if leaked:
+                close_lineage(change, actor, row, reason, now)
+            return deactivate(change, actor, row, reason, now)
 
     def activate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
         """Open a deactivated token again: only for who deactivated it, an admin, or root. Repeating changes nothing."""
         _check_reason(reason)
-        now = self._now()
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
-            row = actor.find(change, token_id, "token.activate")
-            if not row["deactivated"]:
-                return token_of(row)
-            mine = row["deactivated_updated_by"] == actor.name and not row["deactivated_by_admin"]
-            if not (actor.admin or mine):
-                raise Denied(
-                    "insufficient_scope",
-                    "Another actor deactivated this token; only that one or an admin can activate it.",
-                    record_id=actor.id,
-                )
-            return self._set_deactivated(change, actor, row, reason, now, deactivated=False)
+        now = self._desk.now()
+        with self._desk.changing(by, now) as (change, actor):
+            return activate(change, actor, actor.find(change, token_id, "token.activate"), reason, now)
+
+    def deactivate_many(self, token_ids: Sequence[str], *, by: By = None) -> Batch:
+        """Deactivate up to 100 tokens, each as :meth:`deactivate` would, and return which that was done to.
+
+        What cannot be done to one is told with it, and hinders no other.
+        """
+        return self._many(token_ids, "token.deactivate", deactivate, by)
+
+    def activate_many(self, token_ids: Sequence[str], *, by: By = None) -> Batch:
+        """Activate up to 100 tokens, each as :meth:`activate` would, and return which that was done to."""
+        return self._many(token_ids, "token.activate", activate, by)
 
     def delete(self, token_id: str, *, by: By = None) -> None:
         """Remove the token for good. Its credential is unknown from now on."""
-        now = self._now()
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        now = self._desk.now()
+        with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.delete")
-            change.enter(_entry(now, actor, "token.delete", row, {"name": row["name"]}))
+            change.enter(actor.entry(now, "token.delete", row, {"name": row["name"]}))
             change.tokens.delete(row["id"])
 
-    def _rotate(self, token_id: str, current: bytes | None, span: float | None, by: By) -> Issued:
+    def _many(self, token_ids: Sequence[str], call: str, switch: Switch, by: By) -> Batch:
+        ids = dict.fromkeys(check_id(one, f"ids[{n}]") for n, one in enumerate(as_list(token_ids, "ids")))
+        if len(ids) > MAX_BATCH:
+            raise InvalidInput(f"ids: at most {MAX_BATCH} at a time")
+        now = self._desk.now()
+        successes: list[str] = []
+        failures: list[Failure] = []
+        with self._desk.changing(by, now) as (change, actor):
+            actor.permit(f"{call}_many")
+            for token_id in ids:
+                try:
+                    switch(change, actor, actor.find(change, token_id, call), None, now)
+                except (NotFound, Denied) as error:  # raised before anything was changed
+                    failures.append(Failure(token_id, error.detail if isinstance(error, Denied) else str(error)))
+                else:
+                    successes.append(token_id)
+        return Batch(tuple(successes), tuple(failures))
+
+    def _check_policy(self, change: Change, before: Values, after: Values, now: float) -> None:
+        """Raise InvalidInput or Conflict where what is changed is beyond the policy; what stays is not asked about."""
+        if after["expires_at"] != before["expires_at"]:
+            self._policy.check_expiry(after["created_at"], after["expires_at"])
+        if after["allowed_scopes"] != before["allowed_scopes"]:
+            self._policy.check_grants(limits_of(after).grants)
+        if any(after[column] != before[column] for column in ("owner_id", "owner_idp_id", "org_id")):
+            self._check_number(change, after, now)
+
+    def _check_number(self, change: Change, values: Values, now: float) -> None:
+        most = self._policy.max_tokens_per_owner
+        if most is not None and values["owner_id"] is not None and change.tokens.count_of(values, now) >= most:
+            raise Conflict(
+                f"owner: has {most} tokens, as many as the policy of this gate allows; delete one that is not needed"
+            )
+
+    def _rotate(self, token_id: str, current: bytes | None, span: float | None, by: By, *, leaked: bool) -> Issued:
         """Replace the secret ``current``, or raise Conflict if that is no longer the token's."""
-        now = self._now()
-        with self._store.changing() as change:
-            actor = Actor.now(by, change, now)
+        now = self._desk.now()
+        with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.rotate")
             itself = actor.id == row["id"]
             if not itself:
                 actor.require_cover(limits_of(row))
             if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
                 raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
-            span = (SELF_GRACE if itself else 0.0) if span is None else span
-            ends = min(now + span, row["expires_at"] or now + span) if span else None
+            again = itself and actor.record is not None and actor.record.digest != current
+            if current is None or (again and not change.tokens.is_unseen(current)):
+                raise Conflict(_ROTATED)
             secret = mint(self._brand, "tok")
-            if current is None or not change.tokens.replace_secret(row["id"], current, digest(secret), ends):
+            details: Values = {"leaked": True} if leaked else {}
+            if again and not leaked:
+                swapped = change.tokens.replace_unseen(row["id"], current, digest(secret))
+            else:
+                span = 0.0 if leaked else SELF_GRACE if itself and span is None else span or 0.0
+                ends = min(now + span, row["expires_at"] or now + span) if span else None
+                swapped = change.tokens.replace_secret(row["id"], current, digest(secret), ends)
+                details |= {"grace": span}
+            if not swapped:
                 raise Conflict(_ROTATED)
             if len(self._rotated) >= _REMEMBERED:
                 self._rotated.clear()
             self._rotated[row["id"]] = object()
-            values = {"rotated_at": now, "updated_at": now}
-            token = self._apply(change, actor, "token.rotate", {**row, **values}, values, {"grace": span})
-            return Issued(token, secret)
+            if leaked:
+                close_lineage(change, actor, row, None, now)
+            return Issued(actor.amend(change, now, "token.rotate", row, {"rotated_at": now}, details), secret)
 
     def _current(self, token_id: str, by: By) -> bytes | None:
-        """Return the digest that a rotation by ``by`` replaces: its own if it is the token, else the current one.
+        """Return the digest that a rotation by ``by`` replaces.
 
         Raises as the rotation would: who may not rotate disturbs no other.
         """
-        with self._store.reading() as reading:
-            actor = Actor.now(by, reading, self._now())
+        with self._desk.reading(by, self._desk.now()) as (reading, actor):
             row = actor.find(reading, token_id, "token.rotate")
-            if isinstance(by, Principal) and by.id == row["id"]:
-                return by.record.digest
-            actor.require_cover(limits_of(row))
+            if actor.id != row["id"]:
+                actor.require_cover(limits_of(row))
             return reading.tokens.current_digest(row["id"])
-
-    def _set_deactivated(
-        self, change: Change, actor: Actor, row: Values, reason: str | None, now: float, *, deactivated: bool
-    ) -> Token:
-        values: Values = {
-            "deactivated": deactivated,
-            "deactivated_updated_by": actor.name,
-            "deactivated_updated_on": now,
-            "deactivated_reason": reason,
-            "deactivated_by_admin": deactivated and actor.outranks(row),
-            "updated_at": now,
-        }
-        action = "token.deactivate" if deactivated else "token.activate"
-        return self._apply(change, actor, action, {**row, **values}, values, {"reason": reason})
-
-    def _apply(
-        self, change: Change, actor: Actor, action: str, after: Values, changed: Values, details: object
-    ) -> Token:
-        """Write the changed columns and the entry of the feed; return the token as it is then."""
-        change.tokens.update(after["id"], changed)
-        change.enter(_entry(changed["updated_at"], actor, action, after, details))
-        return token_of({**after, "version": after["version"] + 1})
 
 
 def _check_reason(reason: object) -> None:
@@ -304,17 +334,6 @@ def _check_reason(reason: object) -> None:
         check_text(reason, "reason", 500)
 
 
-def _inherited(actor: Actor) -> Values:
-    """Return the columns that are the maker's own where the caller gives no others."""
-    maker = actor.record
-    return {
-        **network_columns(None if maker is None else maker.networks),
-        "not_before": None if maker is None or maker.not_before == -inf else maker.not_before,
-        "expires_at": None if maker is None or maker.expires_at == inf else maker.expires_at,
-        **owner_columns(actor.owner),
-        **org_columns(actor.org),
-    }
-
-
-def _entry(now: float, actor: Actor, action: str, values: Values, details: object) -> Entry:
-    return Entry(now, actor.name, action, values["id"], values["org_id"], details)
+def _check_leaked(leaked: object) -> None:
+    if not isinstance(leaked, bool):
+        raise InvalidInput("leaked: true or false")

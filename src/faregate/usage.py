@@ -42,6 +42,17 @@ class Usage:
         if self._thread is None:
             self._start()
 
+    def see(self, digest: bytes) -> None:
+        """Note, before the request is answered, that a rotated token's new credential was presented.
+
+        Once a rotation. A store that cannot write closes nothing that it can read: it is noted the next time.
+        """
+        try:
+            with self._store.changing() as change:
+                change.tokens.see(digest)
+        except StoreUnavailable:
+            _logger.warning("it could not be noted that a new credential was presented", exc_info=True)
+
     def flush(self) -> None:
         """Write what was noted."""
         _write(self._store, self._notes)

@@ -14,11 +14,13 @@ from faregate.credentials import MAX_LENGTH, is_b64token, kind_of
 from faregate.errors import Denied, StoreUnavailable
 from faregate.jwt import REDEEMED_LIFETIME, ShareTokens
 from faregate.principal import Principal
-from faregate.stores.freshness import Records
+from faregate.stores.freshness import Records, WouldWait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from faregate.model import Owner
+    from faregate.owner_rights import OwnerRights, Rights
     from faregate.record import Record
     from faregate.stores.freshness import Find
     from faregate.usage import Usage
@@ -28,9 +30,17 @@ class Verifier:
     """Judges credentials of one brand against the records of one store, by one clock."""
 
     def __init__(
-        self, records: Records, usage: Usage, share_tokens: ShareTokens, clock: Callable[[], float], brand: str
+        self,
+        records: Records,
+        owner_rights: OwnerRights,
+        usage: Usage,
+        share_tokens: ShareTokens,
+        clock: Callable[[], float],
+        brand: str,
     ) -> None:
         self._records = records
+        self._owner_rights = owner_rights
+        self._limits = owner_rights.limits
         self._usage = usage
         self._share_tokens = share_tokens
         self._clock = clock
@@ -47,9 +57,15 @@ class Verifier:
         record = self._records.at_hand(sha256(credential).digest())
         if record is None or not record.admits(now := self._clock(), address):
             return None
+        grants = None
+        if self._limits:
+            rights = self._owner_rights.known(record.behind)
+            if rights is None or rights.gone:
+                return None
+            grants = rights.grants
         if record.kind == "token":
             self._usage.note(record.id, now)
-        return Principal(record, address)
+        return Principal(record, address, grants)
 
     def verify(self, credential: str, address: str | None, *, wait: bool = True) -> Principal:
         """Return the principal of a credential that is known, alive, in time and in its networks; else raise Denied.
@@ -67,11 +83,14 @@ class Verifier:
         if len(credential) > MAX_LENGTH:
             raise Denied("malformed_credential", address=address)
         record = self._look_up(credential, sha256(raw).digest(), address, wait=wait)
+        rights = self._rights(record.behind, wait=wait)
+        if rights.gone:
+            record = record.closed()
         now = self._clock()
         if record.admits(now, address):
             if record.kind == "token":
                 self._usage.note(record.id, now)
-            return Principal(record, address)
+            return Principal(record, address, rights.grants)
         raise record.refusal(now, address)
 
     def _look_up(self, credential: str, digest: bytes, address: str | None, *, wait: bool) -> Record:
@@ -82,9 +101,22 @@ class Verifier:
             raise
         if record is None:
             record = self._records.fetch(digest, self._finder(credential, address), wait=wait)
+        if record is not None and record.unseen:
+            if not wait:
+                raise WouldWait
+            # From now on the credential before it rotates nothing. Meanwhile it may have been replaced.
+            self._usage.see(digest)
+            record = self._records.fetch(digest, Records.token)
         if record is None:
             raise Denied("unknown_credential", address=address)
         return record
+
+    def _rights(self, owner: Owner, *, wait: bool) -> Rights:
+        """Return what an owner may do. The application is asked where that may take its time."""
+        rights = self._owner_rights.known(owner)
+        if rights is None and not wait:
+            raise WouldWait
+        return rights or self._owner_rights.ask(owner)
 
     def _finder(self, credential: str, address: str | None) -> Find:
         """Return the look-up for a credential of this kind.

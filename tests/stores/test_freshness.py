@@ -18,6 +18,7 @@ from conftest import Clock, reason_of
 
 from faregate import Conflict, Gate, StoreUnavailable
 from faregate.credentials import mint
+from faregate.owner_rights import OwnerRights
 from faregate.stores import freshness, page
 from faregate.stores.lookup import SqliteLookup
 
@@ -155,7 +156,7 @@ def test_a_flood_of_unknown_credentials_evicts_nothing_good(
     gate: Gate, lookups: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have a cache of their own, and it is bounded."""
-    records = freshness.Records(gate._store, capacity=100)
+    records = freshness.Records(gate._store, OwnerRights(None, 0), capacity=100)
     monkeypatch.setattr(gate._verifier, "_records", records)
     secret = gate.tokens.create(name="a").secret
     gate.verify(secret)
@@ -169,7 +170,7 @@ def test_a_flood_of_unknown_credentials_evicts_nothing_good(
 
 def test_the_cache_of_records_is_bounded(gate: Gate) -> None:
     """The oldest is given up, and what it was filed under with it."""
-    records = freshness.Records(gate._store, capacity=10)
+    records = freshness.Records(gate._store, OwnerRights(None, 0), capacity=10)
     gate._verifier._records = records
     secrets = [gate.tokens.create(name="a").secret for _ in range(30)]
     for secret in secrets * 2:

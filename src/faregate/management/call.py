@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from faregate.actors import Actor
 from faregate.bearer import QUERY_PARAMETER, Answer, pairs
-from faregate.errors import InvalidInput, Refused
+from faregate.errors import Denied, InvalidInput, Misconfigured, Refused
 from faregate.management import wire
+from faregate.principal import Principal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from faregate.bearer import Headers, Texts
     from faregate.gate import Gate
     from faregate.model import Page
-    from faregate.principal import Principal
 
+Login = Callable[[], Principal | None]
 JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
 
 
@@ -34,8 +36,9 @@ class Call(NamedTuple):
     """The values of one request.
 
     ``texts`` are those by which the caller is identified, ``route`` the application's name of the route, for the
-    log, ``path`` the path of the request with all prefixes, ``record_id`` the parameter of the route. The caller
-    is known once the call is admitted, the body after that.
+    log, ``path`` the path of the request with all prefixes, ``record_id`` the parameter of the route. ``login`` is
+    the application's own way to know the caller, in place of a credential: it returns a principal, or None for
+    nobody. The caller is known once the call is admitted, the body after that.
     """
 
     texts: Texts
@@ -44,14 +47,32 @@ class Call(NamedTuple):
     record_id: str
     content_type: str
     if_match: str | None
+    login: Login | None = None
     principal: Principal | None = None
     body: bytes = b""
 
     def admitted(self, gate: Gate, call: str) -> Call:
         """Return this with its principal, or raise Denied unless that one may make the call of this name."""
-        principal, _ = gate.identify(self.texts)
+        principal = gate.identify(self.texts)[0] if self.login is None else self._logged_in(self.login, gate)
         Actor.of(principal).permit(call, self.record_id)
         return self._replace(principal=principal)
+
+    def _logged_in(self, login: Login, gate: Gate) -> Principal:
+        """Return who is logged in to the application.
+
+        A browser sends a session along with whatever another site has it ask for, so what may change something
+        counts only from a configured origin.
+        """
+        if self.texts.unsafe and self.texts.origin not in gate.bearer.origins:
+            raise Denied("origin_not_allowed")
+        principal = login()
+        if principal is None:
+            raise Denied("missing_credential", "Log in to the application first.")
+        if not isinstance(principal, Principal):
+            raise Misconfigured(
+                "management(principal=…): the function returns a Principal, as of gate.session(), or None"
+            )
+        return principal
 
     def address(self, gate: Gate) -> str | None:
         """Return the client's address, None where it is unknown."""

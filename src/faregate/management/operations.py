@@ -55,6 +55,8 @@ OPERATIONS = (
     Operation("POST", "/tokens/{id}/rotate", "token.rotate", token_calls.rotate, _LARGE),
     Operation("POST", "/tokens/{id}/deactivate", "token.deactivate", token_calls.deactivate, _LARGE),
     Operation("POST", "/tokens/{id}/activate", "token.activate", token_calls.activate, _LARGE),
+    Operation("POST", "/tokens/deactivate", "token.deactivate_many", token_calls.deactivate_many, _LARGE),
+    Operation("POST", "/tokens/activate", "token.activate_many", token_calls.activate_many, _LARGE),
     Operation("POST", "/shares", "share.create", share_calls.create, _LARGE),
     Operation("GET", "/shares", "share.list", share_calls.list_),
     Operation("GET", "/shares/{id}", "share.get", share_calls.get),

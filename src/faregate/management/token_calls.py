@@ -65,19 +65,30 @@ def delete(gate: Gate, call: Call) -> Answer:
 def rotate(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/{id}/rotate``."""
     body = call.read(wire.RotateToken, optional=True)
-    return _shown(gate.tokens.rotate(call.record_id, grace=body.grace, by=call.principal))
+    return _shown(gate.tokens.rotate(call.record_id, grace=body.grace, leaked=body.leaked, by=call.principal))
 
 
 def deactivate(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/{id}/deactivate``."""
-    body = call.read(wire.SwitchToken, optional=True)
-    return _shown(gate.tokens.deactivate(call.record_id, reason=body.reason, by=call.principal))
+    body = call.read(wire.DeactivateToken, optional=True)
+    done = gate.tokens.deactivate(call.record_id, reason=body.reason, leaked=body.leaked, by=call.principal)
+    return _shown(done)
 
 
 def activate(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/{id}/activate``."""
-    body = call.read(wire.SwitchToken, optional=True)
+    body = call.read(wire.ActivateToken, optional=True)
     return _shown(gate.tokens.activate(call.record_id, reason=body.reason, by=call.principal))
+
+
+def deactivate_many(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /tokens/deactivate``."""
+    return shown(gate.tokens.deactivate_many(call.read(wire.ManyTokens).ids, by=call.principal))
+
+
+def activate_many(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /tokens/activate``."""
+    return shown(gate.tokens.activate_many(call.read(wire.ManyTokens).ids, by=call.principal))
 
 
 def _change(gate: Gate, call: Call, body: wire.ChangeToken) -> Answer:

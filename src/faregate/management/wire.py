@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from faregate.errors import InvalidInput
-from faregate.model import AllowedScopes, Issued, IssuedShare, Org, Owner, Page, Redeemed, Share, Token
+from faregate.model import AllowedScopes, Batch, Issued, IssuedShare, Org, Owner, Page, Redeemed, Share, Token
 
 T = TypeVar("T")
 
@@ -77,12 +77,25 @@ class RotateToken(Struct, rename="camel", forbid_unknown_fields=True):
     """The body of ``POST /tokens/{id}/rotate``; ``grace`` in seconds."""
 
     grace: float | None = None
+    leaked: bool = False
 
 
-class SwitchToken(Struct, rename="camel", forbid_unknown_fields=True):
-    """The body of ``POST /tokens/{id}/deactivate`` and ``/activate``."""
+class ActivateToken(Struct, rename="camel", forbid_unknown_fields=True):
+    """The body of ``POST /tokens/{id}/activate``."""
 
     reason: str | None = None
+
+
+class DeactivateToken(ActivateToken, rename="camel", forbid_unknown_fields=True):
+    """The body of ``POST /tokens/{id}/deactivate``."""
+
+    leaked: bool = False
+
+
+class ManyTokens(Struct, rename="camel", forbid_unknown_fields=True):
+    """The body of ``POST /tokens/deactivate`` and ``/tokens/activate``."""
+
+    ids: tuple[str, ...]
 
 
 class CreateShare(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -128,7 +141,7 @@ class RedeemShare(Struct, forbid_unknown_fields=True):
         return "RedeemShare(secret=<hidden>)"
 
 
-Shown = Token | Issued | Share | IssuedShare | Redeemed | Page[Any]
+Shown = Token | Issued | Share | IssuedShare | Redeemed | Batch | Page[Any]
 
 
 def show(shown: Shown) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+OWNER_CHANGED = "owner.change"  # an entry about an owner by his id, not about a record
+
 
 class Entry(NamedTuple):
     """One entry of the change feed: what ``actor`` did to ``subject``. Never holds a credential or digest."""

@@ -21,17 +21,18 @@ from cachetools import FIFOCache
 from faregate.errors import StoreUnavailable
 from faregate.record import redeemed_record
 from faregate.stores import forks, page
+from faregate.stores.entry import OWNER_CHANGED
 from faregate.stores.lookup import SqliteLookup
 from faregate.stores.page import never
 
 if TYPE_CHECKING:
+    from faregate.owner_rights import OwnerRights
     from faregate.record import Record
     from faregate.stores.page import Page
     from faregate.stores.sql import Store
 
 CAPACITY = 65_536
 MINTING = frozenset({"token.create", "token.rotate", "share.create"})
-
 HARMLESS = frozenset({"share.redeem"})  # changes nothing by which a request is judged
 
 _MANY = 10_000  # entries of the feed after which dropping everything is cheaper
@@ -90,8 +91,9 @@ class _Filed:
 class Records:
     """The records of one store, as fresh as its newest committed change."""
 
-    def __init__(self, store: Store, capacity: int = CAPACITY) -> None:
+    def __init__(self, store: Store, owner_rights: OwnerRights, capacity: int = CAPACITY) -> None:
         self._database = store.database
+        self._owner_rights = owner_rights
         in_memory = store.database.path is None
         # In memory there is one connection, so its lock is held over whole transactions.
         self._lock = store.lock if in_memory else RLock()
@@ -133,7 +135,7 @@ class Records:
             record = self._records.by_digest.get(digest) or find(self, digest)
             if record is None:
                 self._unknown[digest] = True
-            else:
+            elif not record.unseen:  # which is looked at each time, until somebody has noted it
                 self._records.file(record)
             return record
 
@@ -223,6 +225,9 @@ class Records:
         for entry in entries[1:]:
             if entry.action in HARMLESS:
                 continue
+            if entry.action == OWNER_CHANGED:
+                self._owner_rights.drop(entry.subject)
+                continue
             self._records.drop(entry.subject)
             self._shares.pop(entry.subject, None)
             if entry.action in MINTING:
@@ -261,3 +266,4 @@ class Records:
         self._records.clear()
         self._shares.clear()
         self._unknown.clear()
+        self._owner_rights.clear()

@@ -28,7 +28,8 @@ _logger = logging.getLogger("faregate")
 _RECORD = """
 SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
        CAST(t.allowed_scopes AS BLOB), CAST(t.allowed_cidr_blocks AS BLOB), CAST(t.networks AS BLOB),
-       t.not_before, t.expires_at, t.deactivated, s.superseded_at
+       t.not_before, t.expires_at, t.deactivated, s.superseded_at,
+       EXISTS (SELECT 1 FROM faregate_unseen AS u WHERE u.digest = s.digest)
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
 WHERE s.digest = ?
 """
@@ -117,7 +118,7 @@ def _judged(read: Callable[[tuple[Any, ...], bytes], Record], row: tuple[Any, ..
 
 
 def _token(row: tuple[Any, ...], digest: bytes) -> Record:
-    record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, superseded = row
+    record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, superseded, unseen = row
     return token_record(
         record_id=record_id,
         owner=Owner(*owner),
@@ -128,6 +129,7 @@ def _token(row: tuple[Any, ...], digest: bytes) -> Record:
         expires_at=None if expires_at is None else expires_at + 0.0,
         deactivated=bool(dead),
         superseded_at=superseded,
+        unseen=bool(unseen),
         digest=digest,
     )
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = "0002"
+VERSION = "0003"
 
 metadata = MetaData()
 
@@ -59,6 +59,7 @@ tokens = Table(
     Column("made_by", Text),
 )
 Index("faregate_tokens_owner", tokens.c.org_id, tokens.c.owner_id)
+Index("faregate_tokens_made_by", tokens.c.made_by)
 
 # A token has one current secret and, in the grace of a rotation, the one before it.
 secrets = Table(
@@ -69,6 +70,23 @@ secrets = Table(
     Column("superseded_at", Double),
     sqlite_with_rowid=False,
 )
+
+# The new secrets of rotations with a grace, until they are first presented.
+unseen = Table(
+    "faregate_unseen",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# Tokens that are gone and made others, so that who comes after a leaked one is found all the same.
+deleted = Table(
+    "faregate_deleted",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("made_by", Text, nullable=False),
+)
+Index("faregate_deleted_made_by", deleted.c.made_by)
 
 # The one secret of a share is in its row: it never changes. What is shown of the objects is in their order.
 shares = Table(
@@ -98,6 +116,7 @@ shares = Table(
     Column("made_by", Text),
 )
 Index("faregate_shares_owner", shares.c.org_id, shares.c.owner_id)
+Index("faregate_shares_made_by", shares.c.made_by)
 
 # The objects once more, to find the shares of one.
 share_objects = Table(

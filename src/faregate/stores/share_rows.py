@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import insert, select, update
 
-from faregate.stores.rows import ID, reached, sound
+from faregate.stores.rows import Rows, batched, reached
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
@@ -20,19 +20,10 @@ if TYPE_CHECKING:
     from faregate.stores.rows import Values
 
 
-class ShareRows:
+class ShareRows(Rows):
     """The rows of shares, as one transaction sees and changes them."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def get(self, share_id: str, reach: Reach | None = None) -> Values | None:
-        """Return a share's columns, or None if there is none or it is not reached."""
-        if not ID.fullmatch(share_id):
-            return None
-        rows = self._connection.execute(select(shares).where(shares.c.id == share_id, reached(shares, reach)))
-        row = rows.mappings().first()
-        return None if row is None else sound(row)
+    table = shares
 
     def list(self, query: ShareQuery, reach: Reach | None) -> tuple[Sequence[Values], int]:
         """Return one page of the shares that are reached and meet the query, newest first, and how many there are."""
@@ -40,10 +31,7 @@ class ShareRows:
         if query.object_id is not None:
             holding = select(share_objects.c.share_id).where(share_objects.c.object_id == query.object_id)
             where.append(shares.c.id.in_(holding))
-        total = self._connection.execute(select(func.count()).select_from(shares).where(*where)).scalar_one()
-        order = (shares.c.created_at.desc(), shares.c.id.desc())
-        rows = select(shares).where(*where).order_by(*order).limit(query.limit).offset(query.offset)
-        return [sound(row) for row in self._connection.execute(rows).mappings()], total
+        return self.page(where, (shares.c.created_at.desc(), shares.c.id.desc()), query.limit, query.offset)
 
     def add(self, values: Values, object_ids: Sequence[str]) -> None:
         """Insert a share, and each of its objects, by which it is found."""
@@ -51,10 +39,11 @@ class ShareRows:
         objects = [{"object_id": object_id, "share_id": values["id"]} for object_id in object_ids]
         self._connection.execute(insert(share_objects), objects)
 
-    def update(self, share_id: str, values: Values) -> None:
-        """Change the named columns of a share that is not revoked: a revoked one stays as it is."""
-        live = (shares.c.id == share_id) & shares.c.revoked_at.is_(None)
-        self._connection.execute(update(shares).where(live).values(values))
+    def update(self, values: Values, *share_ids: str) -> None:
+        """Change the named columns of shares that are not revoked: a revoked one stays as it is."""
+        for some in batched(share_ids):
+            live = shares.c.id.in_(some) & shares.c.revoked_at.is_(None)
+            self._connection.execute(update(shares).where(live).values(values))
 
     def count_redemption(self, share_id: str) -> bool:
         """Count one redemption if the share is not revoked and has one left; say whether it was counted."""

@@ -16,13 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import forks, schema
 from faregate.stores.page import LOOK_EVERY
+from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
 from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase
 from faregate.stores.token_rows import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from faregate.stores.entry import Entry
     from faregate.stores.page import Page
@@ -38,6 +39,10 @@ class Reading:
         self.tokens = TokenRows(connection)
         self.shares = ShareRows(connection)
 
+    def lineage(self, token_id: str) -> Sequence[str]:
+        """Return the ids of a token and of all tokens that come from it, those that are gone among them."""
+        return lineage(self._connection, token_id)
+
 
 class Change(Reading):
     """A transaction that writes. Whatever a management call changes, :meth:`enter` writes into the feed."""
@@ -46,19 +51,24 @@ class Change(Reading):
         super().__init__(connection)
         self._page = page
 
-    def enter(self, entry: Entry) -> None:
-        """Write one entry of the feed, and announce it on the page while the write lock is held."""
-        self._connection.execute(update(sequence).values(value=sequence.c.value + 1))
-        number = self._connection.execute(select(sequence.c.value)).scalar_one()
+    def enter(self, *entries: Entry) -> None:
+        """Write entries of the feed, and announce them on the page while the write lock is held."""
+        if not entries:
+            return
+        self._connection.execute(update(sequence).values(value=sequence.c.value + len(entries)))
+        last = self._connection.execute(select(sequence.c.value)).scalar_one()
         announced = self._page.view[0]
-        if number <= announced < _SOUND:
+        if last - len(entries) < announced < _SOUND:
             # The page is ahead: a writer died, or the file is a restored one. A number that was announced
             # once is not given again, so that nobody takes a new change for one that he has applied.
-            number = announced + 1
-            self._connection.execute(update(sequence).values(value=number))
-        details = msgspec.json.encode(entry.details).decode()
-        self._connection.execute(insert(feed).values({**entry._asdict(), "details": details, "sequence": number}))
-        self._page.advance(number)
+            last = announced + len(entries)
+            self._connection.execute(update(sequence).values(value=last))
+        rows = [
+            {**entry._asdict(), "details": msgspec.json.encode(entry.details).decode(), "sequence": number}
+            for number, entry in enumerate(entries, last - len(entries) + 1)
+        ]
+        self._connection.execute(insert(feed), rows)
+        self._page.advance(last)
 
 
 class Store:

@@ -7,42 +7,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, union_all, update
 
-from faregate.stores.rows import ID, reached, sound
-from faregate.stores.schema import secrets, tokens
+from faregate.stores.rows import ID, Rows, batched, owned, reached
+from faregate.stores.schema import deleted, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
     from sqlalchemy import ColumnElement
 
     from faregate.stores.reach import Reach, TokenQuery
     from faregate.stores.rows import Values
 
+    Columns = Mapping[str, Any]
 
-class TokenRows:
+
+class TokenRows(Rows):
     """The rows of tokens, as one transaction sees and changes them."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def get(self, token_id: str, reach: Reach | None = None) -> Values | None:
-        """Return a token's columns, or None if there is none or it is not reached."""
-        if not ID.fullmatch(token_id):
-            return None
-        rows = self._connection.execute(select(tokens).where(tokens.c.id == token_id, reached(tokens, reach)))
-        row = rows.mappings().first()
-        return None if row is None else sound(row)
+    table = tokens
 
     def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Sequence[Values], int]:
         """Return one page of the tokens that are reached and meet the query, and how many there are in all."""
-        where = [reached(tokens, reach), *_conditions(query)]
-        total = self._connection.execute(select(func.count()).select_from(tokens).where(*where)).scalar_one()
         column = tokens.c[query.sort]
         order = column.desc() if query.descending else column.asc()
-        rows = select(tokens).where(*where).order_by(order, tokens.c.id).limit(query.limit).offset(query.offset)
-        return [sound(row) for row in self._connection.execute(rows).mappings()], total
+        where = (reached(tokens, reach), *_conditions(query))
+        return self.page(where, (order, tokens.c.id), query.limit, query.offset)
+
+    def count_of(self, owner: Columns, now: float) -> int:
+        """Return how many tokens an owner has that have not expired; ``owner`` holds the columns that say whose."""
+        same_org = tokens.c.org_id.is_not_distinct_from(owner["org_id"])
+        alive = tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)
+        his = owned(tokens, owner["owner_id"], owner["owner_idp_id"])
+        return self._connection.execute(
+            select(func.count()).select_from(tokens).where(his, same_org, alive)
+        ).scalar_one()
 
     def current_digest(self, token_id: str) -> bytes | None:
         """Return the digest of a token's current credential: the one that no rotation has superseded."""
@@ -62,15 +63,44 @@ class TokenRows:
         self._connection.execute(insert(tokens).values(values))
         self._connection.execute(insert(secrets).values(digest=digest, token_id=values["id"]))
 
-    def update(self, token_id: str, values: Values) -> None:
-        """Change the named columns of a token and count its version up."""
+    def update(self, values: Values, *token_ids: str) -> None:
+        """Change the named columns of tokens and count their versions up."""
         counted = {**values, "version": tokens.c.version + 1}
-        self._connection.execute(update(tokens).where(tokens.c.id == token_id).values(counted))
+        for some in batched(token_ids):
+            self._connection.execute(update(tokens).where(tokens.c.id.in_(some)).values(counted))
 
     def delete(self, token_id: str) -> None:
-        """Remove a token and its credentials."""
+        """Remove a token and its credentials. Of one that made others it is kept who made it."""
+        mine = select(secrets.c.digest).where(secrets.c.token_id == token_id)
+        others = (select(table.c.made_by).where(table.c.made_by == token_id) for table in (tokens, shares, deleted))
+        made = select(tokens.c.id, tokens.c.made_by).where(
+            tokens.c.id == token_id, tokens.c.made_by.is_not(None), union_all(*others).exists()
+        )
+        self._connection.execute(delete(unseen).where(unseen.c.digest.in_(mine)))
         self._connection.execute(delete(secrets).where(secrets.c.token_id == token_id))
+        self._connection.execute(insert(deleted).from_select(["id", "made_by"], made))
         self._connection.execute(delete(tokens).where(tokens.c.id == token_id))
+
+    def is_unseen(self, digest: bytes) -> bool:
+        """Tell whether a credential is a rotation's new one that nobody has presented yet."""
+        return self._connection.execute(select(unseen).where(unseen.c.digest == digest)).first() is not None
+
+    def see(self, digest: bytes) -> None:
+        """Note that a credential was presented."""
+        self._connection.execute(delete(unseen).where(unseen.c.digest == digest))
+
+    def replace_unseen(self, token_id: str, current: bytes, new: bytes) -> bool:
+        """Make ``new`` the token's credential if ``current`` still is it; say whether that was so.
+
+        The current one dies, and the one before it keeps its grace.
+        """
+        live = (secrets.c.digest == current) & secrets.c.superseded_at.is_(None)
+        if self._connection.execute(delete(secrets).where((secrets.c.token_id == token_id) & live)).rowcount != 1:
+            return False
+        self.see(current)
+        self._connection.execute(insert(secrets).values(digest=new, token_id=token_id))
+        self._connection.execute(insert(unseen).values(digest=new))
+        return True
 
     def replace_secret(self, token_id: str, current: bytes, new: bytes, superseded_at: float | None) -> bool:
         """Make ``new`` the token's credential if ``current`` still is it; say whether that was so.
@@ -87,7 +117,10 @@ class TokenRows:
             return False
         gone = secrets.c.superseded_at.is_not(None) if superseded_at is None else secrets.c.digest != current
         self._connection.execute(delete(secrets).where(mine & gone))
+        self.see(current)
         self._connection.execute(insert(secrets).values(digest=new, token_id=token_id))
+        if superseded_at is not None:
+            self._connection.execute(insert(unseen).values(digest=new))
         return True
 
     def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:

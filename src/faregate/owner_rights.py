@@ -1,0 +1,99 @@
+"""What the owners of tokens and shares may do now, asked of the application and remembered for a moment.
+
+A need must pass both the credential's grants and its owner's rights. The answers are dropped with the cache of
+records: whatever the change feed says about an owner counts before the next request is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import iscoroutinefunction
+from threading import Lock
+from time import monotonic
+from typing import Any, NamedTuple
+
+from cachetools import FIFOCache
+
+from faregate.errors import InvalidInput, StoreUnavailable
+from faregate.instants import parse_span
+from faregate.model import AllowedScopes, Owner
+from faregate.scopes import Grants, as_allowed_scopes, compile_grants
+
+Hook = Callable[[Owner], AllowedScopes | None]
+
+_CAPACITY = 16_384  # owners by their id
+_NAMESAKES = 16  # owners of one id: other providers, other names
+
+
+class Rights(NamedTuple):
+    """What an owner may do: ``grants``, or None where nothing limits; ``gone`` closes everything of his."""
+
+    grants: Grants | None = None
+    gone: bool = False
+
+
+_UNLIMITED, _GONE = Rights(), Rights({}, gone=True)
+
+
+class OwnerRights:
+    """Asks ``hook`` what an owner may do, and keeps the answer for ``ttl`` seconds.
+
+    Without a hook nobody is limited, nor is what is nobody's. Whatever the hook raises, and whatever it returns that
+    is neither AllowedScopes nor None, is StoreUnavailable: the gate stays shut.
+    """
+
+    def __init__(self, hook: Hook | None, ttl: float) -> None:
+        if hook is not None and (not callable(hook) or iscoroutinefunction(hook)):
+            raise InvalidInput("owner_rights: a plain function of an Owner that returns AllowedScopes or None")
+        self._hook = hook
+        self._ttl = parse_span(ttl, "owner_rights_ttl")
+        self.limits = hook is not None  # whether anybody is limited at all
+        self._lock = Lock()
+        self._dropped = 0
+        self._answers: FIFOCache[str, dict[Owner, tuple[Rights, float]]] = FIFOCache(_CAPACITY)
+
+    def known(self, owner: Owner) -> Rights | None:
+        """Return what an owner may do if that is at hand; None says nothing."""
+        if self._hook is None or owner.id is None:
+            return _UNLIMITED
+        rights, until = self._answers.get(owner.id, _NOBODY).get(owner, _UNKNOWN)
+        return rights if monotonic() < until else None
+
+    def of(self, owner: Owner) -> Rights:
+        """Return what an owner may do, at hand or asked for."""
+        return self.known(owner) or self.ask(owner)
+
+    def ask(self, owner: Owner) -> Rights:
+        """Return what the application says that an owner may do now."""
+        if self._hook is None or owner.id is None:
+            return _UNLIMITED
+        dropped, since = self._dropped, monotonic()
+        try:
+            allowed: Any = self._hook(owner)
+            rights = _GONE if allowed is None else Rights(compile_grants(as_allowed_scopes(allowed)))
+        except Exception as error:
+            raise StoreUnavailable from error
+        with self._lock:
+            # What was asked before an owner changed is not kept after it.
+            if self._ttl and self._dropped == dropped:
+                namesakes = dict(self._answers.get(owner.id, _NOBODY))
+                if len(namesakes) >= _NAMESAKES:
+                    namesakes.clear()
+                self._answers[owner.id] = {**namesakes, owner: (rights, since + self._ttl)}
+        return rights
+
+    def drop(self, owner_id: str) -> None:
+        """Forget what was answered about the owners of this id."""
+        with self._lock:
+            self._dropped += 1
+            self._answers.pop(owner_id, None)
+
+    def clear(self) -> None:
+        """Forget every answer."""
+        with self._lock:
+            self._dropped += 1
+            self._answers.clear()
+
+
+_NOBODY: Mapping[Owner, tuple[Rights, float]] = {}
+_UNKNOWN = (_GONE, 0.0)
