@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 def test_public_names() -> None:
     """The names that applications may rely on."""
     assert faregate.__all__ == [
-        "ANY", "AUTHENTICATED", "PUBLIC", "AllowedScopes", "Conflict", "Denied", "FaregateError", "Gate", "InvalidInput",
-        "Issued", "IssuedShare", "Misconfigured", "NotFound", "Org", "Owner", "Page", "Permission", "PermissionGrant",
+        "ANY", "AUTHENTICATED", "PUBLIC", "AllowedScopes", "Batch", "Conflict", "Denied", "Failure", "FaregateError", "Gate", "InvalidInput",
+        "Issued", "IssuedShare", "Misconfigured", "NotFound", "Org", "Owner", "Page", "Permission", "PermissionGrant", "Policy",
         "PreconditionFailed", "Principal", "RealmScopes", "Redeemed", "Role", "RoleGrant", "ServiceScopes", "Share",
         "ShareParams", "StoreUnavailable", "Token", "any_of", "path",
     ]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from math import inf
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from faregate.actors import SELF, By, Desk
 from faregate.credentials import digest, mint
@@ -60,6 +62,13 @@ SELF_GRACE = 60.0
 MAX_BATCH = 100
 
 
+class _Rotation(NamedTuple):
+    """A rotation of this process: the digest of the new credential, and the thread that it was made in."""
+
+    digest: bytes
+    thread: int
+
+
 class Tokens:
     """Creates, shows, changes, rotates, deactivates and deletes tokens of one store.
 
@@ -72,7 +81,7 @@ class Tokens:
         self._desk = desk
         self._policy = policy
         self._brand = brand
-        self._rotated: dict[str, object] = {}  # which rotation was a token's last, by this process
+        self._rotated: dict[str, _Rotation] = {}  # which was a token's last, in this process
 
     def create(
         self,
@@ -207,7 +216,7 @@ class Tokens:
         current = self._current(token_id, by)
         # Transactions of this process come one after the other, so the later of two rotations at once would
         # find the earlier one's secret and replace it: who began before that one ended has lost.
-        if self._rotated.get(own) is not seen:
+        if self._rotated.get(own) != seen:
             raise Conflict(_ROTATED)
         return self._rotate(token_id, current, span, by, leaked=leaked)
 
@@ -312,7 +321,7 @@ class Tokens:
                 raise Conflict(_ROTATED)
             if len(self._rotated) >= _REMEMBERED:
                 self._rotated.clear()
-            self._rotated[row["id"]] = object()
+            self._rotated[row["id"]] = _Rotation(digest(secret), get_ident())
             if leaked:
                 close_lineage(change, actor, row, None, now)
             return Issued(actor.amend(change, now, "token.rotate", row, {"rotated_at": now}, details), secret)
@@ -320,13 +329,20 @@ class Tokens:
     def _current(self, token_id: str, by: By) -> bytes | None:
         """Return the digest that a rotation by ``by`` replaces.
 
-        Raises as the rotation would: who may not rotate disturbs no other.
+        Raises as the rotation would: who may not rotate disturbs no other. A token that was current when the request
+        was identified, and is not now, has lost to another rotation, unless that was this caller's own: then its
+        answer may be what was lost.
         """
         with self._desk.reading(by, self._desk.now()) as (reading, actor):
             row = actor.find(reading, token_id, "token.rotate")
-            if actor.id != row["id"]:
+            current = reading.tokens.current_digest(row["id"])
+            if not isinstance(by, Principal) or actor.id != row["id"]:
                 actor.require_cover(limits_of(row))
-            return reading.tokens.current_digest(row["id"])
+            elif by.record.digest != current and by.record.superseded_at == inf:
+                last = self._rotated.get(row["id"])
+                if last is None or last.thread != get_ident():
+                    raise Conflict(_ROTATED)
+            return current
 
 
 def _check_reason(reason: object) -> None:

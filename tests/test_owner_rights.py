@@ -1,0 +1,425 @@
+"""What the application says that an owner may do now is joined to whatever is his."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bridge import scope_of, send_to
+from conftest import Clock, reason_of
+
+from faregate import (
+    AllowedScopes,
+    Denied,
+    Gate,
+    InvalidInput,
+    Owner,
+    Permission,
+    StoreUnavailable,
+    any_of,
+)
+from faregate_asgi import GateMiddleware
+
+Make = Callable[..., Gate]
+U1, U2 = Owner("u1"), Owner("u2")
+
+
+class Directory:
+    """The application's own knowledge of its users."""
+
+    def __init__(self, **rights: list[str] | None) -> None:
+        self.rights: dict[str, Any] = dict(rights)
+        self.asked: list[Owner] = []
+
+    def __call__(self, owner: Owner) -> AllowedScopes | None:
+        """What an owner may do now; None for who is gone."""
+        self.asked.append(owner)
+        rights = self.rights.get(str(owner.id))
+        if isinstance(rights, Exception):
+            raise rights
+        return AllowedScopes(general_scopes=tuple(rights)) if isinstance(rights, list) else rights
+
+
+def test_a_need_must_pass_both(make_gate: Make, store: str) -> None:
+    """The token's grants and the owner's: on the fast path, with wildcards, on objects, one of several."""
+    directory = Directory(u1=["docs:*", "gate:x", "c"])
+    gate = make_gate(store, owner_rights=directory)
+    permissions: Any = {
+        "generalScopes": ["docs:read", "b", "c", "gate:*"],
+        "organizationScopes": {"permissions": [{"permissionId": "p", "resources": ["x"]}]},
+    }
+    secret = gate.tokens.create(name="a", allowed_scopes=permissions, owner=U1).secret
+    for principal in (gate.verify(secret), gate.verify(secret)):
+        assert principal.allows("docs:read")
+        assert principal.allows("gate:x")
+        assert not principal.allows("docs:write")
+        assert not principal.allows("b")
+        assert reason_of(lambda principal=principal: principal.require("b")) == "insufficient_scope"
+        assert not principal.allows("gate:y")
+        assert not principal.allows(Permission("p"), on="x")
+        assert not principal.allows(any_of("b", "docs:write"))  # one that only the token has, one that only he has
+        assert principal.allows(any_of("b", "c"))
+        assert principal.allowed_objects(Permission("p")) == frozenset()
+        assert principal.allowed_objects(any_of("docs:read", "b")).__class__.__name__ == "AnyResource"
+        with pytest.raises(Denied) as denied:
+            principal.require("b", "docs:read")
+        assert denied.value.scope == ("b",)
+    assert directory.asked == [U1]
+
+
+def test_resources_are_those_of_both(make_gate: Make) -> None:
+    """A permission on x and y, of an owner who has it on y and z, is one on y."""
+
+    def on(*resources: str) -> Any:
+        return {"organizationScopes": {"permissions": [{"permissionId": "p", "resources": list(resources)}]}}
+
+    gate = make_gate("sqlite://", owner_rights=lambda _: on("y", "z"))
+    principal = gate.verify(gate.tokens.create(name="a", allowed_scopes=on("x", "y"), owner=U1).secret)
+    assert principal.allowed_objects(Permission("p")) == {"y"}
+    assert [principal.allows(Permission("p"), on=name) for name in "xyz"] == [False, True, False]
+
+
+def test_what_is_nobodys_is_not_asked_about(make_gate: Make, store: str) -> None:
+    """Nor is root."""
+    directory = Directory()
+    gate = make_gate(store, owner_rights=directory)
+    root = gate.verify(gate.tokens.create(name="a", scopes=["*"]).secret)
+    share = gate.shares.create("x", scopes=["a"], expires_in=60, by=root)
+    assert gate.verify(share.secret).allows("a", on="x")
+    assert root.record.root
+    assert gate.shares.get(share.share.id).state == "live"
+    assert directory.asked == []
+
+
+def test_everything_of_who_is_gone_is_deactivated(make_gate: Make, store: str, clock: Clock) -> None:
+    """Tokens, shares, what was redeemed from them, management; and the reason comes before time and network."""
+    directory = Directory(u1=["docs:read", "gate:*"])
+    gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
+    token = gate.tokens.create(
+        name="a", scopes=["docs:read", "gate:*"], owner=U1, allowed_cidr_blocks=["10.0.0.0/8"], expires_in=100
+    )
+    by = gate.verify(token.secret, address="10.0.0.1")
+    made = gate.shares.create(
+        "x", scopes=["docs:read"], expires_in=60, params={"allowedCidrBlocks": ["10.0.0.0/8"]}, by=by
+    )
+    limited = gate.shares.create(
+        "y",
+        scopes=["docs:read"],
+        expires_in=60,
+        params={"allowedCidrBlocks": ["10.0.0.0/8"], "maxRedemptions": 5},
+        by=by,
+    )
+    redeemed = gate.shares.redeem(made.share.id, secret=made.secret, address="10.0.0.1")
+    directory.rights["u1"] = None
+    for secret in (token.secret, made.secret, redeemed.token, limited.secret):
+        for address in ("10.0.0.1", "192.0.2.1", None):
+            assert reason_of(lambda s=secret, a=address: gate.verify(s, address=a)) == "deactivated"
+    calls: list[Callable[[], object]] = [
+        lambda: gate.tokens.get("self", by=by), lambda: gate.tokens.create(name="b", by=by), lambda: gate.tokens.rotate("self", by=by),
+        lambda: gate.tokens.list(by=by), lambda: gate.shares.create("x", scopes=["docs:read"], expires_in=5, by=by),
+        lambda: gate.shares.redeem(made.share.id, secret=made.secret, address="10.0.0.1"), lambda: gate.shares.get(made.share.id, by=by),
+        lambda: gate.shares.redeem(limited.share.id, secret=limited.secret, address="10.0.0.1"),
+    ]  # fmt: skip
+    assert [reason_of(call) for call in calls] == ["deactivated"] * len(calls)
+    assert gate.shares.get(made.share.id).state == "deactivated"
+    assert {share.state for share in gate.shares.list().items} == {"deactivated"}
+    assert gate.shares.update(made.share.id, unchanged={"state": "deactivated"}, expires_in=90).state == "deactivated"
+    with pytest.raises(InvalidInput, match="state"):
+        gate.shares.update(made.share.id, unchanged={"state": "revoked"})
+    assert gate.shares.revoke(made.share.id).revoked_at is not None
+    assert gate.shares.get(limited.share.id).redemptions == 0
+    clock.now += 200
+    assert reason_of(lambda: gate.verify(token.secret)) == "deactivated"
+    directory.rights["u1"] = ["docs:read"]
+    assert reason_of(lambda: gate.verify(token.secret)) == "expired"
+    assert gate.tokens.get(token.token.id).deactivated is False
+
+
+def test_a_share_opens_what_its_makers_owner_may_still_open(make_gate: Make, store: str) -> None:
+    """Its scopes are bounded by his rights, as a token's are."""
+    directory = Directory(u1=["docs:read", "gate:*"])
+    gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
+    by = gate.verify(gate.tokens.create(name="a", scopes=["docs:read", "gate:*"], owner=U1).secret)
+    made = gate.shares.create("x", scopes=["docs:read"], expires_in=60, by=by)
+    redeemed = gate.shares.redeem(made.share.id, secret=made.secret)
+    directory.rights["u1"] = ["other"]
+    for secret in (made.secret, redeemed.token):
+        principal = gate.verify(secret)
+        assert reason_of(lambda principal=principal: principal.require("docs:read", on="x")) == "insufficient_scope"
+        assert principal.allowed_objects("docs:read") == frozenset()
+
+
+def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(make_gate: Make, store: str) -> None:
+    """Nor may he make a call that he has no right to, whatever his token grants."""
+    directory = Directory(u1=["gate:*", "docs:read"], u2=["gate:*", "docs:*"])
+    gate = make_gate(store, owner_rights=directory)
+    wide = gate.tokens.create(name="a", scopes=["gate:*", "docs:*"], owner=U1)
+    by = gate.verify(wide.secret)
+    with pytest.raises(Denied, match=r"docs:\*") as denied:
+        gate.tokens.create(name="b", scopes=["docs:*"], owner=U2, by=by)
+    assert denied.value.scope == ("docs:*",)
+    gate.tokens.create(name="b", scopes=["docs:read"], owner=U2, by=by)
+    assert (
+        reason_of(lambda: gate.shares.create("x", scopes=["docs:write"], expires_in=5, by=by)) == "insufficient_scope"
+    )
+    other = gate.tokens.create(name="c", scopes=["docs:write"], owner=U1).token
+    assert reason_of(lambda: gate.tokens.rotate(other.id, by=by)) == "insufficient_scope"
+    directory.rights["u1"] = ["docs:*"]
+    gate.owner_changed(U1)
+    assert reason_of(lambda: gate.tokens.create(name="d", by=by)) == "insufficient_scope"
+    assert gate.tokens.get("self", by=by).id == by.id
+
+
+def test_an_admin_whose_right_was_taken_is_none(make_gate: Make, store: str) -> None:
+    """``gate:admin`` counts only as long as its owner has it."""
+    directory = Directory(boss=["gate:*"])
+    gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
+    token = gate.tokens.create(name="x", owner=U1).token
+    directory.rights["u1"] = []
+    admin = gate.verify(gate.tokens.create(name="a", scopes=["gate:*"], owner=Owner("boss")).secret)
+    assert gate.tokens.get(token.id, by=admin).id == token.id
+    directory.rights["boss"] = ["gate:tokens:*"]
+    assert gate.tokens.list(by=admin).total == 1
+
+
+def test_the_answer_is_kept_for_a_while(make_gate: Make, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seconds by default; then it is asked anew."""
+    now = [1000.0]
+    monkeypatch.setattr("faregate.owner_rights.monotonic", lambda: now[0])
+    directory = Directory(u1=["a"])
+    gate = make_gate(store, owner_rights=directory)
+    secret = gate.tokens.create(name="a", scopes=["a"], owner=U1).secret
+    for _ in range(3):
+        assert gate.verify(secret).allows("a")
+    assert len(directory.asked) == 1
+    directory.rights["u1"] = []
+    now[0] += 4.99
+    assert gate.verify(secret).allows("a")
+    now[0] += 0.01
+    assert not gate.verify(secret).allows("a")
+    assert len(directory.asked) == 2
+
+
+def test_with_a_ttl_of_nothing_it_is_asked_each_time(make_gate: Make, store: str) -> None:
+    """For each request, once."""
+    directory = Directory(u1=["a"])
+    gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
+    secret = gate.tokens.create(name="a", scopes=["a"], owner=U1).secret
+    for _ in range(3):
+        gate.verify(secret)
+    assert len(directory.asked) == 3
+
+
+def test_a_changed_owner_counts_at_once(make_gate: Make, tmp_path: Path) -> None:
+    """In every gate on the file, without waiting; and only he is asked about anew."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    directory = Directory(u1=["a"], u2=["a"])
+    here, there = (make_gate(url, owner_rights=directory, owner_rights_ttl=1e6) for _ in range(2))
+    one, two = (here.tokens.create(name="a", scopes=["a"], owner=owner).secret for owner in (U1, U2))
+    for gate in (here, there):
+        assert gate.verify(one).allows("a")
+        assert gate.verify(two).allows("a")
+    directory.rights = {"u1": None, "u2": None}
+    here.owner_changed(U1)
+    for gate in (here, there):
+        assert reason_of(lambda gate=gate: gate.verify(one)) == "deactivated"
+        assert gate.verify(two).allows("a")
+    with here._store.reading() as reading:
+        last = reading._connection.exec_driver_sql(
+            "SELECT action, subject FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
+        )
+        assert last.fetchall() == [("owner.change", "u1")]
+    for wrong in (Owner(), "u1", None):
+        with pytest.raises(InvalidInput, match="owner"):
+            here.owner_changed(wrong)  # type: ignore[arg-type]
+
+
+def test_an_answer_from_before_a_change_is_not_kept(make_gate: Make) -> None:
+    """Who was asked while the owner changed may have answered with what was."""
+    answered, changed = threading.Event(), threading.Event()
+    rights = ["a"]
+
+    def hook(owner: Owner) -> AllowedScopes:
+        del owner
+        answer = AllowedScopes(general_scopes=tuple(rights))
+        if not answered.is_set():
+            answered.set()
+            assert changed.wait(10)
+        return answer
+
+    gate = make_gate("sqlite://", owner_rights=hook, owner_rights_ttl=1e6)
+    secret = gate.tokens.create(name="a", scopes=["a"], owner=U1).secret
+    other = gate.tokens.create(name="b").secret
+    slow = threading.Thread(target=lambda: gate.verify(secret))
+    slow.start()
+    assert answered.wait(10)
+    rights.clear()
+    gate.owner_changed(U1)
+    gate.verify(other)  # reads the feed
+    changed.set()
+    slow.join()
+    assert not gate.verify(secret).allows("a")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        TimeoutError(),
+        RuntimeError("the directory is down"),
+        5,
+        ["a"],
+        {"x": 1},
+        True,
+        AllowedScopes(general_scopes=("a b",)),
+    ],
+)
+def test_whatever_goes_wrong_shuts_the_gate(make_gate: Make, store: str, failure: Any) -> None:
+    """503, for routes and for management; what was answered is not kept. An owner whom nothing limits passes."""
+
+    def hook(owner: Owner) -> Any:
+        del owner
+        if isinstance(failure, Exception):
+            raise failure
+        return failure
+
+    gate = make_gate(store, owner_rights=hook)
+    secret = gate.tokens.create(name="a", scopes=["*"], owner=U1).secret
+    free = gate.tokens.create(name="b", scopes=["*"]).secret
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable) as raised:
+            gate.verify(secret)
+        assert raised.value.__cause__ is not None
+    with pytest.raises(StoreUnavailable):
+        gate.session(U1)
+    assert gate.verify(free).allows("a")
+
+
+def test_another_owner_of_the_same_id_is_another(make_gate: Make) -> None:
+    """Of another provider, or with another domain: each is asked about for himself."""
+    asked: list[Owner] = []
+
+    def hook(owner: Owner) -> AllowedScopes:
+        asked.append(owner)
+        return AllowedScopes(general_scopes=("a",) if owner.idp_id is None else ())
+
+    gate = make_gate("sqlite://", owner_rights=hook)
+    owners = [Owner("u1"), Owner("u1", idp_id="x"), *(Owner("u1", domain=str(number)) for number in range(40))]
+    secrets = [gate.tokens.create(name="a", scopes=["a"], owner=owner).secret for owner in owners]
+    for _ in range(2):
+        assert [gate.verify(secret).allows("a") for secret in secrets[:3]] == [True, False, True]
+    assert asked == owners[:3]
+    for secret in secrets:
+        gate.verify(secret)
+    assert len(gate._rights._answers["u1"]) <= 16
+
+
+def test_an_event_loop_does_not_wait_for_the_answer(make_gate: Make) -> None:
+    """It is asked in a worker thread, and at hand after that."""
+
+    def hook(owner: Owner) -> AllowedScopes:
+        del owner
+        time.sleep(0.3)
+        threads.append(threading.get_ident())
+        return AllowedScopes(general_scopes=("a",))
+
+    threads: list[int] = []
+    gate = make_gate("sqlite://", owner_rights=hook)
+    secret = gate.tokens.create(name="a", scopes=["a"], owner=U1).secret
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["user"].require("a")
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    guarded = GateMiddleware(app, gate=gate)
+    headers = [(b"authorization", f"Bearer {secret}".encode())]
+
+    async def main() -> tuple[int, float]:
+        longest = 0.0
+        asking = asyncio.create_task(send_to(guarded, scope_of(headers=headers)))
+        while not asking.done():
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert (await send_to(guarded, scope_of(headers=headers))).status == 204
+        return (await asking).status, longest
+
+    status, longest = asyncio.run(main())
+    assert status == 204
+    assert longest < 0.2
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+
+
+def test_a_hook_may_ask_the_gate(make_gate: Make, store: str) -> None:
+    """It holds no lock while it asks."""
+    gates: list[Gate] = []
+
+    def hook(owner: Owner) -> AllowedScopes:
+        del owner
+        return AllowedScopes(general_scopes=("gate:*",) if gates[0].tokens.list().total else ())
+
+    gates.append(make_gate(store, owner_rights=hook, owner_rights_ttl=0))
+    by = gates[0].verify(gates[0].tokens.create(name="a", scopes=["gate:*"], owner=U1).secret)
+    assert gates[0].tokens.create(name="b", by=by).token.owner == U1
+    assert gates[0].shares.list(by=by).total == 0
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    """No function, a coroutine function, a span that is none."""
+
+    async def coroutine(owner: Owner) -> None:
+        del owner
+
+    for hook in (5, coroutine):
+        with pytest.raises(InvalidInput, match="owner_rights"):
+            Gate("sqlite://", owner_rights=hook)  # type: ignore[arg-type]
+    for ttl in (-1, "5", None, float("nan")):
+        with pytest.raises(InvalidInput, match="owner_rights_ttl"):
+            Gate("sqlite://", owner_rights=lambda _: None, owner_rights_ttl=ttl)  # type: ignore[arg-type]
+
+
+CHILD = """
+import sys
+from faregate import AllowedScopes, Denied, Gate, Owner
+from pathlib import Path
+
+def hook(owner):
+    text = Path(sys.argv[2]).read_text()
+    return AllowedScopes(general_scopes=("a",)) if text == "in" else None
+
+gate = Gate(sys.argv[1], owner_rights=hook, owner_rights_ttl=1000)
+for line in sys.stdin:
+    try:
+        gate.verify(line.strip())
+        print("ok", flush=True)
+    except Denied as denied:
+        print(denied.reason, flush=True)
+"""
+
+
+def test_a_changed_owner_counts_in_another_process(tmp_path: Path) -> None:
+    """By the next request, fifty times back and forth."""
+    url, told = f"sqlite:///{tmp_path / 'gate.db'}", tmp_path / "told"
+    told.write_text("in")
+    gate = Gate(url)
+    secret = gate.tokens.create(name="a", scopes=["a"], owner=U1).secret
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, url, str(told)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        for number in range(50):
+            print(secret, file=other.stdin, flush=True)
+            assert other.stdout.readline().strip() == ("deactivated" if number % 2 else "ok")
+            told.write_text("in" if number % 2 else "gone")
+            gate.owner_changed(U1)
+        other.stdin.close()
+    gate.close()

@@ -1,0 +1,323 @@
+"""Rotation: an answer that was lost locks nobody out, one of two at once wins, and a leak is followed to its end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Clock, reason_of
+
+from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal
+from faregate.credentials import digest
+
+WRITE = "gate:tokens:write"
+
+
+def states(gate: Gate, *secrets: str) -> list[str]:
+    """What becomes of each secret."""
+    return [reason_of(lambda secret=secret: gate.verify(secret)) for secret in secrets]
+
+
+def rows(gate: Gate, table: str) -> int:
+    """How many rows a table has."""
+    with gate._store.reading() as reading:
+        return int(reading._connection.exec_driver_sql(f"SELECT count(*) FROM faregate_{table}").scalar_one())
+
+
+def test_a_lost_answer_locks_nobody_out(gate: Gate, clock: Clock) -> None:
+    """While nobody presented the new secret, the old one rotates again: the unseen one dies, the grace's end stays."""
+    first = gate.tokens.create(name="a").secret
+    principal = gate.verify(first)
+    lost = gate.tokens.rotate("self", by=principal).secret
+    clock.now += 30
+    second = gate.tokens.rotate("self", by=gate.verify(first), grace=3600).secret
+    third = gate.tokens.rotate(principal.id, by=principal).secret
+    assert rows(gate, "secrets") == 2
+    assert rows(gate, "unseen") == 1
+    assert states(gate, first, lost, second, third) == ["ok", "unknown_credential", "unknown_credential", "ok"]
+    assert rows(gate, "unseen") == 0
+    with pytest.raises(Conflict, match="only the current"):
+        gate.tokens.rotate("self", by=principal)
+    assert states(gate, first, third) == ["ok", "ok"]
+    clock.now += 29.999
+    assert states(gate, first, third) == ["ok", "ok"]
+    clock.now += 0.001
+    assert states(gate, first, third) == ["unknown_credential", "ok"]
+
+
+def test_the_first_presentation_counts_even_if_it_is_refused(gate: Gate) -> None:
+    """Who presents the new secret has it, from wherever: the old one rotates nothing any more."""
+    issued = gate.tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"])
+    principal = gate.verify(issued.secret, address="10.0.0.1")
+    rotated = gate.tokens.rotate("self", by=principal)
+    assert reason_of(lambda: gate.verify(rotated.secret, address="192.0.2.1")) == "address_not_allowed"
+    with pytest.raises(Conflict):
+        gate.tokens.rotate("self", by=principal)
+    gate.verify(rotated.secret, address="10.0.0.1")
+
+
+def test_a_presentation_counts_in_every_process(make_gate: Callable[..., Gate], tmp_path: Path) -> None:
+    """The other gate on the file has seen it; this one knows."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    here, there = make_gate(url), make_gate(url)
+    principal = here.verify(here.tokens.create(name="a").secret)
+    new = here.tokens.rotate("self", by=principal).secret
+    there.verify(new)
+    with pytest.raises(Conflict):
+        here.tokens.rotate("self", by=principal)
+
+
+def test_a_store_that_cannot_write_closes_nothing(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first presentation is noted later; the credential opens now."""
+    principal = gate.verify(gate.tokens.create(name="a").secret)
+    new = gate.tokens.rotate("self", by=principal).secret
+    from faregate import StoreUnavailable
+
+    def fail() -> Any:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(gate._store, "changing", fail)
+    assert gate.verify(new).id == principal.id
+    monkeypatch.undo()
+    assert rows(gate, "unseen") == 1
+    assert gate.verify(new).id == principal.id
+    assert rows(gate, "unseen") == 0
+
+
+def test_an_unseen_secret_is_seen_once(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first request there is no more writing, nor without a grace."""
+    token_id = gate.tokens.create(name="a").token.id
+    written: list[bytes] = []
+    see = gate._usage.see
+    monkeypatch.setattr(gate._usage, "see", lambda seen: (written.append(seen), see(seen)))
+    graceful = gate.tokens.rotate(token_id, grace=60).secret
+    for _ in range(3):
+        gate.verify(graceful)
+    plain = gate.tokens.rotate(token_id).secret
+    gate.verify(plain)
+    assert written == [digest(graceful)]
+
+
+def test_an_admins_rotation_forgets_the_one_before(gate: Gate) -> None:
+    """At most two secrets live, whoever rotates in between."""
+    first = gate.tokens.create(name="a", owner=Owner("u1"))
+    admin = gate.verify(gate.tokens.create(name="root", scopes=["*"]).secret)
+    lost = gate.tokens.rotate("self", by=gate.verify(first.secret)).secret
+    second = gate.tokens.rotate(first.token.id, grace=60, by=admin).secret
+    assert states(gate, first.secret, lost, second) == ["unknown_credential", "ok", "ok"]
+    assert rows(gate, "secrets") == 3  # the admin's own is one
+
+
+def test_deleting_leaves_no_secret(gate: Gate) -> None:
+    """Neither a live one nor the note that it is unseen."""
+    token = gate.tokens.create(name="a").token
+    gate.tokens.rotate(token.id, grace=60)
+    gate.tokens.delete(token.id)
+    assert [rows(gate, table) for table in ("tokens", "secrets", "unseen", "deleted")] == [0, 0, 0, 0]
+
+
+RACE = """
+import sys
+from faregate import Conflict, Denied, Gate
+gate = Gate(sys.argv[1])
+for line in sys.stdin:
+    by = gate.verify(line.strip())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        gate.tokens.rotate("self", grace=0, by=by)
+        print("won", flush=True)
+    except (Conflict, Denied) as error:
+        print(getattr(error, "reason", "conflict"), flush=True)
+"""
+
+
+def test_two_processes_at_once_have_one_winner(tmp_path: Path) -> None:
+    """Two hundred times; the other one hears of a conflict, or that its secret died."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    gate = Gate(url)
+    command = [sys.executable, "-c", RACE, url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        for _ in range(200):
+            secret = gate.tokens.create(name="a").secret
+            by = gate.verify(secret)
+            print(secret, file=other.stdin, flush=True)
+            assert other.stdout.readline() == "ready\n"
+            print("go", file=other.stdin, flush=True)
+            here = outcome(lambda by=by: gate.tokens.rotate("self", grace=0, by=by))
+            there = other.stdout.readline().strip()
+            assert sorted([here, there])[1:] == ["won"], (here, there)
+            assert {here, there} <= {"won", "conflict", "unknown_credential"}
+        other.stdin.close()
+    gate.close()
+
+
+def test_threads_at_once_have_one_winner(gate: Gate) -> None:
+    """Two hundred times, with a grace and without: one new secret, and it is the one that opens."""
+    for number in range(200):
+        issued = gate.tokens.create(name="a")
+        by = gate.verify(issued.secret)
+        barrier = threading.Barrier(2)
+        secrets: list[str] = []
+        others: list[str] = []
+
+        def rotate(
+            by: Principal = by, barrier: threading.Barrier = barrier, grace: float = 60.0 * (number % 2)
+        ) -> None:
+            barrier.wait()
+            found = outcome(lambda: secrets.append(gate.tokens.rotate("self", grace=grace, by=by).secret))  # noqa: B023
+            others.append(found)  # noqa: B023  joined below
+
+        threads = [threading.Thread(target=rotate) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(others)[1:] == ["won"], others
+        assert states(gate, *secrets) == ["ok"]
+
+
+def outcome(call: Callable[[], object]) -> str:
+    """``won``, ``conflict``, or the reason of a denial."""
+    try:
+        call()
+    except Conflict:
+        return "conflict"
+    except Denied as denied:
+        return denied.reason
+    return "won"
+
+
+class Family:
+    """A token that made tokens and shares, that made others."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        scopes = ["gate:tokens:*", "gate:shares:*", "docs:read"]
+        self.root = gate.tokens.create(name="maker", scopes=scopes, owner=Owner("u1"))
+        self.child = gate.tokens.create(name="child", scopes=scopes, by=gate.verify(self.root.secret))
+        self.grandchild = gate.tokens.create(name="grandchild", scopes=scopes, by=gate.verify(self.child.secret))
+        self.share = gate.shares.create(
+            "x", scopes=["docs:read"], expires_in=60, by=gate.verify(self.grandchild.secret)
+        )
+        self.redeemed = gate.shares.redeem(self.share.share.id, secret=self.share.secret)
+        self.other = gate.tokens.create(name="other", scopes=scopes, owner=Owner("u1"))
+        self.others_share = gate.shares.create(
+            "x", scopes=["docs:read"], expires_in=60, by=gate.verify(self.other.secret)
+        )
+
+    def states(self) -> list[str]:
+        """What becomes of the child, the grandchild, its share, and what was redeemed from that."""
+        return states(self.gate, self.child.secret, self.grandchild.secret, self.share.secret, self.redeemed.token)
+
+
+GONE = ["deactivated", "deactivated", "revoked", "revoked"]
+
+
+def test_a_leak_closes_whatever_came_from_it(gate: Gate) -> None:
+    """Every token and share that it made, and those made; what others made stays open."""
+    family = Family(gate)
+    assert family.states() == ["ok"] * 4
+    closed = gate.tokens.deactivate(family.root.token.id, leaked=True, reason="found in a log", by="security")
+    assert closed.deactivated
+    assert family.states() == GONE
+    assert states(gate, family.root.secret, family.other.secret, family.others_share.secret) == [
+        "deactivated",
+        "ok",
+        "ok",
+    ]
+    child = gate.tokens.get(family.child.token.id)
+    assert (child.deactivated_updated_by, child.deactivated_reason, child.version) == ("security", "found in a log", 2)
+    with gate._store.reading() as reading:
+        entries = reading._connection.exec_driver_sql(
+            "SELECT actor, action, subject, details FROM faregate_feed WHERE details LIKE '%leaked%' ORDER BY sequence"
+        ).fetchall()
+    assert {entry[2] for entry in entries} == {family.child.token.id, family.grandchild.token.id, family.share.share.id}
+    assert all(entry[0] == "security" and family.root.token.id in entry[3] for entry in entries)
+
+
+def test_a_leaked_secret_dies_at_once(gate: Gate) -> None:
+    """Whatever grace was asked for, and whatever grace there was; the token itself goes on with a new one."""
+    family = Family(gate)
+    before = gate.verify(family.root.secret)
+    graceful = gate.tokens.rotate("self", by=before).secret
+    rotated = gate.tokens.rotate("self", grace=3600, leaked=True, by=before)
+    assert states(gate, family.root.secret, graceful, rotated.secret) == [
+        "unknown_credential",
+        "unknown_credential",
+        "ok",
+    ]
+    assert family.states() == GONE
+
+
+def test_a_leak_is_followed_through_what_was_deleted(gate: Gate) -> None:
+    """Who deletes the link in between hides nothing."""
+    family = Family(gate)
+    gate.tokens.delete(family.child.token.id, by=gate.verify(family.child.secret))
+    gate.tokens.delete(family.grandchild.token.id, by=gate.verify(family.grandchild.secret))
+    assert states(gate, family.share.secret) == ["ok"]
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    assert family.states() == ["unknown_credential", "unknown_credential", "revoked", "revoked"]
+
+
+def test_a_leak_that_is_told_late_counts(gate: Gate) -> None:
+    """Of a token that is deactivated already, whatever it made is closed all the same, once."""
+    family = Family(gate)
+    gate.tokens.deactivate(family.root.token.id)
+    assert family.states() == ["ok"] * 4
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    assert family.states() == GONE
+    entries = rows(gate, "feed")
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    assert rows(gate, "feed") == entries
+
+
+def test_what_a_leak_closed_an_admin_opens(gate: Gate) -> None:
+    """A leak that the owner tells can be undone by him; one that an admin tells, by an admin."""
+    family = Family(gate)
+    owner = gate.verify(family.other.secret)
+    gate.tokens.deactivate(family.root.token.id, leaked=True, by=owner)
+    gate.tokens.activate(family.child.token.id, by=owner)
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    assert reason_of(lambda: gate.tokens.activate(family.child.token.id, by=owner)) == "insufficient_scope"
+    assert reason_of(lambda: gate.tokens.activate(family.grandchild.token.id, by=owner)) == "insufficient_scope"
+    gate.tokens.activate(family.grandchild.token.id)
+
+
+def test_a_leak_of_many_is_closed_in_one_go(gate: Gate) -> None:
+    """A thousand children, and one entry of the feed for each."""
+    maker = gate.tokens.create(name="maker", scopes=[WRITE])
+    by = gate.verify(maker.secret)
+    made = [gate.tokens.create(name=str(number), by=by) for number in range(1001)]
+    before = rows(gate, "feed")
+    gate.tokens.deactivate("self", leaked=True, by=by)
+    assert rows(gate, "feed") == before + 1002
+    assert set(states(gate, *(one.secret for one in made))) == {"deactivated"}
+
+
+def test_leaked_is_true_or_false(gate: Gate) -> None:
+    """Anything else is a mistake, and changes nothing."""
+    token = gate.tokens.create(name="a").token
+    for wrong in (1, "yes", None):
+        with pytest.raises(InvalidInput, match="leaked"):
+            gate.tokens.rotate(token.id, leaked=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="leaked"):
+            gate.tokens.deactivate(token.id, leaked=wrong)  # type: ignore[arg-type]
+    assert gate.tokens.get(token.id) == token
+
+
+def test_who_does_not_reach_tells_of_no_leak(gate: Gate) -> None:
+    """Another organization's admin finds nothing to close."""
+    family = Family(gate)
+    admin = gate.tokens.create(name="x", scopes=["gate:*"], owner=Owner("boss"), org=Org("other"))
+    for call in (gate.tokens.deactivate, gate.tokens.rotate):
+        with pytest.raises(NotFound):
+            call(family.root.token.id, leaked=True, by=gate.verify(admin.secret))  # type: ignore[operator]
+    assert family.states() == ["ok"] * 4
