@@ -82,7 +82,7 @@ def test_resources_are_those_of_both(make_gate: Make) -> None:
 
     gate = make_gate("sqlite://", owner_rights=lambda _: on("y", "z"))
     principal = gate.verify(gate.tokens.create(name="a", allowed_scopes=on("x", "y"), owner=U1).secret)
-    assert principal.allowed_objects(Permission("p")) == {"y"}
+    assert principal.allowed_objects(Permission("p")) == frozenset({"y"})
     assert [principal.allows(Permission("p"), on=name) for name in "xyz"] == [False, True, False]
 
 

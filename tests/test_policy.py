@@ -82,9 +82,10 @@ def test_the_longest_lifetime_counts_from_the_creation(make_gate: Make, store: s
     token = gate.tokens.create(name="a", expires_in=DAY / 2).token
     clock.now += DAY / 4
     assert gate.tokens.update(token.id, expires_in=DAY * 3 / 4).expires_at == at(DAY)
-    for members in ({"expires_in": DAY}, {"expires_at": START + DAY + 1}, {"expires_at": None}):
+    later: list[dict[str, Any]] = [{"expires_in": DAY}, {"expires_at": START + DAY + 1}, {"expires_at": None}]
+    for members in later:
         with pytest.raises(InvalidInput, match=r"^expiresAt: .*policy"):
-            gate.tokens.update(token.id, **members)  # type: ignore[arg-type]
+            gate.tokens.update(token.id, **members)
     assert gate.tokens.get(token.id).version == 2
     gate.tokens.rotate(token.id)
     assert gate.tokens.get(token.id).expires_at == at(DAY)
@@ -151,9 +152,10 @@ def test_an_owner_has_so_many_tokens(make_gate: Make, store: str, clock: Clock) 
     second = gate.tokens.create(name="2", owner=u1).token
     gate.tokens.deactivate(second.id)
     by = gate.verify(first.secret)
-    for call in (lambda: gate.tokens.create(name="3", owner=u1), lambda: gate.tokens.create(name="3", by=by)):
-        with pytest.raises(Conflict, match="has 2 tokens"):
-            call()
+    with pytest.raises(Conflict, match="has 2 tokens"):
+        gate.tokens.create(name="3", owner=u1)
+    with pytest.raises(Conflict, match="has 2 tokens"):
+        gate.tokens.create(name="3", by=by)
     for owner, org in (
         (Owner("u2"), Org()),
         (Owner("u1", idp_id="x"), Org()),

@@ -204,7 +204,7 @@ def test_a_session_is_no_token(site: Site) -> None:
         ("POST", "/deactivate"),
         ("POST", "/activate"),
     ):
-        body = {} if method == "PATCH" else None
+        body: dict[str, Any] | None = {} if method == "PATCH" else None
         detail = problem(site.call(method, f"/tokens/self{path}", body), 404, "not_found")
         assert "self" in detail
     problem(site.call("POST", "/tokens", {"name": "x", "org": {"id": "other"}}), 403, "insufficient_scope")
@@ -263,5 +263,5 @@ def test_a_session_needs_somebody(clock: Clock) -> None:
         {"owner": Owner("a"), "scopes": ["x y"]}, {"owner": Owner("a"), "scopes": ["x"], "allowed_scopes": AllowedScopes()}, {"owner": Owner("a"), "allowed_scopes": 5},
     ):  # fmt: skip
         with pytest.raises(InvalidInput):
-            gate.session(**given)  # type: ignore[arg-type]
+            gate.session(**given)
     assert reason_of(lambda: gate.session(Owner("a")).require("x")) == "insufficient_scope"

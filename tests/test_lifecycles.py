@@ -1,0 +1,551 @@
+"""Random calls of several principals in several organizations, against a small model that shares no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from conftest import START, Clock
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from world import ADDRESSES, BLOCKS, FOREVER, NEEDS, SCOPES, Limits, Refusal, Share, Token, World, opened
+
+from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal
+
+READ, WRITE = "gate:tokens:read", "gate:tokens:write"
+READ_SHARES, WRITE_SHARES = "gate:shares:read", "gate:shares:write"
+
+scope_lists = st.lists(st.sampled_from(SCOPES), max_size=4, unique=True).map(tuple)
+plain_scopes = st.lists(st.sampled_from(["a:r", "a:w", "a:*", "b"]), min_size=1, max_size=2, unique=True).map(tuple)
+block_lists = st.lists(st.sampled_from(sorted(BLOCKS)), max_size=2, unique=True).map(tuple)
+spans = st.sampled_from([30.0, 100.0, 1000.0, FOREVER])
+numbers = st.integers(0, 10_000)
+addresses = st.sampled_from(ADDRESSES[:2])
+
+
+class Lifecycles(RuleBasedStateMachine):
+    """The gate, and the model of it; each call is made to both, and both must answer alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.gate = Gate("sqlite://", clock=self.clock)
+        self.world = World(START)
+        self.secrets: list[str] = []
+
+    def teardown(self) -> None:
+        """Close the gate."""
+        self.gate.close()
+
+    # What is drawn: a caller, and what it is about.
+
+    def pick(self, things: dict[str, Any], number: int) -> Any:
+        """One of them, or nothing."""
+        return list(things.values())[number % len(things)] if things else None
+
+    def secret_of(self, number: int, *, old: bool) -> str | None:
+        """The credential of a caller; None is the application itself."""
+        token: Token | None = self.pick(self.world.tokens, number)
+        return None if token is None or number % 7 == 0 else (old and token.old) or token.current
+
+    def verify(self, secret: str, address: str) -> Principal | str:
+        """The principal of a credential, or why there is none."""
+        try:
+            return self.gate.verify(secret, address=address)
+        except Denied as denied:
+            return denied.reason
+
+    def both(
+        self, secret: str | None, address: str, model: Callable[[Token | None], Any], real: Callable[[Any], Any]
+    ) -> Any:
+        """Make a call to the model and to the gate; they agree on what comes of it. Return what the gate answered."""
+        answer, told, found = None, "ok", "ok"
+        try:
+            actor = None if secret is None else self.world.actor(secret, address)
+        except Refusal as refusal:
+            actor, told = None, str(refusal)
+        by: Any = None if secret is None else self.verify(secret, address)
+        assert told == (by if isinstance(by, str) else "ok")
+        if isinstance(by, str):
+            return None
+        outcome: Any = None
+        try:
+            outcome = model(actor)
+        except Refusal as refusal:
+            told = str(refusal)
+        try:
+            answer = real(by)
+        except Denied as denied:
+            found = denied.reason
+        except NotFound:
+            found = "missing"
+        except Conflict:
+            found = "conflict"
+        except InvalidInput:
+            found = "invalid"
+        assert found == told
+        if found == "ok" and callable(outcome):
+            outcome(answer)
+        return answer
+
+    @initialize()
+    def begin(self) -> None:
+        """Root, and an admin and a user in each of two organizations."""
+        for owner, org, scopes in (
+            (None, None, ("*",)), ("boss", "o1", ("gate:*", "a:*")), ("u1", "o1", ("gate:tokens:*", "gate:shares:read", "gate:shares:write", "a:*")),
+            ("u1", "o2", ("gate:*", "*")), (None, "o1", ("gate:tokens:write", "gate:shares:write", "b")),
+        ):  # fmt: skip
+            issued = self.gate.tokens.create(name="x", scopes=scopes, owner=Owner(owner), org=Org(org))
+            self.add(issued, None, owner, org, scopes, (), FOREVER)
+
+    def add(
+        self,
+        issued: Any,
+        maker: str | None,
+        owner: str | None,
+        org: str | None,
+        scopes: Any,
+        blocks: Any,
+        expires: float,
+    ) -> None:
+        """Enter a new token into the model."""
+        token = Token(issued.token.id, maker, owner, org, scopes, blocks, expires, issued.secret)
+        self.world.tokens[token.id] = token
+        self.world.makers[token.id] = maker
+        self.world.changes += 1
+        self.secrets.append(issued.secret)
+
+    @rule(who=numbers, old=st.booleans(), address=addresses, scopes=scope_lists, blocks=st.none() | block_lists, span=st.none() | spans,
+          owner=st.sampled_from([None, None, "u1", "u2"]), org=st.sampled_from([None, None, "o1", "o2"]))  # fmt: skip
+    def create(
+        self,
+        who: int,
+        old: bool,
+        address: str,
+        scopes: Any,
+        blocks: Any,
+        span: float | None,
+        owner: str | None,
+        org: str | None,
+    ) -> None:
+        """A token is made: never wider than its maker, for another owner by an admin, elsewhere by root."""
+        given: dict[str, Any] = {"scopes": scopes}
+        if blocks is not None:
+            given["allowed_cidr_blocks"] = blocks
+        if span is not None:
+            given["expires_at"] = None if span == FOREVER else self.clock.now + span
+        if owner is not None:
+            given["owner"] = Owner(owner)
+        if org is not None:
+            given["org"] = Org(org)
+
+        def model(actor: Token | None) -> Any:
+            if actor is not None and WRITE not in opened(actor.scopes):
+                raise Refusal("insufficient_scope")
+            own = (None, None, (), FOREVER) if actor is None else (actor.owner, actor.org, actor.blocks, actor.expires)
+            whose, where = owner or own[0], org or own[1]
+            nets = own[2] if blocks is None else blocks
+            ends = own[3] if span is None else self.world.now + span
+            if actor is not None and ((whose != own[0] and not actor.admin) or (where != own[1] and not actor.root)):
+                raise Refusal("insufficient_scope")
+            root = "*" in scopes and whose is None and where is None
+            self.world.cover(actor, Limits(scopes, nets, ends, where, root))
+            return lambda issued: self.add(
+                issued, None if actor is None else actor.id, whose, where, scopes, nets, ends
+            )
+
+        self.both(
+            self.secret_of(who, old=old), address, model, lambda by: self.gate.tokens.create(name="x", by=by, **given)
+        )
+
+    @rule(who=numbers, old=st.booleans(), address=addresses, what=numbers, itself=st.booleans(), scopes=st.none() | scope_lists,
+          blocks=st.none() | block_lists, span=st.none() | spans)  # fmt: skip
+    def update(
+        self, who: int, old: bool, address: str, what: int, itself: bool, scopes: Any, blocks: Any, span: float | None
+    ) -> None:
+        """A token is changed: to what it covered itself, or what the caller covers."""
+        given: dict[str, Any] = {}
+        if scopes is not None:
+            given["scopes"] = scopes
+        if blocks is not None:
+            given["allowed_cidr_blocks"] = blocks
+        if span is not None:
+            given["expires_at"] = None if span == FOREVER else self.clock.now + span
+        secret = self.secret_of(who, old=old)
+        target = self.pick(self.world.tokens, who if itself else what)
+
+        def model(actor: Token | None) -> Any:
+            self.world.find(actor, target, WRITE)
+            after = Limits(
+                target.scopes if scopes is None else scopes, target.blocks if blocks is None else blocks,
+                target.expires if span is None else self.world.now + span, target.org,
+            )  # fmt: skip
+            after.root = "*" in after.scopes and target.owner is None and target.org is None
+            if (after.scopes, frozenset(after.blocks), after.expires) == (
+                target.scopes,
+                frozenset(target.blocks),
+                target.expires,
+            ):
+                return None
+            if after.expires != target.expires and target.expires <= self.world.now:
+                raise Refusal("conflict")
+            if not target.limits.cover(after):
+                self.world.cover(actor, after)
+
+            def change(_: Any) -> None:
+                target.scopes, target.blocks, target.expires = after.scopes, after.blocks, after.expires
+                self.world.changes += 1
+
+            return change
+
+        self.both(
+            secret, address, model, lambda by: self.gate.tokens.update(target.id if target else "x", by=by, **given)
+        )
+
+    @rule(
+        who=numbers,
+        old=st.booleans(),
+        address=addresses,
+        what=numbers,
+        itself=st.booleans(),
+        grace=st.sampled_from([None, 0.0, 60.0, 500.0]),
+        leaked=st.integers(0, 5),
+    )
+    def rotate(
+        self, who: int, old: bool, address: str, what: int, itself: bool, grace: float | None, leaked: int
+    ) -> None:
+        """A token gets a new secret; the old one has its grace, and may repeat this while the new one was not seen."""
+        leak = leaked == 0
+        secret = self.secret_of(who, old=old)
+        target = self.pick(self.world.tokens, who if itself else what)
+
+        def model(actor: Token | None) -> Any:
+            self.world.find(actor, target, WRITE, free=True)
+            own = actor is not None and actor.id == target.id
+            if not own:
+                self.world.cover(actor, target.limits)
+            if target.closed or target.expires <= self.world.now:
+                raise Refusal("conflict")
+            again = own and secret != target.current
+            if again and not target.unseen:
+                raise Refusal("conflict")
+
+            def change(issued: Any) -> None:
+                span = 0.0 if leak else 60.0 if own and grace is None else grace or 0.0
+                if not again or leak:
+                    target.old, target.until = (
+                        (target.current, min(self.world.now + span, target.expires)) if span else (None, 0.0)
+                    )
+                target.current, target.unseen = issued.secret, bool(target.old)
+                self.secrets.append(issued.secret)
+                self.world.changes += 1
+                if leak:
+                    self.world.close_line(actor, target)
+
+            return change
+
+        self.both(
+            secret,
+            address,
+            model,
+            lambda by: self.gate.tokens.rotate(target.id if target else "x", grace=grace, leaked=leak, by=by),
+        )
+
+    @rule(
+        who=numbers, old=st.booleans(), address=addresses, what=numbers, itself=st.booleans(), leaked=st.integers(0, 5)
+    )
+    def deactivate(self, who: int, old: bool, address: str, what: int, itself: bool, leaked: int) -> None:
+        """A token is closed, and where it leaked whatever came from it."""
+        leak = leaked == 0
+        target = self.pick(self.world.tokens, who if itself else what)
+
+        def model(actor: Token | None) -> Any:
+            self.world.find(actor, target, WRITE, free=True)
+
+            def change(_: Any) -> None:
+                if leak:
+                    self.world.close_line(actor, target)
+                self.world.close(actor, target)
+
+            return change
+
+        call = self.gate.tokens.deactivate
+        self.both(
+            self.secret_of(who, old=old),
+            address,
+            model,
+            lambda by: call(target.id if target else "x", leaked=leak, by=by),
+        )
+
+    @rule(who=numbers, old=st.booleans(), address=addresses, what=numbers)
+    def activate(self, who: int, old: bool, address: str, what: int) -> None:
+        """A token is opened by who closed it, or by an admin."""
+        target = self.pick(self.world.tokens, what)
+
+        def model(actor: Token | None) -> Any:
+            self.world.find(actor, target, WRITE)
+            if not target.closed:
+                return None
+            name = "root" if actor is None else actor.name
+            if actor is not None and not actor.admin and (target.by_admin or target.closed_by != name):
+                raise Refusal("insufficient_scope")
+
+            def change(_: Any) -> None:
+                target.closed = target.by_admin = False
+                self.world.changes += 1
+
+            return change
+
+        self.both(
+            self.secret_of(who, old=old),
+            address,
+            model,
+            lambda by: self.gate.tokens.activate(target.id if target else "x", by=by),
+        )
+
+    @rule(who=numbers, old=st.booleans(), address=addresses, first=numbers, second=numbers)
+    def deactivate_many(self, who: int, old: bool, address: str, first: int, second: int) -> None:
+        """Two tokens are closed at a time; one that cannot be hinders the other in nothing."""
+        targets: dict[str, Token] = {
+            one.id: one for one in (self.pick(self.world.tokens, first), self.pick(self.world.tokens, second)) if one
+        }
+
+        def model(actor: Token | None) -> Any:
+            if actor is not None and WRITE not in opened(actor.scopes):
+                raise Refusal("insufficient_scope")
+            reached = [one for one in targets.values() if actor is None or actor.reaches(one)]
+
+            def change(batch: Any) -> None:
+                for target in reached:
+                    self.world.close(actor, target)
+                assert batch.successes == tuple(target.id for target in reached)
+                assert len(batch.failures) == len(targets) - len(reached)
+
+            return change
+
+        self.both(
+            self.secret_of(who, old=old),
+            address,
+            model,
+            lambda by: self.gate.tokens.deactivate_many(list(targets), by=by),
+        )
+
+    @precondition(lambda self: len(self.world.tokens) > 5)
+    @rule(who=numbers, address=addresses, what=numbers)
+    def delete(self, who: int, address: str, what: int) -> None:
+        """A token is removed, for good."""
+        target = self.pick(self.world.tokens, what)
+
+        def model(actor: Token | None) -> Any:
+            self.world.find(actor, target, WRITE, free=True)
+
+            def change(_: Any) -> None:
+                del self.world.tokens[target.id]
+                self.world.changes += 1
+
+            return change
+
+        self.both(self.secret_of(who, old=False), address, model, lambda by: self.gate.tokens.delete(target.id, by=by))
+
+    @rule(
+        who=numbers,
+        address=addresses,
+        scopes=plain_scopes,
+        blocks=st.none() | block_lists,
+        span=st.sampled_from([30.0, 100.0, 1000.0]),
+        most=st.sampled_from([None, None, 1]),
+    )
+    def share(self, who: int, address: str, scopes: Any, blocks: Any, span: float, most: int | None) -> None:
+        """Objects are shared: never wider than by who shares them."""
+        params: dict[str, Any] = {"maxRedemptions": most}
+        if blocks is not None:
+            params["allowedCidrBlocks"] = blocks
+
+        def model(actor: Token | None) -> Any:
+            if actor is not None and WRITE_SHARES not in opened(actor.scopes):
+                raise Refusal("insufficient_scope")
+            nets = (() if actor is None else actor.blocks) if blocks is None else blocks
+            org = None if actor is None else actor.org
+            self.world.cover(actor, Limits(scopes, nets, self.world.now + span, org))
+
+            def change(issued: Any) -> None:
+                maker, owner = (None, None) if actor is None else (actor.id, actor.owner)
+                share = Share(
+                    issued.share.id, maker, owner, org, scopes, ("x",), nets, self.world.now + span, issued.secret, most
+                )
+                self.world.shares[share.id] = share
+                self.world.changes += 1
+                self.secrets.append(issued.secret)
+
+            return change
+
+        self.both(
+            self.secret_of(who, old=False),
+            address,
+            model,
+            lambda by: self.gate.shares.create("x", scopes=scopes, expires_in=span, params=params, by=by),
+        )
+
+    @precondition(lambda self: self.world.shares)
+    @rule(
+        who=numbers,
+        address=addresses,
+        what=numbers,
+        scopes=st.none() | plain_scopes,
+        span=st.none() | st.sampled_from([30.0, 100.0, 1000.0]),
+        most=st.sampled_from([0, None, 1, 2]),
+    )
+    def update_share(
+        self, who: int, address: str, what: int, scopes: Any, span: float | None, most: int | None
+    ) -> None:
+        """A share is changed: to what it covered itself, or what the caller covers; never once it was revoked."""
+        target = self.pick(self.world.shares, what)
+        params = {
+            name: value
+            for name, value, given in (("scopes", scopes, scopes is not None), ("maxRedemptions", most, most != 0))
+            if given
+        }
+        given: dict[str, Any] = {} if span is None else {"expires_in": span}
+
+        def model(actor: Token | None) -> Any:
+            self.world.find(actor, target, WRITE_SHARES)
+            after = Limits(
+                scopes or target.scopes,
+                target.blocks,
+                target.expires if span is None else self.world.now + span,
+                target.org,
+            )
+            count = target.most if most == 0 else most
+            if (after.scopes, after.expires, count) == (target.scopes, target.expires, target.most):
+                return None
+            if target.revoked:
+                raise Refusal("conflict")
+            more = target.most is not None and (count is None or count > target.most)
+            if more or not target.limits.cover(after):
+                self.world.cover(actor, after)
+
+            def change(_: Any) -> None:
+                target.scopes, target.expires, target.most = after.scopes, after.expires, count
+                self.world.changes += 1
+
+            return change
+
+        self.both(
+            self.secret_of(who, old=False),
+            address,
+            model,
+            lambda by: self.gate.shares.update(target.id, params=params, by=by, **given),
+        )
+
+    @precondition(lambda self: self.world.shares)
+    @rule(who=numbers, address=addresses, what=numbers)
+    def revoke(self, who: int, address: str, what: int) -> None:
+        """A share is closed, for good."""
+        target = self.pick(self.world.shares, what)
+
+        def model(actor: Token | None) -> Any:
+            self.world.find(actor, target, WRITE_SHARES)
+
+            def change(_: Any) -> None:
+                self.world.changes += not target.revoked
+                target.revoked = True
+
+            return change
+
+        self.both(self.secret_of(who, old=False), address, model, lambda by: self.gate.shares.revoke(target.id, by=by))
+
+    @precondition(lambda self: self.world.shares)
+    @rule(who=numbers, address=addresses, client=st.sampled_from(ADDRESSES), what=numbers, by_secret=st.booleans())
+    def redeem(self, who: int, address: str, client: str, what: int, by_secret: bool) -> None:
+        """A share is redeemed by who has its secret, or who reaches and covers it."""
+        target: Share = self.pick(self.world.shares, what)
+
+        def model(actor: Token | None) -> Any:
+            if not by_secret:
+                self.world.find(actor, target, READ_SHARES)
+                self.world.cover(actor, target.limits)
+            most, target.most = target.most, None
+            reason = self.world.judge(target.secret, client)
+            target.most = most
+            if reason != "ok":
+                raise Refusal(reason)
+            if most is not None and target.redemptions >= most:
+                raise Refusal("redemptions_exhausted")
+
+            def change(redeemed: Any) -> None:
+                target.redemptions += 1
+                target.redeemed[redeemed.token] = self.world.now + 900
+                self.secrets.append(redeemed.token)
+                self.world.changes += 1
+
+            return change
+
+        secret = {"secret": target.secret} if by_secret else {}
+        caller = None if by_secret else self.secret_of(who, old=False)
+        self.both(
+            caller, address, model, lambda by: self.gate.shares.redeem(target.id, address=client, by=by, **secret)
+        )
+
+    @rule(span=st.sampled_from([1.0, 20.0, 60.0, 200.0]))
+    def wait(self, span: float) -> None:
+        """Time passes."""
+        self.clock.now += span
+        self.world.now += span
+
+    # What must hold at any time.
+
+    @rule(client=st.sampled_from(ADDRESSES))
+    def present(self, client: str) -> None:
+        """Every credential there ever was is judged alike, and opens exactly what the model says."""
+        for secret in self.secrets:
+            told = self.world.judge(secret, client)
+            principal = self.verify(secret, client)
+            assert told == (principal if isinstance(principal, str) else "ok")
+            if isinstance(principal, str):
+                continue
+            token = next((one for one in self.world.tokens.values() if one.id == principal.id), None)
+            for need in NEEDS:
+                if token is not None:
+                    assert principal.allows(need) == (need in opened(token.scopes))
+                else:
+                    share = self.world.shares[principal.id]
+                    assert not principal.allows(need)
+                    assert principal.allows(need, on="x") == (need in opened(share.scopes))
+                    assert not principal.allows(need, on="y")
+
+    @rule(who=numbers, address=addresses)
+    def list(self, who: int, address: str) -> None:
+        """Each caller sees exactly what it reaches."""
+        for kind, need, records in (("tokens", READ, self.world.tokens), ("shares", READ_SHARES, self.world.shares)):
+
+            def model(actor: Token | None, need: str = need) -> Any:
+                if actor is not None and need not in opened(actor.scopes):
+                    raise Refusal("insufficient_scope")
+                return None
+
+            secret = self.secret_of(who, old=False)
+            page = self.both(secret, address, model, partial(self.listed, kind))
+            if page is not None:
+                actor = None if secret is None else self.world.actor(secret, address)
+                seen = {one.id for one in records.values() if actor is None or actor.reaches(one)}
+                assert {item.id for item in page.items} == seen
+
+    def listed(self, kind: str, by: Principal | None) -> Any:
+        """All records of a kind that a caller reaches."""
+        return self.gate.tokens.list(by=by) if kind == "tokens" else self.gate.shares.list(by=by)
+
+    @invariant()
+    def every_change_left_its_entry(self) -> None:
+        """And nothing else did: what is refused leaves no trace."""
+        with self.gate._store.reading() as reading:
+            entries = reading._connection.exec_driver_sql("SELECT count(*) FROM faregate_feed").scalar_one()
+        assert entries == self.world.changes
+
+
+TestLifecycles = pytest.mark.filterwarnings("error")(Lifecycles.TestCase)
+TestLifecycles.settings = settings(
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
