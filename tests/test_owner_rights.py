@@ -177,6 +177,14 @@ def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(make_gate: Ma
     assert gate.tokens.get("self", by=by).id == by.id
 
 
+def test_a_token_rotates_itself_whatever_its_owner_may(make_gate: Make, store: str) -> None:
+    """It gets no more than it had: what its owner lost stays lost."""
+    gate = make_gate(store, owner_rights=Directory(u1=["docs:read"]))
+    issued = gate.tokens.create(name="a", scopes=["docs:*"], owner=U1)
+    rotated = gate.tokens.rotate("self", by=gate.verify(issued.secret))
+    assert not gate.verify(rotated.secret).allows("docs:write")
+
+
 def test_an_admin_whose_right_was_taken_is_none(make_gate: Make, store: str) -> None:
     """``gate:admin`` counts only as long as its owner has it."""
     directory = Directory(boss=["gate:*"])

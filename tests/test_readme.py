@@ -50,8 +50,8 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """In their order, in an empty folder, with every denial that they promise."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FAREGATE_SECRET", raising=False)
-    assert len(BLOCKS["python"]) == 5
-    flask, starlette, wsgi, share, python = map(run, BLOCKS["python"])
+    assert len(BLOCKS["python"]) == 7
+    flask, starlette, wsgi, share, python, rights, login = map(run, BLOCKS["python"])
     assert flask["app"].test_client().get("/docs/plan").status_code == 401
     assert share["access"].object_ids == ("plan",)
     assert share["gate"].verify(share["gate"].tokens.create(name="a").secret).kind == "token"
@@ -65,7 +65,18 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     answers = [client.get(url).status_code for url in ("/healthz", "/api/x", "/other")]
     assert answers == [200, 401, 401]
     assert client.get("/api/x", headers={"Authorization": f"Bearer {secret}"}).text.startswith("token:")
-    for names in (share, python, starlette):
+    assert rights["users"] == {}
+    browser = login["app"].test_client()
+    assert browser.get("/settings/tokens").status_code == 401
+    with browser.session_transaction() as cookie:
+        cookie["user"] = "ann"
+    assert browser.post("/settings/tokens", json={"name": "x"}).status_code == 403
+    page = {"Origin": "https://app.example.com"}
+    assert (
+        browser.post("/settings/tokens", json={"name": "x", "scopes": ["docs:read"]}, headers=page).status_code == 201
+    )
+    assert browser.get("/settings/tokens").get_json()["total"] == 2  # the one of the block before is hers, too
+    for names in (share, python, starlette, rights):
         names["gate"].close()
 
 
@@ -81,10 +92,11 @@ def test_the_blocks_are_as_short_as_promised() -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands use curl, which is not installed")
-def test_shell_block_of_flask_runs(tmp_path: Path) -> None:
-    """The first token, the application and the two requests, as a newcomer types them."""
+def test_shell_blocks_run(tmp_path: Path) -> None:
+    """The first token, the application and two requests, then each management call, as a newcomer types them."""
     (tmp_path / "app.py").write_text(BLOCKS["python"][0])
-    (block,) = (block for block in BLOCKS["shell"] if "curl" in block)
+    start, management = (block for block in BLOCKS["shell"] if "curl" in block)
+    block = f"{start}echo; echo MANAGEMENT; {management}echo THE END\n"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -95,7 +107,7 @@ def test_shell_block_of_flask_runs(tmp_path: Path) -> None:
     try:
         assert shell.stdout is not None
         output = ""
-        while '"missing_credential"}' not in output:
+        while "THE END" not in output:
             read = shell.stdout.read(1)
             assert read, output
             output += read
@@ -105,6 +117,16 @@ def test_shell_block_of_flask_runs(tmp_path: Path) -> None:
     assert '{"document":"plan","for":"' in output
     assert "401 UNAUTHORIZED" in output
     assert 'WWW-Authenticate: Bearer realm="faregate"' in output
+    answers = list(
+        map(json.loads, filter(None, output.partition("MANAGEMENT\n")[2].partition("THE END")[0].split("\n")))
+    )
+    assert len(answers) == 12
+    assert not [answer for answer in answers if "code" in answer]
+    assert answers[-1]["state"] == "revoked"
+    twins = {"token.activate", "token.deactivate_many"}  # the other way round of what is shown
+    for operation in OPERATIONS:
+        path = operation.path.replace("{id}", "$ID")
+        assert operation.call in twins or re.search(rf"\$AUTH{re.escape(path)}[ ?\"\n]", management), operation
 
 
 def test_commands_are_targets() -> None:

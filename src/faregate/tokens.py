@@ -329,20 +329,18 @@ class Tokens:
     def _current(self, token_id: str, by: By) -> bytes | None:
         """Return the digest that a rotation by ``by`` replaces.
 
-        Raises as the rotation would: who may not rotate disturbs no other. A token that was current when the request
-        was identified, and is not now, has lost to another rotation, unless that was this caller's own: then its
-        answer may be what was lost.
+        A credential that was current when the request was identified, and is not now, has lost to another rotation,
+        unless that was this caller's own: then its answer may be what was lost.
         """
         with self._desk.reading(by, self._desk.now()) as (reading, actor):
             row = actor.find(reading, token_id, "token.rotate")
             current = reading.tokens.current_digest(row["id"])
-            if not isinstance(by, Principal) or actor.id != row["id"]:
-                actor.require_cover(limits_of(row))
-            elif by.record.digest != current and by.record.superseded_at == inf:
-                last = self._rotated.get(row["id"])
-                if last is None or last.thread != get_ident():
-                    raise Conflict(_ROTATED)
-            return current
+        if isinstance(by, Principal) and by.id == row["id"]:
+            last = self._rotated.get(by.id)
+            replaced = by.record.digest != current and by.record.superseded_at == inf
+            if replaced and (last is None or last.thread != get_ident()):
+                raise Conflict(_ROTATED)
+        return current
 
 
 def _check_reason(reason: object) -> None:
