@@ -6,7 +6,7 @@ records: whatever the change feed says about an owner counts before the next req
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import iscoroutinefunction
 from threading import Lock
 from time import monotonic
@@ -48,7 +48,7 @@ class OwnerRights:
         self._hook = hook
         self._ttl = parse_span(ttl, "owner_rights_ttl")
         self.limits = hook is not None  # whether anybody is limited at all
-        self._lock = Lock()
+        self.lock = Lock()  # held for a moment, and while the process forks
         self._dropped = 0
         self._answers: FIFOCache[str, dict[Owner, tuple[Rights, float]]] = FIFOCache(_CAPACITY)
 
@@ -56,7 +56,10 @@ class OwnerRights:
         """Return what an owner may do if that is at hand; None says nothing."""
         if self._hook is None or owner.id is None:
             return _UNLIMITED
-        rights, until = self._answers.get(owner.id, _NOBODY).get(owner, _UNKNOWN)
+        try:
+            rights, until = self._answers[owner.id][owner]
+        except KeyError:
+            return None
         return rights if monotonic() < until else None
 
     def of(self, owner: Owner) -> Rights:
@@ -73,27 +76,22 @@ class OwnerRights:
             rights = _GONE if allowed is None else Rights(compile_grants(as_allowed_scopes(allowed)))
         except Exception as error:
             raise StoreUnavailable from error
-        with self._lock:
+        with self.lock:
             # What was asked before an owner changed is not kept after it.
             if self._ttl and self._dropped == dropped:
-                namesakes = dict(self._answers.get(owner.id, _NOBODY))
-                if len(namesakes) >= _NAMESAKES:
-                    namesakes.clear()
-                self._answers[owner.id] = {**namesakes, owner: (rights, since + self._ttl)}
+                others = self._answers.get(owner.id, {})
+                kept = others if len(others) < _NAMESAKES else {}
+                self._answers[owner.id] = {**kept, owner: (rights, since + self._ttl)}
         return rights
 
     def drop(self, owner_id: str) -> None:
         """Forget what was answered about the owners of this id."""
-        with self._lock:
+        with self.lock:
             self._dropped += 1
             self._answers.pop(owner_id, None)
 
     def clear(self) -> None:
         """Forget every answer."""
-        with self._lock:
+        with self.lock:
             self._dropped += 1
             self._answers.clear()
-
-
-_NOBODY: Mapping[Owner, tuple[Rights, float]] = {}
-_UNKNOWN = (_GONE, 0.0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import reason_of
 
-from faregate import Gate
+from faregate import AllowedScopes, Gate, Owner
 from faregate.stores import forks
 
 VERIFIER = """
@@ -200,9 +200,10 @@ def test_a_gate_survives_a_fork(tmp_path: Path) -> None:
 
 
 def test_forks_among_busy_threads_hang_nowhere(tmp_path: Path) -> None:
-    """While threads verify and write, thirty forks each get a gate that works, and no write is lost."""
-    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
-    secret = gate.tokens.create(name="used").secret
+    """While threads verify, ask about owners and write, thirty forks each get a gate that works; no write is lost."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    gate = Gate(url, owner_rights=lambda _: AllowedScopes(), owner_rights_ttl=1e-6)
+    secret = gate.tokens.create(name="used", owner=Owner("u1")).secret
     stop, made = threading.Event(), []
 
     def verify() -> None:

@@ -166,6 +166,7 @@ class Records:
     def hold(self) -> None:
         """Wait for a running look-up."""
         self._lock.acquire()
+        self._owner_rights.lock.acquire()
 
     def before_fork(self) -> None:
         """Close the connection."""
@@ -175,6 +176,7 @@ class Records:
         """Let look-ups run again, on either side."""
         del child
         self._look_at = 0.0
+        self._owner_rights.lock.release()
         self._lock.release()
 
     def _answer(self, step: Callable[[], T], *, wait: bool) -> T:
