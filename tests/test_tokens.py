@@ -323,7 +323,7 @@ def test_simultaneous_rotations_have_one_winner(gate: Gate) -> None:
 def test_who_comes_while_another_rotates_has_lost(gate: Gate, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Whether the other ends before or after this one has read the secret: one answer, and it is the live one."""
     issued = gate.tokens.create(name="a")
-    original, won = gate.tokens._current, []
+    original, won = gate.tokens._rotation._current, []
 
     def interleaved(token_id: str, by: Any) -> bytes | None:
         monkeypatch.undo()
@@ -331,7 +331,7 @@ def test_who_comes_while_another_rotates_has_lost(gate: Gate, monkeypatch: pytes
         won.append(gate.tokens.rotate(token_id).secret)
         return found if when == "after" else original(token_id, by)
 
-    monkeypatch.setattr(gate.tokens, "_current", interleaved)
+    monkeypatch.setattr(gate.tokens._rotation, "_current", interleaved)
     with pytest.raises(Conflict, match="Another rotation"):
         gate.tokens.rotate(issued.token.id)
     assert gate.verify(won[0]).id == issued.token.id
@@ -341,14 +341,14 @@ def test_who_comes_while_another_rotates_has_lost(gate: Gate, monkeypatch: pytes
 def test_tokens_that_rotate_themselves_do_not_disturb_each_other(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """``self`` is another token for each: one that ends in between is no collision."""
     one, two = principal_with(gate), principal_with(gate)
-    original = gate.tokens._current
+    original = gate.tokens._rotation._current
 
     def interleaved(token_id: str, by: Any) -> bytes | None:
         monkeypatch.undo()
         gate.tokens.rotate("self", by=two)
         return original(token_id, by)
 
-    monkeypatch.setattr(gate.tokens, "_current", interleaved)
+    monkeypatch.setattr(gate.tokens._rotation, "_current", interleaved)
     assert gate.verify(gate.tokens.rotate("self", by=one).secret).id == one.id
 
 

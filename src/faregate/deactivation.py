@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from faregate.actors import Actor
-from faregate.errors import Denied
+from faregate.errors import Denied, InvalidInput
 from faregate.members import Values, token_of
 from faregate.model import Token
 
@@ -58,6 +58,13 @@ def close_lineage(change: Change, actor: Actor, leaked: Values, reason: str | No
     details = {"reason": reason, "leaked": leaked["id"]}
     closed = [*(("token.deactivate", row) for row in tokens), *(("share.revoke", row) for row in shares)]
     change.enter(*(actor.entry(now, action, row, details) for action, row in closed))
+
+
+def check_leaked(leaked: object) -> bool:
+    """Return whether a leak is told; InvalidInput for what is neither True nor False."""
+    if not isinstance(leaked, bool):
+        raise InvalidInput("leaked: true or false")
+    return leaked
 
 
 def _takes_over(actor: Actor, row: Values) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from faregate.actors import SELF, By, Desk
 from faregate.credentials import digest, mint
-from faregate.deactivation import activate, close_lineage, deactivate
+from faregate.deactivation import activate, check_leaked, close_lineage, deactivate
 from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed
-from faregate.instants import Instant, parse_instant, parse_span
+from faregate.instants import Instant, parse_instant
 from faregate.members import (
     Details,
     Members,
@@ -29,8 +26,8 @@ from faregate.members import (
     token_of,
 )
 from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
-from faregate.principal import Principal
 from faregate.record import covers
+from faregate.rotation import Rotation
 from faregate.stores.reach import TokenQuery
 from faregate.texts import check_id, check_name, check_text
 
@@ -38,12 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
+    from faregate.actors import By, Desk
     from faregate.deactivation import Switch
     from faregate.policy import Policy
     from faregate.stores.sql import Change
 
-_ROTATED = "Another rotation came first; only the current secret can be rotated."
-_REMEMBERED = 4096  # rotations; forgetting one costs nothing but the notice of a collision
 _OWNER, _ORG = tuple(owner_columns(Owner())), tuple(org_columns(Org()))
 _OWNER_BUT_NAME = tuple(column for column in _OWNER if column != "owner_name")  # people may be renamed
 TYPES = ("API", "PROXY", "EXTENSION")
@@ -57,16 +53,7 @@ SORTABLE = {
     "owner.name": "owner_name",
     "org.name": "org_name",
 }
-MAX_GRACE = 7 * 86_400.0
-SELF_GRACE = 60.0
 MAX_BATCH = 100
-
-
-class _Rotation(NamedTuple):
-    """A rotation of this process: the digest of the new credential, and the thread that it was made in."""
-
-    digest: bytes
-    thread: int
 
 
 class Tokens:
@@ -81,7 +68,7 @@ class Tokens:
         self._desk = desk
         self._policy = policy
         self._brand = brand
-        self._rotated: dict[str, _Rotation] = {}  # which was a token's last, in this process
+        self._rotation = Rotation(desk, brand=brand)
 
     def create(
         self,
@@ -190,9 +177,9 @@ class Tokens:
             after = {**before, **changed, "updated_at": now}
             check_change_of_times(before, after, now)
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
-            self._check_policy(change, before, after, now)
             if not covers(limits_of(before), limits_of(after)):
                 actor.require_cover(limits_of(after))
+            self._check_policy(change, before, after, now)
             details = {"members": sorted(changed)}
             return actor.amend(change, now, "token.update", before, changed, details)
 
@@ -207,18 +194,7 @@ class Tokens:
         nobody out. ``leaked`` forces no grace, deactivates every token and revokes every share that this one made,
         and that those made. Conflict if the token is expired or deactivated, or another rotation came first.
         """
-        span = None if grace is None else parse_span(grace, "grace")
-        if span is not None and span > MAX_GRACE:
-            raise InvalidInput("grace: at most 7 days")
-        _check_leaked(leaked)
-        own = by.id if token_id == SELF and isinstance(by, Principal) else token_id
-        seen = self._rotated.get(own)
-        current = self._current(token_id, by)
-        # Transactions of this process come one after the other, so the later of two rotations at once would
-        # find the earlier one's secret and replace it: who began before that one ended has lost.
-        if self._rotated.get(own) != seen:
-            raise Conflict(_ROTATED)
-        return self._rotate(token_id, current, span, by, leaked=leaked)
+        return self._rotation.rotate(token_id, grace, leaked=check_leaked(leaked), by=by)
 
     def deactivate(self, token_id: str, *, reason: str | None = None, leaked: bool = False, by: By = None) -> Token:
         """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over.
@@ -227,7 +203,7 @@ class Tokens:
         made, and that those made.
         """
         _check_reason(reason)
-        _check_leaked(leaked)
+        check_leaked(leaked)
         now = self._desk.now()
         with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.deactivate")
@@ -295,59 +271,7 @@ class Tokens:
                 f"owner: has {most} tokens, as many as the policy of this gate allows; delete one that is not needed"
             )
 
-    def _rotate(self, token_id: str, current: bytes | None, span: float | None, by: By, *, leaked: bool) -> Issued:
-        """Replace the secret ``current``, or raise Conflict if that is no longer the token's."""
-        now = self._desk.now()
-        with self._desk.changing(by, now) as (change, actor):
-            row = actor.find(change, token_id, "token.rotate")
-            itself = actor.id == row["id"]
-            if not itself:
-                actor.require_cover(limits_of(row))
-            if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
-                raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
-            again = itself and actor.record is not None and actor.record.digest != current
-            if current is None or (again and not change.tokens.is_unseen(current)):
-                raise Conflict(_ROTATED)
-            secret = mint(self._brand, "tok")
-            details: Values = {"leaked": True} if leaked else {}
-            if again and not leaked:
-                swapped = change.tokens.replace_unseen(row["id"], current, digest(secret))
-            else:
-                span = 0.0 if leaked else SELF_GRACE if itself and span is None else span or 0.0
-                ends = min(now + span, row["expires_at"] or now + span) if span else None
-                swapped = change.tokens.replace_secret(row["id"], current, digest(secret), ends)
-                details |= {"grace": span}
-            if not swapped:
-                raise Conflict(_ROTATED)
-            if len(self._rotated) >= _REMEMBERED:
-                self._rotated.clear()
-            self._rotated[row["id"]] = _Rotation(digest(secret), get_ident())
-            if leaked:
-                close_lineage(change, actor, row, None, now)
-            return Issued(actor.amend(change, now, "token.rotate", row, {"rotated_at": now}, details), secret)
-
-    def _current(self, token_id: str, by: By) -> bytes | None:
-        """Return the digest that a rotation by ``by`` replaces.
-
-        A credential that was current when the request was identified, and is not now, has lost to another rotation,
-        unless that was this caller's own: then its answer may be what was lost.
-        """
-        with self._desk.reading(by, self._desk.now()) as (reading, actor):
-            row = actor.find(reading, token_id, "token.rotate")
-            current = reading.tokens.current_digest(row["id"])
-        if isinstance(by, Principal) and by.id == row["id"]:
-            last = self._rotated.get(by.id)
-            replaced = by.record.digest != current and by.record.superseded_at == inf
-            if replaced and (last is None or last.thread != get_ident()):
-                raise Conflict(_ROTATED)
-        return current
-
 
 def _check_reason(reason: object) -> None:
     if reason is not None:
         check_text(reason, "reason", 500)
-
-
-def _check_leaked(leaked: object) -> None:
-    if not isinstance(leaked, bool):
-        raise InvalidInput("leaked: true or false")

@@ -17,6 +17,7 @@ from test_http import problem
 from werkzeug.test import Client, TestResponse
 
 from faregate import AllowedScopes, Denied, Gate, InvalidInput, Misconfigured, Org, Owner, Policy, Principal
+from faregate.record import session_record
 from faregate_flask import Faregate
 from faregate_starlette import management
 
@@ -265,3 +266,4 @@ def test_a_session_needs_somebody(clock: Clock) -> None:
         with pytest.raises(InvalidInput):
             gate.session(**given)
     assert reason_of(lambda: gate.session(Owner("a")).require("x")) == "insufficient_scope"
+    assert not session_record(Owner(), Org(), AllowedScopes(general_scopes=("*",))).root  # whoever makes one

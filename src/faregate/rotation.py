@@ -1,0 +1,103 @@
+"""Replacing a token's credential: of two at once one wins, and an answer that was lost locks nobody out."""
+
+from __future__ import annotations
+
+from math import inf
+from threading import get_ident
+from typing import TYPE_CHECKING, NamedTuple
+
+from faregate.actors import SELF, By, Desk
+from faregate.credentials import digest, mint
+from faregate.deactivation import close_lineage
+from faregate.errors import Conflict, InvalidInput
+from faregate.instants import parse_span
+from faregate.members import Values, limits_of
+from faregate.model import Issued
+from faregate.principal import Principal
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+MAX_GRACE = 7 * 86_400.0
+SELF_GRACE = 60.0
+
+_LOST = "Another rotation came first; only the current secret can be rotated."
+_REMEMBERED = 4096  # rotations; forgetting one costs nothing but the notice of a collision
+
+
+class _Done(NamedTuple):
+    """A rotation of this process: the digest of the new credential, and the thread that it was made in."""
+
+    digest: bytes
+    thread: int
+
+
+class Rotation:
+    """Rotates the tokens of one store."""
+
+    def __init__(self, desk: Desk, *, brand: str) -> None:
+        self._desk = desk
+        self._brand = brand
+        self._last: dict[str, _Done] = {}  # by token, in this process
+
+    def rotate(self, token_id: str, grace: timedelta | float | None, *, leaked: bool, by: By) -> Issued:
+        """Give a token a new credential, as :meth:`faregate.tokens.Tokens.rotate` says."""
+        span = None if grace is None else parse_span(grace, "grace")
+        if span is not None and span > MAX_GRACE:
+            raise InvalidInput("grace: at most 7 days")
+        own = by.id if token_id == SELF and isinstance(by, Principal) else token_id
+        seen = self._last.get(own)
+        current = self._current(token_id, by)
+        # Transactions of this process come one after the other, so the later of two rotations at once would
+        # find the earlier one's secret and replace it: who began before that one ended has lost.
+        if self._last.get(own) != seen:
+            raise Conflict(_LOST)
+        return self._replace(token_id, current, span, by, leaked=leaked)
+
+    def _current(self, token_id: str, by: By) -> bytes | None:
+        """Return the digest that a rotation by ``by`` replaces.
+
+        A credential that was current when the request was identified, and is not now, has lost to another rotation,
+        unless that was this caller's own: then its answer may be what was lost.
+        """
+        with self._desk.reading(by, self._desk.now()) as (reading, actor):
+            row = actor.find(reading, token_id, "token.rotate")
+            current = reading.tokens.current_digest(row["id"])
+        if isinstance(by, Principal) and by.id == row["id"]:
+            last = self._last.get(by.id)
+            replaced = by.record.digest != current and by.record.superseded_at == inf
+            if replaced and (last is None or last.thread != get_ident()):
+                raise Conflict(_LOST)
+        return current
+
+    def _replace(self, token_id: str, current: bytes | None, span: float | None, by: By, *, leaked: bool) -> Issued:
+        """Replace the credential ``current``, or raise Conflict if that is no longer the token's."""
+        now = self._desk.now()
+        with self._desk.changing(by, now) as (change, actor):
+            row = actor.find(change, token_id, "token.rotate")
+            itself = actor.id == row["id"]
+            if not itself:
+                actor.require_cover(limits_of(row))
+            if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
+                raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
+            again = itself and actor.record is not None and actor.record.digest != current
+            if current is None or (again and not change.tokens.is_unseen(current)):
+                raise Conflict(_LOST)
+            secret = mint(self._brand, "tok")
+            details: Values = {"leaked": True} if leaked else {}
+            if again and not leaked:
+                swapped = change.tokens.replace_unseen(row["id"], current, digest(secret))
+            else:
+                span = 0.0 if leaked else SELF_GRACE if itself and span is None else span or 0.0
+                ends = min(now + span, row["expires_at"] or now + span) if span else None
+                swapped = change.tokens.replace_secret(row["id"], current, digest(secret), ends)
+                details |= {"grace": span}
+            if not swapped:
+                raise Conflict(_LOST)
+            if leaked:
+                close_lineage(change, actor, row, None, now)
+            if len(self._last) >= _REMEMBERED:
+                self._last.clear()
+            # Before the commit: whoever finds the new credential finds this, too.
+            self._last[row["id"]] = _Done(digest(secret), get_ident())
+            return Issued(actor.amend(change, now, "token.rotate", row, {"rotated_at": now}, details), secret)
