@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from conftest import Clock, reason_of
 
-from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal
+from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal, StoreUnavailable
+from faregate.bearer import Texts
 from faregate.credentials import digest
+from faregate.stores.freshness import WouldWait
 
 WRITE = "gate:tokens:write"
 
@@ -74,20 +76,39 @@ def test_a_presentation_counts_in_every_process(make_gate: Callable[..., Gate], 
 
 
 def test_a_store_that_cannot_write_closes_nothing(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first presentation is noted later; the credential opens now."""
+    """The first presentation is noted some time later; the credential opens now, and does not wait each time."""
+    now, tried = [1000.0], []
+    monkeypatch.setattr("faregate.usage.monotonic", lambda: now[0])
     principal = gate.verify(gate.tokens.create(name="a").secret)
     new = gate.tokens.rotate("self", by=principal).secret
-    from faregate import StoreUnavailable
 
     def fail() -> Any:
+        tried.append(now[0])
         raise StoreUnavailable
 
-    monkeypatch.setattr(gate._store, "changing", fail)
+    with monkeypatch.context() as broken:
+        broken.setattr(gate._store, "changing", fail)
+        for _ in range(3):
+            assert gate.verify(new).id == principal.id
+    assert tried == [1000.0]
     assert gate.verify(new).id == principal.id
-    monkeypatch.undo()
     assert rows(gate, "unseen") == 1
+    now[0] += 10
     assert gate.verify(new).id == principal.id
     assert rows(gate, "unseen") == 0
+
+
+def test_an_event_loop_leaves_the_noting_to_a_thread(gate: Gate) -> None:
+    """It is a write, for which somebody may have to wait."""
+    principal = gate.verify(gate.tokens.create(name="a").secret)
+    line = f"Bearer {gate.tokens.rotate('self', by=principal).secret}"
+    with pytest.raises(WouldWait):
+        gate.identify(Texts([line], None), wait=False)
+    assert rows(gate, "unseen") == 1
+    assert gate.peek(line.encode(), None) is None
+    assert gate.identify(Texts([line], None))[0].id == principal.id
+    gate.verify(line.removeprefix("Bearer "))
+    assert gate.identify(Texts([line], None), wait=False)[0].id == principal.id
 
 
 def test_an_unseen_secret_is_seen_once(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

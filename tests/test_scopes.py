@@ -12,7 +12,7 @@ from faregate import ANY, Gate, InvalidInput, Org, Owner, Permission, Role, any_
 from faregate.addresses import Networks
 from faregate.model import AllowedScopes, PermissionGrant, RealmScopes
 from faregate.principal import Principal
-from faregate.record import Record, beyond, covers, token_record
+from faregate.record import Record, beyond, covers, share_record, token_record
 from faregate.scopes import as_allowed_scopes, compile_grants, flat_list
 
 WORDS = st.sampled_from(["a", "b", "gate"])
@@ -46,8 +46,20 @@ TIMES = st.one_of(st.none(), st.sampled_from([10.0, 20.0, 30.0]))
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    """A live record of any scopes, networks, times, owner and organization."""
+    """A live record of any scopes, networks, times, owner and organization: a token's, or a share's of some objects."""
     blocks = draw(BLOCKS)
+    if draw(st.integers(0, 3)) == 0:
+        return share_record(
+            record_id="s",
+            shared_by=Owner(draw(st.sampled_from([None, "u1"]))),
+            org=Org(draw(st.sampled_from([None, "o1"]))),
+            scopes=[scope for scope in draw(st.lists(SCOPES, max_size=3)) if scope != "*"],
+            object_ids=draw(st.lists(st.sampled_from("xyz"), min_size=1, max_size=2)),
+            networks=Networks.parse(blocks, "x") if blocks else None,
+            not_before=draw(TIMES),
+            expires_at=draw(TIMES) or 35.0,
+            revoked=False,
+        )
     return token_record(
         record_id="t",
         owner=Owner(draw(st.sampled_from([None, "u1"]))),
@@ -63,6 +75,7 @@ NEEDS = st.one_of(
     st.lists(WORDS, min_size=1, max_size=3).map(":".join),
     st.builds(Permission, st.sampled_from(["p", "q"]), st.sampled_from([None, "s"])),
     st.builds(Role, st.just("r"), st.sampled_from([None, "s"])),
+    st.just(any_of("a:b", Permission("p"), Role("r", service="s"))),
 )
 REQUESTS = st.tuples(
     NEEDS,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from faregate.errors import StoreUnavailable
@@ -33,6 +34,7 @@ class Usage:
         self._starting = Lock()
         self._thread: Thread | None = None
         self._stop = Event()
+        self._not_before = 0.0
         self._at_end = weakref.finalize(self, _write, store, self._notes)
         forks.register(self)
 
@@ -45,12 +47,15 @@ class Usage:
     def see(self, digest: bytes) -> None:
         """Note, before the request is answered, that a rotated token's new credential was presented.
 
-        Once a rotation. A store that cannot write closes nothing that it can read: it is noted the next time.
+        Once a rotation. A store that cannot write closes nothing that it can read: it is noted some time later.
         """
+        if monotonic() < self._not_before:
+            return
         try:
             with self._store.changing() as change:
                 change.tokens.see(digest)
         except StoreUnavailable:
+            self._not_before = monotonic() + EVERY  # meanwhile requests go on without waiting for it
             _logger.warning("it could not be noted that a new credential was presented", exc_info=True)
 
     def flush(self) -> None:
