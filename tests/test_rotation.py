@@ -53,6 +53,17 @@ def test_a_lost_answer_locks_nobody_out(gate: Gate, clock: Clock) -> None:
     assert states(gate, first, third) == ["unknown_credential", "ok"]
 
 
+def test_a_grace_ends_with_the_token_as_it_was(gate: Gate, clock: Clock) -> None:
+    """What is longer than the token had to live is cut, and an extension does not stretch it."""
+    issued = gate.tokens.create(name="a", expires_in=10)
+    gate.tokens.rotate(issued.token.id, grace=60)
+    gate.tokens.update(issued.token.id, expires_in=1000)
+    clock.now += 9.999
+    assert states(gate, issued.secret) == ["ok"]
+    clock.now += 0.001
+    assert states(gate, issued.secret) == ["unknown_credential"]
+
+
 def test_the_first_presentation_counts_even_if_it_is_refused(gate: Gate) -> None:
     """Who presents the new secret has it, from wherever: the old one rotates nothing any more."""
     issued = gate.tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"])
@@ -142,9 +153,11 @@ def test_an_admins_rotation_forgets_the_one_before(gate: Gate) -> None:
 
 def test_deleting_leaves_no_secret(gate: Gate) -> None:
     """Neither a live one nor the note that it is unseen."""
-    token = gate.tokens.create(name="a").token
+    maker = gate.tokens.create(name="maker", scopes=[WRITE])
+    token = gate.tokens.create(name="a", by=gate.verify(maker.secret)).token
     gate.tokens.rotate(token.id, grace=60)
     gate.tokens.delete(token.id)
+    gate.tokens.delete(maker.token.id)
     assert [rows(gate, table) for table in ("tokens", "secrets", "unseen", "deleted")] == [0, 0, 0, 0]
 
 
