@@ -10,10 +10,25 @@ from typing import Any, Literal
 import msgspec
 from conftest import START, Clock
 
-from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, Permission, Role, any_of
+from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, Issued, Owner, Permission, Principal, Role, any_of
 from faregate.credentials import mint
 from faregate.management import wire
 from faregate.scopes import Need
+
+
+class Rights:
+    """What owners may do, at first and as a row has it changed; None for who is gone, a text where that is not known."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.told = told
+        self.now = dict(told)
+
+    def __call__(self, owner: Owner) -> Any:
+        """Answer for an owner, as an application would."""
+        rights = self.now.get(str(owner.id))
+        if isinstance(rights, str):
+            raise TimeoutError(rights)
+        return {"generalScopes": rights} if isinstance(rights, list) else rights
 
 
 class Row(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -23,6 +38,7 @@ class Row(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     expect: str
     gate: dict[str, Any] = {}
     token: dict[str, Any] = msgspec.field(default_factory=lambda: {"scopes": ["docs:read"]})
+    maker: dict[str, Any] | None = None
     after: list[str] = []
     now: float = 0.0
     method: str = "GET"
@@ -77,13 +93,30 @@ def rows() -> list[Row]:
     for file in sorted(Path(__file__).parent.glob("cases/*.toml")):
         table = msgspec.convert(tomllib.loads(file.read_text()).get("case", []), list[Row])
         found += [msgspec.structs.replace(row, name=f"{file.stem}: {row.name}") for row in table]
+    for row in found:
+        if "owner_rights" in row.gate:
+            row.gate["owner_rights"] = Rights(row.gate["owner_rights"])
     return found
 
 
 def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
     """Make the row's token or share, let happen to it what the row says, and fill in the request."""
     texts = {"stranger": mint("fg", "tok"), "rft": mint("fg", "rft"), "shr": mint("fg", "shr"), "rotated": ""}
-    record_id = _share(row, gate, texts) if row.share is not None else _token(row, gate, texts)
+    if "owner_rights" in row.gate:
+        row.gate["owner_rights"].now = dict(row.gate["owner_rights"].told)
+    maker = None if row.maker is None else _made(gate, row.maker)
+    by = None if maker is None else gate.verify(maker.secret)
+    record_id = _share(row, gate, texts, by) if row.share is not None else _token(row, gate, texts, by)
+    for step in row.after:
+        match step.split():
+            case ["leak"] if maker is not None:
+                gate.tokens.deactivate(maker.token.id, leaked=True)
+            case ["rights", owner, *scopes]:
+                row.gate["owner_rights"].now[owner] = scopes
+                gate.owner_changed(Owner(owner))
+            case ["gone", owner]:
+                row.gate["owner_rights"].now[owner] = None
+                gate.owner_changed(Owner(owner))
     texts["other"] = gate.tokens.create(name="other").secret
     texts["upper"] = texts["secret"].upper()
     texts["tail"] = texts["secret"][:-1] + ("1" if texts["secret"].endswith("0") else "0")
@@ -108,22 +141,28 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
     )
 
 
-def _token(row: Row, gate: Gate, texts: dict[str, str]) -> str:
-    body = msgspec.convert({"name": "case", **row.token}, wire.CreateToken)
-    issued = gate.tokens.create(**wire.given(body))
+def _made(gate: Gate, token: dict[str, Any], by: Principal | None = None) -> Issued:
+    body = msgspec.convert({"name": "case", **token}, wire.CreateToken)
+    return gate.tokens.create(**wire.given(body), by=by)
+
+
+def _token(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) -> str:
+    issued = _made(gate, row.token, by)
     texts["secret"] = issued.secret
     for step in row.after:
         action, *grace = step.split()
+        if action not in ("rotate", "deactivate", "activate", "delete"):
+            continue
         made = getattr(gate.tokens, action)(issued.token.id, **({"grace": float(grace[0])} if grace else {}))
         if action == "rotate":
             texts["rotated"] = made.secret
     return issued.token.id
 
 
-def _share(row: Row, gate: Gate, texts: dict[str, str]) -> str:
+def _share(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) -> str:
     """Make the share; ``{secret}`` is its secret, ``{redeemed}`` the token that the last step "redeem" answered."""
     share = {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 3600, **(row.share or {})}
-    made = gate.shares.create(**wire.given(msgspec.convert(share, wire.CreateShare)))
+    made = gate.shares.create(**wire.given(msgspec.convert(share, wire.CreateShare)), by=by)
     texts["secret"] = made.secret
     for step in row.after:
         match step.split():
