@@ -25,6 +25,7 @@ from faregate import (
     StoreUnavailable,
     any_of,
 )
+from faregate.rules import Scopes
 from faregate_asgi import GateMiddleware
 
 Make = Callable[..., Gate]
@@ -72,6 +73,8 @@ def test_a_need_must_pass_both(make_gate: Make, store: str) -> None:
             principal.require("b", "docs:read")
         assert denied.value.scope == ("b",)
     assert directory.asked == [U1]
+    assert list(Scopes(principal)) == ["authenticated", "c", "docs:read"]
+    assert "b" not in Scopes(principal)
 
 
 def test_resources_are_those_of_both(make_gate: Make) -> None:
