@@ -80,13 +80,13 @@ class Shares:
         if "expires_at" not in given:
             raise InvalidInput("expiresAt: is required (or expiresIn); a share has an end")
         check_times({**given, "not_before": None}, now)
-        self._policy.check_expiry(now, given["expires_at"])
         with self._desk.changing(by, now) as (change, actor):
             actor.permit("share.create")
             values = {**blank_share_columns(now), "made_by": actor.maker, **actor.inherited, **given}
             values["object_ids"] = msgspec.json.encode(objects).decode()
             record = share_limits(values)
             actor.require_cover(record)
+            self._policy.check_expiry(now, record.expires_at)
             self._policy.check_grants(record.grants)
             secret = mint(self._brand, "shr")
             change.shares.add({**values, "digest": digest(secret)}, objects)
@@ -139,9 +139,9 @@ class Shares:
             after = {**before, **changed, "updated_at": now} if changed else before
             if changed:
                 check_share_change(before, after, now)
-                self._check_policy(before, after)
                 if loosens(before, after) or not covers(share_limits(before), share_limits(after)):
                     actor.require_cover(share_limits(after))
+                self._check_policy(before, after)
                 change.shares.update({**changed, "updated_at": now}, before["id"])
                 change.enter(actor.entry(now, "share.update", after, {"members": sorted(changed)}))
         return self._shown(after, now)
