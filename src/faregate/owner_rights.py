@@ -78,7 +78,7 @@ class OwnerRights:
             raise StoreUnavailable from error
         with self.lock:
             # What was asked before an owner changed is not kept after it.
-            if self._ttl and self._dropped == dropped:
+            if self._dropped == dropped:
                 others = self._answers.get(owner.id, {})
                 kept = others if len(others) < _NAMESAKES else {}
                 self._answers[owner.id] = {**kept, owner: (rights, since + self._ttl)}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import Clock, reason_of
 
-from faregate import Conflict, Gate, StoreUnavailable
+from faregate import AllowedScopes, Conflict, Gate, Owner, StoreUnavailable
 from faregate.credentials import mint
 from faregate.owner_rights import OwnerRights
 from faregate.stores import freshness, page
@@ -492,6 +492,20 @@ def test_a_feed_that_was_purged_beyond_a_reader_drops_its_cache(path: Path, make
     writer.tokens.create(name="b")
     edit(path, "DELETE FROM faregate_feed WHERE sequence < 3")
     assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
+def test_a_purged_feed_drops_what_was_said_of_owners(path: Path, make_gate: Make) -> None:
+    """It may have said that one changed."""
+    said: list[AllowedScopes | None] = [AllowedScopes()]
+    reader = make_gate(f"sqlite:///{path}", owner_rights=lambda _: said[0], owner_rights_ttl=1e6)
+    writer = make_gate(f"sqlite:///{path}")
+    secret = writer.tokens.create(name="a", owner=Owner("u1")).secret
+    reader.verify(secret)
+    said[0] = None
+    writer.owner_changed(Owner("u1"))
+    writer.tokens.create(name="b")
+    edit(path, "DELETE FROM faregate_feed WHERE sequence < 3")
+    assert reason_of(lambda: reader.verify(secret)) == "deactivated"
 
 
 def test_a_locked_database_is_read_all_the_same(path: Path, make_gate: Make) -> None:
