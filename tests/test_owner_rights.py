@@ -188,6 +188,16 @@ def test_a_token_rotates_itself_whatever_its_owner_may(make_gate: Make, store: s
     assert not gate.verify(rotated.secret).allows("docs:write")
 
 
+def test_a_call_is_judged_by_the_rights_of_who_has_the_token_now(make_gate: Make, store: str) -> None:
+    """It may have been given away since the request began."""
+    gate = make_gate(store, owner_rights=Directory(u1=["gate:*"], u2=["gate:tokens:read"]))
+    by = gate.verify(gate.tokens.create(name="a", scopes=["gate:*"], owner=U1).secret)
+    gate.tokens.update(by.id, owner=U2)
+    assert reason_of(lambda: gate.tokens.create(name="b", by=by)) == "insufficient_scope"
+    gate.tokens.update(by.id, owner=Owner("gone"))
+    assert reason_of(lambda: gate.tokens.list(by=by)) == "deactivated"
+
+
 def test_an_admin_whose_right_was_taken_is_none(make_gate: Make, store: str) -> None:
     """``gate:admin`` counts only as long as its owner has it."""
     directory = Directory(boss=["gate:*"])
