@@ -547,5 +547,5 @@ class Lifecycles(RuleBasedStateMachine):
 
 TestLifecycles = pytest.mark.filterwarnings("error")(Lifecycles.TestCase)
 TestLifecycles.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=50, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
 )

@@ -318,7 +318,7 @@ def test_whatever_goes_wrong_shuts_the_gate(make_gate: Make, store: str, failure
             gate.verify(secret)
         assert raised.value.__cause__ is not None
     with pytest.raises(StoreUnavailable):
-        gate.session(U1)
+        gate.joined(gate.session(U1))
     assert gate.verify(free).allows("a")
 
 
@@ -338,7 +338,7 @@ def test_another_owner_of_the_same_id_is_another(make_gate: Make) -> None:
     assert asked == owners[:3]
     for secret in secrets:
         gate.verify(secret)
-    assert len(gate._rights._answers["u1"]) <= 16
+    assert len(gate._verifier._owner_rights._answers["u1"]) <= 16
 
 
 def test_an_event_loop_does_not_wait_for_the_answer(make_gate: Make) -> None:
@@ -379,6 +379,52 @@ def test_an_event_loop_does_not_wait_for_the_answer(make_gate: Make) -> None:
     assert threads[0] != threading.get_ident()
 
 
+def test_the_application_is_asked_while_no_lock_is_held(make_gate: Make, store: str) -> None:
+    """Whatever is called: what it does with the gate itself waits for nobody and disturbs nothing."""
+    gates: list[Gate] = []
+    free: list[bool] = []
+
+    def try_lock() -> None:
+        free.append(gates[0]._store.lock.acquire(timeout=1))
+        if free[-1]:
+            gates[0]._store.lock.release()
+
+    def hook(owner: Owner) -> AllowedScopes | None:
+        locks = threading.Thread(target=try_lock)
+        locks.start()
+        locks.join()
+        return AllowedScopes(general_scopes=("*",)) if owner.id == "u1" else None
+
+    gates.append(make_gate(store, owner_rights=hook, owner_rights_ttl=0))
+    gate = gates[0]
+    by = gate.verify(gate.tokens.create(name="a", scopes=["gate:*", "a"], owner=U1).secret)
+    made = gate.shares.create("x", scopes=["a"], expires_in=60, by=by)
+    gate.shares.redeem(made.share.id, by=by)
+    with pytest.raises(InvalidInput, match="state"):
+        gate.shares.update(made.share.id, unchanged={"state": "deactivated"}, expires_in=90, by=by)
+    gate.tokens.rotate(gate.tokens.create(name="b", by=by).token.id, by=by)
+    gate.tokens.update(by.id, owner=U2)
+    assert reason_of(lambda: gate.tokens.list(by=by)) == "deactivated"
+    assert len(free) > 8
+    assert all(free)
+
+
+def test_what_a_changed_owner_may_counts_for_every_call(make_gate: Make, tmp_path: Path) -> None:
+    """Sessions and redemptions, too, in another gate that no request has told yet."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    directory = Directory(u1=["a", "gate:*"])
+    here, there = (make_gate(url, owner_rights=directory, owner_rights_ttl=1e6) for _ in range(2))
+    by = here.verify(here.tokens.create(name="a", scopes=["a", "gate:*"], owner=U1).secret)
+    made = here.shares.create("x", scopes=["a"], expires_in=60, by=by)
+    there.verify(made.secret)
+    directory.rights["u1"] = None
+    here.owner_changed(U1)
+    assert reason_of(lambda: there.joined(there.session(U1))) == "deactivated"
+    assert reason_of(lambda: there.shares.redeem(made.share.id, secret=made.secret)) == "deactivated"
+    assert there.shares.get(made.share.id).state == "deactivated"
+    assert there.shares.get(made.share.id).redemptions == 0
+
+
 def test_a_hook_may_ask_the_gate(make_gate: Make, store: str) -> None:
     """It holds no lock while it asks."""
     gates: list[Gate] = []
@@ -390,7 +436,11 @@ def test_a_hook_may_ask_the_gate(make_gate: Make, store: str) -> None:
     gates.append(make_gate(store, owner_rights=hook, owner_rights_ttl=0))
     by = gates[0].verify(gates[0].tokens.create(name="a", scopes=["gate:*"], owner=U1).secret)
     assert gates[0].tokens.create(name="b", by=by).token.owner == U1
-    assert gates[0].shares.list(by=by).total == 0
+    made = gates[0].shares.create(
+        "x", scopes=["a"], expires_in=60, by=gates[0].verify(gates[0].tokens.create(name="c", scopes=["*"]).secret)
+    )
+    assert gates[0].shares.list(by=by).total == 1
+    assert gates[0].shares.update(made.share.id, expires_in=90, unchanged={"state": "live"}).state == "live"
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

@@ -31,7 +31,7 @@ BLOCKS = {
     "10.0.0.0/8": {"10.0.0.1", "10.1.0.1"},
     "10.1.0.0/16": {"10.1.0.1"},
     "192.0.2.1": {"192.0.2.1"},
-    "0.0.0.0/0": {"10.0.0.1", "10.1.0.1", "192.0.2.1"},
+    "0.0.0.0/0": {"10.0.0.1", "10.1.0.1", "192.0.2.1", "any other of IPv4"},
 }
 FOREVER = float("inf")
 
@@ -52,7 +52,11 @@ def opened(scopes: tuple[str, ...]) -> set[str]:
 
 def admitted(blocks: tuple[str, ...]) -> set[str]:
     """The addresses that blocks admit; no block is no limit."""
-    return set().union(*(BLOCKS[block] for block in blocks)) if blocks else {*ADDRESSES, "anything else"}
+    return (
+        set().union(*(BLOCKS[block] for block in blocks))
+        if blocks
+        else {*ADDRESSES, "any other of IPv4", "anything else"}
+    )
 
 
 @dataclass

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from faregate.errors import Denied, InvalidInput, NotFound
-from faregate.members import limits_of, network_columns, org_columns, owner_columns, token_of
+from faregate.errors import Denied, InvalidInput, NotFound, StoreUnavailable
+from faregate.members import limits_of, network_columns, org_columns, owner_columns, owner_of, token_of
 from faregate.model import Org, Owner
 from faregate.principal import Principal
 from faregate.record import beyond
@@ -240,15 +240,32 @@ class Desk:
             change.enter(Entry(self.now(), ROOT, OWNER_CHANGED, owner_id, None, {}))
 
     def gone(self, owner: Owner) -> bool:
-        """Tell whether the application says that an owner is gone."""
-        return self._owner_rights.of(owner).gone
+        """Tell whether the application says that an owner is gone. Not for use in a transaction."""
+        return self._owner_rights.ask(owner).gone
 
-    def _ask(self, by: By) -> Rights | None:
-        """Ask what the owner behind ``by`` may do, before a transaction keeps others waiting."""
-        return self._owner_rights.ask(by.record.behind) if isinstance(by, Principal) else None
+    def joined(self, principal: Principal) -> Principal:
+        """Return a principal with what its owner may do now; Denied if he is gone. Not for use in a transaction."""
+        rights = self._owner_rights.ask(principal.record.behind)
+        if rights.gone:
+            raise Denied("deactivated", record_id=principal.id, address=principal.address)
+        return Principal(principal.record, principal.address, rights.grants)
 
-    def _actor(self, by: By, asked: Rights | None, reading: Reading, now: float) -> Actor:
+    def _ask(self, by: By) -> tuple[Owner, Rights] | None:
+        """Ask what the owner behind ``by`` may do now.
+
+        The application may take its time, or use the gate itself: so it is asked before a transaction begins.
+        """
         if not isinstance(by, Principal):
+            return None
+        owner = by.record.behind
+        if self._owner_rights.limits and by.kind == "token":
+            with self._store.reading() as reading:
+                row = reading.tokens.get(by.id)
+            owner = owner if row is None else owner_of(row)
+        return owner, self._owner_rights.ask(owner)
+
+    def _actor(self, by: By, asked: tuple[Owner, Rights] | None, reading: Reading, now: float) -> Actor:
+        if not isinstance(by, Principal) or asked is None:
             return Actor.of(by)
         record = by.record
         if by.kind == "token":
@@ -256,10 +273,11 @@ class Desk:
             if row is None or not reading.tokens.has_secret(record.digest, now):
                 raise Denied("unknown_credential", record_id=by.id, address=by.address)
             record = limits_of(row, digest=record.digest)
-        if asked is None or record.behind != by.record.behind:  # an admin has given it to somebody else
-            asked = self._owner_rights.ask(record.behind)
-        if asked.gone:
+        owner, rights = asked
+        if self._owner_rights.limits and record.behind != owner:
+            raise StoreUnavailable  # it was given to somebody else this very moment: ask again
+        if rights.gone:
             record = record.closed()
         if not record.admits(now, by.address):
             raise record.refusal(now, by.address)
-        return Actor.of(Principal(record, by.address, asked.grants))
+        return Actor.of(Principal(record, by.address, rights.grants))

@@ -91,7 +91,6 @@ class Gate:
 
         self._store = Store(store)
         rights = OwnerRights(owner_rights, owner_rights_ttl)
-        self._rights = rights
         self._records = Records(self._store, rights)
         self._usage = Usage(self._store)
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path), brand)
@@ -168,10 +167,10 @@ class Gate:
     ) -> Principal:
         """Return the principal of somebody whom the application has logged in itself, for the management API.
 
-        ``scopes``, short for ``allowed_scopes.general_scopes``, or ``allowed_scopes`` is what he may do and hand on.
-        He reaches what is his, is never root and has no ``self``, and no limit of network and time: the policy
-        bounds what he makes. Do not call it for somebody who did not log in. InvalidInput for an owner without an
-        id; Denied ``deactivated`` if ``owner_rights`` says that he is gone.
+        ``scopes``, short for ``allowed_scopes.general_scopes``, or ``allowed_scopes`` is what he may do and hand on,
+        as far as ``owner_rights`` agrees, which the management API asks. He reaches what is his, is never root and
+        has no ``self``, and no limit of network and time: the policy bounds what he makes. Do not call it for
+        somebody who did not log in. InvalidInput for an owner without an id.
         """
         given: Members = {"owner": owner, "org": org}
         if scopes is not None:
@@ -181,11 +180,14 @@ class Gate:
         given_columns(given, 0.0)
         if owner.id is None:
             raise InvalidInput("owner: somebody who is logged in has an id")
-        record = session_record(owner, org, scopes_of(given))
-        rights = self._rights.of(owner)
-        if rights.gone:
-            raise Denied("deactivated", record_id=record.id)
-        return Principal(record, None, rights.grants)
+        return Principal(session_record(owner, org, scopes_of(given)))
+
+    def joined(self, principal: Principal) -> Principal:
+        """Return the principal of a session with what its owner may do now, for the management API.
+
+        Denied ``deactivated`` if he is gone; StoreUnavailable if that cannot be told.
+        """
+        return self._desk.joined(principal)
 
     def owner_changed(self, owner: Owner) -> None:
         """Have every process ask anew what an owner may do: call it when that was changed, for it to count at once.

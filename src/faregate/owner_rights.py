@@ -62,10 +62,6 @@ class OwnerRights:
             return None
         return rights if monotonic() < until else None
 
-    def of(self, owner: Owner) -> Rights:
-        """Return what an owner may do, at hand or asked for."""
-        return self.known(owner) or self.ask(owner)
-
     def ask(self, owner: Owner) -> Rights:
         """Return what the application says that an owner may do now."""
         if self._hook is None or owner.id is None:

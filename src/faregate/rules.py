@@ -121,9 +121,9 @@ class Rules:
         self.open = not (self._strict or self._deny)  # every path is, and none has to be looked at
         needs = {_check_path(path): _check_demand(path, demand) for path, demand in (rules or {}).items()}
         self._exact = {path: demand for path, demand in needs.items() if not path.endswith("/")}
-        prefixes = ((path, demand) for path, demand in needs.items() if path.endswith("/"))
+        self._prefix = {path: demand for path, demand in needs.items() if path.endswith("/")}
         self._named = frozenset(needs)
-        self._prefixes = tuple(sorted(prefixes, key=lambda rule: len(rule[0]), reverse=True))
+        self._prefixes = tuple(sorted(self._prefix.items(), key=lambda rule: len(rule[0]), reverse=True))
 
     def enter(self, gate: Gate, path: str, raw_path: str, texts: Texts, *, wait: bool = True) -> Visit:
         """Return the visit of a request that may come in; else raise Denied.
@@ -161,10 +161,11 @@ class Rules:
         if path in self._exact:
             return self._exact[path]
         found = next((demand for prefix, demand in self._prefixes if path.startswith(prefix)), None)
-        if found is None:
-            return None if self._deny else _stricter(_IDENTIFY, self._exact.get(path.rstrip("/")))
-        # Some routers take a final slash for nothing: what a shorter rule opens there, the exact one still guards.
-        return found if path in self._named else _stricter(found, self._exact.get(path.rstrip("/")))
+        if found is None and self._deny:
+            return None
+        # Some routers take a final slash for nothing: what a shorter rule opens, the other spelling's still guards.
+        twin = self._exact.get(path.rstrip("/")) if path.endswith("/") else self._prefix.get(f"{path}/")
+        return (found or _IDENTIFY) if path in self._named else _stricter(found or _IDENTIFY, twin)
 
 
 def _stricter(demand: _Demand, other: _Demand | None) -> _Demand:

@@ -109,7 +109,8 @@ class Shares:
         with self._desk.reading(by, now) as (reading, actor):
             actor.permit("share.list")
             rows, total = reading.shares.list(ShareQuery(object_id, limit, offset), actor.reach)
-        return Page(tuple(self._shown(row, now) for row in rows), total, limit, offset)
+        gone = {owner: self._desk.gone(owner) for owner in set(map(owner_of, rows))}
+        return Page(tuple(share_of(row, now, gone=gone[owner_of(row)]) for row in rows), total, limit, offset)
 
     def update(
         self,
@@ -129,11 +130,15 @@ class Shares:
         unknown = members.keys() - CHANGES
         if unknown:
             raise TypeError(f"of a share cannot be changed: {', '.join(sorted(unknown))}")
+        fixed = unchanged or {}
+        gone = False
+        if fixed.get("state") == "deactivated":  # which only the application can tell, before the transaction
+            with self._desk.reading(by, now) as (reading, actor):
+                row = actor.find(reading, share_id, "share.update")
+            gone = self._desk.gone(owner_of(row))
         with self._desk.changing(by, now) as (change, actor):
             before = actor.find(change, share_id, "share.update")
             given = given_share_columns(members, now, before)
-            fixed = unchanged or {}
-            gone = fixed.get("state") == "deactivated" and self._desk.gone(owner_of(before))
             check_unchanged(share_of(before, now, gone=gone), fixed)
             changed = {column: value for column, value in given.items() if value != before[column]}
             after = {**before, **changed, "updated_at": now} if changed else before

@@ -112,7 +112,9 @@ def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:
 
 
 def _write(store: Store, notes: dict[str, float]) -> None:
-    while notes:
+    left = len(notes)  # what is noted from now on waits for the next time
+    while notes and left > 0:
+        left -= _BATCH
         batch: list[tuple[str, float]] = []
         while notes and len(batch) < _BATCH:
             try:

@@ -72,7 +72,7 @@ class Call(NamedTuple):
             raise Misconfigured(
                 "management(principal=…): the function returns a Principal, as of gate.session(), or None"
             )
-        return principal
+        return gate.joined(principal) if principal.kind == "session" else principal
 
     def address(self, gate: Gate) -> str | None:
         """Return the client's address, None where it is unknown."""

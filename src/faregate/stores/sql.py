@@ -6,7 +6,7 @@ import sqlite3
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from threading import Lock, RLock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -84,7 +84,7 @@ class Store:
         self.lock = RLock()
         # In memory there is one connection for all; a file's readers wait for no writer.
         self._reading = self.lock if self.database.path is None else RLock()
-        self._opening = Lock()
+        self._opening = RLock()  # a collection of garbage in the middle of it may write the last uses
         self._engine: Engine | None = None
         self._identity = (0, 0)
         self._page: Page | None = None
