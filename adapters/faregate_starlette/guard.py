@@ -162,7 +162,7 @@ async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
     answer = _answer(websocket, denied)
     if websocket.application_state is WebSocketState.CONNECTED:
         await websocket.close(1008)
-    else:
+    elif websocket.application_state is WebSocketState.CONNECTING:  # else it is closed already
         await respond(answer, websocket.scope, websocket.send)
 
 

@@ -210,8 +210,10 @@ class Records:
     def _confirm(self, *, wait: bool) -> None:
         """Apply what the feed holds beyond what was applied, from the files that are there now."""
         if self._view[0] != self._applied or monotonic() >= self._look_at:
+            looked = monotonic()  # before the look: however long this takes, the next one is not later
             self._look_at_files()
             self._apply(wait=wait)
+            self._look_at = looked + page.LOOK_EVERY  # last: what was not read to its end is not trusted
 
     def _apply(self, *, wait: bool) -> None:
         # The entry that was applied last is read again: if it is not there, or is another one, the
@@ -239,7 +241,6 @@ class Records:
 
     def _look_at_files(self) -> None:
         """Notice a database or a page that was replaced, and open the new one."""
-        now = monotonic()  # before the look: however long this takes, the next one is not later
         identity = self._database.identity()
         if self._identity != identity:
             self._lookup.close()
@@ -251,7 +252,6 @@ class Records:
                 self._page = self._database.page(create=False)
         trusted = self._page is not None and self._lookup.announces()
         self._view = self._page.view if self._page is not None and trusted else never()
-        self._look_at = now + page.LOOK_EVERY
 
     def _give_up(self) -> None:
         """Forget everything after a failure, so that the next request asks again."""
