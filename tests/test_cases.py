@@ -52,6 +52,34 @@ def check(row: Row, scene: Scene, texts: Texts) -> None:
         assert challenge == row.challenge
 
 
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
+def test_an_explanation_comes_to_the_same(row: Row, clock: Clock) -> None:
+    """Of whatever presents one credential: the reason that a request gets, and steps that agree with it."""
+    gate = Gate("sqlite://", clock=clock, **row.gate)
+    scene = stage(row, gate, clock)
+    texts = Texts(scene.authorization, row.peer or None, forwarded=row.forwarded)
+    try:
+        credential = gate.bearer.read(texts).credential
+    except Denied:
+        return
+    expected = "ok"
+    try:
+        principal = gate.identify(texts)[0]
+        if scene.needs:
+            principal.require(*scene.needs, on=row.on)
+    except Denied as denied:
+        expected = denied.reason
+    if expected == "store_unavailable":
+        with pytest.raises(Denied, match="store_unavailable"):
+            gate.explain(credential, peer=row.peer, forwarded=row.forwarded, needs=scene.needs, on=row.on)
+        return
+    told = gate.explain(credential, peer=row.peer, forwarded=row.forwarded, needs=scene.needs, on=row.on)
+    assert (told.reason or "ok", told.allowed) == (expected, expected == "ok")
+    assert [step.number for step in told.steps] == [1, 2, 3, 4, 5, 6, 7]
+    assert all((step.passed is False) == (step.reason is not None) for step in told.steps)
+    assert not credential or credential not in repr(told)
+
+
 def test_there_are_enough_rows() -> None:
     """The tables hold at least 250 rows, each with a name of its own."""
     names = [row.name for row in rows()]

@@ -55,12 +55,14 @@ NEEDS: dict[str, tuple[str, str | None]] = {
     "token.delete": (WRITE, None),
     "token.deactivate_many": (WRITE, WRITE),
     "token.activate_many": (WRITE, WRITE),
+    "token.introspect": (READ, READ),
     "share.create": (WRITE_SHARES, WRITE_SHARES),
     "share.get": (READ_SHARES, READ_SHARES),
     "share.list": (READ_SHARES, READ_SHARES),
     "share.update": (WRITE_SHARES, WRITE_SHARES),
     "share.revoke": (WRITE_SHARES, WRITE_SHARES),
     "share.redeem": (READ_SHARES, READ_SHARES),
+    "audit.list": (ADMIN, ADMIN),
 }
 By = Principal | str | None
 
@@ -239,9 +241,13 @@ class Desk:
         with self._store.changing() as change:
             change.enter(Entry(self.now(), ROOT, OWNER_CHANGED, owner_id, None, {}))
 
+    def rights_of(self, owner: Owner) -> Rights:
+        """Return what the application says that an owner may do now. Not for use in a transaction."""
+        return self._owner_rights.ask(owner)
+
     def gone(self, owner: Owner) -> bool:
         """Tell whether the application says that an owner is gone. Not for use in a transaction."""
-        return self._owner_rights.ask(owner).gone
+        return self.rights_of(owner).gone
 
     def joined(self, principal: Principal) -> Principal:
         """Return a principal with what its owner may do now; Denied if he is gone. Not for use in a transaction."""

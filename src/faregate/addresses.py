@@ -13,7 +13,7 @@ from bisect import bisect_right
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -140,6 +140,11 @@ class Networks(msgspec.Struct, frozen=True):
         index = bisect_right(self.starts, key)
         return index > 0 and key <= self.ends[index - 1]
 
+    def block_of(self, address: str) -> str | None:
+        """Return the first block, as it is written, that holds an address; for people to read."""
+        blocks = (Networks.parse([block], "block") for block in self.blocks)
+        return next((one.blocks[0] for one in blocks if one.admit(address)), None)
+
     def covers(self, other: Networks) -> bool:
         """Tell whether every address of ``other`` is in here. Ranges are merged, so each must fit in one."""
         for start, end in zip(other.starts, other.ends, strict=True):
@@ -174,6 +179,15 @@ def _merge(networks: Iterable[IPv4Network | IPv6Network]) -> tuple[tuple[bytes, 
     )
 
 
+class Hop(NamedTuple):
+    """One hop on the way of a request: the ``peer``, or one that a header names, as text and as an address."""
+
+    source: str
+    text: str
+    address: str | None
+    trusted: bool
+
+
 class TrustedProxies:
     """The one rule that finds a client's address, for one configured set of proxies and one header.
 
@@ -199,25 +213,28 @@ class TrustedProxies:
         ``peer`` is the other end of the connection as the server names it, ``lines`` are all lines of
         the configured header in their order.
         """
-        client = peer_address(peer)
         if not self.any:
-            return client
-        trusted = self._unix if not peer else client is not None and self._networks.admit(client)
-        if not trusted:
-            return client
-        joined = ",".join(lines)
-        if not joined.strip(" \t"):
-            return client
-        return self._walk(_forwarded_hops(joined) if self.header == "forwarded" else joined.split(","))
+            return peer_address(peer)
+        return self.trace(peer, lines)[-1].address
 
-    def _walk(self, hops: Sequence[str] | None) -> str | None:
-        """Go from the nearest hop outwards; the first that is not trusted is the client, if it is an address."""
-        client = None
-        for hop in reversed(hops or ()):
-            client = _hop_address(hop.strip(" \t"))
-            if client is None or not self._networks.admit(client):
-                return client
-        return client
+    def trace(self, peer: str | None, lines: Sequence[str]) -> list[Hop]:
+        """Return the hops that are looked at to find the client, the peer first; the last one is the client."""
+        address = peer_address(peer)
+        trusted = self._unix if not peer else self._trusts(address)
+        seen = [Hop("peer", peer or "unix", address, trusted)]
+        joined = ",".join(lines)
+        if not trusted or not joined.strip(" \t"):
+            return seen
+        hops = _forwarded_hops(joined) if self.header == "forwarded" else joined.split(",")
+        for text in reversed(hops or [""]):  # what cannot be read is a hop that is no address
+            address = _hop_address(text.strip(" \t"))
+            seen.append(Hop(self.header, text.strip(" \t"), address, self._trusts(address)))
+            if not seen[-1].trusted:
+                break
+        return seen
+
+    def _trusts(self, address: str | None) -> bool:
+        return address is not None and self._networks.admit(address)
 
 
 def peer_address(peer: str | None) -> str | None:

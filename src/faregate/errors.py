@@ -6,6 +6,7 @@
     ├── Denied               the request is refused: 400, 401, 403 or 503, by its reason
     │   └── StoreUnavailable 503: the store cannot answer, so the gate stays shut
     ├── InvalidInput         400: a value that cannot be taken; nothing was changed
+    │   └── UnsupportedTokenType  a credential that its holder cannot revoke
     ├── NotFound             404: no such record, or none that the actor reaches
     ├── Conflict             409: the record's state forbids the call
     ├── PreconditionFailed   412: the record is no longer the version that was named
@@ -144,6 +145,13 @@ class InvalidInput(Refused, ValueError):
     status = 400
     code = "invalid_input"
     title = "Input invalid"
+
+
+class UnsupportedTokenType(InvalidInput):
+    """The credential is of a kind that its holder cannot revoke (RFC 7009 section 2.2.1)."""
+
+    code = "unsupported_token_type"
+    title = "Token type not supported"
 
 
 class NotFound(Refused, LookupError):

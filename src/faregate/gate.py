@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from faregate.actors import Desk
 from faregate.addresses import TrustedProxies, peer_address
+from faregate.audit import Audit
 from faregate.bearer import Answer, Bearer, Headers, Texts, log_denial
 from faregate.credentials import check_brand
 from faregate.errors import Denied, InvalidInput
+from faregate.explanation import Explainer
 from faregate.instants import as_datetime
+from faregate.introspection import Introspection
 from faregate.jwt import ShareTokens
 from faregate.members import given_columns, scopes_of
 from faregate.model import AllowedScopes, Org, Owner
@@ -18,6 +21,9 @@ from faregate.owner_rights import OwnerRights
 from faregate.policy import Policy
 from faregate.principal import Principal
 from faregate.record import session_record
+from faregate.references import References
+from faregate.retention import KEEP, Retention
+from faregate.scopes import AnyOf, Permission, Role
 from faregate.shares import Shares
 from faregate.signing import SigningSecret
 from faregate.stores.freshness import Records
@@ -28,9 +34,13 @@ from faregate.verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime, timedelta
 
+    from faregate.actors import By
     from faregate.members import Members
+    from faregate.model import AuditPage, Explanation, Introspected, Purged
     from faregate.owner_rights import Hook
+    from faregate.scopes import Need
     from faregate.signing import Secret
 
 
@@ -94,8 +104,13 @@ class Gate:
         self._records = Records(self._store, rights)
         self._usage = Usage(self._store)
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path), brand)
-        self._verifier = Verifier(self._records, rights, self._usage, share_tokens, clock, brand)
+        references = References(brand, share_tokens)
+        self._verifier = Verifier(self._records, rights, self._usage, references, clock)
         self._desk = Desk(self._store, rights, clock)
+        self._introspection = Introspection(self._desk, references, share_tokens, brand=brand)
+        self._explainer = Explainer(self._desk, references, self.proxies)
+        self._audit = Audit(self._desk)
+        self._retention = Retention(self._desk)
         self.tokens = Tokens(self._desk, policy, brand=brand)
         self.shares = Shares(self._desk, policy, share_tokens, brand=brand)
 
@@ -114,6 +129,65 @@ class Gate:
             if isinstance(credential, str) and isinstance(address, str | None):
                 raise
             raise InvalidInput("credential, address: expected texts") from None
+
+    def introspect(self, credential: str, *, by: By = None) -> Introspected:
+        """Return whether a credential is active now: known, alive and in time, from wherever (RFC 7662).
+
+        What it is is told of a live one to its organization and to root, of a dead one to who reaches its record; to
+        anybody else ``active`` alone. No use is noted. ``by`` a Principal needs ``gate:tokens:read``. A share's scopes
+        hold for its objects alone.
+        """
+        return self._introspection.introspect(credential, by=by)
+
+    def revoke(self, credential: str) -> None:
+        """Have a token deactivated by its own secret (RFC 7009), from wherever; whatever is not known is no error.
+
+        UnsupportedTokenType for shares, which :meth:`faregate.shares.Shares.revoke` closes, and for JWTs.
+        """
+        self._introspection.revoke(credential)
+
+    def explain(
+        self,
+        credential: str | None,
+        *,
+        address: str | None = None,
+        peer: str | None = None,
+        forwarded: Sequence[str] = (),
+        needs: Need | Sequence[Need] = (),
+        on: object = None,
+    ) -> Explanation:
+        """Return what a request with this credential would come to, in seven steps, and note no use of it.
+
+        The client's ``address`` is given, or found as a request's is: from the ``peer`` and the ``forwarded`` lines of
+        the configured header. ``needs`` and ``on`` are those of a route. For people who look after the gate: the
+        answer tells more than a caller may know. StoreUnavailable if the store cannot answer.
+        """
+        listed = (needs,) if isinstance(needs, str | Permission | Role | AnyOf) else tuple(needs)
+        return self._explainer.explain(credential, address, peer, forwarded, listed, on)
+
+    def audit(
+        self,
+        since: int | datetime | str | None = None,
+        *,
+        subject: str | None = None,
+        limit: int = 100,
+        by: By = None,
+    ) -> AuditPage:
+        """Return entries of the change feed in the order of their commits: who changed what.
+
+        ``since`` is a sequence, after which they begin, or an instant (an aware datetime or RFC 3339), from which on;
+        without it the newest are returned. ``subject`` is a record's id, ``limit`` 1 to 1,000. ``by`` a Principal needs
+        ``gate:admin`` and sees the entries of its organization; root sees all. Denials are logged, not kept here.
+        """
+        return self._audit.list(since, subject, limit, by)
+
+    def purge(self, keep: timedelta | float = KEEP, *, by: str | None = None) -> Purged:
+        """Remove entries of the feed older than ``keep``, secrets past their grace, and traces of what is gone.
+
+        The newest entry stays. Other processes that have not read what is removed drop their caches. The purge is
+        itself an entry, if anything was removed.
+        """
+        return self._retention.purge(keep, by)
 
     def peek(self, authorization: bytes, peer: str | None) -> Principal | None:
         """Return what :meth:`identify` would for a request as most are, only faster; None says nothing at all.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jwt
 
@@ -30,6 +30,15 @@ _HEADER = jwt.encode({}, bytes(32), ALGORITHM, headers={"typ": TYPE}, sort_heade
 _FORM = re.compile(rf"{re.escape(_HEADER)}\.[A-Za-z0-9_-]{{1,2000}}\.[A-Za-z0-9_-]{{43}}")
 
 
+class Signed(NamedTuple):
+    """What a token of ours says: whose it is, and until when. The instants are UTC epoch seconds."""
+
+    share_id: str
+    expires_at: float
+    token_id: str
+    issued_at: float
+
+
 class ShareTokens:
     """Signs and reads the tokens of redeemed shares of one brand."""
 
@@ -37,14 +46,14 @@ class ShareTokens:
         for given in secret.given:
             _check_symmetric(given)
         self._secret = secret
-        self._issuer = f"urn:faregate:{brand}"
+        self.issuer = f"urn:faregate:{brand}"
 
     def mint(self, share_id: str, now: float, expires_at: float) -> tuple[str, str]:
         """Return a new token of a share, and its ``jti``. The instants are UTC epoch seconds."""
         token_id = secrets.token_urlsafe(16)
         claims = {
-            "iss": self._issuer,
-            "aud": self._issuer,
+            "iss": self.issuer,
+            "aud": self.issuer,
             "sub": share_id,
             "jti": token_id,
             "iat": now,
@@ -54,8 +63,8 @@ class ShareTokens:
         token = jwt.encode(claims, self._secret.newest(), ALGORITHM, headers=headers, sort_headers=True)
         return token, token_id
 
-    def read(self, text: str) -> tuple[str, float] | None:
-        """Return the share's id and the expiry of a token that this gate signed; None for any other text.
+    def read(self, text: str) -> Signed | None:
+        """Return what a token says that this gate signed; None for any other text.
 
         Whether it has expired is for the gate's clock to say. StoreUnavailable if the secret cannot be read.
         """
@@ -67,15 +76,15 @@ class ShareTokens:
                     text,
                     secret,
                     algorithms=[ALGORITHM],
-                    audience=self._issuer,
-                    issuer=self._issuer,
+                    audience=self.issuer,
+                    issuer=self.issuer,
                     options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
                 )
             except jwt.InvalidTokenError:
                 continue
-            share_id, expires_at = claims["sub"], claims["exp"]
-            if isinstance(share_id, str) and type(expires_at) in (int, float) and 0 < expires_at < END_OF_TIME:
-                return share_id, float(expires_at)
+            share_id, token_id, *instants = (claims[name] for name in ("sub", "jti", "exp", "iat"))
+            if all(type(one) in (int, float) and 0 < one < END_OF_TIME for one in instants):
+                return Signed(str(share_id), float(instants[0]), str(token_id), float(instants[1]))
         return None
 
 

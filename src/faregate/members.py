@@ -127,8 +127,8 @@ def network_columns(networks: Networks | None) -> Values:
     return {"allowed_cidr_blocks": msgspec.json.encode(blocks).decode(), "networks": packed}
 
 
-def limits_of(columns: Columns, digest: bytes = b"") -> Record:
-    """Return the record that a token's columns amount to, for the credential of ``digest``."""
+def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None = None) -> Record:
+    """Return the record that a token's columns amount to, for the credential of ``digest`` if that is named."""
     return token_record(
         record_id=columns["id"],
         owner=owner_of(columns),
@@ -138,6 +138,7 @@ def limits_of(columns: Columns, digest: bytes = b"") -> Record:
         not_before=columns["not_before"],
         expires_at=columns["expires_at"],
         deactivated=columns["deactivated"],
+        superseded_at=superseded_at,
         digest=digest,
     )
 

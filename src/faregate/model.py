@@ -184,6 +184,81 @@ class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
         return [("token", "<shown once>"), ("expires_at", self.expires_at), ("object_ids", self.object_ids)]
 
 
+class Introspected(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told about a credential (RFC 7662): nothing but ``active`` to who may not know more.
+
+    ``reason`` is why it is not active, ``kind`` ``token`` or ``share``, ``record`` what is behind it, and ``scope`` the
+    general scopes that it opens now: those of a share on its objects alone. Instants are aware UTC datetimes.
+    """
+
+    active: bool
+    reason: str | None = None
+    kind: str | None = None
+    scope: tuple[str, ...] = ()
+    subject: str | None = None
+    username: str | None = None
+    issued_at: datetime | None = None
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    issuer: str | None = None
+    token_id: str | None = None
+    record: Token | Share | None = None
+
+
+class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """One change, as the change feed keeps it: what ``actor`` did to ``subject``, a record's id.
+
+    ``sequence`` grows with each commit; ``org_id`` is the organization of the record.
+    """
+
+    sequence: int
+    at: datetime
+    actor: str | None
+    action: str
+    subject: str
+    org_id: str | None
+    details: Any
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """Entries in the order of their commits; ``more`` says that newer ones follow, after the last one's sequence."""
+
+    items: tuple[AuditEntry, ...]
+    limit: int
+    more: bool
+
+
+class Step(msgspec.Struct, frozen=True, rename="camel"):
+    """One of the seven steps of a verification: whether it is passed, or None where it could not be looked at.
+
+    ``reason`` is why it is not, ``words`` say what was found, and ``seen`` holds that as data.
+    """
+
+    number: int
+    name: str
+    passed: bool | None
+    reason: str | None
+    words: str
+    seen: dict[str, Any]
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What a request comes to, and why: ``reason`` and ``status`` of the first step that is not passed, else None."""
+
+    allowed: bool
+    reason: str | None
+    status: int | None
+    steps: tuple[Step, ...]
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """How much was removed: entries of the feed, secrets past their grace, deleted makers of nothing that is left."""
+
+    entries: int = 0
+    secrets: int = 0
+    makers: int = 0
+
+
 Item = TypeVar("Item", bound=Token | Share)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -19,9 +19,19 @@ from faregate.model import AllowedScopes, Org, Owner
 from faregate.scopes import ANY, Key, Resources, compile_grants, display, lacking, open_scopes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _logger = logging.getLogger("faregate")
+
+# The steps of a verification, in their order. From the third on they are about a record.
+PRESENTED, WELL_FORMED, KNOWN, ALIVE, IN_TIME, NETWORK, ENOUGH = range(1, 8)
+
+
+class Fault(NamedTuple):
+    """What speaks against a credential: the step that it does not pass, and the reason."""
+
+    step: int
+    reason: str
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -73,24 +83,27 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return msgspec.structs.replace(self, deactivated=True, opens=inf, closes=-inf)
 
     def refusal(self, now: float, address: str | None) -> Denied:
-        """Return why this does not admit, the first reason first: alive, in time, from an allowed network."""
+        """Return why this does not admit: the first fault decides."""
+        fault = next(self.faults(now, address), Fault(ALIVE, "deactivated"))
+        return Denied(fault.reason, record_id=self.id, address=address)
+
+    def faults(self, now: float, address: str | None) -> Iterator[Fault]:
+        """Yield all that speaks against a request at ``now`` from ``address``, in the order in which it counts."""
         if not now < self.superseded_at:
-            reason = "unknown_credential"
-        elif self.deactivated:
-            reason = "deactivated"
-        elif self.revoked:
-            reason = "revoked"
-        elif not now >= self.not_before:
-            reason = "not_yet_valid"
-        elif not now < self.expires_at:
-            reason = "expired"
-        elif self.redeem_only:
-            reason = "redemption_required"
-        elif address is None or canonical(address) is None:
-            reason = "address_unknown"
-        else:
-            reason = "address_not_allowed"
-        return Denied(reason, record_id=self.id, address=address)
+            yield Fault(KNOWN, "unknown_credential")
+        if self.deactivated:
+            yield Fault(ALIVE, "deactivated")
+        if self.revoked:
+            yield Fault(ALIVE, "revoked")
+        if not now >= self.not_before:
+            yield Fault(IN_TIME, "not_yet_valid")
+        if not now < self.expires_at:
+            yield Fault(IN_TIME, "expired")
+        if self.redeem_only:
+            yield Fault(IN_TIME, "redemption_required")
+        if self.networks is not None and not self.networks.admit(address):
+            unknown = address is None or canonical(address) is None
+            yield Fault(NETWORK, "address_unknown" if unknown else "address_not_allowed")
 
     def __repr__(self) -> str:
         return f"Record({self.kind}:{self.id})"

@@ -131,6 +131,18 @@ def reached_by(held: Held, need: Need) -> Resources:
     return reached
 
 
+def granting(grants: Grants, need: Need, on: str | None) -> str | None:
+    """Return the name of one grant that meets a need on a resource, as ``scope`` shows it; None if there is none."""
+    if isinstance(need, AnyOf):
+        return next((name for one in need.needs if (name := granting(grants, one, on)) is not None), None)
+    realm, kind, wanted = _key_of(need)
+    for name in _covering((realm, kind, wanted)):
+        resources = grants.get((realm, kind, name), frozenset[str]())
+        if isinstance(resources, AnyResource) or (on is not None and on in resources):
+            return display((realm, kind, name))
+    return None
+
+
 def resources_of(grants: Grants, key: Key) -> Resources:
     """Return the resources that ``grants`` open for one name, itself possibly a wildcard."""
     reached: frozenset[str] = frozenset()
@@ -168,6 +180,12 @@ def missing_scopes(held: Held, needs: tuple[Need, ...], on: str | None) -> list[
         elif isinstance(need, str):
             missing[need] = None
     return list(missing)
+
+
+def common_scopes(held: Held) -> tuple[str, ...]:
+    """Return the general scopes, wildcards among them, that all of ``held`` grant on whatever they are granted for."""
+    keys = dict.fromkeys(key for grants in held for key in grants if key[1] == "scope")
+    return tuple(key[2] for key in keys if all(resources_of(grants, key) for grants in held))
 
 
 def describe(need: Need) -> str:

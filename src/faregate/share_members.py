@@ -98,8 +98,8 @@ def blank_share_columns(now: float) -> Values:
     }
 
 
-def share_limits(columns: Columns) -> Record:
-    """Return the record that a share's columns amount to."""
+def share_limits(columns: Columns, *, secret: bool = False) -> Record:
+    """Return the record that a share's columns amount to; for its ``secret``, which may be for redemption only."""
     return share_record(
         record_id=columns["id"],
         shared_by=owner_of(columns),
@@ -110,6 +110,7 @@ def share_limits(columns: Columns) -> Record:
         not_before=columns["not_before"],
         expires_at=columns["expires_at"] or 0.0,
         revoked=columns["revoked_at"] is not None,
+        redeem_only=secret and columns["max_redemptions"] is not None,
     )
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from faregate.credentials import MAX_LENGTH, is_b64token, kind_of
+from faregate.credentials import MAX_LENGTH
 from faregate.errors import Denied, StoreUnavailable
-from faregate.jwt import REDEEMED_LIFETIME, ShareTokens
+from faregate.jwt import REDEEMED_LIFETIME
 from faregate.principal import Principal
+from faregate.references import TOKEN
 from faregate.stores.freshness import Records, WouldWait
 
 if TYPE_CHECKING:
@@ -22,29 +23,28 @@ if TYPE_CHECKING:
     from faregate.model import Owner
     from faregate.owner_rights import OwnerRights, Rights
     from faregate.record import Record
+    from faregate.references import References
     from faregate.stores.freshness import Find
     from faregate.usage import Usage
 
 
 class Verifier:
-    """Judges credentials of one brand against the records of one store, by one clock."""
+    """Judges credentials against the records of one store, by one clock."""
 
     def __init__(
         self,
         records: Records,
         owner_rights: OwnerRights,
         usage: Usage,
-        share_tokens: ShareTokens,
+        references: References,
         clock: Callable[[], float],
-        brand: str,
     ) -> None:
         self._records = records
         self._owner_rights = owner_rights
         self._limits = owner_rights.limits
         self._usage = usage
-        self._share_tokens = share_tokens
+        self._references = references
         self._clock = clock
-        self._brand = brand
 
     def peek(self, credential: bytes, address: str | None) -> Principal | None:
         """Return the principal of a credential whose record is at hand, and admits; None says nothing at all.
@@ -119,22 +119,15 @@ class Verifier:
         return rights or self._owner_rights.ask(owner)
 
     def _finder(self, credential: str, address: str | None) -> Find:
-        """Return the look-up for a credential of this kind.
-
-        Raises Denied for what no look-up could find: no b64token, another brand or kind, a wrong checksum, a
-        signature that is not ours.
-        """
-        if not is_b64token(credential):
-            raise Denied("malformed_credential", address=address)
-        kind = kind_of(credential, self._brand)
-        if kind == "tok":
-            return Records.token
-        if kind == "shr":
-            return Records.share
-        signed = self._share_tokens.read(credential)
-        if signed is None:
-            raise Denied("unknown_credential", address=address)
-        share_id, until = signed
+        """Return the look-up for a credential of this kind; Denied for what no look-up could find."""
+        try:
+            reference = self._references.read(credential)
+        except Denied as denied:
+            denied.address = address
+            raise
+        if reference.signed is None:
+            return Records.token if reference.kind == TOKEN else Records.share
+        share_id = reference.signed.share_id
         # No longer than a token lives: one that was signed with a stolen secret is soon read again.
-        until = min(until, self._clock() + REDEEMED_LIFETIME)
+        until = min(reference.signed.expires_at, self._clock() + REDEEMED_LIFETIME)
         return lambda records, digest: records.redeemed(digest, share_id, until)

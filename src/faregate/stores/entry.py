@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 OWNER_CHANGED = "owner.change"  # an entry about an owner by his id, not about a record
+PURGED = "store.purge"
+OF_THE_STORE = (OWNER_CHANGED, PURGED)  # what is about no record, and so in no organization
 
 
 class Entry(NamedTuple):

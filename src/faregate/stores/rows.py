@@ -32,6 +32,7 @@ _WORST = {
     "version": 0,
     "redemptions": 0,
     "max_redemptions": 0,
+    "superseded_at": 0.0,
 }
 _NUMBERS = (*_WORST, "rotated_at", "last_used_at", "deactivated_updated_on")
 

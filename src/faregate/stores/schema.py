@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = "0003"
+VERSION = "0004"
 
 metadata = MetaData()
 
@@ -138,6 +138,10 @@ feed = Table(
     Column("org_id", Text),
     Column("details", Text, nullable=False),
 )
+
+# Of one organization, or about one record, in their order.
+Index("faregate_feed_org", feed.c.org_id, feed.c.sequence)
+Index("faregate_feed_subject", feed.c.subject, feed.c.sequence)
 
 # The one row under which every change is written, so that sequence order is commit order.
 sequence = Table(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from faregate.stores.rows import Rows, batched, reached
+from faregate.stores.rows import Rows, batched, reached, sound
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ class ShareRows(Rows):
             holding = select(share_objects.c.share_id).where(share_objects.c.object_id == query.object_id)
             where.append(shares.c.id.in_(holding))
         return self.page(where, (shares.c.created_at.desc(), shares.c.id.desc()), query.limit, query.offset)
+
+    def by_digest(self, digest: bytes) -> Values | None:
+        """Return the columns of the share whose secret has this digest."""
+        row = self._connection.execute(select(shares).where(shares.c.digest == digest)).mappings().first()
+        return None if row is None else sound(row)
 
     def add(self, values: Values, object_ids: Sequence[str]) -> None:
         """Insert a share, and each of its objects, by which it is found."""

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import forks, schema
+from faregate.stores.feed_rows import FeedRows
 from faregate.stores.page import LOOK_EVERY
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
@@ -38,6 +39,7 @@ class Reading:
         self._connection = connection
         self.tokens = TokenRows(connection)
         self.shares = ShareRows(connection)
+        self.feed = FeedRows(connection)
 
     def lineage(self, token_id: str) -> Sequence[str]:
         """Return the ids of a token and of all tokens that come from it, those that are gone among them."""

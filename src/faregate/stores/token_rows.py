@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, select, union_all, update
 
-from faregate.stores.rows import ID, Rows, batched, owned, reached
+from faregate.stores.rows import ID, Rows, batched, owned, reached, sound
 from faregate.stores.schema import deleted, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from faregate.stores.rows import Values
 
     Columns = Mapping[str, Any]
+
+_CHILD = deleted.alias()
 
 
 class TokenRows(Rows):
@@ -51,6 +53,15 @@ class TokenRows(Rows):
             return None
         wanted = (secrets.c.token_id == token_id) & secrets.c.superseded_at.is_(None)
         return self._connection.execute(select(secrets.c.digest).where(wanted)).scalar()
+
+    def by_digest(self, digest: bytes) -> tuple[Values, float | None] | None:
+        """Return the columns of the token whose credential has this digest, and when that was or will be superseded."""
+        wanted = select(tokens, secrets.c.superseded_at).join_from(tokens, secrets).where(secrets.c.digest == digest)
+        row = self._connection.execute(wanted).mappings().first()
+        if row is None:
+            return None
+        values = sound(row)
+        return values, values.pop("superseded_at")
 
     def has_secret(self, digest: bytes, now: float) -> bool:
         """Tell whether a credential is one of its token's live ones."""
@@ -122,6 +133,17 @@ class TokenRows(Rows):
         if superseded_at is not None:
             self._connection.execute(insert(unseen).values(digest=new))
         return True
+
+    def delete_superseded(self, now: float, most: int) -> int:
+        """Remove credentials whose grace is over, so many at most; return how many there were."""
+        over = select(secrets.c.digest).where(secrets.c.superseded_at <= now).limit(most)
+        return self._connection.execute(delete(secrets).where(secrets.c.digest.in_(over))).rowcount
+
+    def delete_childless(self, most: int) -> int:
+        """Forget tokens that are gone and of which nothing is left that they made; return how many there were."""
+        made = (select(table.c.made_by).where(table.c.made_by == deleted.c.id) for table in (tokens, shares, _CHILD))
+        childless = select(deleted.c.id).where(*(~one.exists() for one in made)).limit(most)
+        return self._connection.execute(delete(deleted).where(deleted.c.id.in_(childless))).rowcount
 
     def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:
         """Move ``last_used_at`` forward, never back; no version, no entry: it is no change of the record."""

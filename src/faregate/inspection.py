@@ -1,0 +1,48 @@
+"""Finding the record behind a credential without using it: for who asks about a credential, and presents none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from faregate.errors import Denied
+from faregate.jwt import REDEEMED_LIFETIME
+from faregate.members import limits_of
+from faregate.record import redeemed_record
+from faregate.references import SHARE, TOKEN
+from faregate.share_members import share_limits
+
+if TYPE_CHECKING:
+    from faregate.members import Values
+    from faregate.record import Record
+    from faregate.references import Reference
+    from faregate.stores.sql import Reading
+
+
+class Inspected(NamedTuple):
+    """What is behind a credential: its record as a request would be judged by it, and the row that it is made of."""
+
+    reference: Reference
+    record: Record
+    row: Values
+
+
+def inspect(reading: Reading, reference: Reference, now: float) -> Inspected:
+    """Return what a credential stands for in this transaction, and note no use of it.
+
+    Denied ``unknown_credential`` if there is nothing.
+    """
+    if reference.kind == TOKEN:
+        found = reading.tokens.by_digest(reference.digest)
+        if found is not None:
+            row, superseded_at = found
+            return Inspected(reference, limits_of(row, reference.digest, superseded_at), row)
+    elif reference.kind == SHARE:
+        share = reading.shares.by_digest(reference.digest)
+        if share is not None:
+            return Inspected(reference, share_limits(share, secret=True), share)
+    elif reference.signed is not None:
+        share = reading.shares.get(reference.signed.share_id)
+        if share is not None:
+            until = min(reference.signed.expires_at, now + REDEEMED_LIFETIME)
+            return Inspected(reference, redeemed_record(share_limits(share), until, reference.digest), share)
+    raise Denied("unknown_credential")
