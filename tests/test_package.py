@@ -22,10 +22,10 @@ ROOT = Path(__file__).parent.parent
 def test_public_names() -> None:
     """The names that applications may rely on."""
     assert faregate.__all__ == [
-        "ANY", "AUTHENTICATED", "PUBLIC", "AllowedScopes", "Batch", "Conflict", "Denied", "Failure", "FaregateError", "Gate", "InvalidInput",
-        "Issued", "IssuedShare", "Misconfigured", "NotFound", "Org", "Owner", "Page", "Permission", "PermissionGrant", "Policy",
-        "PreconditionFailed", "Principal", "RealmScopes", "Redeemed", "Role", "RoleGrant", "ServiceScopes", "Share",
-        "ShareParams", "StoreUnavailable", "Token", "any_of", "path",
+        "ANY", "AUTHENTICATED", "PUBLIC", "AllowedScopes", "AuditEntry", "AuditPage", "Batch", "Conflict", "Denied", "Explanation", "Failure",
+        "FaregateError", "Gate", "Introspected", "InvalidInput", "Issued", "IssuedShare", "Misconfigured", "NotFound", "Org", "Owner", "Page",
+        "Permission", "PermissionGrant", "Policy", "PreconditionFailed", "Principal", "Purged", "RealmScopes", "Redeemed", "Role", "RoleGrant",
+        "ServiceScopes", "Share", "ShareParams", "Step", "StoreUnavailable", "Token", "UnsupportedTokenType", "any_of", "path",
     ]  # fmt: skip
     assert all(hasattr(faregate, name) for name in faregate.__all__)
     assert faregate_flask.__all__ == ["Faregate", "current_principal"]
@@ -90,6 +90,7 @@ def test_errors_have_one_root() -> None:
         "NotFound",
         "PreconditionFailed",
         "StoreUnavailable",
+        "UnsupportedTokenType",
     ):
         assert issubclass(getattr(faregate, name), faregate.FaregateError)
     assert issubclass(faregate.InvalidInput, ValueError)

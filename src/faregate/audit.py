@@ -9,7 +9,7 @@ from faregate.errors import InvalidInput
 from faregate.instants import as_datetime, parse_instant
 from faregate.members import check_window
 from faregate.model import AuditEntry, AuditPage
-from faregate.stores.feed_rows import FeedQuery
+from faregate.stores.reach import FeedQuery
 from faregate.texts import check_id
 
 if TYPE_CHECKING:

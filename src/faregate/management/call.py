@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from faregate.actors import Actor
 from faregate.bearer import QUERY_PARAMETER, Answer, pairs
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from faregate.bearer import Headers, Texts
     from faregate.gate import Gate
-    from faregate.model import Page
+    from faregate.model import AuditPage, Page
 
 Login = Callable[[], Principal | None]
+_FIELDS = 100
 JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
 
 
@@ -30,6 +31,29 @@ class NotJson(Refused):
     status = 415
     code = "not_json"
     title = "Media type not supported"
+
+
+class BodyTooLarge(Refused):
+    """The body is longer than any sound one."""
+
+    status = 413
+    code = "body_too_large"
+    title = "Body too large"
+
+
+class NotForm(Refused):
+    """The body is declared to be something else than a form."""
+
+    status = 415
+    code = "not_form"
+    title = "Media type not supported"
+
+
+class InvalidRequest(InvalidInput):
+    """A parameter of a form is missing or given twice (RFC 6749 section 5.2)."""
+
+    code = "invalid_request"
+    title = "Request invalid"
 
 
 class Call(NamedTuple):
@@ -102,6 +126,18 @@ class Call(NamedTuple):
             raise NotJson("Send the body as JSON, with 'Content-Type: application/json'.")
         return wire.read(self.body, wanted)
 
+    def form(self) -> dict[str, str]:
+        """Return the parameters of a form; one without a value counts as left out (RFC 6749 section 3.2)."""
+        if not re.fullmatch(r"application/x-www-form-urlencoded\s*(;.*)?", self.content_type, re.IGNORECASE):
+            raise NotForm("Send a form, with 'Content-Type: application/x-www-form-urlencoded'.")
+        try:
+            given = parse_qsl(self.body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
+        except ValueError:
+            raise InvalidRequest(f"The body is no form of at most {_FIELDS} parameters in UTF-8.") from None
+        if len(dict(given)) < len(given):
+            raise InvalidRequest("A parameter is given more than once.")
+        return {name: value for name, value in given if value}
+
 
 def shown(record: wire.Shown, status: int = 200, headers: Headers | None = None) -> Answer:
     """Return the answer that shows a record."""
@@ -122,12 +158,28 @@ def listed(page: Page[Any], call: Call, query: Sequence[tuple[str, str]]) -> Ans
     return shown(page, headers=[("Link", ", ".join(links))] if links else [])
 
 
+def audited(page: AuditPage, call: Call, query: Sequence[tuple[str, str]]) -> Answer:
+    """Return the answer that shows entries of the feed, with a link to those that follow."""
+    if not page.more:
+        return shown(page)
+    others = [(name, value) for name, value in query if name != "since"]
+    following = urlencode([*others, ("since", page.items[-1].sequence)])
+    return shown(page, headers=[("Link", f'<{quote(call.path)}?{following}>; rel="next"')])
+
+
 def located(call: Call, record_id: str) -> Headers:
     """Return the headers that say where the record is that a call has made."""
     return [("Location", f"{quote(call.path)}/{record_id}")]
 
 
-def filters(query: Sequence[tuple[str, str]], readers: Mapping[str, Callable[[str, str], Any]]) -> dict[str, Any]:
+class Reader(NamedTuple):
+    """How a parameter of a query is read: ``read`` of its name and value, and the JSON Schema of what it takes."""
+
+    read: Callable[[str, str], Any]
+    schema: dict[str, Any]
+
+
+def filters(query: Sequence[tuple[str, str]], readers: Mapping[str, Reader]) -> dict[str, Any]:
     """Return the parameters of a list by their names in Python, each read by its reader."""
     found: dict[str, Any] = {}
     for name, value in query:
@@ -136,31 +188,41 @@ def filters(query: Sequence[tuple[str, str]], readers: Mapping[str, Callable[[st
         member = wire.python_name(name)
         if member in found:
             raise InvalidInput(f"{name}: given more than once")
-        found[member] = readers[name](name, value)
+        found[member] = readers[name].read(name, value)
     return found
 
 
-def as_text(name: str, value: str) -> str:
-    """Return a parameter as it is."""
+def _as_text(name: str, value: str) -> str:
     del name
     return value
 
 
-def as_boolean(name: str, value: str) -> bool:
-    """Return a parameter that is true or false."""
+def _as_boolean(name: str, value: str) -> bool:
     if value not in ("true", "false"):
         raise InvalidInput(f"{name}: 'true' or 'false'")
     return value == "true"
 
 
-def as_number(name: str, value: str) -> int:
-    """Return a parameter that is a whole number."""
+def _as_number(name: str, value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", value):
         raise InvalidInput(f"{name}: expected a whole number")
     return int(value)
 
 
-def as_instant(name: str, value: str) -> str | float:
-    """Return a parameter that is an instant; whether it is one is for the lifecycle to say."""
+def _as_instant(name: str, value: str) -> str | float:
+    """Return an instant as it is given; whether it is one is for the lifecycle to say."""
     del name
     return float(value) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,6})?", value) else value
+
+
+def _as_place(name: str, value: str) -> str | int:
+    """Return a place in the feed: a sequence, or an instant of RFC 3339."""
+    return _as_number(name, value) if value.isdigit() else value
+
+
+_DATE = {"type": "string", "format": "date-time"}
+TEXT = Reader(_as_text, {"type": "string"})
+BOOLEAN = Reader(_as_boolean, {"type": "boolean"})
+NUMBER = Reader(_as_number, {"type": "integer"})
+INSTANT = Reader(_as_instant, {"anyOf": [_DATE, {"type": "number"}]})
+PLACE = Reader(_as_place, {"anyOf": [{"type": "integer", "minimum": 0}, _DATE]})

@@ -1,4 +1,4 @@
-"""Every operation of the HTTP API, once: method, path, and the call that answers it.
+"""Every operation of the HTTP API, once: method, path, input, output, and the call that answers it.
 
 An adapter finds the operation by its framework's routing and takes the values of :class:`Call` out of the
 request. Then :func:`begin` says whether the caller may make the call; only after that the adapter reads the
@@ -7,63 +7,145 @@ body, and :func:`perform` answers. Nothing here knows a framework, or how it wai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from faregate.bearer import Answer, refusal
 from faregate.errors import Denied, InvalidInput, Refused
-from faregate.management import share_calls, token_calls
+from faregate.management import audit_calls, credential_calls, share_calls, token_calls, wire
+from faregate.management.call import JSON, BodyTooLarge
+from faregate.management.openapi import document
+from faregate.management.viewer import POLICY, page
+from faregate.model import AuditPage, Batch, Introspected, Issued, IssuedShare, Page, Redeemed, Share, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from faregate.gate import Gate
-    from faregate.management.call import Call
+    from faregate.management.call import Call, Reader
 
 _NONE, _SMALL, _LARGE = 0, 16 * 1024, 1024 * 1024
-
-
-class BodyTooLarge(Refused):
-    """The body is longer than any sound one."""
-
-    status = 413
-    code = "body_too_large"
-    title = "Body too large"
 
 
 class Operation(NamedTuple):
     """One operation. ``path`` has ``{id}`` where the record's id stands, ``call`` is the lifecycle's name for it.
 
-    ``limit`` is the length of its body in bytes, at most; 0 means that no body is read. Where the caller may be
-    known by the body alone, ``open`` has the body read first.
+    ``summary`` says what it does; ``takes`` is what its body holds, of JSON or of a ``form``, and ``optional`` says
+    that there need be none; ``query`` are its parameters. ``gives`` is what it answers with ``status``; ``refuses``
+    are statuses that not every such operation has. ``limit`` is the length of its body in bytes, at most; 0 means
+    that no body is read. Where the caller may be known by the body alone, or by nobody, ``open`` has no credential
+    asked first. ``oauth`` has errors told as RFC 6749 section 5.2 says.
     """
 
     method: str
     path: str
     call: str
     run: Callable[[Gate, Call], Answer]
+    summary: str
+    takes: type[msgspec.Struct] | None = None
+    gives: Any = None
+    query: Mapping[str, Reader] = {}
+    status: int = 200
+    refuses: tuple[int, ...] = ()
     limit: int = _NONE
+    optional: bool = False
+    form: bool = False
     open: bool = False
+    oauth: bool = False
+
+
+def _describe(gate: Gate, call: Call) -> Answer:
+    """Answer ``GET /openapi.json``."""
+    return Answer(200, JSON, msgspec.json.encode(_document(gate, call)))
+
+
+def _show(gate: Gate, call: Call) -> Answer:
+    """Answer ``GET /docs``."""
+    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", POLICY)]
+    return Answer(200, [*headers, ("Cache-Control", "no-store")], page(_document(gate, call)).encode())
+
+
+def _document(gate: Gate, call: Call) -> dict[str, Any]:
+    return document(OPERATIONS, gate.bearer, call.path.rpartition("/")[0] or "/", by_credential=call.login is None)
 
 
 OPERATIONS = (
-    Operation("POST", "/tokens", "token.create", token_calls.create, _LARGE),
-    Operation("GET", "/tokens", "token.list", token_calls.list_),
-    Operation("GET", "/tokens/{id}", "token.get", token_calls.get),
-    Operation("PUT", "/tokens/{id}", "token.update", token_calls.put, _LARGE),
-    Operation("PATCH", "/tokens/{id}", "token.update", token_calls.patch, _LARGE),
-    Operation("DELETE", "/tokens/{id}", "token.delete", token_calls.delete),
-    Operation("POST", "/tokens/{id}/rotate", "token.rotate", token_calls.rotate, _LARGE),
-    Operation("POST", "/tokens/{id}/deactivate", "token.deactivate", token_calls.deactivate, _LARGE),
-    Operation("POST", "/tokens/{id}/activate", "token.activate", token_calls.activate, _LARGE),
-    Operation("POST", "/tokens/deactivate", "token.deactivate_many", token_calls.deactivate_many, _LARGE),
-    Operation("POST", "/tokens/activate", "token.activate_many", token_calls.activate_many, _LARGE),
-    Operation("POST", "/shares", "share.create", share_calls.create, _LARGE),
-    Operation("GET", "/shares", "share.list", share_calls.list_),
-    Operation("GET", "/shares/{id}", "share.get", share_calls.get),
-    Operation("PATCH", "/shares/{id}", "share.update", share_calls.patch, _LARGE),
-    Operation("POST", "/shares/{id}/revoke", "share.revoke", share_calls.revoke, _LARGE),
-    Operation("POST", "/shares/{id}/redeem", "share.redeem", share_calls.redeem, _SMALL, open=True),
-)
+    Operation(
+        "POST", "/tokens", "token.create", token_calls.create, "Create a token; its secret is in the answer, this once",
+        takes=wire.CreateToken, gives=Issued, status=201, refuses=(409,), limit=_LARGE,
+    ),
+    Operation("GET", "/tokens", "token.list", token_calls.list_, "List the tokens that you reach",
+              query=token_calls.FILTERS, gives=Page[Token]),
+    Operation("GET", "/tokens/{id}", "token.get", token_calls.get, "Show a token", gives=Token),
+    Operation(
+        "PUT", "/tokens/{id}", "token.update", token_calls.put, "Change a token; what is left out stays",
+        takes=wire.PutToken, gives=Token, refuses=(409, 412), limit=_LARGE,
+    ),
+    Operation(
+        "PATCH", "/tokens/{id}", "token.update", token_calls.patch, "Change some members of a token",
+        takes=wire.PatchToken, gives=Token, refuses=(409, 412), limit=_LARGE,
+    ),
+    Operation("DELETE", "/tokens/{id}", "token.delete", token_calls.delete, "Delete a token for good", status=204),
+    Operation(
+        "POST", "/tokens/{id}/rotate", "token.rotate", token_calls.rotate,
+        "Replace a token's secret; the new one is in the answer, this once",
+        takes=wire.RotateToken, optional=True, gives=Issued, refuses=(409,), limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/tokens/{id}/deactivate", "token.deactivate", token_calls.deactivate, "Close a token until it is activated",
+        takes=wire.DeactivateToken, optional=True, gives=Token, limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/tokens/{id}/activate", "token.activate", token_calls.activate, "Open a deactivated token again",
+        takes=wire.ActivateToken, optional=True, gives=Token, limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/tokens/deactivate", "token.deactivate_many", token_calls.deactivate_many,
+        "Close up to 100 tokens; what cannot be done to one hinders no other",
+        takes=wire.ManyTokens, gives=Batch, limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/tokens/activate", "token.activate_many", token_calls.activate_many,
+        "Open up to 100 tokens; what cannot be done to one hinders no other",
+        takes=wire.ManyTokens, gives=Batch, limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/introspect", "token.introspect", credential_calls.introspect,
+        "Tell whether a credential is active (RFC 7662), and to who may know what it is",
+        takes=wire.OneCredential, form=True, gives=Introspected, limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/revoke", "token.revoke", credential_calls.revoke,
+        "Have a token deactivated by its own secret (RFC 7009)",
+        takes=wire.OneCredential, form=True, limit=_SMALL, open=True, oauth=True,
+    ),
+    Operation(
+        "POST", "/shares", "share.create", share_calls.create, "Share objects; the secret is in the answer, this once",
+        takes=wire.CreateShare, gives=IssuedShare, status=201, limit=_LARGE,
+    ),
+    Operation("GET", "/shares", "share.list", share_calls.list_, "List the shares that you reach",
+              query=share_calls.FILTERS, gives=Page[Share]),
+    Operation("GET", "/shares/{id}", "share.get", share_calls.get, "Show a share, dead or alive", gives=Share),
+    Operation(
+        "PATCH", "/shares/{id}", "share.update", share_calls.patch,
+        "Change the end of a share, or its params, which are merged (RFC 7396)",
+        takes=wire.PatchShare, gives=Share, refuses=(409,), limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/shares/{id}/revoke", "share.revoke", share_calls.revoke, "Close a share for good",
+        takes=wire.RevokeShare, optional=True, gives=Share, limit=_LARGE,
+    ),
+    Operation(
+        "POST", "/shares/{id}/redeem", "share.redeem", share_calls.redeem,
+        "Exchange a share's secret for a token of 15 minutes; without it, for who reaches and covers the share",
+        takes=wire.RedeemShare, optional=True, gives=Redeemed, limit=_SMALL, open=True,
+    ),
+    Operation("GET", "/audit", "audit.list", audit_calls.list_, "Show who changed what, in the order of the changes",
+              query=audit_calls.FILTERS, gives=AuditPage),
+    Operation("GET", "/openapi.json", "openapi", _describe, "This document", open=True),
+    Operation("GET", "/docs", "docs", _show, "This document, for people", open=True),
+)  # fmt: skip
 
 
 def begin(operation: Operation, gate: Gate, call: Call) -> Call | Answer:
@@ -73,7 +155,7 @@ def begin(operation: Operation, gate: Gate, call: Call) -> Call | Answer:
     try:
         return call.admitted(gate, operation.call)
     except (Refused, Denied) as error:
-        return _refused(error, gate, call)
+        return _refused(error, operation, gate, call)
 
 
 def perform(operation: Operation, gate: Gate, call: Call, body: bytes | None) -> Answer:
@@ -89,12 +171,30 @@ def perform(operation: Operation, gate: Gate, call: Call, body: bytes | None) ->
             raise BodyTooLarge("The body is longer than a sound one could be.")
         answer = operation.run(gate, call._replace(body=body))
     except (Refused, Denied) as error:
-        answer = _refused(error, gate, call)
+        answer = _refused(error, operation, gate, call)
     return call.dressed(gate, answer)
 
 
-def _refused(error: Refused | Denied, gate: Gate, call: Call) -> Answer:
-    if isinstance(error, Refused):
-        return refusal(error)
-    error.address = call.address(gate)
-    return gate.answer(error, route=call.route)
+def _refused(error: Refused | Denied, operation: Operation, gate: Gate, call: Call) -> Answer:
+    if isinstance(error, Denied):
+        error.address = call.address(gate)
+        answer = gate.answer(error, route=call.route)
+    else:
+        answer = refusal(error)
+    return _as_oauth(answer, str(error)) if operation.oauth else answer
+
+
+def _as_oauth(answer: Answer, words: str) -> Answer:
+    """Return an error in the form of RFC 6749 section 5.2, which knows few codes and, but for a reason, one status."""
+    code = msgspec.json.decode(answer.body)["code"]
+    error = (
+        code
+        if code == "unsupported_token_type"
+        else "temporarily_unavailable"
+        if answer.status == 503
+        else "invalid_request"
+    )
+    status = answer.status if answer.status in (413, 503) else 400
+    headers = [(name, value) for name, value in answer.headers if name != "Content-Type"]
+    told = {"error": error, "error_description": words}
+    return Answer(status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(told))

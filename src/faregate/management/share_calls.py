@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from faregate.management import wire
-from faregate.management.call import as_number, as_text, filters, listed, located, shown
+from faregate.management.call import NUMBER, TEXT, filters, listed, located, shown
 from faregate.share_members import CHANGES
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from faregate.gate import Gate
     from faregate.management.call import Call
 
-_FILTERS = {"objectId": as_text, "limit": as_number, "offset": as_number}
+FILTERS = {"objectId": TEXT, "limit": NUMBER, "offset": NUMBER}
 
 
 def create(gate: Gate, call: Call) -> Answer:
@@ -25,7 +25,7 @@ def create(gate: Gate, call: Call) -> Answer:
 def list_(gate: Gate, call: Call) -> Answer:
     """Answer ``GET /shares``."""
     query = call.query(gate)
-    return listed(gate.shares.list(**filters(query, _FILTERS), by=call.principal), call, query)
+    return listed(gate.shares.list(**filters(query, FILTERS), by=call.principal), call, query)
 
 
 def get(gate: Gate, call: Call) -> Answer:

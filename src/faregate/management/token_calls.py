@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from faregate.bearer import Answer
 from faregate.management import wire
-from faregate.management.call import as_boolean, as_instant, as_number, as_text, filters, listed, located, shown
+from faregate.management.call import BOOLEAN, INSTANT, NUMBER, TEXT, filters, listed, located, shown
 from faregate.members import MEMBERS
 from faregate.model import Issued, Token
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from faregate.gate import Gate
     from faregate.management.call import Call
 
-_FILTERS = {
-    "owner": as_text,
-    "type": as_text,
-    "name": as_text,
-    "deactivated": as_boolean,
-    "expiresBefore": as_instant,
-    "limit": as_number,
-    "offset": as_number,
-    "sort": as_text,
+FILTERS = {
+    "owner": TEXT,
+    "type": TEXT,
+    "name": TEXT,
+    "deactivated": BOOLEAN,
+    "expiresBefore": INSTANT,
+    "limit": NUMBER,
+    "offset": NUMBER,
+    "sort": TEXT,
 }
 
 
@@ -38,7 +38,7 @@ def create(gate: Gate, call: Call) -> Answer:
 def list_(gate: Gate, call: Call) -> Answer:
     """Answer ``GET /tokens``."""
     query = call.query(gate)
-    return listed(gate.tokens.list(**filters(query, _FILTERS), by=call.principal), call, query)
+    return listed(gate.tokens.list(**filters(query, FILTERS), by=call.principal), call, query)
 
 
 def get(gate: Gate, call: Call) -> Answer:

@@ -7,13 +7,29 @@ refusal names the member.
 from __future__ import annotations
 
 import re
+from math import ceil, floor
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from faregate.errors import InvalidInput
-from faregate.model import AllowedScopes, Batch, Issued, IssuedShare, Org, Owner, Page, Redeemed, Share, Token
+from faregate.model import (
+    AllowedScopes,
+    AuditPage,
+    Batch,
+    Explanation,
+    Introspected,
+    Issued,
+    IssuedShare,
+    Org,
+    Owner,
+    Page,
+    Purged,
+    Redeemed,
+    Share,
+    Token,
+)
 
 T = TypeVar("T")
 
@@ -141,7 +157,29 @@ class RedeemShare(Struct, forbid_unknown_fields=True):
         return "RedeemShare(secret=<hidden>)"
 
 
-Shown = Token | Issued | Share | IssuedShare | Redeemed | Batch | Page[Any]
+class OneCredential(Struct):
+    """The form of ``POST /introspect`` and ``POST /revoke``; unknown parameters are ignored."""
+
+    token: str
+    token_type_hint: str | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return "OneCredential(token=<hidden>)"
+
+
+Shown = (
+    Token
+    | Issued
+    | Share
+    | IssuedShare
+    | Redeemed
+    | Batch
+    | Introspected
+    | AuditPage
+    | Explanation
+    | Purged
+    | Page[Any]
+)
 
 
 def show(shown: Shown) -> bytes:
@@ -185,10 +223,33 @@ def _members(shown: Shown) -> dict[str, Any]:
             return {**_members(token), "token": secret}
         case IssuedShare(share=share, secret=secret):
             return {**_members(share), "secret": secret}
+        case Introspected():
+            return _introspection(shown)
         case _:
             members: dict[str, Any] = msgspec.to_builtins(shown)
             members.pop("version", None)
             return members
+
+
+def _introspection(shown: Introspected) -> dict[str, Any]:
+    """Return the members of RFC 7662 section 2.2, with those of the record beside them where it is told."""
+    if shown.record is None:
+        return {"active": shown.active}
+    registered = {
+        "token_type": "Bearer",
+        "sub": shown.subject,
+        "username": shown.username,
+        "iat": None if shown.issued_at is None else floor(shown.issued_at.timestamp()),
+        "nbf": None if shown.not_before is None else ceil(shown.not_before.timestamp()),
+        "exp": None if shown.expires_at is None else floor(shown.expires_at.timestamp()),
+        "iss": shown.issuer,
+        "aud": shown.issuer,
+        "jti": shown.token_id,
+        "reason": shown.reason,
+    }
+    told = {name: value for name, value in registered.items() if value is not None}
+    record = {**_members(shown.record), "scope": " ".join(shown.scope)}
+    return {"active": shown.active, "kind": shown.kind, **told, **record}
 
 
 def _explain(message: str) -> str:

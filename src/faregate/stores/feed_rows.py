@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 from sqlalchemy import delete, func, select
@@ -15,16 +15,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from faregate.stores.reach import FeedQuery
     from faregate.stores.rows import Values
-
-
-class FeedQuery(NamedTuple):
-    """Which entries are wanted: after a sequence, from an instant on, or, where both are None, the newest."""
-
-    after: int | None = None
-    since: float | None = None
-    subject: str | None = None
-    limit: int = 100
 
 
 class FeedRows:

@@ -35,3 +35,12 @@ class ShareQuery(NamedTuple):
     object_id: str | None = None
     limit: int = 100
     offset: int = 0
+
+
+class FeedQuery(NamedTuple):
+    """Which entries are wanted: after a sequence, from an instant on, or, where both are None, the newest."""
+
+    after: int | None = None
+    since: float | None = None
+    subject: str | None = None
+    limit: int = 100

@@ -1,0 +1,20 @@
+"""The call that shows who changed what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from faregate.management.call import NUMBER, PLACE, TEXT, audited, filters
+
+if TYPE_CHECKING:
+    from faregate.bearer import Answer
+    from faregate.gate import Gate
+    from faregate.management.call import Call
+
+FILTERS = {"since": PLACE, "subject": TEXT, "limit": NUMBER}
+
+
+def list_(gate: Gate, call: Call) -> Answer:
+    """Answer ``GET /audit``."""
+    query = call.query(gate)
+    return audited(gate.audit(**filters(query, FILTERS), by=call.principal), call, query)

@@ -1,0 +1,321 @@
+"""The OpenAPI 3.1 document of the HTTP API, made from its operations and from the structs of its JSON.
+
+What is said here once is how they become a document; what they mean is in :mod:`faregate.management.vocabulary`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from faregate.bearer import QUERY_PARAMETER
+from faregate.errors import REASONS, Conflict, InvalidInput, NotFound, PreconditionFailed
+from faregate.management import wire
+from faregate.management.call import BodyTooLarge, InvalidRequest, NotForm, NotJson
+from faregate.management.vocabulary import MEMBERS, PARAMETERS, STATUSES
+from faregate.model import (
+    AuditEntry,
+    AuditPage,
+    Batch,
+    Introspected,
+    Issued,
+    Page,
+    Redeemed,
+    Share,
+    Token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from faregate.bearer import Bearer
+    from faregate.management.operations import Operation
+
+Json = dict[str, Any]
+
+_ERROR_HEADERS = {
+    401: ("WWW-Authenticate", "The challenge of RFC 6750.", 'Bearer realm="faregate", error="invalid_token"'),
+    503: ("Retry-After", "The seconds to wait.", "1"),
+}
+_BODIES = (
+    wire.CreateToken,
+    wire.PutToken,
+    wire.PatchToken,
+    wire.RotateToken,
+    wire.DeactivateToken,
+    wire.ActivateToken,
+    wire.ManyTokens,
+    wire.CreateShare,
+    wire.PatchShare,
+    wire.RevokeShare,
+    wire.RedeemShare,
+    wire.OneCredential,
+)
+_GIVEN: dict[Any, str] = {
+    Issued: "IssuedToken",
+    Page[Token]: "TokenPage",
+    Page[Share]: "SharePage",
+    Introspected: "Introspection",
+}
+_REGISTERED = {  # RFC 7662 section 2.2, and what is ours
+    "active": {"type": "boolean"},
+    "kind": {"type": "string", "enum": ["token", "share"]},
+    "scope": {"type": "string"},
+    "reason": {"type": "string"},
+    **{name: {"type": "string"} for name in ("token_type", "sub", "username", "iss", "aud", "jti")},
+    **{name: {"type": "integer"} for name in ("iat", "nbf", "exp")},
+}
+_REFUSALS = (
+    InvalidInput,
+    InvalidRequest,
+    NotFound,
+    Conflict,
+    PreconditionFailed,
+    BodyTooLarge,
+    NotJson,
+    NotForm,
+)
+# What cannot be told by the types of single members: which of them go together.
+_TOGETHER: dict[str, Json] = {
+    **{
+        name: {
+            "allOf": [
+                {"not": {"required": ["scopes", "allowedScopes"]}},
+                {"not": {"required": ["expiresAt", "expiresIn"]}},
+            ]
+        }
+        for name in ("CreateToken", "PutToken", "PatchToken")
+    },
+    "CreateShare": {"oneOf": [{"required": ["expiresAt"]}, {"required": ["expiresIn"]}]},
+    "PatchShare": {"not": {"required": ["expiresAt", "expiresIn"]}},
+}
+
+
+def document(operations: Sequence[Operation], bearer: Bearer, prefix: str, *, by_credential: bool) -> Json:
+    """Return the document of an API that is mounted at ``prefix``.
+
+    Its callers present a credential where ``bearer`` reads it, or, unless ``by_credential``, are known to the
+    application otherwise.
+    """
+    schemes = _schemes(bearer) if by_credential else {}
+    paths: dict[str, Json] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemes)
+    components: Json = {"schemas": _schemas()}
+    if schemes:
+        components["securitySchemes"] = schemes
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "faregate",
+            "version": "1",
+            "summary": "Tokens and shares of this application: issued, shown, changed, closed.",
+            "description": "Instants are RFC 3339 with an offset, or epoch seconds. Errors are problem+json, RFC 9457.",
+        },
+        "servers": [{"url": prefix, "description": "Where this API is mounted."}],
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _operation(operation: Operation, schemes: Mapping[str, Json]) -> Json:
+    about, _, _ = operation.call.partition(".")
+    path = operation.path.strip("/").replace("/", "_").replace("{id}", "one")
+    described: Json = {
+        "operationId": f"{operation.method.lower()}_{path}",
+        "summary": operation.summary,
+        "tags": [f"{about}s" if about in ("token", "share") else about],
+        "responses": _responses(operation),
+    }
+    if operation.open:
+        # Of a share that is redeemed by its id alone the caller presents a credential.
+        described["security"] = [*({name: []} for name in schemes), {}] if operation.call == "share.redeem" else []
+    elif schemes:
+        described["security"] = [{name: []} for name in schemes]
+    if parameters := [*_path_parameters(operation), *_query_parameters(operation), *_header_parameters(operation)]:
+        described["parameters"] = parameters
+    if operation.takes is not None:
+        media = "application/x-www-form-urlencoded" if operation.form else "application/json"
+        schema = {"$ref": f"#/components/schemas/{operation.takes.__name__}"}
+        described["requestBody"] = {"required": not operation.optional, "content": {media: {"schema": schema}}}
+    return described
+
+
+def _path_parameters(operation: Operation) -> Iterable[Json]:
+    if "{id}" in operation.path:
+        schema = {"type": "string", "minLength": 1}
+        yield {"name": "id", "in": "path", "required": True, "schema": schema, **_parted(MEMBERS["id"])}
+
+
+def _query_parameters(operation: Operation) -> Iterable[Json]:
+    for name, reader in operation.query.items():
+        told = PARAMETERS[name]
+        schema = {**reader.schema, **{key: told[key] for key in told if key not in ("description", "examples")}}
+        yield {"name": name, "in": "query", "schema": schema, **_parted(told)}
+
+
+def _header_parameters(operation: Operation) -> Iterable[Json]:
+    if 412 in operation.refuses:
+        words = "Do it only if the record still has this `ETag`."
+        yield {"name": "If-Match", "in": "header", "schema": {"type": "string"}, "description": words, "example": '"1"'}
+
+
+def _parted(told: Json) -> Json:
+    """Return the words about a parameter, which stand beside its schema."""
+    example = {"example": told["examples"][0]} if "examples" in told else {}
+    return {"description": told["description"], **example}
+
+
+def _responses(operation: Operation) -> Json:
+    done: Json = {"description": STATUSES[operation.status]}
+    if operation.call == "docs":
+        done["content"] = {"text/html": {"schema": {"type": "string"}}}
+    elif operation.gives is not None:
+        schema = {"$ref": f"#/components/schemas/{_GIVEN.get(operation.gives) or operation.gives.__name__}"}
+        done["content"] = {"application/json": {"schema": schema}}
+    elif operation.status != 204:
+        done["content"] = {"application/json": {"schema": {"type": "object"}}}
+    if headers := _headers(operation):
+        done["headers"] = headers
+    answers: Json = {str(operation.status): done}
+    for status in _refusals(operation):
+        answers[str(status)] = _problem(status, operation)
+    return dict(sorted(answers.items()))
+
+
+def _headers(operation: Operation) -> Json:
+    headers: dict[str, tuple[str, str]] = {}
+    if operation.status == 201:
+        headers["Location"] = "Where the new record is.", "/auth/tokens/0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21"
+    if operation.gives in (Token, Issued):
+        headers["ETag"] = "The version of the record, for `If-Match`.", '"1"'
+    if operation.gives in (Page[Token], Page[Share], AuditPage):
+        headers["Link"] = "The neighbouring pages (RFC 8288).", '</auth/tokens?offset=100>; rel="next"'
+    return {
+        name: {"description": words, "schema": {"type": "string"}, "example": example}
+        for name, (words, example) in headers.items()
+    }
+
+
+def _refusals(operation: Operation) -> list[int]:
+    """Return the statuses with which an operation refuses."""
+    if operation.call in ("openapi", "docs"):
+        return []
+    statuses = {400, 503, *operation.refuses}
+    if operation.takes is not None:
+        statuses.add(413)
+    if not operation.oauth:
+        statuses |= {401, 403} if operation.takes is None else {401, 403, 415}
+    if "{id}" in operation.path:
+        statuses.add(404)
+    return sorted(statuses)
+
+
+def _problem(status: int, operation: Operation) -> Json:
+    media, schema = ("json", "OAuthError") if operation.oauth else ("problem+json", "Problem")
+    words = STATUSES[status]
+    if not operation.oauth:
+        codes = [name for name, reason in REASONS.items() if reason.status == status]
+        codes += [refusal.code for refusal in _REFUSALS if refusal.status == status]
+        words += f" The `code` is one of {', '.join(f'`{code}`' for code in codes)}."
+    content = {f"application/{media}": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    told: Json = {"description": words, "content": content}
+    if status in _ERROR_HEADERS:
+        name, meaning, example = _ERROR_HEADERS[status]
+        told["headers"] = {name: {"description": meaning, "schema": {"type": "string"}, "example": example}}
+    return told
+
+
+def _schemes(bearer: Bearer) -> dict[str, Json]:
+    """Return the places where a credential may be presented."""
+    schemes: dict[str, Json] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A token's secret, as RFC 6750 says."}
+    }
+    places = (
+        ("header", bearer.header),
+        ("query", QUERY_PARAMETER if bearer.query else None),
+        ("cookie", bearer.cookie),
+    )
+    for place, name in places:
+        if name is not None:
+            words = f"The same, in this {'parameter of the query' if place == 'query' else place}."
+            schemes[place] = {"type": "apiKey", "in": place, "name": name, "description": words}
+    return schemes
+
+
+@cache
+def _schemas() -> Json:
+    """Return the schemas of all that is taken and given, each member with its meaning."""
+    given = (Token, Share, Redeemed, Batch, AuditEntry, AuditPage)
+    _, found = msgspec.json.schema_components([*_BODIES, *given], ref_template="#/components/schemas/{name}")
+    schemas: Json = msgspec.json.decode(msgspec.json.encode(found))  # whose defaults are lists, and no tuples
+    del schemas["Token"]["properties"]["version"]
+    schemas["Token"]["required"].remove("version")
+    schemas["ShareChange"] = _nullable(schemas["ShareParams"])
+    for name in ("CreateShare", "PatchShare"):
+        schemas[name]["properties"]["params"] = {"$ref": "#/components/schemas/ShareChange"}
+    schemas["IssuedToken"] = _with(schemas["Token"], "A token and its secret, shown this once.", token="string")  # noqa: S106  a type
+    schemas["IssuedShare"] = _with(schemas["Share"], "A share and its secret, shown this once.", secret="string")  # noqa: S106  a type
+    schemas["TokenPage"] = _page("Token")
+    schemas["SharePage"] = _page("Share")
+    schemas["Introspection"] = _introspection(schemas)
+    schemas["Problem"] = _object(
+        "An error (RFC 9457).", type="string", title="string", status="integer", detail="string", code="string"
+    )
+    schemas["OAuthError"] = _object("An error (RFC 6749 section 5.2).", error="string", error_description="string")
+    for name, schema in schemas.items():
+        schema.update(_TOGETHER.get(name, {}))
+        schema["description"] = _plain(schema["description"])
+        for member, property_ in schema["properties"].items():
+            schema["properties"][member] = _meaning(name, member, property_)
+    return dict(sorted(schemas.items()))
+
+
+def _meaning(struct: str, member: str, schema: Json) -> Json:
+    """Return the schema of a member with its words, example and constraints."""
+    told = MEMBERS.get(f"{struct}.{member}") or MEMBERS[member]
+    if {"type": "number"} in schema.get("anyOf", []):  # an instant, as it may be written
+        texts = [{**one, "format": "date-time"} if one == {"type": "string"} else one for one in schema["anyOf"]]
+        schema = {**schema, "anyOf": texts}
+    items = {"items": {**schema["items"], **told["items"]}} if "items" in told and "items" in schema else {}
+    return {**schema, **told, **items}
+
+
+def _with(schema: Json, words: str, **members: str) -> Json:
+    """Return a record's schema with a member more."""
+    more = {name: {"type": kind} for name, kind in members.items()}
+    properties = {**schema["properties"], **more}
+    return {"type": "object", "description": words, "properties": properties, "required": [*schema["required"], *more]}
+
+
+def _object(words: str, **members: str) -> Json:
+    properties = {name: {"type": kind} for name, kind in members.items()}
+    return {"type": "object", "description": words, "properties": properties, "required": list(properties)}
+
+
+def _page(item: str) -> Json:
+    page = _object("One page of a list.", total="integer", limit="integer", offset="integer")
+    items = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}"}}
+    return {**page, "properties": {"items": items, **page["properties"]}, "required": ["items", *page["required"]]}
+
+
+def _nullable(schema: Json) -> Json:
+    """Return the schema of a merge patch (RFC 7396): each member may be left out, or be null."""
+    properties = {name: {"anyOf": [one, {"type": "null"}]} for name, one in schema["properties"].items()}
+    words = "What it opens and how; in a change null takes a member away."
+    return {"type": "object", "description": words, "properties": properties, "additionalProperties": False}
+
+
+def _introspection(schemas: Json) -> Json:
+    """Return what introspection tells: the members of RFC 7662, and those of the record beside them."""
+    record = {**schemas["Share"]["properties"], **schemas["Token"]["properties"]}
+    words = "What a credential is worth; nothing but `active` to who may not know more."
+    return {"type": "object", "description": words, "properties": {**record, **_REGISTERED}, "required": ["active"]}
+
+
+def _plain(words: str) -> str:
+    """Return the words of a docstring without the marks of reStructuredText."""
+    return re.sub(r":\w+:(?=`)", "", words.replace("``", "`"))

@@ -1,0 +1,398 @@
+"""Introspection (RFC 7662) and revocation (RFC 7009) over HTTP, in each framework: the table, and the RFCs' words."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+import pytest
+from bridge import AsWsgi
+from conftest import START, Clock, reason_of
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from test_http import Api, problem
+from werkzeug.test import Client, TestResponse
+
+from faregate import AllowedScopes, Gate, InvalidInput, NotFound, Org, Owner, UnsupportedTokenType
+from faregate.credentials import mint
+from faregate.management import wire
+from faregate_flask import Faregate
+from faregate_starlette import management
+
+TABLE = tomllib.loads((Path(__file__).parent.parent / "cases" / "introspection.toml").read_text())
+READ = ["gate:tokens:read", "docs:*"]
+ACME = Org("acme")
+
+
+class Cells(msgspec.Struct, forbid_unknown_fields=True):
+    """One credential, and what each caller is told of it; ``without`` are callers that are dead by then."""
+
+    name: str
+    steps: list[str]
+    expect: str
+    without: list[str] = []
+
+
+CREDENTIALS = msgspec.convert(TABLE["credential"], list[Cells])
+
+
+class World:
+    """The callers of the table, and the credential that its steps make."""
+
+    def __init__(self, framework: str) -> None:
+        self.clock = Clock()
+        self.api = Api("sqlite://", self.clock, framework)
+        self.gate = gate = self.api.gate
+        self.there = True
+        gate._desk._owner_rights._hook = self.rights
+        gate._desk._owner_rights.limits = True
+
+        def caller(owner: str | None, org: str = "acme", *more: str) -> str:
+            scopes = [*READ, "gate:shares:write", "gate:tokens:write", *more]
+            return gate.tokens.create(name="x", scopes=scopes, owner=Owner(owner), org=Org(org)).secret
+
+        self.callers = {
+            "owner": caller("u1"), "colleague": caller("u2"), "maker": caller(None), "admin": caller("boss", "acme", "gate:admin"),
+            "foreign": caller("u1", "globex", "gate:admin"), "root": self.api.admin,
+        }  # fmt: skip
+        self.record = self.secret = self.share_secret = ""
+
+    def rights(self, owner: Owner) -> AllowedScopes | None:
+        """Everybody may everything, until u1 is gone."""
+        return AllowedScopes(general_scopes=("*",)) if self.there or owner.id != "u1" else None
+
+    def step(self, step: str) -> None:  # noqa: C901  one case for each word
+        """Make or change the credential."""
+        gate, tokens, shares = self.gate, self.gate.tokens, self.gate.shares
+        match step.split():
+            case ["token", *how]:
+                given: dict[str, Any] = {"allowed_cidr_blocks": how} if how and how[0] != "later" else {}
+                given |= {"not_before": START + 10} if how == ["later"] else {}
+                made = tokens.create(
+                    name="asked", scopes=["docs:read"], owner=Owner("u1", name="Ann"), org=ACME, expires_in=100, **given
+                )
+                self.record, self.secret = made.token.id, made.secret
+            case ["orphan"]:
+                made = tokens.create(
+                    name="asked", scopes=["docs:read"], expires_in=100, by=gate.verify(self.callers["maker"])
+                )
+                self.record, self.secret = made.token.id, made.secret
+            case ["deactivate" | "activate" | "delete" as call]:
+                getattr(tokens, call)(self.record)
+            case ["rotate", grace, *old]:
+                secret = tokens.rotate(self.record, grace=float(grace)).secret
+                self.secret = self.secret if old else secret
+            case ["share", *how]:
+                params = {"maxRedemptions": int(how[0])} if how and how[0] != "long" else {}
+                by, span = gate.verify(self.callers["owner"]), 9000 if how == ["long"] else 60
+                share = shares.create("x", scopes=["docs:read"], expires_in=span, params=params, by=by)
+                self.record, self.secret = share.share.id, share.secret
+            case ["redeem"]:
+                self.secret = shares.redeem(self.record, secret=self.secret).token
+            case ["revoke"]:
+                shares.revoke(self.record)
+            case ["gone"]:
+                self.there = False
+                gate.owner_changed(Owner("u1"))
+            case ["at", seconds]:
+                self.clock.now = START + float(seconds)
+            case ["text", kind]:
+                self.secret = self.text(kind)
+
+    def text(self, kind: str) -> str:
+        """A credential that is none."""
+        other = Gate("sqlite://", clock=self.clock)
+        share = other.shares.create("x", scopes=["a"], expires_in=60)
+        return {
+            "unknown": mint("fg", "tok"), "brand": mint("other", "tok"), "rft": mint("fg", "rft"), "junk": "junk", "long": "a" * 8193,
+            "checksum": self.secret[:-1] + ("1" if self.secret.endswith("0") else "0"), "jwt": jwt.encode({"sub": "x"}, "s" * 32),
+            "redeemed": other.shares.redeem(share.share.id, secret=share.secret).token,
+        }[kind]  # fmt: skip
+
+
+def told(answer: TestResponse) -> str:
+    """What introspection has told, in the words of the table."""
+    assert answer.status_code == 200, answer.text
+    members = answer.get_json()
+    if len(members) == 1:
+        return "bare" if members["active"] else "none"
+    return "live" if members["active"] else f"dead={members['reason']}"
+
+
+def form(api: Api, path: str, secret: str | None = None, **fields: Any) -> TestResponse:
+    """The answer to a form."""
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    return api.client.post(f"/auth{path}", data=fields, headers=headers)
+
+
+@pytest.mark.parametrize("framework", ["flask", "starlette"])
+@pytest.mark.parametrize("cells", CREDENTIALS, ids=lambda cells: cells.name)
+def test_each_caller_is_told_as_the_table_says(cells: Cells, framework: str) -> None:
+    """And nothing is noted of it: no use, no sight of a new secret."""
+    world = World(framework)
+    for step in cells.steps:
+        world.step(step)
+    expected = dict(zip(TABLE["callers"], cells.expect.split(), strict=True))
+    found = expected | {
+        caller: told(form(world.api, "/introspect", world.callers[caller], token=world.secret))
+        for caller in expected
+        if caller not in cells.without
+    }
+    assert found == expected
+    with world.gate._store.reading() as reading:
+        assert not world.record or (reading.tokens.get(world.record) or {"last_used_at": None})["last_used_at"] is None
+        unseen = reading._connection.exec_driver_sql("SELECT count(*) FROM faregate_unseen").scalar()
+    assert unseen == ("rotate 50" in cells.steps or "rotate 50 old" in cells.steps)
+
+
+@pytest.fixture(params=["flask", "starlette"])
+def api(request: pytest.FixtureRequest, store: str, clock: Clock) -> Iterator[Api]:
+    """The API over a store in memory and over one on a file, in each framework."""
+    made = Api(store, clock, request.param)
+    yield made
+    made.gate.close()
+
+
+def test_members_of_a_token(api: Api) -> None:
+    """RFC 7662 section 2.2: registered members, a scope that is one string, instants in seconds; the record's beside them."""
+    made = api.create(
+        scopes=["docs:read", "a:*"], owner={"id": "u1", "name": "Ann"}, expiresIn=60.5, notBefore=START - 9.5, allowedCidrBlocks=["192.0.2.0/24"],
+        description="x",
+    )  # fmt: skip
+    answer = form(api, "/introspect", api.admin, token=made["token"], token_type_hint="refresh_token", other="ignored")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Type"] == "application/json"
+    members = answer.get_json()
+    record = {name: value for name, value in made.items() if name not in ("token", "scope")}
+    assert members == {
+        **record, "active": True, "kind": "token", "scope": "docs:read a:*", "token_type": "Bearer", "sub": "u1", "username": "Ann",
+        "iat": 1_000_000, "nbf": 999_991, "exp": 1_000_060,
+    }  # fmt: skip
+    assert members["expiresAt"] == "1970-01-12T13:47:40.500000Z"
+
+
+def test_members_that_there_are_none_of_are_left_out(api: Api) -> None:
+    """No expiry, no name: no member; and of nobody's token the subject is itself."""
+    made = api.create()
+    members = form(api, "/introspect", api.admin, token=made["token"]).get_json()
+    assert {"exp", "nbf", "username", "iss", "jti", "reason"}.isdisjoint(members)
+    assert (members["sub"], members["scope"], members["expiresAt"]) == (f"token:{made['id']}", "", None)
+
+
+def test_a_rotated_secret_ends_with_its_grace(api: Api) -> None:
+    """Its ``exp`` is its own, not the token's."""
+    made = api.create(expiresIn=600)
+    new = api.call("POST", f"/tokens/{made['id']}/rotate", {"grace": 30}).get_json()["token"]
+    ends = [form(api, "/introspect", api.admin, token=one).get_json()["exp"] for one in (made["token"], new)]
+    assert ends == [1_000_030, 1_000_600]
+
+
+def test_members_of_a_share(api: Api) -> None:
+    """Its holder is nobody; a redeemed token has an issuer, an id and an end of its own."""
+    made = api.call("POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 6000}).get_json()
+    members = form(api, "/introspect", api.admin, token=made["secret"]).get_json()
+    record = {name: value for name, value in made.items() if name != "secret"}
+    assert members == {
+        **record, "active": True, "kind": "share", "scope": "docs:read", "token_type": "Bearer", "sub": f"share:{made['id']}",
+        "iat": 1_000_000, "exp": 1_006_000,
+    }  # fmt: skip
+    redeemed = api.client.post(f"/auth/shares/{made['id']}/redeem", json={"secret": made["secret"]}).get_json()["token"]
+    members = form(api, "/introspect", api.admin, token=redeemed).get_json()
+    claims = jwt.decode(redeemed, options={"verify_signature": False})
+    assert members == {
+        **record, "active": True, "kind": "share", "scope": "docs:read", "token_type": "Bearer", "sub": f"share:{made['id']}", "redemptions": 1,
+        "iat": 1_000_000, "exp": 1_000_900, "iss": "urn:faregate:fg", "aud": "urn:faregate:fg", "jti": claims["jti"],
+    }  # fmt: skip
+
+
+def test_scope_is_what_the_owner_may_too() -> None:
+    """What the owner may not do now is not told as granted."""
+    world = World("flask")
+    world.step("token")
+    world.gate.tokens.update(world.record, scopes=["docs:*", "a", "b:c"])
+    world.gate._desk._owner_rights._hook = lambda _: AllowedScopes(general_scopes=("docs:read", "b:*"))
+    members = form(world.api, "/introspect", world.api.admin, token=world.secret).get_json()
+    assert sorted(members["scope"].split()) == ["b:c", "docs:read"]
+
+
+def test_a_caller_that_may_not_ask_learns_nothing(api: Api) -> None:
+    """RFC 7662 section 2.1: the caller is authorized, by ``gate:tokens:read``; itself is nothing to it."""
+    made = api.create(scopes=["docs:read"])
+    problem(form(api, "/introspect", made["token"], token=made["token"]), 403, "insufficient_scope")
+    problem(form(api, "/introspect", None, token=made["token"]), 401, "missing_credential")
+    problem(form(api, "/introspect", mint("fg", "tok"), token=made["token"]), 401, "unknown_credential")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        (b"", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"token=", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"other=x", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"token=a&token=a", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"token=a&other=b&other=c", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"token=a&token=", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"token=\xff", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"&".join(b"x%d=1" % n for n in range(200)), "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b'{"token": "a"}', "application/json", 415, "not_form"),
+        (b"token=a", "", 415, "not_form"),
+        (b"token=a", "text/plain", 415, "not_form"),
+        (b"token=%ff", "application/x-www-form-urlencoded", 200, ""),
+        (b"token=a&other=", "APPLICATION/X-WWW-FORM-URLENCODED; charset=UTF-8", 200, ""),
+    ],
+)
+def test_forms(api: Api, body: bytes, content_type: str, status: int, code: str) -> None:
+    """RFC 6749 section 3.2: nothing twice, what is empty is left out, what is unknown ignored; errors in each one's form."""
+    headers = {"Authorization": f"Bearer {api.admin}", **({"Content-Type": content_type} if content_type else {})}
+    before = api.everything()
+    answer = api.client.post("/auth/introspect", data=body, headers=headers)
+    assert answer.status_code == status
+    if code:
+        problem(answer, status, code)
+    else:
+        assert answer.get_json() == {"active": False}
+    answer = api.client.post("/auth/revoke", data=body, headers=headers)
+    assert answer.status_code == (400 if code else 200)
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Type"] == "application/json"
+    if code:
+        told_error = answer.get_json()
+        assert (list(told_error), told_error["error"]) == (["error", "error_description"], "invalid_request")
+        assert set(told_error["error_description"]).isdisjoint('"\\')
+    assert api.everything() == before
+
+
+def test_bodies_have_a_length(api: Api) -> None:
+    """16 KiB to revoke, 1 MiB to introspect."""
+    assert form(api, "/revoke", token="a" * 16_000).status_code == 200
+    answer = form(api, "/revoke", token="a" * 17_000)
+    assert (answer.status_code, answer.get_json()["error"]) == (413, "invalid_request")
+    assert form(api, "/introspect", api.admin, token="a" * 1_000_000).get_json() == {"active": False}
+    problem(form(api, "/introspect", api.admin, token="a" * 1_100_000), 413, "body_too_large")
+
+
+def test_a_token_revokes_itself(api: Api) -> None:
+    """RFC 7009 section 2: with its secret alone, from wherever; it is deactivated by itself, and an entry says so."""
+    made = api.create(owner={"id": "u1"}, allowedCidrBlocks=["192.0.2.0/24"])
+    assert reason_of(lambda: api.gate.verify(made["token"], address="192.0.2.1")) == "ok"
+    answer = form(api, "/revoke", "no credential of ours", token=made["token"], token_type_hint="nonsense")
+    assert (answer.status_code, answer.get_json()) == (200, {})
+    assert reason_of(lambda: api.gate.verify(made["token"], address="192.0.2.1")) == "deactivated"
+    token = api.gate.tokens.get(made["id"])
+    assert (token.deactivated, token.deactivated_updated_by) == (True, "u1")
+    entry = api.gate.audit().items[-1]
+    assert (entry.actor, entry.action, entry.subject) == ("u1", "token.deactivate", made["id"])
+    api.gate.tokens.activate(made["id"], by="u1")
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["deactivated", "rotated away", "deleted", "unknown", "another brand", "rft", "junk", "share of another brand"],
+)
+def test_what_has_no_word_to_say_is_no_error(api: Api, state: str) -> None:
+    """RFC 7009 section 2.2: 200, and nothing was done."""
+    made = api.create(owner={"id": "u1"})
+    text = {"unknown": mint("fg", "tok"), "another brand": mint("x", "tok"), "rft": mint("fg", "rft"), "junk": "junk",
+            "share of another brand": mint("x", "shr")}.get(state, made["token"])  # fmt: skip
+    match state:
+        case "deactivated":
+            api.gate.tokens.deactivate(made["id"], by="u1")
+        case "rotated away":
+            api.gate.tokens.rotate(made["id"])
+        case "deleted":
+            api.gate.tokens.delete(made["id"])
+    before = api.everything()
+    assert form(api, "/revoke", token=text).status_code == 200
+    assert api.everything() == before
+
+
+def test_an_old_secret_revokes_in_its_grace_and_not_after(api: Api, clock: Clock) -> None:
+    """As long as it opens anything."""
+    made = api.create()
+    api.gate.tokens.rotate(made["id"], grace=10)
+    clock.now += 10
+    assert form(api, "/revoke", token=made["token"]).status_code == 200
+    assert not api.gate.tokens.get(made["id"]).deactivated
+    clock.now -= 0.1
+    assert form(api, "/revoke", token=made["token"]).status_code == 200
+    assert api.gate.tokens.get(made["id"]).deactivated
+
+
+def test_a_token_before_its_time_can_be_revoked(api: Api, clock: Clock) -> None:
+    """Who finds that it leaked need not wait."""
+    made = api.create(notBefore=clock.now + 10)
+    assert form(api, "/revoke", token=made["token"]).status_code == 200
+    assert api.gate.tokens.get(made["id"]).deactivated
+
+
+def test_shares_and_jwts_are_not_revoked_by_their_holder(api: Api) -> None:
+    """RFC 7009 section 2.2.1: 400 ``unsupported_token_type``."""
+    share = api.gate.shares.create("a", scopes=["x"], expires_in=60)
+    redeemed = api.gate.shares.redeem(share.share.id, secret=share.secret).token
+    for text in (share.secret, redeemed, jwt.encode({"sub": "x"}, "s" * 32), mint("fg", "shr")):
+        answer = form(api, "/revoke", token=text)
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "unsupported_token_type")
+        with pytest.raises(UnsupportedTokenType):
+            api.gate.revoke(text)
+    assert api.gate.shares.get(share.share.id).state == "live"
+
+
+def test_a_store_that_cannot_answer_tells_no_lie(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with Retry-After (RFC 7009 section 2.2.1), neither "inactive" nor "revoked"."""
+    made = api.create()
+
+    def broken(*_: Any) -> Any:
+        raise OSError("gone")
+
+    monkeypatch.setattr(api.gate._store, "_open", broken)
+    answer = form(api, "/revoke", token=made["token"])
+    assert (answer.status_code, answer.get_json()["error"]) == (503, "temporarily_unavailable")
+    assert answer.headers["Retry-After"] == "1"
+    assert form(api, "/introspect", api.admin, token=made["token"]).status_code == 503
+
+
+def test_in_python(make_gate: Any, store: str, clock: Clock) -> None:
+    """Root is told everything; a principal what it may know; a wrong type is an error."""
+    gate = make_gate(store)
+    made = gate.tokens.create(name="x", scopes=["a"], owner=Owner("u1"), org=ACME, expires_in=60)
+    answer = gate.introspect(made.secret)
+    assert (answer.active, answer.kind, answer.scope, answer.record.id) == (True, "token", ("a",), made.token.id)
+    assert answer.expires_at.timestamp() == START + 60
+    session = gate.session(Owner("u1"), org=ACME, scopes=["gate:tokens:read"])
+    assert gate.introspect(made.secret, by=session).record.id == made.token.id
+    stranger = gate.session(Owner("u1"), org=Org("globex"), scopes=["gate:tokens:read"])
+    assert gate.introspect(made.secret, by=stranger).record is None
+    clock.now += 60
+    assert gate.introspect(made.secret, by=session).reason == "expired"
+    assert wire.show(gate.introspect(made.secret, by=stranger)) == b'{"active":false}'
+    for nonsense in (None, 5, b"x"):
+        with pytest.raises(InvalidInput):
+            gate.introspect(nonsense)
+        with pytest.raises(InvalidInput):
+            gate.revoke(nonsense)
+    gate.revoke("\ud800")
+    assert gate.introspect("\ud800").active is False
+    with pytest.raises(NotFound):
+        gate.tokens.get("self", by=session)
+
+
+def test_a_session_sends_forms_from_its_own_pages(clock: Clock) -> None:
+    """Behind the application's own login an ``Origin`` is asked for, and a form is a form."""
+    gate = Gate("sqlite://", clock=clock, origins=["https://app.example.com"])
+    made = gate.tokens.create(name="x", owner=Owner("u1"))
+    principal = gate.session(Owner("u1"), scopes=["gate:tokens:read"])
+    app = Starlette(routes=[Mount("/auth", management(gate, principal=lambda _: principal))])
+    flask = Flask(__name__)
+    flask.config.update(FAREGATE_STORE="sqlite://", FAREGATE_CLOCK=clock, FAREGATE_ORIGINS=["https://app.example.com"])
+    faregate = Faregate(flask)
+    flask.register_blueprint(faregate.management(principal=lambda _: principal), url_prefix="/auth")
+    for client in (Client(AsWsgi(app), TestResponse), Client(flask, TestResponse)):
+        for origin, status in (("https://app.example.com", 200), ("https://evil.example", 403), (None, 403)):
+            headers = {"Origin": origin} if origin else {}
+            answer = client.post("/auth/introspect", data={"token": made.secret}, headers=headers)
+            assert answer.status_code == status
