@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check fuzz bench clean
 
 demo: $(READY)
 	$(BIN)/python -u examples/demo.py
@@ -17,6 +17,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# More of what the tests do in little: requests made up from the OpenAPI document, calls of the state machine.
+fuzz: $(READY)
+	FUZZ_EXAMPLES=60 $(BIN)/python -m pytest -q tests/management/test_openapi.py -k schemathesis
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from faregate.bearer import Answer
 from faregate.management.call import Call
-from faregate.management.operations import OPERATIONS, Operation, begin, perform
+from faregate.management.operations import METHODS, PATHS, Operation, begin, choose, perform
 from faregate_flask.translation import respond, route
 from faregate_wsgi.translation import texts
 
@@ -24,15 +24,18 @@ Login = Callable[[Request], "Principal | Awaitable[Principal | None] | None"]
 def management_blueprint(login: Login | None) -> Blueprint:
     """Return a new blueprint of every operation, whose callers ``login`` knows, or the gate by their credentials."""
     blueprint = Blueprint("faregate", __name__)
-    for operation in OPERATIONS:
-        rule = operation.path.replace("{id}", "<record_id>")
-        endpoint = f"{operation.method.lower()}_{operation.call.replace('.', '_')}"
-        view = partial(_view, operation, login)
-        blueprint.add_url_rule(rule, endpoint, view, methods=[operation.method])
+    for path, found in PATHS.items():
+        rule = path.replace("{id}", "<record_id>")
+        endpoint = rule.strip("/").replace("/", "_").replace(".", "_").replace("<record_id>", "one")
+        view = partial(_view, found, login)
+        blueprint.add_url_rule(rule, endpoint, view, methods=METHODS, provide_automatic_options=False)
     return blueprint
 
 
-def _view(operation: Operation, login: Login | None, record_id: str = "") -> Response:
+def _view(found: Mapping[str, Operation], login: Login | None, record_id: str = "") -> Response:
+    operation = choose(found, request.method)
+    if isinstance(operation, Answer):
+        return respond(operation)
     gate = cast("Gate", current_app.extensions["faregate"])
     call = Call(
         texts=texts(request.environ, gate),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from starlette.routing import Route, Router
 
 from faregate.bearer import SAFE_METHODS, Answer
 from faregate.management.call import Call
-from faregate.management.operations import OPERATIONS, Operation, begin, perform
+from faregate.management.operations import METHODS, PATHS, Operation, begin, choose, perform
 from faregate_asgi.middleware import VISIT
 from faregate_asgi.translation import Reader, query
 
@@ -37,20 +37,18 @@ def management(gate: Gate, *, principal: Login | None = None) -> Router:
     """
     reader = Reader(gate)
     routes = [
-        Route(
-            operation.path,
-            partial(_endpoint, operation, gate, reader, principal),
-            methods=[operation.method],
-            name=operation.call,
-        )
-        for operation in OPERATIONS
+        Route(path, partial(_endpoint, found, gate, reader, principal), methods=METHODS, name=path)
+        for path, found in PATHS.items()
     ]
     return Router(routes, redirect_slashes=False)
 
 
 async def _endpoint(
-    operation: Operation, gate: Gate, reader: Reader, login: Login | None, request: Request
+    found: Mapping[str, Operation], gate: Gate, reader: Reader, login: Login | None, request: Request
 ) -> Response:
+    operation = choose(found, request.method)
+    if isinstance(operation, Answer):
+        return _respond(operation)
     request.scope.pop(VISIT, None)  # the caller is identified again, and told here what there is to tell
     call = Call(
         texts=msgspec.structs.replace(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from bridge import AsWsgi
 from conftest import Clock
+from described import DESCRIBED
 from flask import Flask, request
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -54,7 +55,10 @@ class Api:
         headers = {"Authorization": f"Bearer {secret or self.admin}", **options.pop("headers", {})}
         if body is not None:
             options["json"] = body
-        return self.client.open(f"/auth{path}", method=method, headers=headers, **options)
+        answer = self.client.open(f"/auth{path}", method=method, headers=headers, **options)
+        content_type = answer.headers.get("Content-Type", "")
+        DESCRIBED.check(method, path.partition("?")[0], answer.status_code, content_type, answer.data)
+        return answer
 
     def create(self, **members: Any) -> dict[str, Any]:
         """A new token, its secret with it."""

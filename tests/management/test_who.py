@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from conftest import Clock
+from described import DESCRIBED
 from test_http import Api
 
 from faregate import Org, Owner
@@ -104,6 +105,8 @@ class World:
         if cells.form is not None:
             sent = {"data": {name: fill(text, self.texts) for name, text in cells.form.items()}}
         answer = self.api.client.open(f"/auth{fill(path, self.texts)}", method=method, headers=headers, **sent)
+        content_type = answer.headers.get("Content-Type", "")
+        DESCRIBED.check(method, fill(path, self.texts).partition("?")[0], answer.status_code, content_type, answer.data)
         found = str(answer.status_code)
         if answer.status_code < 300:
             members = answer.get_json(silent=True) or {}

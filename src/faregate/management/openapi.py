@@ -15,7 +15,7 @@ from faregate.bearer import QUERY_PARAMETER
 from faregate.errors import REASONS, Conflict, InvalidInput, NotFound, PreconditionFailed
 from faregate.management import wire
 from faregate.management.call import BodyTooLarge, InvalidRequest, NotForm, NotJson
-from faregate.management.vocabulary import MEMBERS, PARAMETERS, STATUSES
+from faregate.management.vocabulary import BODIES, MEMBERS, PARAMETERS, STATUSES
 from faregate.model import (
     AuditEntry,
     AuditPage,
@@ -139,8 +139,13 @@ def _operation(operation: Operation, schemes: Mapping[str, Json]) -> Json:
         described["parameters"] = parameters
     if operation.takes is not None:
         media = "application/x-www-form-urlencoded" if operation.form else "application/json"
-        schema = {"$ref": f"#/components/schemas/{operation.takes.__name__}"}
-        described["requestBody"] = {"required": not operation.optional, "content": {media: {"schema": schema}}}
+        name = operation.takes.__name__
+        content = {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": BODIES[name]}
+        described["requestBody"] = {
+            "description": "What is sent." if not operation.optional else "What is sent, if anything.",
+            "required": not operation.optional,
+            "content": {media: content},
+        }
     return described
 
 
@@ -175,7 +180,7 @@ def _responses(operation: Operation) -> Json:
         done["content"] = {"text/html": {"schema": {"type": "string"}}}
     elif operation.gives is not None:
         schema = {"$ref": f"#/components/schemas/{_GIVEN.get(operation.gives) or operation.gives.__name__}"}
-        done["content"] = {"application/json": {"schema": schema}}
+        done["content"] = {"application/json": {"schema": schema, "example": _example(schema)}}
     elif operation.status != 204:
         done["content"] = {"application/json": {"schema": {"type": "object"}}}
     if headers := _headers(operation):
@@ -221,12 +226,21 @@ def _problem(status: int, operation: Operation) -> Json:
         codes = [name for name, reason in REASONS.items() if reason.status == status]
         codes += [refusal.code for refusal in _REFUSALS if refusal.status == status]
         words += f" The `code` is one of {', '.join(f'`{code}`' for code in codes)}."
-    content = {f"application/{media}": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    told: Json = {"description": words, "content": content}
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    shown = {"schema": reference, "example": _example(reference) if operation.oauth else _problem_of(status)}
+    told: Json = {"description": words, "content": {f"application/{media}": shown}}
     if status in _ERROR_HEADERS:
         name, meaning, example = _ERROR_HEADERS[status]
         told["headers"] = {name: {"description": meaning, "schema": {"type": "string"}, "example": example}}
     return told
+
+
+def _problem_of(status: int) -> Json:
+    """Return an error of this status, as it is answered."""
+    named = [(name, one.title, one.detail) for name, one in REASONS.items() if one.status == status]
+    named += [(one.code, one.title, STATUSES[status]) for one in _REFUSALS if one.status == status]
+    code, title, detail = named[0]
+    return {"type": f"urn:faregate:{code}", "title": title, "status": status, "detail": detail, "code": code}
 
 
 def _schemes(bearer: Bearer) -> dict[str, Json]:
@@ -277,7 +291,7 @@ def _schemas() -> Json:
 def _meaning(struct: str, member: str, schema: Json) -> Json:
     """Return the schema of a member with its words, example and constraints."""
     told = MEMBERS.get(f"{struct}.{member}") or MEMBERS[member]
-    if {"type": "number"} in schema.get("anyOf", []):  # an instant, as it may be written
+    if member in ("expiresAt", "notBefore") and "anyOf" in schema:  # instants that callers write
         texts = [{**one, "format": "date-time"} if one == {"type": "string"} else one for one in schema["anyOf"]]
         schema = {**schema, "anyOf": texts}
     items = {"items": {**schema["items"], **told["items"]}} if "items" in told and "items" in schema else {}
@@ -314,6 +328,19 @@ def _introspection(schemas: Json) -> Json:
     record = {**schemas["Share"]["properties"], **schemas["Token"]["properties"]}
     words = "What a credential is worth; nothing but `active` to who may not know more."
     return {"type": "object", "description": words, "properties": {**record, **_REGISTERED}, "required": ["active"]}
+
+
+def _example(schema: Json) -> Any:
+    """Return an example of what a schema describes, put together from those of its members."""
+    if "$ref" in schema:
+        return _example(_schemas()[schema["$ref"].rpartition("/")[2]])
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "properties" in schema:
+        return {name: _example(one) for name, one in schema["properties"].items()}
+    if schema.get("type") == "array":
+        return [_example(schema["items"])]
+    return None
 
 
 def _plain(words: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from faregate.bearer import Answer, refusal
+from faregate.bearer import Answer, problem, refusal
 from faregate.errors import Denied, InvalidInput, Refused
 from faregate.management import audit_calls, credential_calls, share_calls, token_calls, wire
 from faregate.management.call import JSON, BodyTooLarge
@@ -146,6 +146,25 @@ OPERATIONS = (
     Operation("GET", "/openapi.json", "openapi", _describe, "This document", open=True),
     Operation("GET", "/docs", "docs", _show, "This document, for people", open=True),
 )  # fmt: skip
+
+
+# By their paths; those of fixed words first, since a router takes the first that fits.
+PATHS: dict[str, dict[str, Operation]] = {
+    path: {operation.method: operation for operation in OPERATIONS if operation.path == path}
+    for path in sorted({operation.path for operation in OPERATIONS}, key=lambda path: ("{id}" in path, path))
+}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+
+
+def choose(found: Mapping[str, Operation], method: str) -> Operation | Answer:
+    """Return the operation of a path's for this method; else the answer, which tells the others (RFC 9110 15.5.6)."""
+    operation = found.get("GET" if method == "HEAD" else method)
+    if operation is not None:
+        return operation
+    allowed = ", ".join([*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"])
+    if method == "OPTIONS":
+        return Answer(204, [("Allow", allowed)], b"")
+    return problem(405, "method_not_allowed", "Method not allowed", f"This path takes {allowed}.", [("Allow", allowed)])
 
 
 def begin(operation: Operation, gate: Gate, call: Call) -> Call | Answer:

@@ -15,22 +15,28 @@ from faregate.tokens import MAX_BATCH, SORTABLE, TYPES
 
 _ID = "0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21"
 _INSTANT = "2030-01-31T12:00:00Z"
-_SECRET = "fg_tok_…"  # noqa: S105  no secret
+_SECRET = "fg_tok_0123456789"  # noqa: S105  no secret
 
 
 def _say(words: str, example: Any = None, **constraints: Any) -> dict[str, Any]:
     return {"description": words, **({} if example is None else {"examples": [example]}), **constraints}
 
 
-_SCOPES: dict[str, Any] = {"maxItems": MAX_SCOPES, "items": {"maxLength": 512}}
-_CIDR = {"maxItems": 10_000, "items": {"maxLength": 49}}
+# What faregate.texts and faregate.scopes take, as far as a pattern can say it.
+_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+_LINES = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+_SCOPE = r"^(\*|[\u0021\u0023-\u0029\u002b-\u005b\u005d-\u007e]+(:\*)?)$"
+_NAME = {"minLength": 1, "maxLength": 200, "pattern": _LINE}
+_KEY = {"minLength": 1, "maxLength": 512, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+_SCOPES: dict[str, Any] = {"maxItems": MAX_SCOPES, "items": {"maxLength": 512, "pattern": _SCOPE}}
+_CIDR = {"maxItems": 10_000, "items": {"maxLength": 49, "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"}}
 _SORTABLE = [*SORTABLE, *(f"-{name}" for name in SORTABLE)]
 
 MEMBERS: dict[str, dict[str, Any]] = {
     # records
     "id": _say("The record's id. `self` in a path is the token that calls.", _ID),
-    "name": _say("What it is for.", "ci", minLength=1, maxLength=200),
-    "description": _say("More about it.", "the build server", maxLength=2000),
+    "name": _say("What it is for.", "ci", **_NAME),
+    "description": _say("More about it.", "the build server", maxLength=2000, pattern=_LINES),
     "type": _say("A label that is set at creation and never changes.", "API"),
     "CreateToken.type": _say("A label that is set now and never changes.", "API", enum=list(TYPES)),
     "scope": _say("Everything that is granted as a flat list, to read only.", ["docs:read"]),
@@ -75,19 +81,19 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "keptInToken": _say("What introspecting an exchanged token lists.", []),
     "permissions": _say("The permissions that are granted."),
     "roles": _say("The roles that are granted."),
-    "permissionId": _say("The permission.", "edit", minLength=1, maxLength=512),
+    "permissionId": _say("The permission.", "edit", **_KEY),
     "resources": _say("On which resources; null or `*` alone means any.", ["r1"], minItems=1),
-    "RoleGrant.name": _say("The role.", "boss", minLength=1, maxLength=512),
-    "resource": _say("On which resource; null or `*` means any.", "r1", minLength=1, maxLength=512),
-    "serviceDefinitionId": _say("The service.", "billing", minLength=1, maxLength=512),
+    "RoleGrant.name": _say("The role.", "boss", **_KEY),
+    "resource": _say("On which resource; null or `*` means any.", "r1", **_KEY),
+    "serviceDefinitionId": _say("The service.", "billing", **_KEY),
     # what callers say
     "grace": _say("The seconds that the old secret stays open, 7 days at most.", 60, minimum=0, maximum=604_800),
     "leaked": _say("Leave no grace, and close whatever came from the token.", False),
-    "reason": _say("Why, for the record.", "found in a log", maxLength=500),
-    "ids": _say("The tokens.", [_ID], maxItems=MAX_BATCH, items={"minLength": 1, "maxLength": 512}),
+    "reason": _say("Why, for the record.", "found in a log", maxLength=500, pattern=_LINES),
+    "ids": _say("The tokens.", [_ID], maxItems=MAX_BATCH, items=_KEY),
     # shares
-    "objectId": _say("The first object that is shared.", "plan", minLength=1, maxLength=512),
-    "objectIds": _say("All objects that are shared.", ["plan"], maxItems=MAX_OBJECTS, items={"minLength": 1, "maxLength": 512}),
+    "objectId": _say("The first object that is shared.", "plan", **_KEY),
+    "objectIds": _say("All objects that are shared.", ["plan"], maxItems=MAX_OBJECTS, items=_KEY),
     "Share.expiresAt": _say("From then on it is expired.", _INSTANT),
     "CreateShare.expiresAt": _say(
         "From then on it is expired; required, unless `expiresIn` is given.", _INSTANT,
@@ -104,10 +110,10 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "revokedAt": _say("When it was revoked.", _INSTANT),
     "redemptions": _say("How often it was redeemed.", 0),
     "state": _say("What it is now.", "live"),
-    "secret": _say("The share's secret. It is shown in this answer and never again.", "fg_shr_…"),
-    "RedeemShare.secret": _say("The share's secret; without it the caller must reach and cover the share.", "fg_shr_…"),
+    "secret": _say("The share's secret. It is shown in this answer and never again.", "fg_shr_0123456789"),
+    "RedeemShare.secret": _say("The share's secret; without it the caller must reach and cover the share.", "fg_shr_0123456789"),
     "PatchShare.secret": _say("Ignored: nobody sets a secret."),
-    "Redeemed.token": _say("The token that opens the objects.", "eyJ…"),
+    "Redeemed.token": _say("The token that opens the objects.", "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"),
     "tokenType": _say("How the token is presented.", "Bearer"),
     "Redeemed.expiresAt": _say("When the token expires, or the share, whichever comes first.", _INSTANT),
     # lists
@@ -156,17 +162,17 @@ MEMBERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "owner": _say("Only those of this owner's id.", "u1", minLength=1, maxLength=200),
-    "type": _say("Only those of this type.", "API", minLength=1, maxLength=200),
-    "name": _say("Only those of exactly this name.", "ci", minLength=1, maxLength=200),
+    "owner": _say("Only those of this owner's id.", "u1", **_NAME),
+    "type": _say("Only those of this type.", "API", **_NAME),
+    "name": _say("Only those of exactly this name.", "ci", **_NAME),
     "deactivated": _say("Only those that are, or are not.", False),
     "expiresBefore": _say("Only those that expire before this instant.", _INSTANT),
-    "objectId": _say("Only those that open this object.", "plan", minLength=1, maxLength=512),
+    "objectId": _say("Only those that open this object.", "plan", **_KEY),
     "limit": _say("How many to show at most; 100 if left out.", 10, minimum=1, maximum=MAX_PAGE),
     "offset": _say("After how many to begin.", 0, minimum=0),
     "sort": _say("By which member, with `-` before it for descending; `-createdAt` if left out.", "-createdAt", enum=_SORTABLE),
     "since": _say("Entries after this sequence, or from this instant on; if left out, the newest ones.", 0),
-    "subject": _say("Only those about the record of this id.", _ID, minLength=1, maxLength=512),
+    "subject": _say("Only those about the record of this id.", _ID, **_KEY),
 }  # fmt: skip
 
 STATUSES: dict[int, str] = {
@@ -182,4 +188,25 @@ STATUSES: dict[int, str] = {
     413: "The body is longer than a sound one.",
     415: "The body is of another media type than this takes.",
     503: "The store cannot answer now; try again after `Retry-After` seconds.",
+}
+
+BODIES: dict[str, dict[str, Any]] = {
+    "CreateToken": {
+        "name": "ci",
+        "scopes": ["docs:read"],
+        "allowedCidrBlocks": ["10.0.0.0/8"],
+        "expiresIn": 3600,
+        "owner": {"id": "u1"},
+    },
+    "PutToken": {"id": "self", "name": "ci 2", "description": "the build server"},
+    "PatchToken": {"description": "the build server", "expiresAt": "2100-01-01T00:00:00Z"},
+    "RotateToken": {"grace": 60},
+    "DeactivateToken": {"reason": "found in a log", "leaked": True},
+    "ActivateToken": {"reason": "it was another one"},
+    "ManyTokens": {"ids": [_ID]},
+    "CreateShare": {"objectId": "plan", "scopes": ["docs:read"], "expiresIn": 3600, "params": {"maxRedemptions": 5}},
+    "PatchShare": {"expiresIn": 7200, "params": {"attributes": {"for": "Bob"}}},
+    "RevokeShare": {},
+    "RedeemShare": {},
+    "OneCredential": {"token": _SECRET},
 }
