@@ -46,10 +46,10 @@ def management(gate: Gate, *, principal: Login | None = None) -> Router:
 async def _endpoint(
     found: Mapping[str, Operation], gate: Gate, reader: Reader, login: Login | None, request: Request
 ) -> Response:
+    request.scope.pop(VISIT, None)  # the caller is identified again, and told here what there is to tell
     operation = choose(found, request.method)
     if isinstance(operation, Answer):
         return _respond(operation)
-    request.scope.pop(VISIT, None)  # the caller is identified again, and told here what there is to tell
     call = Call(
         texts=msgspec.structs.replace(
             reader.texts(request.scope),
