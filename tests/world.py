@@ -34,6 +34,7 @@ BLOCKS = {
     "0.0.0.0/0": {"10.0.0.1", "10.1.0.1", "192.0.2.1", "any other of IPv4"},
 }
 FOREVER = float("inf")
+Entry = tuple[str, str, str, str | None]
 
 
 class Refusal(Exception):
@@ -153,6 +154,11 @@ class Share:
         return Limits(self.scopes, self.blocks, self.expires, self.org)
 
 
+def entry(actor: Token | None, action: str, record: Token | Share) -> Entry:
+    """What the audit says of a change: who did what, to which record, of which organization."""
+    return ("root" if actor is None else actor.name, action, record.id, record.org)
+
+
 class World:
     """All tokens and shares, and the instant."""
 
@@ -162,7 +168,7 @@ class World:
         self.shares: dict[str, Share] = {}
         self.gone: set[str] = set()  # secrets of deleted tokens
         self.makers: dict[str, str | None] = {}  # of every token that ever was
-        self.changes = 0
+        self.log: list[list[Entry]] = []  # what was done, in its order; what is in one list, at once
 
     def judge(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911  the rules, one after the other
         """The reason for which a credential is refused, or ``ok``; a secret that is presented was seen."""
@@ -208,24 +214,32 @@ class World:
         if actor is not None and not actor.limits.cover(limits):
             raise Refusal("insufficient_scope")
 
-    def close(self, actor: Token | None, token: Token) -> bool:
-        """Deactivate a token; tell whether anything changed."""
+    def tell(self, actor: Token | None, action: str, record: Token | Share) -> None:
+        """Remember who did what to which record."""
+        self.log.append([entry(actor, action, record)])
+
+    def close(self, actor: Token | None, token: Token, line: list[Entry] | None = None) -> bool:
+        """Deactivate a token, alone or with others of its line; tell whether anything changed."""
         rank = actor is None or actor.outranks(token)
         if token.closed and (token.by_admin or not rank):
             return False
         token.closed, token.by_admin, token.closed_by = True, rank, "root" if actor is None else actor.name
-        self.changes += 1
+        if line is None:
+            self.tell(actor, "token.deactivate", token)
+        else:
+            line.append(entry(actor, "token.deactivate", token))
         return True
 
     def close_line(self, actor: Token | None, leaked: Token) -> None:
-        """Deactivate and revoke whatever came from a token."""
+        """Deactivate and revoke whatever came from a token, at once with what was done to itself."""
         line = {leaked.id}
         while more := {one for one, maker in self.makers.items() if maker in line} - line:
             line |= more
+        closed: list[Entry] = self.log[-1]
         for token in self.tokens.values():
             if token.id in line and token.id != leaked.id:
-                self.close(actor, token)
+                self.close(actor, token, closed)
         for share in self.shares.values():
             if share.maker in line and not share.revoked:
                 share.revoked = True
-                self.changes += 1
+                closed.append(entry(actor, "share.revoke", share))
