@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -575,17 +575,17 @@ class Lifecycles(RuleBasedStateMachine):
         by = None if secret is None else self.verify(secret, address)
         self.both(secret, address, model, lambda by: self.gate.audit(by=by))
 
-    def told(self, since: int, by: Any = None) -> list[Any]:
+    def told(self, since: int, by: Any = None) -> Sequence[Any]:
         """All entries of the audit after a sequence, read in several pages."""
-        entries: list[Any] = []
+        entries: Sequence[Any] = ()
         more = True
         while more:
             page = self.gate.audit(since, limit=7, by=by)
-            entries += page.items
+            entries = (*entries, *page.items)
             since, more = entries[-1].sequence if entries else since, page.more
         return entries
 
-    def compare(self, log: list[list[Entry]], entries: list[Any]) -> None:
+    def compare(self, log: Sequence[Sequence[Entry]], entries: Sequence[Any]) -> None:
         """Both tell the same, in the same order; what was done at once has none."""
         found = [(one.actor, one.action, one.subject, one.org_id) for one in entries]
         for line in log:

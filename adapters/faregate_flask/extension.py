@@ -14,13 +14,15 @@ from werkzeug.local import LocalProxy
 from faregate import Denied, Gate, InvalidInput, Misconfigured, Principal
 from faregate.principal import PathParameter
 from faregate.scopes import Need, check_needs
+from faregate_flask.commands import command_group
 from faregate_flask.management import management_blueprint
 from faregate_flask.translation import identify, refusal
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
-    from faregate_flask.management import Login
+
+from faregate_flask.management import Login
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -78,11 +80,13 @@ class Faregate:
         if unknown := sorted(given.keys() - set(SETTINGS)):
             names = ", ".join(prefix + name for name in unknown)
             raise InvalidInput(f"{names}: no such setting; there are {', '.join(prefix + name for name in SETTINGS)}")
-        gate = Gate(**{name.lower(): value for name, value in given.items()})
+        settings = {name.lower(): value for name, value in given.items()}
+        gate = Gate(**settings)
         self._gates.append(gate)
         app.extensions["faregate"] = gate
         app.register_error_handler(Denied, _answer_denied)
         app.before_request(self._refuse_unguarded)
+        app.cli.add_command(command_group(app, gate, settings))
 
     @property
     def gate(self) -> Gate:

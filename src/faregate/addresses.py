@@ -204,7 +204,7 @@ class TrustedProxies:
             raise InvalidInput("forwarded_header: 'x-forwarded-for' or 'forwarded', in lower case")
         self.header = header
         self._unix = "unix" in trusted
-        self._networks = Networks.parse([block for block in trusted if block != "unix"], "trusted_proxies")
+        self.networks = Networks.parse([block for block in trusted if block != "unix"], "trusted_proxies")
         self.any = bool(trusted)
 
     def client(self, peer: str | None, lines: Sequence[str]) -> str | None:
@@ -234,7 +234,7 @@ class TrustedProxies:
         return seen
 
     def _trusts(self, address: str | None) -> bool:
-        return address is not None and self._networks.admit(address)
+        return address is not None and self.networks.admit(address)
 
 
 def peer_address(peer: str | None) -> str | None:

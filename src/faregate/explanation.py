@@ -167,7 +167,8 @@ def _alive(found: Inspected, rights: Rights) -> tuple[str, dict[str, Any]]:
 
 def _in_time(record: Record, now: float, reason: str | None) -> tuple[str, dict[str, Any]]:
     told = {"now": _instant(now), "notBefore": _instant(record.not_before), "expiresAt": _instant(record.expires_at)}
-    words = f"it is {told['now']}, valid from {told['notBefore'] or 'ever'} until {told['expiresAt'] or 'ever'}"
+    starts = f"begins {told['notBefore']}, " if told["notBefore"] else ""
+    words = f"it is {told['now']}; {starts}" + (f"ends {told['expiresAt']}" if told["expiresAt"] else "never ends")
     if reason == "redemption_required":
         words += "; a share with maxRedemptions has to be redeemed"
     return words, told

@@ -83,7 +83,7 @@ class ShareTokens:
             except jwt.InvalidTokenError:
                 continue
             share_id, token_id, *instants = (claims[name] for name in ("sub", "jti", "exp", "iat"))
-            if all(type(one) in (int, float) and 0 < one < END_OF_TIME for one in instants):
+            if all(type(one) in (int, float) and 0 <= one < END_OF_TIME for one in instants):
                 return Signed(str(share_id), float(instants[0]), str(token_id), float(instants[1]))
         return None
 

@@ -5,7 +5,7 @@ Whatever a caller may write is checked here, and every refusal names the member 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,7 +18,7 @@ from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Share, Token
 from faregate.record import Record, stored_networks, stored_scopes, stored_texts, token_record
 from faregate.scopes import as_allowed_scopes, check_scope, compile_grants, flat_list
-from faregate.texts import check_name, check_text
+from faregate.texts import check_name, check_text, json_name
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -98,6 +98,13 @@ def blank_columns(token_type: str, now: float) -> Values:
 def owner_columns(owner: Owner) -> Values:
     """Return the columns of an owner."""
     return {f"owner_{name}": value for name, value in msgspec.structs.asdict(owner).items()}
+
+
+def names_of(columns: Iterable[str]) -> list[str]:
+    """Return the names in JSON of the members that columns hold, for the audit."""
+    split = [column.split("_", 1) if column.startswith(("owner_", "org_")) else [column] for column in columns]
+    # The packed form of the networks is no member of its own.
+    return sorted(".".join(map(json_name, path)) for path in split if path != ["networks"])
 
 
 def org_columns(org: Org) -> Values:

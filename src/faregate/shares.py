@@ -15,7 +15,7 @@ import msgspec
 from faregate.credentials import digest, kind_of, mint
 from faregate.errors import Denied, InvalidInput
 from faregate.jwt import REDEEMED_LIFETIME, ShareTokens
-from faregate.members import check_times, check_unchanged, check_window, owner_of
+from faregate.members import check_times, check_unchanged, check_window, names_of, owner_of
 from faregate.model import IssuedShare, Page, Redeemed, Share
 from faregate.record import covers, stored_texts
 from faregate.share_members import (
@@ -148,7 +148,7 @@ class Shares:
                     actor.require_cover(share_limits(after))
                 self._check_policy(before, after)
                 change.shares.update({**changed, "updated_at": now}, before["id"])
-                change.enter(actor.entry(now, "share.update", after, {"members": sorted(changed)}))
+                change.enter(actor.entry(now, "share.update", after, {"members": names_of(changed)}))
         return self._shown(after, now)
 
     def revoke(self, share_id: str, *, by: By = None) -> Share:

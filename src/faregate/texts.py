@@ -35,6 +35,12 @@ def check_id(value: object, member: str) -> str:
     return value
 
 
+def json_name(name: str) -> str:
+    """Return the name in JSON of what has this one in Python."""
+    head, *tail = name.split("_")
+    return head + "".join(map(str.capitalize, tail))
+
+
 def some(names: list[str]) -> str:
     """Return the first names in words; nobody reads a thousand."""
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -21,6 +21,7 @@ from faregate.members import (
     given_columns,
     keep_parties,
     limits_of,
+    names_of,
     org_columns,
     owner_columns,
     token_of,
@@ -180,7 +181,7 @@ class Tokens:
             if not covers(limits_of(before), limits_of(after)):
                 actor.require_cover(limits_of(after))
             self._check_policy(change, before, after, now)
-            details = {"members": sorted(changed)}
+            details = {"members": names_of(changed)}
             return actor.amend(change, now, "token.update", before, changed, details)
 
     def rotate(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from faregate.management import wire
 from faregate.management.call import NUMBER, TEXT, filters, listed, located, shown
 from faregate.share_members import CHANGES
+from faregate.texts import json_name
 
 if TYPE_CHECKING:
     from faregate.bearer import Answer
@@ -37,7 +38,7 @@ def patch(gate: Gate, call: Call) -> Answer:
     """Answer ``PATCH /shares/{id}``."""
     given = wire.given(call.read(wire.PatchShare), "secret")
     members: dict[str, Any] = {name: value for name, value in given.items() if name in CHANGES}
-    fixed = {wire.json_name(name): value for name, value in given.items() if name not in CHANGES}
+    fixed = {json_name(name): value for name, value in given.items() if name not in CHANGES}
     return shown(gate.shares.update(call.record_id, unchanged=fixed, by=call.principal, **members))
 
 

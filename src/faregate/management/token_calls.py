@@ -10,6 +10,7 @@ from faregate.management import wire
 from faregate.management.call import BOOLEAN, INSTANT, NUMBER, TEXT, filters, listed, located, shown
 from faregate.members import MEMBERS
 from faregate.model import Issued, Token
+from faregate.texts import json_name
 
 if TYPE_CHECKING:
     from faregate.bearer import Headers
@@ -94,7 +95,7 @@ def activate_many(gate: Gate, call: Call) -> Answer:
 def _change(gate: Gate, call: Call, body: wire.ChangeToken) -> Answer:
     given = wire.given(body, "token")
     members: dict[str, Any] = {name: value for name, value in given.items() if name in MEMBERS}
-    fixed = {wire.json_name(name): value for name, value in given.items() if name not in MEMBERS}
+    fixed = {json_name(name): value for name, value in given.items() if name not in MEMBERS}
     if fixed.get("id") == call.record_id:
         del fixed["id"]  # the path's own, which may be "self"
     versions = _versions(call.if_match)

@@ -203,12 +203,6 @@ def given(body: Struct, *without: str) -> dict[str, Any]:
     return {name: value for name, value in values if value is not UNSET}
 
 
-def json_name(name: str) -> str:
-    """Return the name in JSON of a member."""
-    head, *tail = name.split("_")
-    return head + "".join(map(str.capitalize, tail))
-
-
 def python_name(name: str) -> str:
     """Return the name in Python of a member."""
     return re.sub("[A-Z]", lambda capital: "_" + capital[0].lower(), name)

@@ -23,6 +23,22 @@ def never() -> memoryview:
     return memoryview(_NEVER.to_bytes(_SIZE, sys.byteorder)).cast("Q")
 
 
+def read_page(database: str) -> int:
+    """Return what the page of a database announces; OSError if it cannot be read."""
+    descriptor = os.open(_path_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        data = os.read(descriptor, _SIZE)
+    finally:
+        os.close(descriptor)
+    if len(data) < _SIZE:
+        raise OSError("it is cut off")
+    return int.from_bytes(data, sys.byteorder)
+
+
+def _path_of(database: str) -> str:
+    return f"{database}-page"
+
+
 LOOK_EVERY = 1.0  # seconds between a reader's looks at the files themselves: were they replaced?
 
 
@@ -89,7 +105,7 @@ class FilePage:
     """
 
     def __init__(self, database: str, *, create: bool) -> None:
-        self._path = f"{database}-page"
+        self._path = _path_of(database)
         self.created = False
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:

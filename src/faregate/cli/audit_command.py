@@ -1,0 +1,80 @@
+"""``faregate audit``: who changed what."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from faregate.cli.output import table
+from faregate.cli.parameters import json_option
+from faregate.cli.source import pass_source
+from faregate.management import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from faregate.cli.source import Source
+    from faregate.model import AuditEntry, AuditPage
+
+POLL = 0.25  # seconds between two looks of --follow
+_HEAD = ("SEQUENCE", "AT", "ACTOR", "ACTION", "SUBJECT", "ORG", "DETAILS")
+_WIDTHS = (8, 20, 12, 16, 36, 6, 0)  # at least, so that what follows later stands under it
+
+
+@click.command()
+@click.option("--since", metavar="WHEN", help="After this sequence, or from this instant on. Default: the newest.")
+@click.option("--subject", metavar="ID", help="Only what was done to this token or share.")
+@click.option("--limit", default=100, show_default=True, help="At most so many, 1 to 1000.")
+@click.option("--follow", "-f", is_flag=True, help="Go on, and print what comes, until Ctrl-C.")
+@json_option
+@pass_source
+def audit(source: Source, since: str | None, subject: str | None, limit: int, *, follow: bool, as_json: bool) -> None:
+    """Show who changed what: the newest changes, or those since.
+
+    They come in the order in which they were made. WHEN is the SEQUENCE of an entry, or an instant such as
+    2030-01-31T12:00:00Z. Every change of a token or share is here, from Python, HTTP and the command line, until 'db
+    purge' removes it. Denied requests are not: they are records of the logger 'faregate'. With --follow, --json prints
+    one entry a line.
+    """
+    start = int(since) if since is not None and since.isascii() and since.isdigit() else since
+    with source.gate() as gate:
+        page = gate.audit(start, subject=subject, limit=limit)
+        if not follow:
+            _show(page, as_json=as_json)
+            return
+        with suppress(KeyboardInterrupt):
+            if not as_json:
+                table([_HEAD], least=_WIDTHS)
+            while True:
+                for entry in page.items:
+                    _line(entry, as_json=as_json)
+                start = page.items[-1].sequence if page.items else start or 0
+                if not page.more:
+                    time.sleep(POLL)
+                page = gate.audit(start, subject=subject, limit=limit)
+
+
+def _show(page: AuditPage, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(wire.show(page))
+        return
+    table([_HEAD, *map(_cells, page.items)])
+    if page.more:
+        click.echo(f"There are more; see --limit, or --since {page.items[-1].sequence}.", err=True)
+
+
+def _line(entry: AuditEntry, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(entry))
+    else:
+        table([_cells(entry)], least=_WIDTHS)
+
+
+def _cells(entry: AuditEntry) -> Sequence[str]:
+    details = msgspec.json.encode(entry.details).decode()
+    at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
+    return (str(entry.sequence), at, entry.actor or "-", entry.action, entry.subject, entry.org_id or "-", details)

@@ -1,0 +1,58 @@
+"""How records are shown to people: tables, and lists of members. Whatever a terminal would obey is spelt out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+import msgspec
+
+from faregate.management import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+GAP = "  "
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line."""
+    click.echo(printable(text), err=err)
+
+
+def printable(text: str) -> str:
+    """Return a text whose control and formatting characters are escaped, so that no record steers a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def table(rows: Iterable[Sequence[str]], *, least: Sequence[int] = ()) -> None:
+    """Print rows of cells under each other; the columns have at least these widths."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    widths = [max(pair) for pair in zip(widths, least, strict=True)] if least else widths
+    for row in shown:
+        click.echo(GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def members(shown: wire.Shown, **more: str) -> None:
+    """Print the members of a record that are not empty, one a line; ``more`` comes first."""
+    table(_flat({**more, **msgspec.json.decode(wire.show(shown))}, ""))
+
+
+def moment(instant: datetime | None, otherwise: str) -> str:
+    """Return an instant to the minute, in UTC."""
+    return otherwise if instant is None else f"{instant:%Y-%m-%d %H:%M}Z"
+
+
+def _flat(record: dict[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
+    for name, value in record.items():
+        if value in (None, [], {}, "") or name == "allowedScopes":  # which ``scope`` tells, too
+            continue
+        if isinstance(value, dict) and name != "attributes":
+            yield from _flat(cast("dict[str, Any]", value), f"{prefix}{name}.")
+        elif isinstance(value, list):  # of texts, in every record
+            yield f"{prefix}{name}", GAP.join(cast("list[str]", value))
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

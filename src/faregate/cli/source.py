@@ -1,0 +1,83 @@
+"""Where the commands find their gate, and how its errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from faregate.errors import Denied, InvalidInput, Refused, StoreUnavailable
+from faregate.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A store's URL and the other settings of its gate; ``application`` is the gate of a running application."""
+
+    store: str | None
+    settings: dict[str, Any]
+    application: Gate | None = None
+
+    @contextmanager
+    def gate(self, *, create: bool = False) -> Generator[Gate]:
+        """Open the gate, and close it; errors in the block end the command. The store has to be there already."""
+        with explained():
+            gate = self.application or Gate(self.url() if create else self.existing(), **self.settings)
+            try:
+                yield gate
+            finally:
+                if gate is not self.application:
+                    gate.close()
+
+    def existing(self) -> str:
+        """Return the store's URL if there is one: a misspelt path is no empty store."""
+        # SQLAlchemy is loaded only by what opens a store.
+        from faregate.stores.sqlite import path_of  # noqa: PLC0415
+
+        url = self.url()
+        path = path_of(url)
+        if path is not None and not Path(path).exists():
+            raise click.UsageError(f"There is no store at {path} yet; 'faregate token create' makes one")
+        return url
+
+    def url(self) -> str:
+        """Return the store's URL; UsageError if there is none."""
+        if self.store is None:
+            raise click.UsageError("No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db")
+        if self.store in ("sqlite://", "sqlite:///:memory:"):
+            raise click.UsageError("A store in memory is gone when the command ends; use sqlite:///<file>")
+        return self.store
+
+    def now(self) -> float:
+        """Return UTC epoch seconds by the gate's clock."""
+        return float(self.settings.get("clock", time.time)())
+
+
+pass_source = click.make_pass_decorator(Source)
+
+
+class Failure(click.ClickException):
+    """A message for people, and the exit code for programs."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  click's own way
+
+
+@contextmanager
+def explained() -> Generator[None]:
+    """Turn the errors of the package into messages and exit codes."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise click.UsageError(str(error)) from error
+    except StoreUnavailable as error:
+        raise Failure(f"The store cannot answer: {error.__cause__ or 'it took too long'}", 3) from error
+    except (Refused, Denied) as error:
+        raise Failure(str(error), 1) from error

@@ -1,0 +1,235 @@
+"""Looking for what is wrong around a store, without mending anything, and without a gate, which might not open.
+
+Each check yields what it found: ``ok``, a ``note`` of something that may be meant so, a ``fault``, or ``down`` where
+the store cannot answer at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from faregate.addresses import TrustedProxies
+from faregate.errors import InvalidInput, StoreUnavailable
+from faregate.jwt import ShareTokens
+from faregate.signing import SigningSecret
+from faregate.stores.page import read_page
+from faregate.stores.sqlite import path_of
+from faregate.stores.status import Status, read_status
+from faregate.texts import some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+OK: Literal["ok"] = "ok"
+NOTE: Literal["note"] = "note"
+FAULT: Literal["fault"] = "fault"
+DOWN: Literal["down"] = "down"
+
+MOUNTS = Path("/proc/self/mountinfo")
+_SKEW = 60.0  # seconds that clocks may be apart
+_OVER_A_NETWORK = re.compile("nfs4?|cifs|smb3|smbfs|9p|afs|beegfs|ceph|gfs2|glusterfs|gpfs|lustre|ocfs2|virtiofs")
+_PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "fc00::/7", "fe80::/10")))
+_WIDE = {4: 8, 6: 16}  # shorter prefixes hold a good part of the internet
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found, and what to do about it."""
+
+    check: str
+    verdict: Literal["ok", "note", "fault", "down"]
+    words: str
+
+
+def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> list[Finding]:
+    """Return what is found about a store of SQLite and the gate's ``settings``, which are arguments of Gate.
+
+    Looked at are ``trusted_proxies``, ``forwarded_header``, ``secret``, ``brand`` and ``clock``; ``mounts`` is Linux's
+    table of what is mounted where. InvalidInput for a URL that is none.
+    """
+    path = path_of(url)
+    if path is None:
+        raise InvalidInput("store: one in memory has nothing around it to look at")
+    findings = [*_files(path), *_file_system(path, mounts)]  # before the store makes files of its own
+    try:
+        status = read_status(url, thorough=True)
+    except StoreUnavailable as error:
+        findings.append(Finding("store", DOWN, f"{path} cannot answer: {error.__cause__}"))
+    else:
+        clock = settings.get("clock", time.time)
+        findings += [*_store(path, status), *_page(path, status), *_clock(status, float(clock()))]
+    return [*findings, *_proxies(settings), *_secret(path, settings)]
+
+
+def _store(path: str, status: Status) -> Iterator[Finding]:
+    if status.damage is not None:
+        yield Finding("store", FAULT, f"{path} is damaged ({status.damage}): restore a backup")
+    elif status.journal != "wal":
+        yield Finding("store", NOTE, f"{path} is not in WAL mode, so readers and writers wait for each other")
+    else:
+        yield Finding("store", OK, f"{path} answers")
+    if status.version is None:
+        yield Finding("tables", FAULT, "there are none: is this the right file?")
+    elif status.current:
+        yield Finding("tables", OK, f"version {status.version}")
+    elif status.version < status.needed:
+        words = f"version {status.version} is too old, this faregate needs {status.needed}: run 'faregate db upgrade'"
+        yield Finding("tables", FAULT, words)
+    else:
+        words = f"version {status.version} is of a newer faregate than this one, which needs {status.needed}: update it"
+        yield Finding("tables", FAULT, words)
+
+
+def _page(path: str, status: Status) -> Iterator[Finding]:
+    """Read after the feed: what the feed held then, the page has to tell."""
+    page = f"{path}-page"
+    try:
+        announced = read_page(path)
+    except FileNotFoundError:
+        words = f"{page} is missing, so every request reads the feed: any change makes it anew, or a restart"
+        yield Finding("page", FAULT, words)
+    except OSError as error:
+        yield Finding("page", FAULT, f"{page} cannot be read: {error.strerror or error}")
+    else:
+        if announced < status.sequence:
+            words = f"{page} is behind the feed ({announced} of {status.sequence}): restart the application"
+            yield Finding("page", FAULT, words)
+        elif not os.access(page, os.W_OK):
+            yield Finding("page", FAULT, f"{page} cannot be written by this user, who therefore can change nothing")
+        else:
+            yield Finding("page", OK, f"announces {announced}, the feed is at {status.sequence}")
+
+
+def _clock(status: Status, now: float) -> Iterator[Finding]:
+    ahead = 0.0 if status.newest is None else status.newest.timestamp() - now
+    if ahead > _SKEW:
+        words = f"is {ahead:,.0f} s behind the newest change: what has expired may be taken for alive; set the clock"
+        yield Finding("clock", FAULT, words)
+    else:
+        yield Finding("clock", OK, "is not behind the newest change")
+
+
+def _files(path: str) -> Iterator[Finding]:
+    """Look at who may read and replace the files: what is not there is told of by others."""
+    wrong = False
+    folder = Path(path).parent
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        wrong = True
+        yield Finding("files", FAULT, f"{folder} may be written by everybody, who so may replace the store: chmod o-w")
+    if not os.access(folder, os.W_OK):
+        yield Finding("files", NOTE, f"{folder} cannot be written by this user, as SQLite needs it")
+    for file in (path, f"{path}-wal", f"{path}-shm", f"{path}-page", f"{path}.key"):
+        try:
+            found = Path(file).stat()
+        except FileNotFoundError:
+            continue
+        bits = found.st_mode & 0o077
+        if not bits:
+            continue
+        who = "everybody" if bits & 0o007 else "its group"
+        what = "change" if bits & 0o022 else "read"
+        if bits & 0o007:
+            wrong = True
+            words = f"{file} is for everybody to {what} ({found.st_mode & 0o777:04o}): chmod 600 {file}"
+            yield Finding("files", FAULT, words)
+        else:
+            yield Finding("files", NOTE, f"{file} is for {who} to {what} ({found.st_mode & 0o777:04o})")
+    owners = {Path(file).stat().st_uid for file in (path, f"{path}-page") if Path(file).exists()}
+    if len(owners) > 1:
+        wrong = True
+        yield Finding("files", FAULT, f"{path} and its page belong to different users: chown them alike")
+    if not wrong:
+        yield Finding("files", OK, f"{path} and what lies beside it are private")
+
+
+def _file_system(path: str, mounts: Path) -> Iterator[Finding]:
+    try:
+        kind = _kind_of(path, mounts.read_text())
+    except OSError:
+        kind = None
+    if kind is None:
+        yield Finding("file system", NOTE, "cannot be told here; SQLite's files do not belong on one of a network")
+    elif _OVER_A_NETWORK.fullmatch(kind):
+        words = f"{path} lies on {kind}, a network's: SQLite's locks and the page fail there; use a disk of this host"
+        yield Finding("file system", FAULT, words)
+    elif kind.startswith("fuse"):
+        yield Finding("file system", NOTE, f"{path} lies on {kind}: is that a disk of this host, with locks?")
+    else:
+        yield Finding("file system", OK, f"{path} lies on {kind}")
+
+
+def _kind_of(path: str, mounts: str) -> str | None:
+    """Return the type of the file system of a path, by proc(5)'s ``mountinfo``; what is mounted last hides the rest."""
+    best = (-1, "")
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kinds = before.split(" "), after.split(" ")
+        if len(fields) < 5:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= best[0]:
+            best = (len(point), kinds[0])
+    return best[1] or None
+
+
+def _proxies(settings: Mapping[str, Any]) -> Iterator[Finding]:
+    trusted = settings.get("trusted_proxies", ())
+    try:
+        proxies = TrustedProxies(trusted, settings.get("forwarded_header", "x-forwarded-for"))
+    except InvalidInput as error:
+        yield Finding("proxies", FAULT, str(error))
+        return
+    if not trusted:
+        words = "none is trusted: the client is who connects (say here which ones the application trusts)"
+        yield Finding("proxies", OK, words)
+    elif wide := _wide(proxies.networks.blocks):
+        words = (
+            f"{some(wide)} holds the whole internet, or a good part: anybody there may claim any address; name yours"
+        )
+        yield Finding("proxies", FAULT, words)
+    else:
+        yield Finding("proxies", OK, f"trusted are {some([str(one) for one in trusted])}")
+
+
+def _wide(blocks: Iterable[str]) -> list[str]:
+    """Return the networks that are far too many addresses to be somebody's proxies, taken together."""
+    networks = [ip_network(block) for block in blocks]
+    ranges: list[IPv4Network | IPv6Network] = [
+        *collapse_addresses(one for one in networks if isinstance(one, IPv4Network)),
+        *collapse_addresses(one for one in networks if isinstance(one, IPv6Network)),
+    ]
+    return [str(one) for one in ranges if one.prefixlen < _WIDE[one.version] and not _is_private(one)]
+
+
+def _is_private(network: IPv4Network | IPv6Network) -> bool:
+    return any(
+        network.network_address in private and network.broadcast_address in private
+        for private in _PRIVATE
+        if private.version == network.version
+    )
+
+
+def _secret(path: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    try:
+        secret = SigningSecret(settings.get("secret"), path)
+        ShareTokens(secret, settings.get("brand", "fg"))
+        number = len(secret.known())
+    except InvalidInput as error:
+        yield Finding("secret", FAULT, str(error))
+    except StoreUnavailable as error:
+        yield Finding("secret", FAULT, f"{error.__cause__}")
+    else:
+        if secret.given:
+            yield Finding("secret", OK, f"{number} given, each long enough")
+        elif number:
+            yield Finding("secret", OK, f"{path}.key is long enough")
+        else:
+            yield Finding("secret", OK, f"{path}.key is made when a share is first redeemed")
