@@ -147,10 +147,11 @@ def update(source: Source, /, share_id: str, *, by: str, as_json: bool, **option
 @json_option
 @pass_source
 def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by: str, as_json: bool) -> None:
-    """Redeem a share for a token that opens its objects for 15 minutes, and print that, once.
+    """Redeem a share for a token, and print that, once.
 
-    It counts as a redemption. The secret, where it is used, is read from standard input, or from a prompt that does
-    not show it; it is no argument, since everybody on the machine can read those.
+    The token opens the objects for 15 minutes, and it counts as a redemption. The secret, if used, is read from
+    standard input, or from a prompt that does not show it; it is no argument, since everybody on the machine can read
+    those.
     """
     secret = read_secret("Secret of the share") if ask else None
     if ask and secret is None:
@@ -171,7 +172,7 @@ def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by:
 @json_option
 @pass_source
 def revoke(source: Source, share_id: str, *, by: str, as_json: bool) -> None:
-    """Close a share, at once and for good, with whatever was redeemed from it."""
+    """Close a share for good, at once, with what was redeemed from it."""
     with source.gate() as gate:
         revoked = gate.shares.revoke(share_id, by=by)
     if as_json:

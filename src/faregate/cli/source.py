@@ -28,7 +28,8 @@ class Source(msgspec.Struct, frozen=True):
     def gate(self, *, create: bool = False) -> Generator[Gate]:
         """Open the gate, and close it; errors in the block end the command. The store has to be there already."""
         with explained():
-            gate = self.application or Gate(self.url() if create else self.existing(), **self.settings)
+            url = self.url() if create else self.existing()
+            gate = self.application or Gate(url, **self.settings)
             try:
                 yield gate
             finally:

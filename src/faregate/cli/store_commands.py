@@ -28,10 +28,10 @@ def db() -> None:
 @json_option
 @pass_source
 def upgrade(source: Source, *, as_json: bool) -> None:
-    """Bring the tables of an older faregate to the version that this one needs. Make a backup first.
+    """Bring the tables to the version that this faregate needs.
 
-    It is one transaction: if it fails, nothing was changed. Stop the application before; an older faregate does
-    not open newer tables.
+    Make a backup first, and stop the application: an older faregate does not open newer tables. It is one transaction:
+    if it fails, nothing was changed.
     """
     # Alembic and SQLAlchemy are loaded only to migrate.
     from faregate.stores.migrations import upgrade as migrate  # noqa: PLC0415

@@ -10,8 +10,8 @@ from alembic.config import Config
 from faregate.stores.sqlite import SqliteDatabase
 
 
-def upgrade(url: str) -> None:
-    """Bring the tables of a store to the version that this faregate needs; in one transaction."""
+def upgrade(url: str, version: str = "head") -> None:
+    """Bring the tables of a store to a version, that which this faregate needs; in one transaction."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -19,6 +19,6 @@ def upgrade(url: str) -> None:
     try:
         with engine.execution_options(writing=True).begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
     finally:
         engine.dispose()

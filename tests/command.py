@@ -1,0 +1,59 @@
+"""The command line as a real process: ``faregate``, and ``flask faregate`` of a small application."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+APPLICATION = """\
+from flask import Flask
+from faregate_flask import Faregate
+
+app = Flask(__name__)
+app.config.from_prefixed_env("TESTED")  # FAREGATE_… of the application, such as TESTED_FAREGATE_STORE
+Faregate(app)
+"""
+SECRET = re.compile(r"fg_(tok|shr)_[0-9A-Za-z]{49}")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of this process without settings of a gate, and with these."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FAREGATE_")}
+    return {**clean, **more}
+
+
+def run(
+    *arguments: str, store: str | None = None, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``faregate`` with these arguments, and ``settings`` in the environment."""
+    given = settings | ({"FAREGATE_STORE": store} if store else {})
+    command = [sys.executable, "-m", "faregate", *arguments]
+    return subprocess.run(
+        command, env=environment(**given), input=stdin, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def run_flask(*arguments: str, folder: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run ``flask faregate`` with these arguments, where ``settings`` are those of the application."""
+    (folder / "tested_app.py").write_text(APPLICATION)
+    given = {f"TESTED_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "flask", "--app", "tested_app", "faregate", *arguments]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(**given),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def steps(shown: dict[str, Any]) -> dict[int, Any]:
+    """The steps of an explanation, by their numbers."""
+    return {step["number"]: step for step in shown["steps"]}
