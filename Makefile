@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/python -u examples/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 check: $(READY)
 	$(BIN)/ruff check .

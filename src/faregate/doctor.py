@@ -61,7 +61,7 @@ def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> lis
     try:
         status = read_status(url, thorough=True)
     except StoreUnavailable as error:
-        findings.append(Finding("store", DOWN, f"{path} cannot answer: {error.__cause__}"))
+        findings.append(Finding("store", DOWN, f"{path} cannot answer: {error.cause}"))
     else:
         clock = settings.get("clock", time.time)
         findings += [*_store(path, status), *_page(path, status), *_clock(status, float(clock()))]
@@ -225,7 +225,7 @@ def _secret(path: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
     except InvalidInput as error:
         yield Finding("secret", FAULT, str(error))
     except StoreUnavailable as error:
-        yield Finding("secret", FAULT, f"{error.__cause__}")
+        yield Finding("secret", FAULT, error.cause)
     else:
         if secret.given:
             yield Finding("secret", OK, f"{number} given, each long enough")

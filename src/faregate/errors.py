@@ -130,6 +130,12 @@ class StoreUnavailable(Denied):
     def __init__(self) -> None:
         super().__init__("store_unavailable")
 
+    @property
+    def cause(self) -> str:
+        """What the store's own library said, for people who look after it."""
+        error = self.__cause__
+        return str(getattr(error, "orig", error) or error or "it took too long")
+
 
 class Refused(FaregateError):
     """A management call that cannot be carried out; the base of the four below."""

@@ -138,8 +138,10 @@ def granting(grants: Grants, need: Need, on: str | None) -> str | None:
     realm, kind, wanted = _key_of(need)
     for name in _covering((realm, kind, wanted)):
         resources = grants.get((realm, kind, name), frozenset[str]())
-        if isinstance(resources, AnyResource) or (on is not None and on in resources):
-            return display((realm, kind, name))
+        if isinstance(resources, AnyResource):
+            return _listed((realm, kind, name), resources)[0]
+        if on is not None and on in resources:
+            return _listed((realm, kind, name), frozenset({on}))[0]
     return None
 
 
@@ -207,15 +209,15 @@ def display(key: Key) -> str:
 
 def flat_list(grants: Grants) -> tuple[str, ...]:
     """Return the read-only ``scope`` of a record: for people to read, never parsed to decide."""
-    shown: list[str] = []
-    for key, resources in grants.items():
-        if key[1] == "scope":
-            shown.append(display(key))
-        elif isinstance(resources, AnyResource):
-            shown.append(f"{display(key)}@*")
-        else:
-            shown.extend(f"{display(key)}@{quote(resource, safe='')}" for resource in sorted(resources))
-    return tuple(shown)
+    return tuple(name for key, resources in grants.items() for name in _listed(key, resources))
+
+
+def _listed(key: Key, resources: Resources) -> list[str]:
+    if key[1] == "scope":
+        return [display(key)]
+    if isinstance(resources, AnyResource):
+        return [f"{display(key)}@*"]
+    return [f"{display(key)}@{quote(resource, safe='')}" for resource in sorted(resources)]
 
 
 def _both(one: Resources, other: Resources) -> Resources:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from faregate import Gate, InvalidInput, StoreUnavailable
+from faregate import Gate, InvalidInput, Org, StoreUnavailable
 from faregate.stores.migrations import upgrade
+from faregate.stores.schema import VERSION
 
 
 def schema_of(path: Path) -> dict[str, str]:
@@ -118,3 +119,31 @@ def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "link.db-page").exists()
     gate.close()
     linked.close()
+
+
+def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> None:
+    """Tokens and entries that were written then are there afterwards, and the audit finds them by its new indices."""
+    made = tmp_path / "made.db"
+    gate = Gate(f"sqlite:///{made}")
+    issued = gate.tokens.create(name="a", org=Org("o1"))
+    gate.close()
+    with sqlite3.connect(made) as connection:
+        connection.execute("DROP INDEX faregate_feed_org")
+        connection.execute("DROP INDEX faregate_feed_subject")
+        connection.execute("UPDATE faregate_schema SET version_num = '0003'")
+    connection.close()
+    url = f"sqlite:///{made}"
+    with pytest.raises(InvalidInput, match="0003"):
+        Gate(url)
+    upgrade(url)
+    assert version_of(made) == [(VERSION,)]
+    gate = Gate(url)
+    assert gate.verify(issued.secret).id == issued.token.id
+    assert [one.action for one in gate.audit(subject=issued.token.id).items] == ["token.create"]
+    with gate._store.reading() as reading:
+        for column, index in (("org_id", "faregate_feed_org"), ("subject", "faregate_feed_subject")):
+            plan = reading._connection.exec_driver_sql(
+                f"EXPLAIN QUERY PLAN SELECT * FROM faregate_feed WHERE {column} = 'x' AND sequence > 1 ORDER BY sequence"
+            ).fetchall()
+            assert index in str(plan)
+    gate.close()

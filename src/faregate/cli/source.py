@@ -79,6 +79,6 @@ def explained() -> Generator[None]:
     except InvalidInput as error:
         raise click.UsageError(str(error)) from error
     except StoreUnavailable as error:
-        raise Failure(f"The store cannot answer: {error.__cause__ or 'it took too long'}", 3) from error
+        raise Failure(f"The store cannot answer: {error.cause}", 3) from error
     except (Refused, Denied) as error:
         raise Failure(str(error), 1) from error
