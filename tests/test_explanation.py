@@ -130,7 +130,7 @@ def test_which_grant_and_which_is_missing(gate: Gate) -> None:
     assert [(one["met"], one["grant"]) for one in needs(found)] == [
         (True, "docs:*"), (True, "organization/permission:edit@plan"), (True, "organization/role:*@*"), (False, None),
     ]  # fmt: skip
-    assert needs(found)[3]["need"] == "any of (x, s/role:b)"
+    assert needs(found)[3]["need"] == "x or s/role:b"
     assert step(found, 7).seen["on"] == "plan"
     found = gate.explain(secret, needs=[Permission("edit")], on="budget")
     assert (found.reason, needs(found)[0]["grant"], needs(found)[0]["objects"]) == (

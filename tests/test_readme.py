@@ -11,15 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bridge import ask, scope_of
+from conftest import Clock
+from flask import Flask
 from werkzeug.test import Client, TestResponse
 
 from faregate import Denied
 from faregate.management.operations import OPERATIONS
+from faregate_flask import Faregate
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -120,13 +124,52 @@ def test_shell_blocks_run(tmp_path: Path) -> None:
     answers = list(
         map(json.loads, filter(None, output.partition("MANAGEMENT\n")[2].partition("THE END")[0].split("\n")))
     )
-    assert len(answers) == 12
+    assert len(answers) == 15
+    introspected, revoked, audited = answers[-3:]
+    assert revoked == {}
+    assert (introspected["active"], introspected["name"]) == (True, "leaked")
+    assert audited["items"][-1]["action"] == "token.deactivate"
+    assert json.loads((tmp_path / "openapi.json").read_text())["openapi"] == "3.1.0"
+    assert "<!doctype html>" in (tmp_path / "docs.html").read_text()[:20].lower()
+    answers = answers[:-3]
     assert not [answer for answer in answers if "code" in answer]
     assert answers[-1]["state"] == "revoked"
     twins = {"token.activate", "token.deactivate_many"}  # the other way round of what is shown
     for operation in OPERATIONS:
         path = operation.path.replace("{id}", "$ID")
         assert operation.call in twins or re.search(rf"\$AUTH{re.escape(path)}[ ?\"\n]", management), operation
+
+
+def test_the_command_line_works_as_shown(tmp_path: Path) -> None:
+    """Each line of the block, in an empty folder."""
+    (block,) = (block for block in BLOCKS["shell"] if "faregate doctor" in block)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("FAREGATE_SECRET", None)
+    done = subprocess.run(
+        ["sh", "-e", "-x", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The route opens." in done.stdout
+    assert done.stdout.count("token.create") == done.stdout.count("share.create") == 1
+    assert "Nothing is wrong." in done.stderr
+
+
+def test_the_explained_403_is_what_is_printed(tmp_path: Path) -> None:
+    """Line by line, but for the id."""
+    shown = re.search(r"^The route does not open.*?(?=```)", README, re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    clock = Clock(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp())
+    app = Flask("x")
+    app.config |= {"FAREGATE_STORE": f"sqlite:///{tmp_path / 'gate.db'}", "FAREGATE_CLOCK": clock}
+    app.config["FAREGATE_TRUSTED_PROXIES"] = ["192.0.2.1"]
+    gate = Faregate(app).gate
+    end = datetime(2026, 4, 30, 12, tzinfo=UTC)
+    made = gate.tokens.create(name="ci", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"], expires_at=end)
+    command = "faregate check --peer 192.0.2.1 --forwarded 203.0.113.9 --scope docs:write"
+    assert command in README
+    asked = app.test_cli_runner().invoke(args=command.split(), input=made.secret)
+    assert asked.stdout.replace(made.token.id, "019a\u2026") == shown[0]
+    gate.close()
 
 
 def test_commands_are_targets() -> None:
@@ -163,6 +206,13 @@ def test_the_drawing_names_what_exists() -> None:
         "rules",
         "jwt",
         "signing",
+        "references",
+        "inspection",
+        "introspection",
+        "explanation",
+        "audit",
+        "retention",
+        "doctor",
     ):
         assert name in picture
         assert (ROOT / "src/faregate" / f"{name}.py").exists()
