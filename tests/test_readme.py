@@ -129,7 +129,7 @@ def test_shell_blocks_run(tmp_path: Path) -> None:
     assert revoked == {}
     assert (introspected["active"], introspected["name"]) == (True, "leaked")
     assert audited["items"][-1]["action"] == "token.deactivate"
-    assert json.loads((tmp_path / "openapi.json").read_text())["openapi"] == "3.1.0"
+    assert json.loads((tmp_path / "openapi.json").read_text())["openapi"].startswith("3.1.")
     assert "<!doctype html>" in (tmp_path / "docs.html").read_text()[:20].lower()
     answers = answers[:-3]
     assert not [answer for answer in answers if "code" in answer]
