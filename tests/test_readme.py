@@ -137,7 +137,7 @@ def test_shell_blocks_run(tmp_path: Path) -> None:
     twins = {"token.activate", "token.deactivate_many"}  # the other way round of what is shown
     for operation in OPERATIONS:
         path = operation.path.replace("{id}", "$ID")
-        assert operation.call in twins or re.search(rf"\$AUTH{re.escape(path)}[ ?\"\n]", management), operation
+        assert operation.call in twins or re.search(rf"\$AUTH{re.escape(path)}[ ?;\"\n]", management), operation
 
 
 def test_the_command_line_works_as_shown(tmp_path: Path) -> None:
