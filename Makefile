@@ -20,7 +20,7 @@ check: $(READY)
 
 # More of what the tests do in little: requests made up from the OpenAPI document, calls of the state machine.
 fuzz: $(READY)
-	FUZZ_EXAMPLES=60 $(BIN)/python -m pytest -q tests/management/test_openapi.py -k schemathesis
+	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/management/test_openapi.py -k "Lifecycles or schemathesis"
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from faregate import Denied, Gate
 
 START = 1_000_000.0
+FUZZ = int(os.environ.get("FUZZ", "1"))  # how many times as much is made up as in a plain run of the tests
 
 
 class Clock:

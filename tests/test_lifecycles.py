@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import START, Clock
+from conftest import FUZZ, START, Clock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -607,5 +607,9 @@ class Lifecycles(RuleBasedStateMachine):
 
 TestLifecycles = pytest.mark.filterwarnings("error")(Lifecycles.TestCase)
 TestLifecycles.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
+    max_examples=60 * FUZZ,
+    stateful_step_count=50,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
 )

@@ -18,7 +18,7 @@ from starlette.routing import Mount
 from test_http import Api, problem
 from werkzeug.test import Client, TestResponse
 
-from faregate import AllowedScopes, Gate, InvalidInput, NotFound, Org, Owner, UnsupportedTokenType
+from faregate import AllowedScopes, Denied, Gate, Introspected, InvalidInput, NotFound, Org, Owner, UnsupportedTokenType
 from faregate.credentials import mint
 from faregate.management import wire
 from faregate_flask import Faregate
@@ -369,7 +369,12 @@ def test_in_python(make_gate: Any, store: str, clock: Clock) -> None:
     assert gate.introspect(made.secret, by=stranger).record is None
     clock.now += 60
     assert gate.introspect(made.secret, by=session).reason == "expired"
+    assert gate.introspect(made.secret, by=stranger) == Introspected(active=False)
     assert wire.show(gate.introspect(made.secret, by=stranger)) == b'{"active":false}'
+    for scopes in (["a"], ["gate:tokens:write", "gate:admin"], ["gate:shares:read"]):
+        weak = gate.session(Owner("u1"), org=ACME, scopes=scopes)
+        with pytest.raises(Denied, match="insufficient_scope"):
+            gate.introspect(made.secret, by=weak)
     for nonsense in (None, 5, b"x"):
         with pytest.raises(InvalidInput):
             gate.introspect(nonsense)

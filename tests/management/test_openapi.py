@@ -14,7 +14,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from conftest import Clock
+from conftest import FUZZ, Clock
 from described import DESCRIBED
 from openapi_spec_validator import validate
 from servers import serving
@@ -252,7 +252,7 @@ class Root:
 
 @pytest.mark.parametrize("framework", SERVERS)
 def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path) -> None:
-    """Between the document and the running service; ``FUZZ_EXAMPLES`` makes the run longer.
+    """Between the document and the running service; ``make fuzz`` has a longer run.
 
     Left out is the check that whatever fits the schemas is accepted: what may be done depends on the records, too.
     """
@@ -263,7 +263,8 @@ def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path) -> N
     with serving(server, "application", tmp_path) as (host, port):
         command = [
             str(Path(sys.executable).parent / "schemathesis"), "run", f"http://{host}:{port}/auth/openapi.json",
-            "--max-examples", os.environ.get("FUZZ_EXAMPLES", "4"), "--exclude-checks", "positive_data_acceptance", "--continue-on-failure",
+            "--max-examples", str(4 * FUZZ), "--exclude-checks", "positive_data_acceptance", "--continue-on-failure",
+            *([] if FUZZ > 1 else ["--generation-deterministic"]),
         ]  # fmt: skip
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path)}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
