@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from werkzeug.test import Client, TestResponse
 
 from faregate import Gate
+from faregate.management.operations import OPERATIONS, PATHS
 from faregate_asgi import GateMiddleware
 from faregate_flask import Faregate
 from faregate_starlette import management
@@ -539,3 +540,27 @@ def test_a_thousand_missing_scopes_are_told_in_few_words(api: Api) -> None:
     assert time.monotonic() - begun < 2
     assert len(detail) < 3000
     assert problem(api.call("POST", "/tokens", {"name": "x", "scopes": [":" * 32]}), 400, "invalid_input")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_other_methods_are_told_which_there_are(api: Api, path: str) -> None:
+    """405 with ``Allow`` and a problem, before anybody is asked who he is; OPTIONS tells the same; HEAD is as GET."""
+    known = [operation.method for operation in OPERATIONS if operation.path == path]
+    allowed = {*known, "OPTIONS", *(["HEAD"] if "GET" in known else [])}
+    url = "/auth" + path.replace("{id}", "x")
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"):
+        answer = api.client.open(url, method=method)
+        if method in known:
+            assert answer.status_code in {200, 400, 401, 415}
+            continue
+        assert problem(answer, 405, "method_not_allowed")
+        assert set(answer.headers["Allow"].split(", ")) == allowed
+        assert "WWW-Authenticate" not in answer.headers
+    answer = api.client.open(url, method="OPTIONS")
+    assert (answer.status_code, set(answer.headers["Allow"].split(", ")), answer.data) == (204, allowed, b"")
+    if "GET" in known:
+        got, head = (
+            api.client.open(url, method=method, headers={"Authorization": f"Bearer {api.admin}"})
+            for method in ("GET", "HEAD")
+        )
+        assert (head.status_code, head.headers["Content-Type"]) == (got.status_code, got.headers["Content-Type"])

@@ -330,6 +330,26 @@ def test_a_token_before_its_time_can_be_revoked(api: Api, clock: Clock) -> None:
     assert api.gate.tokens.get(made["id"]).deactivated
 
 
+def test_a_dead_token_has_no_word_about_itself(api: Api) -> None:
+    """Who closed it may open it again: it does not take over, though it were an admin."""
+    gate = api.gate
+    maker = gate.tokens.create(name="x", scopes=["gate:*"], org=ACME)
+    made = gate.tokens.create(name="x", scopes=["gate:admin"], by=gate.verify(maker.secret))
+    gate.tokens.update(maker.token.id, scopes=["gate:tokens:write"])
+    gate.tokens.deactivate(made.token.id, by=gate.verify(maker.secret))
+    assert form(api, "/revoke", token=made.secret).status_code == 200
+    assert gate.tokens.activate(made.token.id, by=gate.verify(maker.secret)).deactivated is False
+
+
+def test_a_redeemed_token_was_issued_when_it_was_redeemed(api: Api, clock: Clock) -> None:
+    """Not when its share was made."""
+    share = api.gate.shares.create("x", scopes=["a"], expires_in=60)
+    clock.now += 10
+    token = api.gate.shares.redeem(share.share.id, secret=share.secret).token
+    assert form(api, "/introspect", api.admin, token=token).get_json()["iat"] == START + 10
+    assert form(api, "/introspect", api.admin, token=share.secret).get_json()["iat"] == START
+
+
 def test_shares_and_jwts_are_not_revoked_by_their_holder(api: Api) -> None:
     """RFC 7009 section 2.2.1: 400 ``unsupported_token_type``."""
     share = api.gate.shares.create("a", scopes=["x"], expires_in=60)

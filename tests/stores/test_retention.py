@@ -49,7 +49,9 @@ def test_an_entry_at_the_very_instant_stays(gate: Gate, clock: Clock) -> None:
     clock.now += HOUR
     gate.tokens.create(name="b")
     clock.now += HOUR
+    gate.tokens.create(name="c")
     assert gate.purge(HOUR).entries == 1
+    assert sequences(gate) == [2, 3, 4]
 
 
 def test_the_newest_entry_always_stays(gate: Gate, clock: Clock) -> None:
@@ -122,6 +124,17 @@ def test_traces_of_deleted_makers_go_with_the_last_that_they_made(gate: Gate, cl
     gate.tokens.delete(leaf.token.id)
     assert gate.purge().makers == 2
     assert count(gate, "faregate_deleted") == 0
+
+
+def test_a_trace_stays_for_a_share_that_is_left(gate: Gate) -> None:
+    """Until that is closed by the leak, it can be found."""
+    top = gate.tokens.create(name="x", scopes=["gate:*", "a"], owner=Owner("u"))
+    middle = gate.tokens.create(name="x", scopes=["gate:*", "a"], by=gate.verify(top.secret))
+    share = gate.shares.create("o", scopes=["a"], expires_in=60, by=gate.verify(middle.secret))
+    gate.tokens.delete(middle.token.id)
+    assert gate.purge().makers == 0
+    gate.tokens.deactivate(top.token.id, leaked=True)
+    assert reason_of(lambda: gate.verify(share.secret)) == "revoked"
 
 
 def test_more_than_fits_into_one_transaction(gate: Gate, clock: Clock) -> None:
