@@ -164,6 +164,22 @@ def test_a_clock_that_is_behind(path: Path) -> None:
     code, found = doctor(path)
     assert (code, found["clock"][0]) == (1, "fault")
     assert re.search(r"is 3,[56]\d\d s behind the newest change", found["clock"][1])
+    change(path, "UPDATE faregate_feed SET at = ?", time.time() - 3600)
+    assert doctor(path) == (0, {})
+
+
+def test_clocks_that_disagree(path: Path) -> None:
+    """A process whose clock is an hour behind dates its changes before earlier ones."""
+    gate = Gate(f"sqlite:///{path}", clock=lambda: time.time() - 3600)
+    gate.tokens.create(name="b")
+    gate.close()
+    code, found = doctor(path)
+    assert (code, found["clock"][0]) == (1, "fault")
+    assert re.search(r"dated 3,[56]\d\d s before an earlier one", found["clock"][1])
+    gate = Gate(f"sqlite:///{path}")
+    gate.tokens.create(name="c")
+    gate.close()
+    assert doctor(path) == (0, {})
 
 
 @pytest.mark.parametrize(

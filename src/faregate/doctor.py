@@ -108,9 +108,13 @@ def _page(path: str, status: Status) -> Iterator[Finding]:
 
 
 def _clock(status: Status, now: float) -> Iterator[Finding]:
-    ahead = 0.0 if status.newest is None else status.newest.timestamp() - now
-    if ahead > _SKEW:
-        words = f"is {ahead:,.0f} s behind the newest change: what has expired may be taken for alive; set the clock"
+    latest = now if status.latest is None else status.latest.timestamp()
+    newest = latest if status.newest is None else status.newest.timestamp()
+    if latest - now > _SKEW:
+        words = f"is {latest - now:,.0f} s behind the newest change: the expired may pass for alive; set the clock"
+        yield Finding("clock", FAULT, words)
+    elif latest - newest > _SKEW:
+        words = f"the newest change is dated {latest - newest:,.0f} s before an earlier one: some clock is behind"
         yield Finding("clock", FAULT, words)
     else:
         yield Finding("clock", OK, "is not behind the newest change")

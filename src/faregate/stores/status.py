@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Status(msgspec.Struct, frozen=True, rename="camel"):
     """What is in a store: ``version`` is that of its tables, None where there are none; ``needed`` this faregate's.
 
-    ``sequence`` is the newest of the feed, ``first`` and ``oldest`` are of what is left of it, ``newest`` is the latest
-    instant in it; ``journal`` is SQLite's journal mode, and ``damage`` what it finds wrong with the file.
+    ``sequence`` is the newest of the feed and ``newest`` its instant; ``first`` and ``oldest`` are of what is left of
+    it, and ``latest`` is the latest instant in it, which clocks that disagree may have put elsewhere. ``journal`` is
+    SQLite's journal mode, and ``damage`` what it finds wrong with the file.
     """
 
     version: str | None
@@ -37,6 +38,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     first: int | None = None
     oldest: datetime | None = None
     newest: datetime | None = None
+    latest: datetime | None = None
     journal: str = ""
     damage: str | None = None
 
@@ -65,26 +67,28 @@ def read_status(url: str, *, thorough: bool = False) -> Status:
 def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
     there = set(inspect(connection).get_table_names())
 
-    def scalar(table: Table, *columns: Any) -> Any:
-        wanted = select(*columns).select_from(table)
+    def first_row(table: Table, *columns: Any, order: Any = None) -> Any:
+        wanted = select(*columns).select_from(table).order_by(order).limit(1)
         return connection.execute(wanted).first() if table.name in there else None
 
-    version = scalar(schema_version, schema_version.c.version_num)
-    last = scalar(sequence, sequence.c.value)
-    entries = scalar(feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at))
+    version = first_row(schema_version, schema_version.c.version_num)
+    last = first_row(sequence, sequence.c.value)
+    entries = first_row(feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at))
     damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() if thorough else "ok"
-    number, first, oldest, newest = entries or (0, None, None, None)
+    number, first, oldest, latest = entries or (0, None, None, None)
+    newest = first_row(feed, feed.c.at, order=feed.c.sequence.desc())
     return Status(
         version=version and version[0],
         needed=VERSION,
         bytes=size,
-        tokens=(scalar(tokens, func.count()) or (0,))[0],
-        shares=(scalar(shares, func.count()) or (0,))[0],
+        tokens=(first_row(tokens, func.count()) or (0,))[0],
+        shares=(first_row(shares, func.count()) or (0,))[0],
         entries=number,
         sequence=last[0] if last else 0,
         first=first,
         oldest=as_datetime(oldest),
-        newest=as_datetime(newest),
+        newest=as_datetime(newest[0]) if newest else None,
+        latest=as_datetime(latest),
         journal=connection.exec_driver_sql("PRAGMA journal_mode").scalar_one(),
         damage=None if damage == "ok" else str(damage),
     )
