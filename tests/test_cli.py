@@ -391,6 +391,11 @@ def test_check_explains_each_step(store: str) -> None:
     ]
     assert run("check", "--peer", "unix", store=store, stdin=issued.secret).returncode == 1
     assert run("check", "--address", "10.0.0.1", store=store, stdin=issued.secret).returncode == 0
+    unix = ("--trusted-proxy", "unix", "check", "--peer", "unix", "--forwarded", "10.0.0.1")
+    assert run(*unix, store=store, stdin=issued.secret).returncode == 0
+    share = gate.shares.create("plan", scopes=["docs:read"], expires_in=60)
+    for on, code in ((["--on", "plan"], 0), (["--on", "budget"], 1), ([], 1)):
+        assert run("check", "--scope", "docs:read", *on, store=store, stdin=share.secret).returncode == code
     assert gate.tokens.get(issued.token.id).last_used_at is None
     gate.tokens.delete(issued.token.id)
     for stdin, reason in (

@@ -90,5 +90,5 @@ def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
         newest=as_datetime(newest[0]) if newest else None,
         latest=as_datetime(latest),
         journal=connection.exec_driver_sql("PRAGMA journal_mode").scalar_one(),
-        damage=None if damage == "ok" else str(damage),
+        damage=None if damage == "ok" else str(damage).splitlines()[-1],
     )
