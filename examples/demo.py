@@ -2,14 +2,16 @@
 
 Starts the document service twice on free ports of the loopback address, on Flask and on Starlette, both over one
 SQLite file, makes the first token with the command line, and prints each request, its answer, and what that
-shows: tokens first, in front of Flask, then shares, in front of Starlette. Then the services stay open until
-Ctrl-C; with ``DEMO_ONCE=1`` they end, with 0 only if every answer was as it should be.
+shows: tokens first, in front of Flask, then shares, in front of Starlette, and at last why somebody was refused.
+Then the services stay open until Ctrl-C; with ``DEMO_ONCE=1`` they end, with 0 only if every answer was as it
+should be.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -67,6 +69,8 @@ def main() -> int:
         failures = walk(Walk(first), admin)
         print("\nA document is shared by link, at the other service:\n")
         failures += walk_shares(Walk(second), admin)
+        print("\nThe operator asks why somebody does not get in, and what was done last:\n")
+        failures += ask(environment)
         print("\nEvery answer was as it should be." if not failures else f"\n{failures} answers were wrong.")
         if os.environ.get("DEMO_ONCE") != "1":
             stay(first, admin)
@@ -91,13 +95,27 @@ def service(command: list[str], environment: dict[str, str], folder: str) -> Gen
 
 def first_token(environment: dict[str, str]) -> str:
     """Make the first token on the command line, as an operator would."""
-    command = ["token", "create", "--name", "operator", "--scope", "*"]
-    print(f"$ faregate {' '.join(command).replace('*', chr(39) + '*' + chr(39))}")
-    made = subprocess.run(
-        [sys.executable, "-m", "faregate", *command], env=environment, check=True, stdout=subprocess.PIPE, text=True
-    )
-    print()
+    made = command(environment, "token", "create", "--name", "operator", "--scope", "*")
+    print(made.stderr)
     return made.stdout.strip()
+
+
+def ask(environment: dict[str, str]) -> int:
+    """Have a refusal explained and the audit shown, on the command line; return how many exit codes were wrong."""
+    made = command(environment, "token", "create", "--name", "away", "--cidr", "10.0.0.0/8")
+    print()
+    told = command(environment, "check", "--address", "127.0.0.1", "--scope", "docs:read", stdin=made.stdout)
+    print(told.stdout)
+    seen = command(environment, "audit", "--limit", "4")
+    print(seen.stdout, end="")
+    return (told.returncode != 1) + (seen.returncode != 0)
+
+
+def command(environment: dict[str, str], *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Print a command of ``faregate`` and run it."""
+    print(f"$ faregate {shlex.join(words)}")
+    program = [sys.executable, "-m", "faregate", *words]
+    return subprocess.run(program, env=environment, check=False, capture_output=True, text=True, input=stdin)
 
 
 def walk(walk: Walk, admin: str) -> int:

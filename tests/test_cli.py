@@ -410,6 +410,19 @@ def test_check_explains_each_step(store: str) -> None:
     gate.close()
 
 
+def test_without_any_standard_input_there_is_no_credential(store: str) -> None:
+    """Whoever closed it is told so, as by an empty one."""
+    Gate(store).close()
+    shut = subprocess.run(
+        ["sh", "-c", '"$0" -m faregate check --json <&-', sys.executable],
+        env=environment(FAREGATE_STORE=store),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (shut.returncode, json.loads(shut.stdout)["reason"], shut.stderr) == (1, "missing_credential", "")
+
+
 def test_audit_shows_and_follows(store: str) -> None:
     """The newest or those since, a page as JSON, and with ``-f`` what comes, one entry a line."""
     gate = Gate(store)

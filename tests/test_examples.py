@@ -32,6 +32,8 @@ def test_the_demonstration_walks_to_its_end() -> None:
     codes = [step[4] for step in steps if step[3] in ("401", "403")]
     for code in ("object_not_shared", "insufficient_scope", "revoked", "redemption_required", "redemptions_exhausted"):
         assert code in codes
+    assert "6  NO  from an allowed network  127.0.0.1; allowed are 10.0.0.0/8" in demo.stdout
+    assert demo.stdout.count("share.redeem") == 1
     assert "fg_tok_" not in demo.stdout
     assert "fg_shr_" not in demo.stdout
 

@@ -136,7 +136,7 @@ def _files(path: str) -> Iterator[Finding]:
         except FileNotFoundError:
             continue
         bits = found.st_mode & 0o077
-        if not bits:
+        if not bits or not stat.S_ISREG(found.st_mode):
             continue
         who = "everybody" if bits & 0o007 else "its group"
         what = "change" if bits & 0o022 else "read"

@@ -78,6 +78,8 @@ def given(**values: Any) -> dict[str, Any]:
 
 def read_secret(prompt: str) -> str | None:
     """Return a credential from standard input, or, at a terminal, from a prompt that does not show it."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  as it is where it was closed
+        return None
     if sys.stdin.isatty():
         return str(click.prompt(prompt, hide_input=True, err=True, default="", show_default=False)).strip() or None
     data = sys.stdin.buffer.read(8 * MAX_LENGTH)
