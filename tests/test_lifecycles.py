@@ -27,7 +27,7 @@ from world import (
     opened,
 )
 
-from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal
+from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal, UnsupportedTokenType
 
 READ, WRITE = "gate:tokens:read", "gate:tokens:write"
 READ_SHARES, WRITE_SHARES = "gate:shares:read", "gate:shares:write"
@@ -533,6 +533,51 @@ class Lifecycles(RuleBasedStateMachine):
                     assert not principal.allows(need)
                     assert principal.allows(need, on="x") == (need in opened(share.scopes))
                     assert not principal.allows(need, on="y")
+
+    @rule(who=numbers, address=addresses, client=st.sampled_from(ADDRESSES))
+    def ask(self, who: int, address: str, client: str) -> None:
+        """Who asks about credentials learns what a request would get, as far as he may, and nothing is noted of it."""
+        for secret in self.secrets:
+            reason = self.world.look(secret, client)
+            explained = self.gate.explain(secret, address=client)
+            assert (explained.reason or "ok", explained.allowed) == (reason, reason == "ok")
+
+        def model(actor: Token | None) -> Any:
+            if actor is not None and READ not in opened(actor.scopes):
+                raise Refusal("insufficient_scope")
+            return None
+
+        caller = self.secret_of(who, old=False)
+        by = None if caller is None else self.verify(caller, address)
+        if self.both(caller, address, model, lambda by: self.gate.introspect("nothing", by=by)) is None:
+            return
+        actor = None if caller is None else self.world.actor(caller, address)
+        for secret in self.secrets:
+            record, reason = self.world.behind(secret), self.world.look(secret, client)
+            told = self.gate.introspect(secret, by=by)
+            known = record is not None and reason != "unknown_credential"
+            assert told.active == (known and reason in ("ok", "address_not_allowed"))
+            home = actor is None or actor.root or (record is not None and actor.org == record.org)
+            reached = actor is None or (record is not None and actor.reaches(record))
+            if known and record is not None and (home if told.active else reached):
+                assert told.record is not None
+                assert told.record.id == record.id
+                assert told.reason == (None if told.active else reason)
+            else:
+                assert (told.record, told.reason) == (None, None)
+
+    @rule(number=numbers)
+    def revoke_itself(self, number: int) -> None:
+        """Whoever has a token's secret closes it, unless it is dead; a share's secret does not."""
+        secret = self.secrets[number % len(self.secrets)]
+        record = self.world.behind(secret)
+        if isinstance(record, Token):
+            self.gate.revoke(secret)
+            if not record.closed and (secret == record.current or self.world.now < record.until):
+                self.world.close(record, record)
+        elif record is not None:
+            with pytest.raises(UnsupportedTokenType):
+                self.gate.revoke(secret)
 
     @rule(who=numbers, address=addresses)
     def list(self, who: int, address: str) -> None:

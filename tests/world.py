@@ -170,11 +170,22 @@ class World:
         self.makers: dict[str, str | None] = {}  # of every token that ever was
         self.log: list[list[Entry]] = []  # what was done, in its order; what is in one list, at once
 
-    def judge(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911  the rules, one after the other
+    def judge(self, secret: str, address: str) -> str:
         """The reason for which a credential is refused, or ``ok``; a secret that is presented was seen."""
         for token in self.tokens.values():
+            token.unseen = token.unseen and secret != token.current
+        return self.look(secret, address)
+
+    def behind(self, secret: str) -> Token | Share | None:
+        """The record behind a credential."""
+        tokens = (token for token in self.tokens.values() if secret in (token.current, token.old))
+        shares = (share for share in self.shares.values() if secret == share.secret or secret in share.redeemed)
+        return next(tokens, None) or next(shares, None)
+
+    def look(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911  the rules, one after the other
+        """The reason for which a credential would be refused, or ``ok``."""
+        for token in self.tokens.values():
             if secret in (token.current, token.old):
-                token.unseen = token.unseen and secret != token.current
                 if secret == token.old and self.now >= token.until:
                     return "unknown_credential"
                 if token.closed:

@@ -128,8 +128,9 @@ def _files(path: str) -> Iterator[Finding]:
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         wrong = True
         yield Finding("files", FAULT, f"{folder} may be written by everybody, who so may replace the store: chmod o-w")
-    if not os.access(folder, os.W_OK):
-        yield Finding("files", NOTE, f"{folder} cannot be written by this user, as SQLite needs it")
+    for place in (folder, path):
+        if not os.access(place, os.R_OK | os.W_OK):
+            yield Finding("files", NOTE, f"{place} cannot be read and written by this user, as SQLite needs it")
     for file in (path, f"{path}-wal", f"{path}-shm", f"{path}-page", f"{path}.key"):
         try:
             found = Path(file).stat()
