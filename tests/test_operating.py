@@ -35,11 +35,10 @@ def test_restoring_a_backup_as_the_readme_says(tmp_path: Path) -> None:
     issued = gate.tokens.create(name="new")
     gate.close()
 
-    path.replace(tmp_path / "old.db")
+    saved = run("audit", "--since", str(last), "--limit", "1000", "--json", store=f"sqlite:///{path}")
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     copy.replace(path)
-    saved = run("audit", "--since", str(last), "--json", store=f"sqlite:///{tmp_path / 'old.db'}")
     assert [one["action"] for one in json.loads(saved.stdout)["items"]] == [
         "token.deactivate", "token.rotate", "token.delete", "token.update", "share.redeem", "share.revoke", "token.create",
     ]  # fmt: skip
