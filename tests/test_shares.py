@@ -96,6 +96,8 @@ def test_a_share_is_nobodys(gate: Gate) -> None:
         ({"scopes": "docs:read"}, "scopes"),
         ({"scopes": [1]}, r"scopes\[0\]"),
         ({"scopes": [f"s{n}" for n in range(1001)]}, "scopes"),
+        ({"scopes": ["s"] * 1001}, "scopes: at most 1000"),
+        ({"object_ids": ["s"] * 1001}, "objectIds: at most 1000"),
         ({"params": {"scopes": ["a"]}}, "scopes, params.scopes"),
         ({"params": {"allowedCIDRBlocks": []}}, "params.allowedCIDRBlocks"),
         ({"params": {"allowedCidrBlocks": ["10.0.0.1/8"]}}, r"params.allowedCidrBlocks\[0\]"),

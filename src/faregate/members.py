@@ -253,8 +253,13 @@ def _party(value: object, wanted: type[Owner | Org], member: str) -> Any:
     return value
 
 
-def as_list(value: Any, member: str) -> list[Any]:
-    """Return a list of what a caller gave as one; a text is none, though Python would take it apart."""
+def as_list(value: Any, member: str, most: int | None = None) -> list[Any]:
+    """Return a list of what a caller gave as one; a text is none, though Python would take it apart.
+
+    What stands in it twice is counted twice.
+    """
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise InvalidInput(f"{member}: expected a list")
+    if most is not None and len(value) > most:  # pyright: ignore[reportUnknownArgumentType]  as below
+        raise InvalidInput(f"{member}: at most {most}")
     return list(value)  # pyright: ignore[reportUnknownArgumentType]  its items are checked one by one

@@ -57,7 +57,7 @@ CHANGES = ShareChanges.__optional_keys__
 
 def object_list(object_id: object, object_ids: object) -> list[str]:
     """Return the objects of a share: the first one first, each once, in their order."""
-    listed = as_list(object_ids, "objectIds")
+    listed = as_list(object_ids, "objectIds", MAX_OBJECTS)
     given = [(object_id, "objectId"), *((one, f"objectIds[{index}]") for index, one in enumerate(listed))]
     objects = list(dict.fromkeys(_object(one, member) for one, member in given))
     if len(objects) > MAX_OBJECTS:
@@ -172,11 +172,11 @@ def _object(value: object, member: str) -> str:
 
 
 def _scopes(value: object, _: Columns | None) -> Values:
-    scopes = list(dict.fromkeys(_scope(one, f"scopes[{n}]") for n, one in enumerate(as_list(value, "scopes"))))
+    scopes = list(
+        dict.fromkeys(_scope(one, f"scopes[{n}]") for n, one in enumerate(as_list(value, "scopes", MAX_SCOPES)))
+    )
     if not scopes:
         raise InvalidInput("scopes: name at least one; a share without a scope opens nothing")
-    if len(scopes) > MAX_SCOPES:
-        raise InvalidInput(f"scopes: at most {MAX_SCOPES}")
     return {"scopes": msgspec.json.encode(scopes).decode()}
 
 

@@ -239,9 +239,7 @@ class Tokens:
             change.tokens.delete(row["id"])
 
     def _many(self, token_ids: Sequence[str], call: str, switch: Switch, by: By) -> Batch:
-        ids = dict.fromkeys(check_id(one, f"ids[{n}]") for n, one in enumerate(as_list(token_ids, "ids")))
-        if len(ids) > MAX_BATCH:
-            raise InvalidInput(f"ids: at most {MAX_BATCH} at a time")
+        ids = dict.fromkeys(check_id(one, f"ids[{n}]") for n, one in enumerate(as_list(token_ids, "ids", MAX_BATCH)))
         now = self._desk.now()
         successes: list[str] = []
         failures: list[Failure] = []
