@@ -6,7 +6,10 @@ import json
 import os
 import pty
 import re
+import shlex
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -182,7 +185,7 @@ def test_an_old_store_is_upgraded_and_says_so(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     upgrade(store, "0001")
     refused = run("token", "list", store=store)
-    assert (refused.returncode, "faregate db upgrade" in refused.stderr) == (2, True)
+    assert (refused.returncode, "faregate db upgrade" in refused.stderr, "Usage" in refused.stderr) == (1, True, False)
     status = run("db", "status", store=store)
     assert (status.returncode, f"0001; this faregate needs {VERSION}" in status.stdout) == (1, True)
     assert json.loads(run("db", "status", "--json", store=store).stdout)["version"] == "0001"
@@ -454,6 +457,163 @@ def test_audit_shows_and_follows(store: str) -> None:
     gate.close()
 
 
+def test_a_follower_notices_that_the_store_was_replaced(tmp_path: Path) -> None:
+    """What was done to the restored one is shown, though its numbers were there before; a purge is no replacement."""
+    path, copy = tmp_path / "gate.db", tmp_path / "copy.db"
+    gate = Gate(f"sqlite:///{path}")
+    gate.tokens.create(name="a")
+    gate.close()
+    shutil.copy(path, copy)
+    others = [gate.tokens.create(name=f"t{number}").token.id for number in range(3)]
+    command = [sys.executable, "-m", "faregate", "audit", "-f", "--json", "--limit", "1", "--since", "0"]
+    settings = environment(FAREGATE_STORE=f"sqlite:///{path}")
+    with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        told = [json.loads(process.stdout.readline()) for _ in range(4)]
+        assert [one["subject"] for one in told[1:]] == others
+        time.sleep(0.01)
+        assert gate.purge(0).entries == 3
+        assert json.loads(process.stdout.readline())["action"] == "store.purge"
+        gate.close()
+        for suffix in ("-wal", "-shm"):  # which belong to the old file
+            Path(f"{path}{suffix}").unlink()
+        copy.replace(path)
+        again = [gate.tokens.create(name=f"t{number}").token.id for number in range(5)]
+        assert [json.loads(process.stdout.readline())["subject"] for _ in range(5)] == again
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert process.stderr.read().count("replaced") == 1
+    gate.close()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_secret_that_cannot_be_shown_is_no_silence(store: str, more: list[str]) -> None:
+    """Nothing is done if standard output is closed; if it is full, it is said what exists; words that fail hide none."""
+    gate = Gate(store)
+    kept = gate.tokens.create(name="kept")
+    share = gate.shares.create("x", scopes=["a"], expires_in=60)
+    makers = (
+        ["token", "create", "--name", "x"], ["token", "rotate", kept.token.id], ["share", "redeem", share.share.id],
+        ["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h"],
+    )  # fmt: skip
+    for arguments in makers:
+        line = shlex.join([sys.executable, "-m", "faregate", *arguments, *more])
+        shut = subprocess.run(
+            ["sh", "-c", f"{line} >&-"],
+            env=environment(FAREGATE_STORE=store),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (shut.returncode, "nothing was done" in shut.stderr) == (2, True)
+    assert (gate.tokens.list().total, gate.shares.list().total, gate.verify(kept.secret).id) == (1, 1, kept.token.id)
+    assert gate.shares.get(share.share.id).redemptions == 0
+    for arguments in makers:
+        line = shlex.join([sys.executable, "-m", "faregate", *arguments, *more])
+        full = subprocess.run(
+            ["sh", "-c", f"{line} >/dev/full"],
+            env=environment(FAREGATE_STORE=store),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (full.returncode, "its secret could not be written" in full.stderr) == (1, True), full.stderr
+        assert "Traceback" not in full.stderr
+    line = shlex.join([sys.executable, "-m", "faregate", *makers[0], *more])
+    mute = subprocess.run(
+        ["sh", "-c", f"{line} 2>/dev/full"],
+        env=environment(FAREGATE_STORE=store),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert SECRET.search(mute.stdout)
+    full = subprocess.run(
+        ["sh", "-c", f"{shlex.join([sys.executable, '-m', 'faregate', 'token', 'list'])} >/dev/full"],
+        env=environment(FAREGATE_STORE=store),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (full.returncode, full.stderr) == (1, "Error: Cannot be written: No space left on device\n")
+    gate.close()
+
+
+def test_looking_makes_no_store_of_another_file(tmp_path: Path) -> None:
+    """The tables of somebody else stay alone, in their journal mode."""
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE users (id INTEGER)")
+    connection.close()
+    before = path.read_bytes()
+    for command in (["token", "list"], ["audit"], ["db", "purge"], ["check"], ["token", "delete", "x"]):
+        refused = run(*command, store=f"sqlite:///{path}")
+        assert (refused.returncode, "The store has no tables" in refused.stderr) == (1, True)
+    assert path.read_bytes() == before
+    assert {file.name for file in tmp_path.iterdir()} == {"other.db"}
+
+
+def test_reading_waits_for_no_writer(store: str) -> None:
+    """An incident is no time to wait for a lock."""
+    gate = Gate(store)
+    gate.tokens.create(name="a")
+    with gate._store.changing():
+        began = time.monotonic()
+        assert run("token", "list", store=store).returncode == run("audit", store=store).returncode == 0
+        assert run("check", store=store, stdin=mint("fg", "tok")).returncode == 1
+        assert time.monotonic() - began < 10
+    gate.close()
+
+
+def test_paths_of_any_kind(tmp_path: Path) -> None:
+    """Bytes that are no text are a name, too; what cannot be reached is down, in one line."""
+    odd = os.fsencode(f"sqlite:///{tmp_path}/") + b"\xff.db"
+    for command in (["token", "create", "--name", "a"], ["token", "list"], ["doctor"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "faregate", "--store", odd, *command],
+            env=environment(),
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    for command in (["token", "list"], ["doctor"], ["db", "status"]):
+        far = run(*command, store=f"sqlite:///{tmp_path}/{'x' * 300}")
+        assert (far.returncode, "File name too long" in far.stderr, "Traceback" in far.stderr) == (3, True, False)
+
+
+def test_an_upgrade_that_cannot_be_changes_nothing(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of a newer faregate, tables without a version, a writer in the way: a word each."""
+    gate = Gate(store)
+    gate.tokens.create(name="a")
+    path = store.removeprefix("sqlite:///")
+    monkeypatch.setattr("faregate.stores.sqlite.WRITER_WAITS", 0.1)
+    with gate._store.changing():
+        locked = CliRunner().invoke(main, ["--store", store, "db", "upgrade"])
+    assert (locked.exit_code, "database is locked" in locked.stderr) == (3, True)
+    gate.close()
+    for statement, code, words in (
+        ("UPDATE faregate_schema SET version_num = '9999'", 1, "does not know"),
+        ("DELETE FROM faregate_schema", 3, "already exists"),
+    ):
+        with sqlite3.connect(path) as connection:
+            connection.execute(statement)
+        connection.close()
+        failed = run("db", "upgrade", store=store)
+        assert (failed.returncode, words in failed.stderr, "Traceback" in failed.stderr) == (code, True, False), (
+            failed.stderr
+        )
+
+
+def test_a_terminal_of_few_characters(store: str) -> None:
+    """What it cannot show is spelt out."""
+    gate = Gate(store)
+    gate.tokens.create(name="\u017c\u0142w")
+    gate.close()
+    shown = run("token", "list", store=store, PYTHONIOENCODING="latin-1")
+    assert (shown.returncode, r"\u017c\u0142w" in shown.stdout) == (0, True)
+
+
 def test_purge(store: str) -> None:
     """What is old goes, the newest entry and every record stay."""
     gate = Gate(store)
@@ -547,7 +707,15 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
         (["check", "--address", "10.0.0.1", "--peer", "10.0.0.1"], 2, "address"),
         (["check", "--forwarded", "10.0.0.1"], 2, "--peer"),
         (["check", "--scope", "a b"], 2, "need"),
+        (["check", "--on", "x"], 2, "--on: give a need as well"),
+        (["check", "--scope", "a", "--service", "x"], 2, "--service: give --permission or --role"),
+        (["check", "--address", "10.0.0.1:443"], 2, "is no address"),
+        (["check", "--address", "010.0.0.1"], 2, "is no address"),
+        (["token", "create", "--name", "a", "--owner", ""], 2, "owner.id"),
+        (["token", "create", "--name", "a", "--org", ""], 2, "org.id"),
+        (["token", "list", "--expires-before", "none"], 2, "RFC 3339"),
         (["audit", "--since", "yesterday"], 2, "since"),
+        (["audit", "--since", "9" * 5000], 2, "since"),
         (["audit", "--limit", "0"], 2, "limit"),
         (["db", "purge", "--keep", "long"], 2, "90d"),
         (["--trusted-proxy", "*", "check"], 2, "would believe every sender"),

@@ -111,6 +111,39 @@ def test_a_folder_for_everybody(path: Path) -> None:
     assert doctor(path) == (0, {})
 
 
+def test_a_folder_further_up_for_everybody(path: Path) -> None:
+    """Who may replace that may replace the store."""
+    deep = path.parent / "a" / "b"
+    deep.mkdir(parents=True)
+    moved = path.rename(deep / "gate.db")
+    Path(f"{path}-page").rename(f"{moved}-page")
+    (path.parent / "a").chmod(0o777)
+    code, found = doctor(moved)
+    assert (code, f"{path.parent / 'a'} is for everybody to change" in found["files"][1]) == (1, True)
+
+
+def test_tables_that_are_not_whole(path: Path) -> None:
+    """One is gone, a column is, the counter is, or it does not agree with the feed."""
+    for statement, words in (
+        ("UPDATE faregate_sequence SET value = 7", "counts 7 changes, its feed ends with 1"),
+        ("DELETE FROM faregate_sequence", "counts None changes"),
+        ("ALTER TABLE faregate_feed DROP COLUMN details", "lacks faregate_feed.details"),
+        ("DROP TABLE faregate_unseen", "lacks faregate_feed.details, faregate_unseen"),
+    ):
+        change(path, statement)
+        code, found = doctor(path)
+        assert (code, found["store"][0], words in found["store"][1]) == (1, "fault", True), found
+
+
+def test_a_page_that_is_a_pipe(path: Path) -> None:
+    """Nobody waits for who would write into it."""
+    page = Path(f"{path}-page")
+    page.unlink()
+    os.mkfifo(page, 0o600)
+    code, found = doctor(path)
+    assert (code, found["page"][0]) == (1, "fault")
+
+
 def test_a_missing_page(path: Path) -> None:
     """It is found, not made."""
     page = Path(f"{path}-page")
@@ -187,6 +220,8 @@ def test_clocks_that_disagree(path: Path) -> None:
     [
         ("0.0.0.0/0", "0.0.0.0/0"), ("::/0", "::/0"), ("10.0.0.0/8 0.0.0.0/1 128.0.0.0/1", "0.0.0.0/0"), ("2000::/3", "2000::/3"),
         ("::ffff:0:0/96", "0.0.0.0/0"), ("64.0.0.0/2", "64.0.0.0/2"), ("*", "every sender"),
+        (" ".join(f"{n}.0.0.0/9" for n in range(256)), "0.0.0.0/9"), (" ".join(f"{n}.0.0.0/8" for n in range(1, 256, 2)), "1.0.0.0/8"),
+        ("64:ff9b::/96", "0.0.0.0/0"), ("64:ff9b::10.0.0.0/104", None), ("64:ff9b::/97", "0.0.0.0/1"), ("8.0.0.0/8", None),
         ("10.0.0.0/8 192.168.0.0/16 fc00::/7 127.0.0.1 2001:db8::/32 unix", None), ("", None),
     ],
 )  # fmt: skip
@@ -222,6 +257,9 @@ def test_a_short_secret(path: Path) -> None:
     assert (code, found["secret"][0], f"{key}: 32 bytes or more" in found["secret"][1]) == (1, "fault", True)
     key.write_text("s" * 32)
     assert doctor(path) == (0, {})
+    key.write_bytes(b"\xc0" * 32)
+    code, found = doctor(path)
+    assert (code, found["secret"]) == (1, ("fault", f"{key}: a secret is a text that can be read as UTF-8"))
 
 
 def test_a_damaged_store(tmp_path: Path, path: Path) -> None:
@@ -264,7 +302,9 @@ MOUNTINFO = """\
         ("cifs", "fault"),
         ("9p", "fault"),
         ("ceph", "fault"),
-        ("fuse.sshfs", "note"),
+        ("fuse.sshfs", "fault"),
+        ("vboxsf", "fault"),
+        ("fuse.bindfs", "note"),
         ("ext4", "ok"),
         ("overlay", "ok"),
         ("nfsd", "ok"),
@@ -283,6 +323,8 @@ def test_file_systems_of_a_network(tmp_path: Path, kind: str, verdict: str) -> N
     shutil.copy(folder / "gate.db", beside)
     assert verdict_of(examine(f"sqlite:///{beside / 'gate.db'}", {}, mounts), "file system") == "ok"
     assert verdict_of(examine(f"sqlite:///{beside / 'gate.db'}", {}, tmp_path / "none"), "file system") == "note"
+    mounts.write_bytes(b"31 22 0:41 / /mnt/\xff rw - nfs x rw\n" + mounts.read_bytes())
+    assert verdict_of(examine(f"sqlite:///{folder / 'gate.db'}", {}, mounts), "file system") == verdict
     hidden = MOUNTINFO.format(str(folder).replace(" ", "\\040"), "nfs4") + MOUNTINFO.format(
         str(folder).replace(" ", "\\040"), "tmpfs"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask import has_app_context
 
-from faregate.cli import COMMANDS, EPILOG, Source
+from faregate.cli import COMMANDS, CONTEXT, EPILOG, Commands, Source
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command_group(app: Flask, gate: Gate, settings: dict[str, Any]) -> click.Group:
     """Return the commands for an application whose ``settings`` are those of its gate."""
 
-    @click.group("faregate", commands=COMMANDS, epilog=EPILOG)
+    @click.group("faregate", cls=Commands, commands=COMMANDS, epilog=EPILOG, context_settings=CONTEXT)
     @click.pass_context
     def faregate(context: click.Context) -> None:
         """Steer the gate of this application: tokens, shares, and why somebody gets in or not.

@@ -35,9 +35,13 @@ DOWN: Literal["down"] = "down"
 
 MOUNTS = Path("/proc/self/mountinfo")
 _SKEW = 60.0  # seconds that clocks may be apart
-_OVER_A_NETWORK = re.compile("nfs4?|cifs|smb3|smbfs|9p|afs|beegfs|ceph|gfs2|glusterfs|gpfs|lustre|ocfs2|virtiofs")
+_OVER_A_NETWORK = re.compile(
+    r"(fuse\.)?(nfs4?|cifs|smb3|smbfs|9p|afs|beegfs|ceph|coda|davfs2?|gfs2|glusterfs|gpfs|lustre|ocfs2|orangefs|osxfs|"
+    r"prl_fs|pvfs2|rclone|s3fs|sshfs|vboxsf|virtiofs)"
+)
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "fc00::/7", "fe80::/10")))
-_WIDE = {4: 8, 6: 16}  # shorter prefixes hold a good part of the internet
+_MANY = {4: 2**24, 6: 2**112}  # addresses: a /8, a /16; beyond that it is a good part of the internet
+_NAT64 = ip_network("64:ff9b::/96")  # which holds all of IPv4 (RFC 6052)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -71,6 +75,11 @@ def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> lis
 def _store(path: str, status: Status) -> Iterator[Finding]:
     if status.damage is not None:
         yield Finding("store", FAULT, f"{path} is damaged ({status.damage}): restore a backup")
+    elif status.missing:
+        yield Finding("store", FAULT, f"{path} lacks {some(list(status.missing))}: restore a backup")
+    elif status.current and status.sequence != status.last:
+        words = f"{path} counts {status.sequence} changes, its feed ends with {status.last}: restore a backup"
+        yield Finding("store", FAULT, words)
     elif status.journal != "wal":
         yield Finding("store", NOTE, f"{path} is not in WAL mode, so readers and writers wait for each other")
     else:
@@ -98,13 +107,13 @@ def _page(path: str, status: Status) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("page", FAULT, f"{page} cannot be read: {error.strerror or error}")
     else:
-        if announced < status.sequence:
-            words = f"{page} is behind the feed ({announced} of {status.sequence}): restart the application"
+        if announced < status.last:
+            words = f"{page} is behind the feed ({announced} of {status.last}): restart the application"
             yield Finding("page", FAULT, words)
         elif not os.access(page, os.W_OK):
-            yield Finding("page", FAULT, f"{page} cannot be written by this user, who therefore can change nothing")
+            yield Finding("page", NOTE, f"{page} cannot be written by this user, who therefore can change nothing")
         else:
-            yield Finding("page", OK, f"announces {announced}, the feed is at {status.sequence}")
+            yield Finding("page", OK, f"announces {announced}, the feed is at {status.last}")
 
 
 def _clock(status: Status, now: float) -> Iterator[Finding]:
@@ -122,42 +131,44 @@ def _clock(status: Status, now: float) -> Iterator[Finding]:
 
 def _files(path: str) -> Iterator[Finding]:
     """Look at who may read and replace the files: what is not there is told of by others."""
-    wrong = False
-    folder = Path(path).parent
-    mode = folder.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        wrong = True
-        yield Finding("files", FAULT, f"{folder} may be written by everybody, who so may replace the store: chmod o-w")
-    for place in (folder, path):
+    found = [*_folders(path), *_modes(path)]
+    yield from found or [Finding("files", OK, f"{path} and what lies beside it are private")]
+
+
+def _folders(path: str) -> Iterator[Finding]:
+    for folder in Path(path).parents:
+        mode = folder.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            words = f"{folder} is for everybody to change, who so may replace the store: chmod o-w {folder}"
+            yield Finding("files", FAULT, words)
+    for place in (Path(path).parent, path):
         if not os.access(place, os.R_OK | os.W_OK):
             yield Finding("files", NOTE, f"{place} cannot be read and written by this user, as SQLite needs it")
+
+
+def _modes(path: str) -> Iterator[Finding]:
+    owners: set[int] = set()
     for file in (path, f"{path}-wal", f"{path}-shm", f"{path}-page", f"{path}.key"):
         try:
             found = Path(file).stat()
         except FileNotFoundError:
             continue
+        owners.add(found.st_uid)
         bits = found.st_mode & 0o077
         if not bits or not stat.S_ISREG(found.st_mode):
             continue
-        who = "everybody" if bits & 0o007 else "its group"
-        what = "change" if bits & 0o022 else "read"
+        what = f"to {'change' if bits & 0o022 else 'read'} ({found.st_mode & 0o777:04o})"
         if bits & 0o007:
-            wrong = True
-            words = f"{file} is for everybody to {what} ({found.st_mode & 0o777:04o}): chmod 600 {file}"
-            yield Finding("files", FAULT, words)
+            yield Finding("files", FAULT, f"{file} is for everybody {what}: chmod 600 {file}")
         else:
-            yield Finding("files", NOTE, f"{file} is for {who} to {what} ({found.st_mode & 0o777:04o})")
-    owners = {Path(file).stat().st_uid for file in (path, f"{path}-page") if Path(file).exists()}
+            yield Finding("files", NOTE, f"{file} is for its group {what}")
     if len(owners) > 1:
-        wrong = True
-        yield Finding("files", FAULT, f"{path} and its page belong to different users: chown them alike")
-    if not wrong:
-        yield Finding("files", OK, f"{path} and what lies beside it are private")
+        yield Finding("files", FAULT, f"{path} and what lies beside it belong to different users: chown them alike")
 
 
 def _file_system(path: str, mounts: Path) -> Iterator[Finding]:
     try:
-        kind = _kind_of(path, mounts.read_text())
+        kind = _kind_of(path, mounts.read_text(errors="surrogateescape"))
     except OSError:
         kind = None
     if kind is None:
@@ -206,12 +217,24 @@ def _proxies(settings: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _wide(blocks: Iterable[str]) -> list[str]:
     """Return the networks that are far too many addresses to be somebody's proxies, taken together."""
-    networks = [ip_network(block) for block in blocks]
+    networks = [_as_ipv4(ip_network(block)) for block in blocks]
     ranges: list[IPv4Network | IPv6Network] = [
         *collapse_addresses(one for one in networks if isinstance(one, IPv4Network)),
         *collapse_addresses(one for one in networks if isinstance(one, IPv6Network)),
     ]
-    return [str(one) for one in ranges if one.prefixlen < _WIDE[one.version] and not _is_private(one)]
+    public = [one for one in ranges if not _is_private(one)]
+    return [
+        str(one)
+        for version, most in _MANY.items()
+        if sum(one.num_addresses for one in public if one.version == version) > most
+        for one in sorted((one for one in public if one.version == version), key=lambda one: one.prefixlen)
+    ]
+
+
+def _as_ipv4(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    if network.version == 6 and network.network_address in _NAT64 and network.prefixlen >= _NAT64.prefixlen:
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
 
 
 def _is_private(network: IPv4Network | IPv6Network) -> bool:

@@ -62,7 +62,7 @@ class SigningSecret:
             found = self._path.stat()
             identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
             if identity != self._identity:
-                self._secrets = _parse(self._path.read_text(), str(self._path))
+                self._secrets = _parse(_read(self._path), str(self._path))
                 self._identity = identity
         except FileNotFoundError:
             return ()
@@ -89,6 +89,13 @@ class SigningSecret:
             raise StoreUnavailable from error
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:  # which would quote a part of it
+        raise InvalidInput(f"{path}: a secret is a text that can be read as UTF-8") from None
 
 
 def _write(path: Path, text: bytes) -> None:

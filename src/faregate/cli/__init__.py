@@ -8,6 +8,9 @@ Exit codes: 0 done or allowed, 1 refused or denied, 2 usage or bad input, 3 the 
 
 from __future__ import annotations
 
+import errno
+import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +19,7 @@ from faregate.cli.audit_command import audit
 from faregate.cli.check_command import check
 from faregate.cli.doctor_command import doctor
 from faregate.cli.share_commands import share
-from faregate.cli.source import Source
+from faregate.cli.source import Failure, Source
 from faregate.cli.store_commands import db
 from faregate.cli.token_commands import token
 
@@ -31,11 +34,29 @@ COMMANDS: dict[str, click.Command] = {
     "db": db,
     "doctor": doctor,
 }
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 EPILOG = "Exit codes: 0 done or allowed, 1 refused or denied, 2 usage or bad input, 3 the store cannot answer."
 
 
+class Commands(click.Group):
+    """A group that ends with a word where what it says cannot be written, and writes what a terminal can show."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # which is for click to end quietly
+                raise
+            raise Failure(f"Cannot be written: {error.strerror}", 1) from error
+
+
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    cls=Commands,
+    context_settings=CONTEXT,
     commands=COMMANDS,
     epilog=EPILOG,
 )
@@ -47,7 +68,8 @@ EPILOG = "Exit codes: 0 done or allowed, 1 refused or denied, 2 usage or bad inp
     multiple=True,
     envvar="FAREGATE_TRUSTED_PROXIES",
     metavar="BLOCK",
-    help="A network of the proxies that the application trusts, for 'check' and 'doctor'; may be repeated.",
+    help="A network of the proxies that the application trusts, for 'check' and 'doctor'; may be repeated, in the "
+    "environment between spaces.",
 )
 @click.option(
     "--forwarded-header",
@@ -71,4 +93,4 @@ def main(context: click.Context, store: str | None, brand: str, proxies: Sequenc
     context.obj = Source(store, settings)
 
 
-__all__ = ["COMMANDS", "EPILOG", "Source", "main"]
+__all__ = ["COMMANDS", "CONTEXT", "EPILOG", "Commands", "Source", "main"]

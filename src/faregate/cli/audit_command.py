@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from faregate.management import wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from faregate.cli.source import Source
+    from faregate.gate import Gate
     from faregate.model import AuditEntry, AuditPage
 
 POLL = 0.25  # seconds between two looks of --follow
@@ -40,7 +43,7 @@ def audit(source: Source, since: str | None, subject: str | None, limit: int, *,
     purge' removes it. Denied requests are not: they are records of the logger 'faregate'. With --follow, --json prints
     one entry a line.
     """
-    start = int(since) if since is not None and since.isascii() and since.isdigit() else since
+    start = int(since) if since is not None and re.fullmatch("[0-9]{1,18}", since) else since
     with source.gate() as gate:
         page = gate.audit(start, subject=subject, limit=limit)
         if not follow:
@@ -49,13 +52,32 @@ def audit(source: Source, since: str | None, subject: str | None, limit: int, *,
         with suppress(KeyboardInterrupt):
             if not as_json:
                 table([_HEAD], least=_WIDTHS)
-            while True:
-                for entry in page.items:
-                    _line(entry, as_json=as_json)
-                start = page.items[-1].sequence if page.items else start or 0
-                if not page.more:
-                    time.sleep(POLL)
-                page = gate.audit(start, subject=subject, limit=limit)
+            _follow(gate, page, start or 0, subject, limit, as_json=as_json)
+
+
+def _follow(
+    gate: Gate, page: AuditPage, start: int | str | datetime, subject: str | None, limit: int, *, as_json: bool
+) -> None:
+    """Print the entries of a page, and then whatever comes."""
+    last: AuditEntry | None = None
+    while True:
+        for last in page.items:
+            _line(last, as_json=as_json)
+        if not page.more:
+            time.sleep(POLL)
+        if last is None:
+            page = gate.audit(start, subject=subject, limit=limit)
+            continue
+        # The entry that was printed last is read again: if another one is there, so is another store.
+        page = gate.audit(last.sequence - 1, subject=subject, limit=max(limit, 2))
+        if page.items[:1] == (last,):
+            page = msgspec.structs.replace(page, items=page.items[1:])
+            continue
+        oldest = gate.audit(0, limit=1).items
+        if not oldest or oldest[0].sequence <= last.sequence:  # and it was not purged
+            click.echo("The store was replaced by another one; what follows was done to that since.", err=True)
+            start, last = last.at, None
+            page = gate.audit(start, subject=subject, limit=limit)
 
 
 def _show(page: AuditPage, *, as_json: bool) -> None:

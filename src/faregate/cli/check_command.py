@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from faregate.addresses import canonical
 from faregate.cli.output import echo, table
 from faregate.cli.parameters import json_option, read_secret
 from faregate.cli.source import pass_source
@@ -62,6 +63,14 @@ def check(
     """
     if forwarded and peer is None:
         raise click.UsageError("--forwarded: give --peer as well; the header counts only from a proxy that is trusted.")
+    if on is not None and not (scopes or permissions or roles):
+        raise click.UsageError("--on: give a need as well, such as --scope; a route without needs is about no object.")
+    if service is not None and not (permissions or roles):
+        raise click.UsageError("--service: give --permission or --role as well; scopes are of no service.")
+    if address is not None and canonical(address) is None:
+        raise click.UsageError(
+            f"--address: {address!r} is no address, such as 192.0.2.1 or 2001:db8::1, without a port."
+        )
     needs: tuple[Need, ...] = (
         *scopes,
         *(Permission(one, service) for one in permissions),

@@ -28,10 +28,13 @@ def doctor(context: click.Context, source: Source, *, as_json: bool) -> None:
 
     Exit code 0: nothing is wrong, though there may be notes; 1: something is; 3: the store cannot answer.
     """
-    from faregate.doctor import DOWN, FAULT, examine  # noqa: PLC0415  SQLAlchemy is loaded only by who opens a store
+    from faregate.doctor import DOWN, FAULT, NOTE, Finding, examine  # noqa: PLC0415  SQLAlchemy is loaded only by who opens a store
 
     with explained():
         findings = examine(source.existing(), source.settings)
+    if source.application is not None:
+        words = "its gate was open before this looked, which makes a missing page anew: 'faregate doctor' looks first"
+        findings.append(Finding("application", NOTE, words))
     if as_json:
         click.echo(msgspec.json.encode(findings))
     else:

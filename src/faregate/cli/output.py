@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
 
+from faregate.cli.source import Failure
 from faregate.management import wire
 
 if TYPE_CHECKING:
@@ -20,6 +23,25 @@ GAP = "  "
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line."""
     click.echo(printable(text), err=err)
+
+
+def secret(text: str | bytes, words: str, what: str) -> None:
+    """Print what is shown this once, after ``words`` on standard error; Failure, which names it, if it cannot be."""
+    with suppress(OSError):
+        if words:
+            echo(words, err=True)
+    try:
+        click.echo(text)
+    except OSError as error:
+        raise Failure(
+            f"{what} exists, but its secret could not be written: {error.strerror}. Replace it.", 1
+        ) from error
+
+
+def check_open() -> None:
+    """End the command if what it is about to make could not be shown."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  as it is where it was closed
+        raise Failure("Standard output is closed, and the secret would be lost: nothing was done", 2)
 
 
 def printable(text: str) -> str:

@@ -35,10 +35,13 @@ def span(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-def instant(text: str) -> Instant | object:
-    """Return an instant of RFC 3339, or epoch seconds; ``none`` is NOTHING."""
-    if text == "none":
-        return NOTHING
+def instant_or_none(text: str) -> Instant | object:
+    """Return an instant as below; ``none`` is NOTHING."""
+    return NOTHING if text == "none" else instant(text)
+
+
+def instant(text: str) -> Instant:
+    """Return an instant of RFC 3339, or epoch seconds."""
     try:
         return parse_instant(float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else text, "an instant")
     except InvalidInput as error:
@@ -88,7 +91,7 @@ def read_secret(prompt: str) -> str | None:
 
 def json_option(command: Command) -> Command:
     """Add ``--json``."""
-    words = "Print JSON, as the HTTP API answers it."
+    words = "Print JSON; a record as the HTTP API shows it."
     return click.option("--json", "as_json", is_flag=True, help=words)(command)
 
 
@@ -118,7 +121,7 @@ def limit_options(command: Command) -> Command:
 def time_options(command: Command) -> Command:
     """Add the options for until when."""
     command = click.option(
-        "--expires-at", type=instant, metavar="INSTANT", help="Such as 2030-01-31T12:00:00Z; 'none': never."
+        "--expires-at", type=instant_or_none, metavar="INSTANT", help="Such as 2030-01-31T12:00:00Z."
     )(command)
     return click.option("--expires-in", type=span, metavar="SPAN", help="Such as 90d or 12h, from now.")(command)
 

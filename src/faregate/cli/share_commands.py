@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from faregate.cli.output import echo, members, moment, table
+from faregate.cli.output import check_open, echo, members, moment, secret, table
 from faregate.cli.parameters import (
     NOTHING,
     by_option,
@@ -72,14 +72,13 @@ def create(source: Source, /, objects: tuple[str, ...], *, by: str, as_json: boo
     It takes --scope, and --expires-in or --expires-at. The secret alone goes to standard output. It is nobody's: who
     manages it over HTTP has to be root or an admin without an organization.
     """
+    check_open()
     details = _changes(**options)
     with source.gate(create=True) as gate:
         issued = gate.shares.create(objects[0], objects[1:], by=by, **details)
-    if as_json:
-        click.echo(wire.show(issued))
-        return
-    echo(f"Share {issued.share.id} was created. Its secret is shown this once:", err=True)
-    click.echo(issued.secret)
+    name = f"Share {issued.share.id}"
+    told = f"{name} was created. Its secret is shown this once:"
+    secret(wire.show(issued) if as_json else issued.secret, "" if as_json else told, name)
 
 
 @share.command("list")
@@ -153,17 +152,15 @@ def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by:
     standard input, or from a prompt that does not show it; it is no argument, since everybody on the machine can read
     those.
     """
-    secret = read_secret("Secret of the share") if ask else None
-    if ask and secret is None:
+    check_open()
+    given_secret = read_secret("Secret of the share") if ask else None
+    if ask and given_secret is None:
         raise click.UsageError("--secret: there was none on standard input.")
     with source.gate() as gate:
-        redeemed = gate.shares.redeem(share_id, secret=secret, address=address, by=by)
-    if as_json:
-        click.echo(wire.show(redeemed))
-        return
-    until = moment(redeemed.expires_at, "-")
-    echo(f"Opens {', '.join(redeemed.object_ids)} until {until}. The token is shown this once:", err=True)
-    click.echo(redeemed.token)
+        redeemed = gate.shares.redeem(share_id, secret=given_secret, address=address, by=by)
+    opens = f"Opens {', '.join(redeemed.object_ids)} until {moment(redeemed.expires_at, '-')}."
+    told = f"{opens} The token is shown this once:"
+    secret(wire.show(redeemed) if as_json else redeemed.token, "" if as_json else told, "A token")
 
 
 @share.command()

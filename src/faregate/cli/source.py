@@ -29,6 +29,8 @@ class Source(msgspec.Struct, frozen=True):
         """Open the gate, and close it; errors in the block end the command. The store has to be there already."""
         with explained():
             url = self.url() if create else self.existing()
+            if not create and self.application is None:
+                _check_tables(url)
             gate = self.application or Gate(url, **self.settings)
             try:
                 yield gate
@@ -38,26 +40,44 @@ class Source(msgspec.Struct, frozen=True):
 
     def existing(self) -> str:
         """Return the store's URL if there is one: a misspelt path is no empty store."""
-        # SQLAlchemy is loaded only by what opens a store.
         from faregate.stores.sqlite import path_of  # noqa: PLC0415
 
         url = self.url()
-        path = path_of(url)
-        if path is not None and not Path(path).exists():
-            raise click.UsageError(f"There is no store at {path} yet; 'faregate token create' makes one")
+        path = path_of(url) or ""
+        try:
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise click.UsageError(f"There is no store at {path} yet; 'faregate token create' makes one") from None
+        except OSError as error:
+            raise StoreUnavailable from error
         return url
 
     def url(self) -> str:
         """Return the store's URL; UsageError if there is none."""
         if self.store is None:
             raise click.UsageError("No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db")
-        if self.store in ("sqlite://", "sqlite:///:memory:"):
+        # SQLAlchemy is loaded only by what opens a store.
+        from faregate.stores.sqlite import path_of  # noqa: PLC0415
+
+        if path_of(self.store) is None:
             raise click.UsageError("A store in memory is gone when the command ends; use sqlite:///<file>")
         return self.store
 
     def now(self) -> float:
         """Return UTC epoch seconds by the gate's clock."""
         return float(self.settings.get("clock", time.time)())
+
+
+def _check_tables(url: str) -> None:
+    """End the command if there are no tables that it could use: looking makes none, in whatever file that is."""
+    from faregate.stores.schema import VERSION  # noqa: PLC0415
+    from faregate.stores.status import read_version  # noqa: PLC0415
+
+    version = read_version(url)
+    if version is None:
+        raise Failure("The store has no tables; 'faregate token create' or 'faregate db upgrade' makes them", 1)
+    if version != VERSION:
+        raise Failure(f"The store has tables of version {version}, not {VERSION}; run 'faregate db upgrade'", 1)
 
 
 pass_source = click.make_pass_decorator(Source)

@@ -9,7 +9,8 @@ import msgspec
 
 from faregate.cli.output import echo, moment, table
 from faregate.cli.parameters import by_option, json_option, span
-from faregate.cli.source import explained, pass_source
+from faregate.cli.source import Failure, explained, pass_source
+from faregate.errors import InvalidInput
 from faregate.management import wire
 from faregate.retention import KEEP
 
@@ -40,7 +41,10 @@ def upgrade(source: Source, *, as_json: bool) -> None:
     with explained():
         url = source.existing()
         before = read_status(url)
-        migrate(url)
+        try:
+            migrate(url)
+        except InvalidInput as error:
+            raise Failure(str(error), 1) from error
         after = read_status(url)
     if as_json:
         click.echo(msgspec.json.encode({"from": before.version, "to": after.version}))

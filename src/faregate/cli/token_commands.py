@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from faregate.cli.output import echo, members, moment, table
+from faregate.cli.output import check_open, echo, members, moment, secret, table
 from faregate.cli.parameters import (
     allowed_scopes,
     by_option,
     given,
     instant,
+    instant_or_none,
     json_option,
     limit_options,
     networks,
@@ -45,7 +46,7 @@ def _grants(command: Command) -> Command:
         click.option("--owner-name", metavar="NAME", help="The owner's name."),
         click.option("--owner", metavar="ID", help="The id of the owner."),
         click.option("--description", type=text, metavar="TEXT", help="More about it; an empty text takes it away."),
-        click.option("--not-before", type=instant, metavar="INSTANT", help="From when on; 'none': at once."),
+        click.option("--not-before", type=instant_or_none, metavar="INSTANT", help="From when on; 'none': at once."),
     ):
         command = option(command)
     command = limit_options(time_options(command))
@@ -72,6 +73,7 @@ def create(source: Source, /, name: str, kind: str, *, by: str, as_json: bool, *
     without --cidr it works from everywhere, without --scope it opens what any valid credential opens, and without
     --owner it is nobody's. With --scope '*', without owner and organization, it is root: it may do everything.
     """
+    check_open()
     details = _details(**options)
     with source.gate(create=True) as gate:
         issued = gate.tokens.create(name=name, type=kind, by=by, **details)
@@ -163,6 +165,7 @@ def rotate(source: Source, token_id: str, grace: timedelta | None, *, leaked: bo
     The secret alone goes to standard output. With --leaked every token and share that was made with the old one is
     closed as well, and what those made.
     """
+    check_open()
     with source.gate() as gate:
         issued = gate.tokens.rotate(token_id, grace=grace, leaked=leaked, by=by)
     _show_secret(issued, "has a new secret", as_json=as_json)
@@ -242,19 +245,17 @@ def _details(  # each an option of the command line
         expires_at=expires_at,
         not_before=not_before,
         description=description,
-        owner=Owner(**whose) if any(whose.values()) else None,
-        org=Org(**where) if any(where.values()) else None,
+        owner=Owner(**whose) if any(one is not None for one in whose.values()) else None,
+        org=Org(**where) if any(one is not None for one in where.values()) else None,
     )
     allowed = networks(blocks, any_address=any_address)
     return details if allowed is None else {**details, "allowed_cidr_blocks": allowed}
 
 
 def _show_secret(issued: Issued, words: str, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(wire.show(issued))
-        return
-    echo(f"Token {issued.token.id} ({issued.token.name}) {words}. Its secret is shown this once:", err=True)
-    click.echo(issued.secret)
+    name = f"Token {issued.token.id}"
+    told = f"{name} ({issued.token.name}) {words}. Its secret is shown this once:"
+    secret(wire.show(issued) if as_json else issued.secret, "" if as_json else told, name)
 
 
 def _show(source: Source, one: Token, *, as_json: bool) -> None:

@@ -172,9 +172,10 @@ class Store:
 
     def _prepare(self) -> None:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
-        self.database.enter_wal()
         with self._open().begin() as connection:
             version = _version(connection)
+        if version in (None, schema.VERSION):
+            self.database.enter_wal()
         if version is None:
             with self._open().execution_options(writing=True).begin() as connection:
                 version = _version(connection) or _create(connection)
@@ -184,9 +185,19 @@ class Store:
                 "run 'faregate db upgrade' with the newest faregate"
             )
         # A page out of step costs reads, never freshness, so who may only read goes on.
-        with suppress(SQLAlchemyError, OSError), self._open().execution_options(writing=True).begin() as connection:
-            self._open_page(connection).advance(connection.execute(select(sequence.c.value)).scalar_one())
+        with suppress(SQLAlchemyError, OSError):
+            if not self._in_step():
+                with self._open().execution_options(writing=True).begin() as connection:
+                    self._open_page(connection).advance(connection.execute(select(sequence.c.value)).scalar_one())
         self.close()
+
+    def _in_step(self) -> bool:
+        """Tell whether the page is there and announces what the feed holds: then nobody need wait for a writer."""
+        with self._open().begin() as connection:
+            last = connection.execute(select(sequence.c.value)).scalar_one()
+        with suppress(OSError):
+            return bool(self.database.page(create=False).view[0] == last)
+        return False
 
     @contextmanager
     def _answering(self) -> Generator[None]:

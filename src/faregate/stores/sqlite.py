@@ -55,7 +55,7 @@ class SqliteDatabase:
         if self._memory is not None:
             return self._memory
         # mode=rw: a file that was taken away is an error, never an empty database.
-        return _connect(f"file:{quote(str(self.path))}?mode=rw", waits)
+        return _connect(f"file:{quote(os.fsencode(str(self.path)))}?mode=rw", waits)
 
     def page(self, *, create: bool) -> Page:
         """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
@@ -116,7 +116,8 @@ def path_of(url: str) -> str | None:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise InvalidInput(f"store: {url!r} is no database URL such as sqlite:///gate.db") from None
+        # Not quoted: there may be a password in it.
+        raise InvalidInput("store: expected a database URL such as sqlite:///gate.db") from None
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise InvalidInput(f"store: {parsed.drivername} is not supported yet; use sqlite:///<file> or sqlite://")
     if parsed.host or parsed.query:

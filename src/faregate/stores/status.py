@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import contextmanager
 from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Table, func, inspect, select
+from sqlalchemy import Inspector, Table, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.errors import StoreUnavailable
 from faregate.instants import as_datetime
-from faregate.stores.schema import VERSION, feed, schema_version, sequence, shares, tokens
+from faregate.stores.schema import VERSION, feed, metadata, schema_version, sequence, shares, tokens
 from faregate.stores.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
     from sqlalchemy import Connection
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel"):
     """What is in a store: ``version`` is that of its tables, None where there are none; ``needed`` this faregate's.
 
-    ``sequence`` is the newest of the feed and ``newest`` its instant; ``first`` and ``oldest`` are of what is left of
-    it, and ``latest`` is the latest instant in it, which clocks that disagree may have put elsewhere. ``journal`` is
-    SQLite's journal mode, and ``damage`` what it finds wrong with the file.
+    ``sequence`` is the feed's counter, ``last`` that of its newest entry and ``newest`` the instant of that; ``first``
+    and ``oldest`` are of what is left of it, and ``latest`` is the latest instant in it, which clocks that disagree may
+    have put elsewhere. ``journal`` is SQLite's journal mode, ``damage`` what it finds wrong with the file, and
+    ``missing`` are tables and columns that should be there.
     """
 
     version: str | None
@@ -34,13 +38,15 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     tokens: int = 0
     shares: int = 0
     entries: int = 0
-    sequence: int = 0
+    sequence: int | None = 0
     first: int | None = None
+    last: int = 0
     oldest: datetime | None = None
     newest: datetime | None = None
     latest: datetime | None = None
     journal: str = ""
     damage: str | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def current(self) -> bool:
@@ -48,15 +54,28 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
         return self.version == self.needed
 
 
+def read_version(url: str) -> str | None:
+    """Return the version of a store's tables, None if there are none. StoreUnavailable if it cannot answer."""
+    with _reading(url) as (connection, _):
+        return _version(connection, set(inspect(connection).get_table_names()))
+
+
 def read_status(url: str, *, thorough: bool = False) -> Status:
     """Return the state of a store; ``thorough`` has every page of it checked. StoreUnavailable if it cannot answer."""
+    with _reading(url) as (connection, size):
+        return _read(connection, size, thorough=thorough)
+
+
+@contextmanager
+def _reading(url: str) -> Generator[tuple[Connection, int]]:
+    """Open a store's file, whatever is in it, and tell how long it is."""
     engine = None
     try:
         database = SqliteDatabase(url)
         size = 0 if database.path is None else Path(database.path).stat().st_size
         engine = database.engine()
         with engine.begin() as connection:
-            return _read(connection, size, thorough=thorough)
+            yield connection, size
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise StoreUnavailable from error
     finally:
@@ -65,30 +84,49 @@ def read_status(url: str, *, thorough: bool = False) -> Status:
 
 
 def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
-    there = set(inspect(connection).get_table_names())
+    inspector = inspect(connection)
+    there = set(inspector.get_table_names())
 
     def first_row(table: Table, *columns: Any, order: Any = None) -> Any:
         wanted = select(*columns).select_from(table).order_by(order).limit(1)
         return connection.execute(wanted).first() if table.name in there else None
 
-    version = first_row(schema_version, schema_version.c.version_num)
+    version = _version(connection, there)
     last = first_row(sequence, sequence.c.value)
     entries = first_row(feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at))
-    damage = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() if thorough else "ok"
+    damage = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() if thorough else "ok"
+    missing = _missing(inspector, there) if thorough and version == VERSION else ()
     number, first, oldest, latest = entries or (0, None, None, None)
-    newest = first_row(feed, feed.c.at, order=feed.c.sequence.desc())
+    newest_row = first_row(feed, feed.c.sequence, feed.c.at, order=feed.c.sequence.desc())
     return Status(
-        version=version and version[0],
+        version=version,
         needed=VERSION,
         bytes=size,
         tokens=(first_row(tokens, func.count()) or (0,))[0],
         shares=(first_row(shares, func.count()) or (0,))[0],
         entries=number,
-        sequence=last[0] if last else 0,
+        sequence=last[0] if last else None,
+        last=newest_row[0] if newest_row else 0,
         first=first,
         oldest=as_datetime(oldest),
-        newest=as_datetime(newest[0]) if newest else None,
+        newest=as_datetime(newest_row[1]) if newest_row else None,
         latest=as_datetime(latest),
         journal=connection.exec_driver_sql("PRAGMA journal_mode").scalar_one(),
         damage=None if damage == "ok" else str(damage).splitlines()[-1],
+        missing=tuple(missing),
     )
+
+
+def _version(connection: Connection, there: set[str]) -> str | None:
+    if schema_version.name not in there:
+        return None
+    return connection.execute(select(schema_version.c.version_num)).scalar()
+
+
+def _missing(inspector: Inspector, there: set[str]) -> Iterator[str]:
+    for table in metadata.sorted_tables:
+        if table.name not in there:
+            yield table.name
+            continue
+        columns = {column["name"] for column in inspector.get_columns(table.name)}
+        yield from (f"{table.name}.{column.name}" for column in table.columns if column.name not in columns)

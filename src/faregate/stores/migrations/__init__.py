@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
 
+from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores.sqlite import SqliteDatabase
 
 
 def upgrade(url: str, version: str = "head") -> None:
-    """Bring the tables of a store to a version, that which this faregate needs; in one transaction."""
+    """Bring the tables of a store to a version, that which this faregate needs; in one transaction.
+
+    InvalidInput for tables that are none of this faregate's, StoreUnavailable if the store cannot answer.
+    """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -20,5 +27,9 @@ def upgrade(url: str, version: str = "head") -> None:
         with engine.execution_options(writing=True).begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, version)
+    except CommandError as error:
+        raise InvalidInput(f"store: its tables are of a faregate that this one does not know ({error})") from error
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise StoreUnavailable from error
     finally:
         engine.dispose()
