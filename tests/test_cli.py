@@ -457,6 +457,23 @@ def test_audit_shows_and_follows(store: str) -> None:
     gate.close()
 
 
+def test_a_follower_ends_with_its_reader(store: str) -> None:
+    """Though nothing comes that it could print."""
+    gate = Gate(store)
+    gate.tokens.create(name="a")
+    gate.close()
+    line = f"{shlex.quote(sys.executable)} -m faregate audit -f --json | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        env=environment(FAREGATE_STORE=store),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (json.loads(done.stdout)["sequence"], done.stderr) == (1, "")
+
+
 def test_a_follower_notices_that_the_store_was_replaced(tmp_path: Path) -> None:
     """What was done to the restored one is shown, though its numbers were there before; a purge is no replacement."""
     path, copy = tmp_path / "gate.db", tmp_path / "copy.db"
@@ -644,7 +661,9 @@ def test_the_same_commands_in_a_flask_application(tmp_path: Path) -> None:
     listed = json.loads(flask("token", "list", "--json").stdout)
     assert listed["total"] == 1
     assert flask("token", "deactivate", "nothing").returncode == 1
-    assert "192.0.2.0/24" in flask("doctor").stdout
+    looked = flask("doctor")
+    assert "192.0.2.0/24" in looked.stdout
+    assert "note  application" in looked.stdout
     assert json.loads(flask("audit", "--json").stdout)["items"][0]["actor"] == "cli"
     assert flask("db", "upgrade").returncode == flask("db", "status").returncode == 0
     shown = flask("--help").stdout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import select
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -63,8 +65,8 @@ def _follow(
     while True:
         for last in page.items:
             _line(last, as_json=as_json)
-        if not page.more:
-            time.sleep(POLL)
+        if not page.more and _reader_gone():
+            return
         if last is None:
             page = gate.audit(start, subject=subject, limit=limit)
             continue
@@ -78,6 +80,17 @@ def _follow(
             click.echo("The store was replaced by another one; what follows was done to that since.", err=True)
             start, last = last.at, None
             page = gate.audit(start, subject=subject, limit=limit)
+
+
+def _reader_gone() -> bool:
+    """Wait a little; tell whether nobody reads standard output any more, as behind ``| grep -m 1``."""
+    poller = select.poll()
+    try:
+        poller.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # it is no file of the system
+        time.sleep(POLL)
+        return False
+    return bool(poller.poll(POLL * 1000))
 
 
 def _show(page: AuditPage, *, as_json: bool) -> None:
