@@ -18,6 +18,7 @@ import click
 from faregate.cli.audit_command import audit
 from faregate.cli.check_command import check
 from faregate.cli.doctor_command import doctor
+from faregate.cli.output import give_up
 from faregate.cli.share_commands import share
 from faregate.cli.source import Failure, Source
 from faregate.cli.store_commands import db
@@ -51,6 +52,7 @@ class Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # which is for click to end quietly
                 raise
+            give_up()
             raise Failure(f"Cannot be written: {error.strerror}", 1) from error
 
 

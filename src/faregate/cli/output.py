@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -33,9 +34,18 @@ def secret(text: str | bytes, words: str, what: str) -> None:
     try:
         click.echo(text)
     except OSError as error:
+        give_up()
         raise Failure(
             f"{what} exists, but its secret could not be written: {error.strerror}. Replace it.", 1
         ) from error
+
+
+def give_up() -> None:
+    """Have what is still to be written to standard output lead nowhere, so that the end is not about that again."""
+    with suppress(OSError, ValueError):  # it is no file of the system
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def check_open() -> None:
