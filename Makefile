@@ -19,8 +19,9 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 # More of what the tests do in little: requests made up from the OpenAPI document, calls of the state machine.
+# Each run makes up others, unless SEED=… says which.
 fuzz: $(READY)
-	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/management/test_openapi.py -k "Lifecycles or schemathesis"
+	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/management/test_openapi.py -k "Lifecycles or schemathesis" $(if $(SEED),--hypothesis-seed=$(SEED))
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py

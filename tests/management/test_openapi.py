@@ -236,6 +236,7 @@ asgi = Starlette(routes=[Mount("/auth", management(Gate({store!r})))])
 SERVERS = {"flask": ("waitress", FLASK), "starlette": ("uvicorn", STARLETTE)}
 # A hook of schemathesis: a new root for each request, since a token may delete itself.
 HOOKS = """
+from urllib.parse import unquote
 import schemathesis
 from faregate import Gate
 gate = Gate({store!r})
@@ -247,16 +248,21 @@ class Root:
 
     def set(self, case, data, context):
         case.headers = {{**(case.headers or {{}}), "Authorization": f"Bearer {{data}}"}}
+
+@schemathesis.hook
+def filter_case(context, case):  # a path with a line feed is in no Mount of Starlette's: the application answers it
+    return "\\n" not in unquote(str((case.path_parameters or {{}}).get("id", "")))
 """
 
 
 @pytest.mark.parametrize("framework", SERVERS)
-def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path) -> None:
+def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Between the document and the running service; ``make fuzz`` has a longer run.
 
     Left out is the check that whatever fits the schemas is accepted: what may be done depends on the records, too.
     """
     store = f"sqlite:///{tmp_path / 'gate.db'}"
+    seed = pytestconfig.getoption("--hypothesis-seed")
     server, source = SERVERS[framework]
     (tmp_path / "application.py").write_text(source.format(store=store))
     (tmp_path / "hooks.py").write_text(HOOKS.format(store=store))
@@ -264,7 +270,7 @@ def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path) -> N
         command = [
             str(Path(sys.executable).parent / "schemathesis"), "run", f"http://{host}:{port}/auth/openapi.json",
             "--max-examples", str(4 * FUZZ), "--exclude-checks", "positive_data_acceptance", "--continue-on-failure",
-            *([] if FUZZ > 1 else ["--generation-deterministic"]),
+            *([] if FUZZ > 1 else ["--generation-deterministic"]), *(["--seed", seed] if seed else []),
         ]  # fmt: skip
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path)}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
