@@ -504,6 +504,18 @@ def test_a_follower_notices_that_the_store_was_replaced(tmp_path: Path) -> None:
     gate.close()
 
 
+def into(store: str, streams: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a command comes to whose streams a shell has led elsewhere."""
+    line = shlex.join([sys.executable, "-m", "faregate", *arguments])
+    return subprocess.run(
+        ["sh", "-c", f"{line} {streams}"],
+        env=environment(FAREGATE_STORE=store),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_a_secret_that_cannot_be_shown_is_no_silence(store: str, more: list[str]) -> None:
     """Nothing is done if standard output is closed; if it is full, it is said what exists; words that fail hide none."""
@@ -515,44 +527,17 @@ def test_a_secret_that_cannot_be_shown_is_no_silence(store: str, more: list[str]
         ["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h"],
     )  # fmt: skip
     for arguments in makers:
-        line = shlex.join([sys.executable, "-m", "faregate", *arguments, *more])
-        shut = subprocess.run(
-            ["sh", "-c", f"{line} >&-"],
-            env=environment(FAREGATE_STORE=store),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        shut = into(store, ">&-", *arguments, *more)
         assert (shut.returncode, "nothing was done" in shut.stderr) == (2, True)
     assert (gate.tokens.list().total, gate.shares.list().total, gate.verify(kept.secret).id) == (1, 1, kept.token.id)
     assert gate.shares.get(share.share.id).redemptions == 0
     for arguments in makers:
-        line = shlex.join([sys.executable, "-m", "faregate", *arguments, *more])
-        full = subprocess.run(
-            ["sh", "-c", f"{line} >/dev/full"],
-            env=environment(FAREGATE_STORE=store),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        full = into(store, ">/dev/full", *arguments, *more)
         assert (full.returncode, "its secret could not be written" in full.stderr) == (1, True), full.stderr
         assert "Traceback" not in full.stderr
-    line = shlex.join([sys.executable, "-m", "faregate", *makers[0], *more])
-    mute = subprocess.run(
-        ["sh", "-c", f"{line} 2>/dev/full"],
-        env=environment(FAREGATE_STORE=store),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    mute = into(store, "2>/dev/full", *makers[0], *more)
     assert SECRET.search(mute.stdout)
-    full = subprocess.run(
-        ["sh", "-c", f"{shlex.join([sys.executable, '-m', 'faregate', 'token', 'list'])} >/dev/full"],
-        env=environment(FAREGATE_STORE=store),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    full = into(store, ">/dev/full", "token", "list")
     assert (full.returncode, full.stderr) == (1, "Error: Cannot be written: No space left on device\n")
     gate.close()
 
