@@ -8,9 +8,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import provider
 from conftest import START, Clock
 
-from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, Issued, Owner, Permission, Principal, Role, any_of
+from faregate import (
+    AUTHENTICATED,
+    PUBLIC,
+    Denied,
+    Gate,
+    Issued,
+    Issuer,
+    Owner,
+    Permission,
+    Policy,
+    Principal,
+    Role,
+    any_of,
+)
 from faregate.credentials import mint
 from faregate.management import wire
 from faregate.scopes import Need
@@ -60,6 +74,10 @@ class Row(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     root: str = ""
     identified: bool = True
     websocket: str | None = None
+    jwt: dict[str, Any] | None = None
+    jose: dict[str, Any] = {}
+    key: str = "rsa"
+    issuer: dict[str, Any] = {}
     challenge: str | None = None
     private: bool = False
 
@@ -96,7 +114,23 @@ def rows() -> list[Row]:
     for row in found:
         if "owner_rights" in row.gate:
             row.gate["owner_rights"] = Rights(row.gate["owner_rights"])
+        if row.jwt is not None:
+            row.gate["issuers"] = [_issuer(row.issuer)]
+            row.gate["policy"] = Policy(max_lifetime=86_400)
     return found
+
+
+def _issuer(settings: dict[str, Any]) -> Issuer:
+    """The provider with the settings of a row: "resources" is the claim that holds them, and "" no type."""
+    given = {**settings}
+    if given.get("keys") == "secret":
+        given["keys"] = provider.SECRET
+    if given.get("typ") == "":
+        given["typ"] = None
+    if "resources" in given:
+        claim = given["resources"]
+        given["resources"] = lambda claims: claims.get(claim)
+    return provider.issuer(**given)
 
 
 def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
@@ -106,7 +140,10 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
         row.gate["owner_rights"].now = dict(row.gate["owner_rights"].told)
     maker = None if row.maker is None else _made(gate, row.maker)
     by = None if maker is None else gate.verify(maker.secret)
-    record_id = _share(row, gate, texts, by) if row.share is not None else _token(row, gate, texts, by)
+    if row.jwt is not None:
+        record_id = _jwt(row, gate, texts)
+    else:
+        record_id = _share(row, gate, texts, by) if row.share is not None else _token(row, gate, texts, by)
     for step in row.after:
         match step.split():
             case ["leak"] if maker is not None:
@@ -177,6 +214,22 @@ def _share(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) ->
             case ["params", params]:
                 gate.shares.update(made.share.id, params=msgspec.json.decode(params))
     return made.share.id
+
+
+def _jwt(row: Row, gate: Gate, texts: dict[str, str]) -> str:
+    """Have the provider sign the token, and revoke what the row says; return its subject."""
+    claims, header = (
+        {name: None if value is False and name not in ("b64",) else value for name, value in members.items()}
+        for members in (row.jwt or {}, row.jose)
+    )
+    texts["secret"] = provider.token(START, key=row.key, header=header, **claims)
+    for step in row.after:
+        match step.split():
+            case ["revoke", token_id]:
+                gate.jwts.revoke(provider.ISSUER, token_id)
+            case ["subject", subject, seconds]:
+                gate.jwts.revoke_subject(provider.ISSUER, subject, before=START + float(seconds))
+    return str(claims.get("sub", "alice"))
 
 
 def _demand(demand: Any) -> Any:

@@ -622,7 +622,7 @@ def test_purge(store: str) -> None:
     for number in range(5):
         gate.tokens.create(name=f"t{number}")
     purged = run("db", "purge", "--keep", "0s", "--json", store=store)
-    assert json.loads(purged.stdout) == {"entries": 4, "secrets": 0, "makers": 0}
+    assert json.loads(purged.stdout) == {"entries": 4, "secrets": 0, "makers": 0, "revocations": 0}
     assert [entry.action for entry in gate.audit().items] == ["token.create", "store.purge"]
     assert gate.audit().items[-1].actor == "cli"
     assert run("db", "purge", store=store).stdout.startswith("Removed 0 entries of the audit, 0 secrets")

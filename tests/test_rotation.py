@@ -16,7 +16,7 @@ from conftest import Clock, reason_of
 from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal, StoreUnavailable
 from faregate.bearer import Texts
 from faregate.credentials import digest
-from faregate.stores.freshness import WouldWait
+from faregate.errors import WouldWait
 
 WRITE = "gate:tokens:write"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from faregate import Denied, Misconfigured
+from faregate.errors import WouldWait
 from faregate.rules import Rules, Visit
-from faregate.stores.freshness import WouldWait
 from faregate_asgi.translation import Reader, encode, method, path, raw_path, respond
 
 if TYPE_CHECKING:

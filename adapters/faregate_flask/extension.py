@@ -41,6 +41,7 @@ SETTINGS = (
     "OWNER_RIGHTS",
     "OWNER_RIGHTS_TTL",
     "SECRET",
+    "ISSUERS",
 )
 _KEY = "faregate.principal"
 

@@ -15,6 +15,7 @@ from faregate.errors import (
     UnsupportedTokenType,
 )
 from faregate.gate import Gate
+from faregate.issuer import Issuer
 from faregate.model import (
     AllowedScopes,
     AuditEntry,
@@ -64,6 +65,7 @@ __all__ = [
     "InvalidInput",
     "Issued",
     "IssuedShare",
+    "Issuer",
     "Misconfigured",
     "NotFound",
     "Org",

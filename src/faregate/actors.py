@@ -127,6 +127,14 @@ class Actor(msgspec.Struct, frozen=True):
             return None
         return Reach(mine.id, mine.org.id, mine.owner.id, mine.owner.idp_id, whole_org=self.admin)
 
+    def reaches(self, record: Record) -> bool:
+        """Tell whether a record that is in no table exists for this actor, by the rule of the others."""
+        mine = self.record
+        if mine is None or mine.root:
+            return True
+        same_owner = (mine.owner.id, mine.owner.idp_id) == (record.owner.id, record.owner.idp_id)
+        return mine.org.id == record.org.id and (self.admin or (same_owner and mine.owner.id is not None))
+
     def outranks(self, token: Columns) -> bool:
         """Whether this actor is above the owner of a token, so that its deactivation is not the owner's to undo.
 
@@ -279,6 +287,10 @@ class Desk:
             if row is None or not reading.tokens.has_secret(record.digest, now):
                 raise Denied("unknown_credential", record_id=by.id, address=by.address)
             record = limits_of(row, digest=record.digest)
+        if record.revocations and reading.revocations.revoked(record.revocations, record.issued_at):
+            record = record.revoke()
+        if record.trusted is not None and not record.trusted(now):
+            raise Denied("unknown_credential", record_id=record.id, address=by.address)
         owner, rights = asked
         if self._owner_rights.limits and record.behind != owner:
             raise StoreUnavailable  # it was given to somebody else this very moment: ask again
@@ -286,4 +298,7 @@ class Desk:
             record = record.closed()
         if not record.admits(now, by.address):
             raise record.refusal(now, by.address)
+        if record.kind == "jwt":
+            # It proves who calls, for minutes; how long what he makes may live, is for the policy to say.
+            record = msgspec.structs.replace(record, not_before=-inf, expires_at=inf)
         return Actor.of(Principal(record, by.address, rights.grants))

@@ -18,7 +18,7 @@ import msgspec
 
 from faregate.addresses import TrustedProxies
 from faregate.errors import InvalidInput, StoreUnavailable
-from faregate.jwt import ShareTokens
+from faregate.share_tokens import ShareTokens
 from faregate.signing import SigningSecret
 from faregate.stores.page import read_page
 from faregate.stores.sqlite import path_of

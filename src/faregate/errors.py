@@ -49,7 +49,7 @@ REASONS = {
         401, "invalid_token", "Credential unknown", "The credential is not one that opens this gate."
     ),
     "deactivated": Reason(401, "invalid_token", "Credential deactivated", "The credential was deactivated."),
-    "revoked": Reason(401, "invalid_token", "Share revoked", "The share was revoked."),
+    "revoked": Reason(401, "invalid_token", "Credential revoked", "The credential was revoked."),
     "not_yet_valid": Reason(401, "invalid_token", "Credential not yet valid", "The credential is not valid yet."),
     "expired": Reason(401, "invalid_token", "Credential expired", "The credential has expired."),
     "redemption_required": Reason(
@@ -98,8 +98,8 @@ class Denied(FaregateError):
 
     ``reason`` is one of :data:`REASONS`, ``status`` the HTTP status to answer, ``error`` the code of
     RFC 6750 section 3.1 or None, ``detail`` a sentence for the caller, ``scope`` the general scopes
-    that were missing, ``record_id`` the record that was refused, where one was found.
-    No attribute ever holds the credential.
+    that were missing, ``record_id`` the record that was refused, where one was found, ``why`` more words for who
+    looks after the gate, which no caller is told. No attribute ever holds the credential.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class Denied(FaregateError):
         scope: Sequence[str] = (),
         record_id: str | None = None,
         address: str | None = None,
+        why: str | None = None,
     ) -> None:
         known = REASONS[reason]
         self.reason = reason
@@ -120,6 +121,7 @@ class Denied(FaregateError):
         self.scope = tuple(scope)
         self.record_id = record_id
         self.address = address
+        self.why = why
         self.logged = False
         super().__init__(f"{reason}: {self.detail}")
 
@@ -182,6 +184,13 @@ class PreconditionFailed(Refused):
     status = 412
     code = "precondition_failed"
     title = "Precondition failed"
+
+
+class WouldWait(Exception):
+    """The answer is not at hand: something has to be waited for, which the caller did not want.
+
+    Between the gate and its adapters alone, so it is no FaregateError.
+    """
 
 
 class Misconfigured(FaregateError, RuntimeError):

@@ -15,7 +15,7 @@ from faregate.instants import as_datetime
 from faregate.model import Explanation, Step
 from faregate.principal import Principal
 from faregate.record import ALIVE, ENOUGH, IN_TIME, KNOWN, NETWORK, PRESENTED, WELL_FORMED
-from faregate.references import REDEEMED, SHARE, TOKEN
+from faregate.references import JWT, REDEEMED, SHARE, TOKEN
 from faregate.scopes import AnyResource, check_needs, describe, granting
 from faregate.texts import some
 
@@ -80,7 +80,12 @@ class Explainer:
         except StoreUnavailable:
             raise
         except Denied as denied:
-            yield _step(WELL_FORMED, f"{len(credential)} characters", seen, reason=denied.reason)
+            words = f"{len(credential)} characters"
+            if denied.why is None:
+                yield _step(WELL_FORMED, words, seen, reason=denied.reason)
+            else:  # of what has the form of a JWT it can be told what is wrong with it
+                yield _step(WELL_FORMED, f"{words} in the form of a JWT", seen)
+                yield _step(KNOWN, denied.why, reason=denied.reason)
             return
         yield _step(WELL_FORMED, _WORDS[reference.kind], {**seen, "kind": reference.kind})
         now = self._desk.now()
@@ -113,7 +118,12 @@ class _Way:
         return f"{self.address}, named by {self.hops[-1].source} behind {passed}"
 
 
-_WORDS = {TOKEN: "a token's secret", SHARE: "a share's secret", REDEEMED: "a JWT that was redeemed from a share"}
+_WORDS = {
+    TOKEN: "a token's secret",
+    SHARE: "a share's secret",
+    REDEEMED: "a JWT that was redeemed from a share",
+    JWT: "a JWT of a trusted issuer",
+}
 
 
 def _judge(
@@ -155,6 +165,9 @@ def _alive(found: Inspected, rights: Rights) -> tuple[str, dict[str, Any]]:
     row = found.row
     if rights.gone:
         return f"its owner {found.record.behind.id!r} is gone", {"owner": "gone"}
+    if found.reference.kind == JWT:
+        revoked = found.record.revoked
+        return "revoked" if revoked else "not revoked", {"revoked": revoked}
     if found.record.kind == "share":
         revoked = _instant(row["revoked_at"])
         return "not revoked" if revoked is None else f"revoked at {revoked}", {"revokedAt": revoked}
@@ -169,6 +182,8 @@ def _in_time(record: Record, now: float, reason: str | None) -> tuple[str, dict[
     told = {"now": _instant(now), "notBefore": _instant(record.not_before), "expiresAt": _instant(record.expires_at)}
     starts = f"begins {told['notBefore']}, " if told["notBefore"] else ""
     words = f"it is {told['now']}; {starts}" + (f"ends {told['expiresAt']}" if told["expiresAt"] else "never ends")
+    if record.leeway:
+        words, told = f"{words}, give or take {record.leeway:g} s", {**told, "leeway": record.leeway}
     if reason == "redemption_required":
         words += "; a share with maxRedemptions has to be redeemed"
     return words, told

@@ -14,7 +14,7 @@ from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
 from faregate.instants import as_datetime
 from faregate.introspection import Introspection
-from faregate.jwt import ShareTokens
+from faregate.issuer import Issuer
 from faregate.members import given_columns, scopes_of
 from faregate.model import AllowedScopes, Org, Owner
 from faregate.owner_rights import OwnerRights
@@ -23,7 +23,9 @@ from faregate.principal import Principal
 from faregate.record import session_record
 from faregate.references import References
 from faregate.retention import KEEP, Retention
+from faregate.revocations import JwtRevocations
 from faregate.scopes import AnyOf, Permission, Role
+from faregate.share_tokens import ShareTokens
 from faregate.shares import Shares
 from faregate.signing import SigningSecret
 from faregate.stores.freshness import Records
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from faregate.actors import By
+    from faregate.jwt import TrustedIssuers
     from faregate.members import Members
     from faregate.model import AuditPage, Explanation, Introspected, Purged
     from faregate.owner_rights import Hook
@@ -63,6 +66,7 @@ class Gate:
     function of an Owner that returns AllowedScopes, or None for one who is gone; its answers are kept for
     ``owner_rights_ttl`` seconds (0 asks each time) or until :meth:`owner_changed`. It may take its time, in a worker
     thread on an event loop, and should have a time-out of its own: whatever it raises is StoreUnavailable.
+    ``issuers`` are those whose JWTs open the gate, too: a list of :class:`faregate.Issuer`.
 
     The constructor opens the store, makes or checks its tables, and closes it: a gate may be made before a
     fork. Raises InvalidInput for a setting that cannot be, StoreUnavailable if the store cannot be opened.
@@ -85,6 +89,7 @@ class Gate:
         owner_rights: Hook | None = None,
         owner_rights_ttl: float = 5.0,
         secret: Secret | None = None,
+        issuers: Sequence[Issuer] = (),
     ) -> None:
         if not isinstance(store, str):
             raise InvalidInput("store: a database URL such as sqlite:///gate.db")
@@ -104,7 +109,8 @@ class Gate:
         self._records = Records(self._store, rights)
         self._usage = Usage(self._store)
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path), brand)
-        references = References(brand, share_tokens)
+        self._issuers = _trusted(issuers, policy, clock)
+        references = References(brand, share_tokens, self._issuers)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
         self._desk = Desk(self._store, rights, clock)
         self._introspection = Introspection(self._desk, references, share_tokens, brand=brand)
@@ -113,6 +119,7 @@ class Gate:
         self._retention = Retention(self._desk)
         self.tokens = Tokens(self._desk, policy, brand=brand)
         self.shares = Shares(self._desk, policy, share_tokens, brand=brand)
+        self.jwts = JwtRevocations(self._desk, [one.issuer for one in issuers])
 
     def verify(self, credential: str, *, address: str | None = None) -> Principal:
         """Return the principal that a credential stands for, or raise Denied.
@@ -279,5 +286,20 @@ class Gate:
     def close(self) -> None:
         """Write what is still to be written and close the store. A later use opens it again."""
         self._usage.close()
+        if self._issuers is not None:
+            self._issuers.close()
         self._records.close()
         self._store.close()
+
+
+def _trusted(issuers: Sequence[Issuer], policy: Policy, clock: Callable[[], float]) -> TrustedIssuers | None:
+    """Return the reader of the issuers' tokens; None where there are none, and nothing of it need be loaded."""
+    if not isinstance(issuers, list | tuple) or not all(isinstance(one, Issuer) for one in issuers):
+        raise InvalidInput("issuers: a list of faregate.Issuer")
+    if not issuers:
+        return None
+    if policy.max_lifetime is None and any(one.manages for one in issuers):
+        raise InvalidInput("issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)")
+    from faregate.jwt import TrustedIssuers  # noqa: PLC0415  it needs the packages of the extra
+
+    return TrustedIssuers(issuers, clock)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from faregate.errors import Denied
-from faregate.jwt import REDEEMED_LIFETIME
 from faregate.members import limits_of
-from faregate.record import redeemed_record
+from faregate.record import jwt_record, redeemed_record
 from faregate.references import SHARE, TOKEN
 from faregate.share_members import share_limits
+from faregate.share_tokens import REDEEMED_LIFETIME
 
 if TYPE_CHECKING:
     from faregate.members import Values
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Inspected(NamedTuple):
-    """What is behind a credential: its record as a request would be judged by it, and the row that it is made of."""
+    """What is behind a credential: its record as a request would be judged by it, and the row that it is made of.
+
+    A JWT has no row.
+    """
 
     reference: Reference
     record: Record
@@ -40,6 +43,10 @@ def inspect(reading: Reading, reference: Reference, now: float) -> Inspected:
         share = reading.shares.by_digest(reference.digest)
         if share is not None:
             return Inspected(reference, share_limits(share, secret=True), share)
+    elif reference.trusted is not None:
+        record = jwt_record(*reference.trusted, reference.digest)
+        revoked = reading.revocations.revoked(record.revocations, record.issued_at)
+        return Inspected(reference, record.revoke() if revoked else record, {})
     elif reference.signed is not None:
         share = reading.shares.get(reference.signed.share_id)
         if share is not None:

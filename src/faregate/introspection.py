@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from faregate.actors import Actor
 from faregate.credentials import kind_of
@@ -15,15 +17,15 @@ from faregate.members import token_of
 from faregate.model import Introspected
 from faregate.principal import Principal
 from faregate.record import KNOWN, NETWORK
-from faregate.references import TOKEN
+from faregate.references import JWT, TOKEN
 from faregate.scopes import common_scopes
 from faregate.share_members import share_of
 
 if TYPE_CHECKING:
     from faregate.actors import By, Desk
-    from faregate.jwt import ShareTokens
     from faregate.owner_rights import Rights
     from faregate.references import References
+    from faregate.share_tokens import ShareTokens
     from faregate.stores.sql import Reading
 
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
@@ -64,23 +66,36 @@ class Introspection:
         return self._details(found, rights, now, reason=None if fault is None else fault.reason)
 
     def _details(self, found: Inspected, rights: Rights, now: float, *, reason: str | None) -> Introspected:
-        record, row, signed = found.record, found.row, found.reference.signed
-        principal = Principal(record)
+        record = found.record
         held = (record.grants,) if rights.grants is None else (record.grants, rights.grants)
-        return Introspected(
+        told = Introspected(
             active=reason is None,
             reason=reason,
             kind=record.kind,
             scope=common_scopes(held),
-            subject=principal.identity,
+            subject=Principal(record).identity,
             username=record.owner.name,
-            issued_at=as_datetime(row["created_at"] if signed is None else signed.issued_at),
-            not_before=as_datetime(row["not_before"]),
             expires_at=as_datetime(min(record.expires_at, record.superseded_at)),
-            issuer=None if signed is None else self._issuer,
-            token_id=None if signed is None else signed.token_id,
-            record=token_of(row) if found.reference.kind == TOKEN else share_of(row, now, gone=rights.gone),
         )
+        return msgspec.structs.replace(told, **self._origin(found, now, gone=rights.gone))
+
+    def _origin(self, found: Inspected, now: float, *, gone: bool) -> dict[str, Any]:
+        """Return what is told of who issued a credential and when: the token itself if it is a JWT, else its row."""
+        (kind, _, signed, trusted), row = found.reference, found.row
+        if trusted is not None:
+            claims = trusted.claims
+            return {
+                "issued_at": as_datetime(claims.issued_at),
+                "not_before": as_datetime(claims.not_before),
+                "issuer": claims.issuer,
+                "token_id": claims.token_id,
+            }
+        own: dict[str, Any] = {"issued_at": as_datetime(row["created_at"])}
+        if signed is not None:
+            issued_at = as_datetime(signed.issued_at)
+            own = {"issued_at": issued_at, "issuer": self._issuer, "token_id": signed.token_id}
+        record = token_of(row) if kind == TOKEN else share_of(row, now, gone=gone)
+        return {**own, "not_before": as_datetime(row["not_before"]), "record": record}
 
     def revoke(self, credential: str) -> None:
         """Have a token deactivated by itself; see :meth:`Gate.revoke`."""
@@ -107,5 +122,7 @@ class Introspection:
 
 
 def _reaches(actor: Actor, reading: Reading, found: Inspected) -> bool:
+    if found.reference.kind == JWT:  # it has no row, and is its owner's and its organization's all the same
+        return actor.reaches(found.record)
     rows = reading.tokens if found.reference.kind == TOKEN else reading.shares
     return rows.get(found.record.id, actor.reach) is not None

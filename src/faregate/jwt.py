@@ -1,96 +1,148 @@
-"""JSON Web Tokens (RFC 7519): those that the gate signs itself, for shares that were redeemed.
+"""JWTs of trusted issuers, in their compact form (RFC 7515 section 7.1): read, and verified by a key of the issuer.
 
-They are HS256 with the gate's own secret and one fixed header (RFC 8725 section 3.11, explicit typing), which
-is compared as text: the token chooses neither algorithm nor key. They carry the share's id and no rights:
-what the share opens is looked up on each request.
+What costs least comes first, so that junk costs little; what the token says of itself is believed when its signature
+is known, and not before. The claims are judged in :mod:`faregate.claims`.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from string import ascii_letters, digits
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-import jwt
+import msgspec
 
-from faregate.errors import InvalidInput
-from faregate.instants import END_OF_TIME
+from faregate.claims import Claims, check_header, read_claims
+from faregate.errors import Denied, InvalidInput
+from faregate.jsontext import parse_object
+from faregate.jwks import FetchedKeys, GivenKeys
 
 if TYPE_CHECKING:
-    from faregate.signing import SigningSecret
+    from collections.abc import Callable, Sequence
 
-ALGORITHM = "HS256"
-TYPE = "faregate-share+jwt"
-REDEEMED_LIFETIME = 900.0  # seconds that a redeemed token lives, at most
-_CLAIMS = ["iss", "aud", "sub", "jti", "iat", "exp"]
-# pyright: reportUnknownMemberType=false
-# PyJWT's types name those of a library for public keys, which is not needed here.
-_HEADER = jwt.encode({}, bytes(32), ALGORITHM, headers={"typ": TYPE}, sort_headers=True).partition(".")[0]
-# Three parts of base64url and nothing that a lenient decoder would skip. PyJWT refuses other spellings of the last.
-_FORM = re.compile(rf"{re.escape(_HEADER)}\.[A-Za-z0-9_-]{{1,2000}}\.[A-Za-z0-9_-]{{43}}")
+    from faregate.issuer import Issuer
+    from faregate.jwks import KeySource
+    from faregate.keys import Key
 
-
-class Signed(NamedTuple):
-    """What a token of ours says: whose it is, and until when. The instants are UTC epoch seconds."""
-
-    share_id: str
-    expires_at: float
-    token_id: str
-    issued_at: float
+_ALPHABET = (ascii_letters + digits + "-_").encode()
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_LAST = {0: _ALPHABET, 2: b"AQgw", 3: b"AEIMQUYcgkosw048"}  # where bits are left over, they are zero
+_PADDING = {0: b"", 2: b"==", 3: b"="}
+_LONGEST_HEADER = 4096  # characters: some carry a certificate
 
 
-class ShareTokens:
-    """Signs and reads the tokens of redeemed shares of one brand."""
+class _Header(msgspec.Struct):
+    """What chooses the key."""
 
-    def __init__(self, secret: SigningSecret, brand: str) -> None:
-        for given in secret.given:
-            _check_symmetric(given)
-        self._secret = secret
-        self.issuer = f"urn:faregate:{brand}"
+    alg: str
+    kid: str | msgspec.UnsetType = msgspec.UNSET
 
-    def mint(self, share_id: str, now: float, expires_at: float) -> tuple[str, str]:
-        """Return a new token of a share, and its ``jti``. The instants are UTC epoch seconds."""
-        token_id = secrets.token_urlsafe(16)
-        claims = {
-            "iss": self.issuer,
-            "aud": self.issuer,
-            "sub": share_id,
-            "jti": token_id,
-            "iat": now,
-            "exp": expires_at,
-        }
-        headers = {"typ": TYPE}
-        token = jwt.encode(claims, self._secret.newest(), ALGORITHM, headers=headers, sort_headers=True)
-        return token, token_id
 
-    def read(self, text: str) -> Signed | None:
-        """Return what a token says that this gate signed; None for any other text.
+class _Payload(msgspec.Struct):
+    """What chooses among issuers whose keys have the same name."""
 
-        Whether it has expired is for the gate's clock to say. StoreUnavailable if the secret cannot be read.
+    iss: str
+
+
+_base64 = msgspec.json.Decoder(bytes)
+_header = msgspec.json.Decoder(_Header)
+_payload = msgspec.json.Decoder(_Payload)
+
+
+class Trusted(NamedTuple):
+    """A token whose signature and claims are good; ``holds`` tells at an instant whether its key still counts."""
+
+    claims: Claims
+    holds: Callable[[float], bool]
+
+
+class Trust(NamedTuple):
+    """An issuer, and where its keys are."""
+
+    issuer: Issuer
+    keys: KeySource
+
+
+class TrustedIssuers:
+    """Reads the tokens of several issuers. InvalidInput where two have the same name."""
+
+    def __init__(self, issuers: Sequence[Issuer], clock: Callable[[], float]) -> None:
+        names = [one.issuer for one in issuers]
+        if len(set(names)) < len(names):
+            raise InvalidInput("issuers: two have the same name, by which their tokens are told apart")
+        self._trusts = [Trust(one, _source(one, clock)) for one in issuers]
+
+    def read(self, credential: str, *, wait: bool) -> Trusted:
+        """Return what a token of one of the issuers stands for.
+
+        Denied ``unknown_credential`` for anything else. StoreUnavailable while the keys are not known, WouldWait where
+        they would have to be waited for and ``wait`` is False.
         """
-        if not _FORM.fullmatch(text):
-            return None
-        for secret in self._secret.known():
-            try:
-                claims = jwt.decode(
-                    text,
-                    secret,
-                    algorithms=[ALGORITHM],
-                    audience=self.issuer,
-                    issuer=self.issuer,
-                    options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
-                )
-            except jwt.InvalidTokenError:
-                continue
-            share_id, token_id, *instants = (claims[name] for name in ("sub", "jti", "exp", "iat"))
-            if all(type(one) in (int, float) and 0 <= one < END_OF_TIME for one in instants):
-                return Signed(str(share_id), float(instants[0]), str(token_id), float(instants[1]))
-        return None
+        parts = credential.split(".", 3)
+        if len(parts) != 3 or credential[0] != "e" or len(parts[0]) > _LONGEST_HEADER:
+            raise Denied("unknown_credential")
+        raw = credential.encode()
+        if raw.translate(None, _ALPHABET) != b"..":
+            _refuse("its parts are not base64url without padding (RFC 7515 section 2)")
+        header, payload, signature = raw.split(b".")
+        trust, key = self._key(header, payload, wait=wait)
+        signed = raw[: -1 - len(signature)]
+        if len(signature) != -(-key.size * 4 // 3) or not key.verify(signed, _decode(signature)):
+            _refuse("its signature is not one of its key (RFC 7515 section 5.2)")
+        check_header(_members(header), trust.issuer)
+        claims = read_claims(_members(payload), trust.issuer)
+        return Trusted(claims, partial(trust.keys.holds, key.identity))
+
+    def close(self) -> None:
+        """Stop fetching keys. The next token starts it again."""
+        for _, keys in self._trusts:
+            keys.close()
+
+    def _key(self, header: bytes, payload: bytes, *, wait: bool) -> tuple[Trust, Key]:
+        """Return whose key a token names, and the key. Nothing of the token is believed yet but which one it names."""
+        named = _peek(header, _header)
+        kid = None if named.kid is msgspec.UNSET else named.kid
+        fitting = [trust for trust in self._trusts if named.alg in trust.issuer.algorithms]
+        # Whether a key is at hand costs less to know than whose token this is.
+        if not any(trust.keys.may_have(kid, named.alg) for trust in fitting):
+            _refuse("no issuer that is trusted has a key of its kid, or takes its alg (RFC 8725 section 3.1)")
+        issuer = _peek(payload, _payload).iss
+        trust = next((one for one in fitting if one.issuer.issuer == issuer), None)
+        if trust is None:
+            _refuse("its iss is no issuer that is trusted, or takes its alg (RFC 8725 section 3.8)")
+        key = trust.keys.find(kid, named.alg, wait=wait)
+        if key is None:
+            _refuse("its issuer has no key of its kid, or none for its alg")
+        return trust, key
 
 
-def _check_symmetric(secret: bytes) -> None:
-    """Raise InvalidInput if a secret is really a public or private key, which others may know (RFC 8725 2.1)."""
+def _source(issuer: Issuer, clock: Callable[[], float]) -> KeySource:
+    if issuer.keys is not None:
+        return GivenKeys(issuer.keys)
+    return FetchedKeys(issuer.jwks_url or "", issuer.algorithms, clock)
+
+
+def _decode(part: bytes) -> bytes:
+    """Return what base64url without padding stands for, in its one spelling; Denied for any other."""
+    left = len(part) % 4
+    if not part or left not in _LAST or part[-1] not in _LAST[left]:
+        _refuse("its parts are not base64url in its one spelling (RFC 7515 section 2, RFC 4648 section 3.5)")
+    return _base64.decode(b'"' + part.translate(_STANDARD) + _PADDING[left] + b'"')
+
+
+def _peek(part: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
-        jwt.get_algorithm_by_name(ALGORITHM).prepare_key(secret)
-    except jwt.InvalidKeyError:
-        raise InvalidInput("secret: this is an asymmetric key; give a random text of 32 bytes or more") from None
+        return decoder.decode(_decode(part))
+    except (msgspec.MsgspecError, RecursionError):
+        _refuse("its header or payload has not what tells its key (RFC 7515 section 4.1, RFC 7519 section 4.1.1)")
+
+
+def _members(part: bytes) -> dict[str, Any]:
+    try:
+        return parse_object(_decode(part))
+    except ValueError as error:
+        _refuse(f"its header or payload cannot be read in one way alone: {error} (RFC 7519 sections 4 and 7.2)")
+
+
+def _refuse(why: str) -> NoReturn:
+    raise Denied("unknown_credential", why=why)

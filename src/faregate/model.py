@@ -187,8 +187,9 @@ class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
 class Introspected(msgspec.Struct, frozen=True, kw_only=True):
     """What is told about a credential (RFC 7662): nothing but ``active`` to who may not know more.
 
-    ``reason`` is why it is not active, ``kind`` ``token`` or ``share``, ``record`` what is behind it, and ``scope`` the
-    general scopes that it opens now: those of a share on its objects alone. Instants are aware UTC datetimes.
+    ``reason`` is why it is not active, ``kind`` ``token``, ``share`` or ``jwt``, ``record`` what is behind it, which is
+    nothing of a JWT, and ``scope`` the general scopes that it opens now: those of a share on its objects alone.
+    Instants are aware UTC datetimes.
     """
 
     active: bool
@@ -252,11 +253,15 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Purged(msgspec.Struct, frozen=True):
-    """How much was removed: entries of the feed, secrets past their grace, deleted makers of nothing that is left."""
+    """How much was removed: entries of the feed, secrets past their grace, deleted makers of nothing that is left.
+
+    And ``revocations`` of JWTs that have expired.
+    """
 
     entries: int = 0
     secrets: int = 0
     makers: int = 0
+    revocations: int = 0
 
 
 Item = TypeVar("Item", bound=Token | Share)

@@ -36,13 +36,13 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def kind(self) -> str:
-        """What the principal stands for: ``token``, ``share``, or the ``session`` of the application's own login."""
+        """What the principal stands for: ``token``, ``share``, ``jwt``, or ``session``, the application's own login."""
         return self.record.kind
 
     @property
     def id(self) -> str:
-        """The id of the record behind the credential."""
-        return self.record.id
+        """The id of the record behind the credential; of a JWT its ``sub``, which is one of its issuer's."""
+        return str(self.record.owner.id) if self.record.kind == "jwt" else self.record.id
 
     @property
     def owner(self) -> Owner | None:

@@ -7,6 +7,7 @@ record opens anything, its networks as ranges, its grants as a mapping.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable  # noqa: TC003  msgspec reads the annotation
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -20,6 +21,8 @@ from faregate.scopes import ANY, Key, Resources, compile_grants, display, lackin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from faregate.claims import Claims
 
 _logger = logging.getLogger("faregate")
 
@@ -42,6 +45,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
     A share is nobody's: its maker's owner is ``shared_by``, and ``redeem_only`` says that this credential of
     it opens nothing but its redemption. ``unseen`` is the new secret of a rotation until it is first presented.
+    A JWT counts by the clock of its issuer, which may differ by ``leeway`` seconds, from ``issued_at`` on, for as long
+    as its key is ``trusted``, and unless the store has one of ``revocations``.
     """
 
     kind: str
@@ -62,6 +67,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     unseen: bool = False
     shared_by: Owner | None = None
     digest: bytes = b""
+    leeway: float = 0.0
+    issued_at: float | None = None
+    trusted: Callable[[float], bool] | None = None
+    revocations: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects of the change feed that are about this."""
+        return self.revocations or (self.id,)
 
     @property
     def behind(self) -> Owner:
@@ -82,6 +96,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Return this as it is once its owner is gone: deactivated."""
         return msgspec.structs.replace(self, deactivated=True, opens=inf, closes=-inf)
 
+    def revoke(self) -> Record:
+        """Return this as it is once it is revoked."""
+        return msgspec.structs.replace(self, revoked=True, opens=inf, closes=-inf)
+
     def refusal(self, now: float, address: str | None) -> Denied:
         """Return why this does not admit: the first fault decides."""
         fault = next(self.faults(now, address), Fault(ALIVE, "deactivated"))
@@ -95,9 +113,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             yield Fault(ALIVE, "deactivated")
         if self.revoked:
             yield Fault(ALIVE, "revoked")
-        if not now >= self.not_before:
+        if not now >= self.not_before - self.leeway:
             yield Fault(IN_TIME, "not_yet_valid")
-        if not now < self.expires_at:
+        if not now < self.expires_at + self.leeway:
             yield Fault(IN_TIME, "expired")
         if self.redeem_only:
             yield Fault(IN_TIME, "redemption_required")
@@ -200,6 +218,35 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
         expires_at=expires,
         redeem_only=False,
         digest=digest,
+    )
+
+
+def jwt_record(claims: Claims, trusted: Callable[[float], bool], digest: bytes) -> Record:
+    """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone.
+
+    Its id is no record's, and no other issuer's subject has it.
+    """
+    objects: Resources = ANY if claims.objects is None else claims.objects
+    grants: dict[Key, Resources] = {("general", "scope", scope): objects for scope in claims.scopes}
+    starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
+    not_before = max(starts, default=-inf)
+    return Record(
+        kind="jwt",
+        id=f"jwt:{quote(claims.issuer, safe='')}/{quote(claims.subject, safe='')}",
+        owner=Owner(claims.subject, idp_id=claims.issuer),
+        org=Org(claims.org),
+        opens=not_before - claims.leeway,
+        closes=claims.expires_at + claims.leeway,
+        networks=claims.networks,
+        scopes=frozenset() if claims.objects is not None else frozenset(claims.scopes),
+        grants=grants,
+        not_before=not_before,
+        expires_at=claims.expires_at,
+        digest=digest,
+        leeway=claims.leeway,
+        issued_at=claims.issued_at,
+        trusted=trusted,
+        revocations=claims.revocations,
     )
 
 

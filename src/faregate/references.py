@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
+from faregate.credentials import digest as digest_of
 from faregate.credentials import is_b64token, kind_of
 from faregate.errors import Denied
 
 if TYPE_CHECKING:
-    from faregate.jwt import ShareTokens, Signed
+    from faregate.jwt import Trusted, TrustedIssuers
+    from faregate.share_tokens import ShareTokens, Signed
 
-TOKEN, SHARE, REDEEMED = "token", "share", "redeemed"
+TOKEN, SHARE, REDEEMED, JWT = "token", "share", "redeemed", "jwt"
 _RECORDS = {"tok": TOKEN, "shr": SHARE}
 
 
 class Reference(NamedTuple):
-    """What is looked up: a ``token`` or ``share`` by the credential's digest, or the share of a ``redeemed`` one."""
+    """What a credential names.
+
+    What is looked up of a ``token`` or ``share`` is found by the digest, of a ``redeemed`` one by its share; a ``jwt``
+    of an issuer says itself what it stands for.
+    """
 
     kind: str
     digest: bytes
     signed: Signed | None = None
+    trusted: Trusted | None = None
 
 
 class References:
-    """Reads the texts of credentials of one brand."""
+    """Reads the texts of credentials of one brand, and of the issuers that are trusted, if there are any."""
 
-    def __init__(self, brand: str, share_tokens: ShareTokens) -> None:
+    def __init__(self, brand: str, share_tokens: ShareTokens, issuers: TrustedIssuers | None) -> None:
         self._brand = brand
         self._share_tokens = share_tokens
+        self._issuers = issuers
 
-    def read(self, credential: str) -> Reference:
-        """Return what a credential names.
+    def read(self, credential: str, digest: bytes | None = None, *, wait: bool = True) -> Reference:
+        """Return what a credential names; its ``digest`` is given by who has it already.
 
         Raises Denied for what no look-up could find: ``malformed_credential`` for no b64token,
-        ``unknown_credential`` for another brand or kind, a wrong checksum, a signature that is not ours.
+        ``unknown_credential`` for another brand or kind, a wrong checksum, a signature of nobody who is trusted.
+        StoreUnavailable while an issuer's keys are not known; WouldWait where they would have to be waited for.
         """
         if not is_b64token(credential):  # which a text that is too long is not
             raise Denied("malformed_credential")
-        digest = sha256(credential.encode()).digest()
+        if digest is None:
+            digest = digest_of(credential)
         kind = kind_of(credential, self._brand)
         if kind in _RECORDS:
             return Reference(_RECORDS[kind], digest)
         signed = None if kind else self._share_tokens.read(credential)
-        if signed is None:
-            raise Denied("unknown_credential")
-        return Reference(REDEEMED, digest, signed)
+        if signed is not None:
+            return Reference(REDEEMED, digest, signed)
+        if kind is None and self._issuers is not None:
+            return Reference(JWT, digest, trusted=self._issuers.read(credential, wait=wait))
+        raise Denied("unknown_credential")

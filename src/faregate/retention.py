@@ -13,6 +13,7 @@ import msgspec
 
 from faregate.errors import InvalidInput
 from faregate.instants import parse_span
+from faregate.issuer import MOST_LEEWAY
 from faregate.model import Purged
 from faregate.stores.entry import PURGED, Entry
 
@@ -43,6 +44,10 @@ class Retention:
         purged = Purged(
             entries=self._repeat(by, now, lambda change: change.feed.delete_before(first, _AT_ONCE)),
             secrets=self._repeat(by, now, lambda change: change.tokens.delete_superseded(now, _AT_ONCE)),
+            # By its issuer's clock a JWT may live a little longer than it says.
+            revocations=self._repeat(
+                by, now, lambda change: change.revocations.delete_kept_until(now - MOST_LEEWAY, _AT_ONCE)
+            ),
             makers=self._repeat(by, now, lambda change: change.tokens.delete_childless(_AT_ONCE)),
         )
         if purged != Purged():

@@ -14,7 +14,6 @@ import msgspec
 
 from faregate.credentials import digest, kind_of, mint
 from faregate.errors import Denied, InvalidInput
-from faregate.jwt import REDEEMED_LIFETIME, ShareTokens
 from faregate.members import check_times, check_unchanged, check_window, names_of, owner_of
 from faregate.model import IssuedShare, Page, Redeemed, Share
 from faregate.record import covers, stored_texts
@@ -30,6 +29,7 @@ from faregate.share_members import (
     share_limits,
     share_of,
 )
+from faregate.share_tokens import REDEEMED_LIFETIME, ShareTokens
 from faregate.stores.entry import Entry
 from faregate.stores.reach import ShareQuery
 from faregate.texts import check_id

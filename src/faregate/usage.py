@@ -12,8 +12,8 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from faregate import forks
 from faregate.errors import StoreUnavailable
-from faregate.stores import forks
 
 if TYPE_CHECKING:
     from faregate.stores.sql import Store

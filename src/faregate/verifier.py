@@ -11,11 +11,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from faregate.credentials import MAX_LENGTH
-from faregate.errors import Denied, StoreUnavailable
-from faregate.jwt import REDEEMED_LIFETIME
+from faregate.errors import Denied, StoreUnavailable, WouldWait
 from faregate.principal import Principal
+from faregate.record import jwt_record
 from faregate.references import TOKEN
-from faregate.stores.freshness import Records, WouldWait
+from faregate.share_tokens import REDEEMED_LIFETIME
+from faregate.stores.freshness import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,9 +54,14 @@ class Verifier:
         """
         if len(credential) > MAX_LENGTH:
             return None
+        return self._peek(sha256(credential).digest(), address)
+
+    def _peek(self, digest: bytes, address: str | None) -> Principal | None:
         # A digest that is known implies the right kind and checksum, so they are looked at only on a miss.
-        record = self._records.at_hand(sha256(credential).digest())
+        record = self._records.at_hand(digest)
         if record is None or not record.admits(now := self._clock(), address):
+            return None
+        if record.trusted is not None and not record.trusted(now):
             return None
         grants = None
         if self._limits:
@@ -73,16 +79,16 @@ class Verifier:
         ``address`` is the client's, as text without a port, or None. WouldWait where ``wait`` is False and the
         answer is not at hand.
         """
-        try:
-            raw = credential.encode()
-        except UnicodeEncodeError:  # a lone surrogate, which no credential holds
-            raise Denied("malformed_credential", address=address) from None
-        known = self.peek(raw, address)
-        if known is not None:
-            return known
         if len(credential) > MAX_LENGTH:
             raise Denied("malformed_credential", address=address)
-        record = self._look_up(credential, sha256(raw).digest(), address, wait=wait)
+        try:
+            digest = sha256(credential.encode()).digest()
+        except UnicodeEncodeError:  # a lone surrogate, which no credential holds
+            raise Denied("malformed_credential", address=address) from None
+        known = self._peek(digest, address)
+        if known is not None:
+            return known
+        record = self._look_up(credential, digest, address, wait=wait)
         rights = self._rights(record.behind, wait=wait)
         if rights.gone:
             record = record.closed()
@@ -97,10 +103,11 @@ class Verifier:
         try:
             record = self._records.cached(digest, wait=wait)
         except StoreUnavailable:
-            self._finder(credential, address)  # junk is junk, whether the store answers or not
+            self._finder(credential, digest, address, wait=wait)  # junk is junk, whether the store answers or not
             raise
-        if record is None:
-            record = self._records.fetch(digest, self._finder(credential, address), wait=wait)
+        if record is None or (record.trusted is not None and not record.trusted(self._clock())):
+            find = self._finder(credential, digest, address, wait=wait)
+            record = self._records.fetch(digest, find, wait=wait)
         if record is not None and record.unseen:
             if not wait:
                 raise WouldWait
@@ -118,13 +125,16 @@ class Verifier:
             raise WouldWait
         return rights or self._owner_rights.ask(owner)
 
-    def _finder(self, credential: str, address: str | None) -> Find:
+    def _finder(self, credential: str, digest: bytes, address: str | None, *, wait: bool) -> Find:
         """Return the look-up for a credential of this kind; Denied for what no look-up could find."""
         try:
-            reference = self._references.read(credential)
+            reference = self._references.read(credential, digest, wait=wait)
         except Denied as denied:
             denied.address = address
             raise
+        if reference.trusted is not None:
+            record = jwt_record(*reference.trusted, digest)
+            return lambda records, _: records.unless_revoked(record)
         if reference.signed is None:
             return Records.token if reference.kind == TOKEN else Records.share
         share_id = reference.signed.share_id

@@ -26,8 +26,7 @@ from starlette.routing import Mount, Route
 
 from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, InvalidInput, Misconfigured, Owner
 from faregate.bearer import Texts
-from faregate.errors import REASONS
-from faregate.stores.freshness import WouldWait
+from faregate.errors import REASONS, WouldWait
 from faregate_asgi import GateMiddleware
 from faregate_starlette import management
 

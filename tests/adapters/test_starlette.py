@@ -253,7 +253,7 @@ def test_management_answers_byte_for_byte_as_flasks(monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(
                 f"{module}.mint", lambda brand, kind, count=count: f"{brand}_{kind}_{next(count):043}{next(count):06}"
             )
-        monkeypatch.setattr("faregate.jwt.secrets.token_urlsafe", lambda _: "jti")
+        monkeypatch.setattr("faregate.share_tokens.secrets.token_urlsafe", lambda _: "jti")
         monkeypatch.setattr(
             "faregate.shares.kind_of", lambda text, _: text.split("_")[1] if text.startswith("fg_") else None
         )

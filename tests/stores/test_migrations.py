@@ -130,6 +130,7 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
     with sqlite3.connect(made) as connection:
         connection.execute("DROP INDEX faregate_feed_org")
         connection.execute("DROP INDEX faregate_feed_subject")
+        connection.execute("DROP TABLE faregate_jwt_revocations")
         connection.execute("UPDATE faregate_schema SET version_num = '0003'")
     connection.close()
     url = f"sqlite:///{made}"

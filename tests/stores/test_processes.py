@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import reason_of
 
-from faregate import AllowedScopes, Gate, Owner
-from faregate.stores import forks
+from faregate import AllowedScopes, Gate, Owner, forks
 
 VERIFIER = """
 import sys, time

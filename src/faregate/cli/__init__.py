@@ -18,6 +18,7 @@ import click
 from faregate.cli.audit_command import audit
 from faregate.cli.check_command import check
 from faregate.cli.doctor_command import doctor
+from faregate.cli.jwt_commands import jwt
 from faregate.cli.output import give_up
 from faregate.cli.share_commands import share
 from faregate.cli.source import Failure, Source
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, click.Command] = {
     "token": token,
     "share": share,
+    "jwt": jwt,
     "check": check,
     "audit": audit,
     "db": db,

@@ -97,8 +97,8 @@ def purge(source: Source, keep: timedelta, *, by: str, as_json: bool) -> None:
     """Remove what nobody needs any more.
 
     Which is: entries of the audit older than --keep (the newest one always stays), secrets that were rotated and are
-    past their grace, and the traces of deleted tokens of which nothing is left. Tokens and shares stay, expired ones
-    too, and it can be done while the application runs.
+    past their grace, the traces of deleted tokens of which nothing is left, and revocations of JWTs that are over.
+    Tokens and shares stay, expired ones too, and it can be done while the application runs.
     """
     with source.gate() as gate:
         purged = gate.purge(keep, by=by)
@@ -107,5 +107,5 @@ def purge(source: Source, keep: timedelta, *, by: str, as_json: bool) -> None:
     else:
         echo(
             f"Removed {purged.entries:,} entries of the audit, {purged.secrets:,} secrets past their grace, "
-            f"{purged.makers:,} traces of deleted tokens."
+            f"{purged.makers:,} traces of deleted tokens, {purged.revocations:,} revocations of JWTs."
         )

@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 
 OWNER_CHANGED = "owner.change"  # an entry about an owner by his id, not about a record
 PURGED = "store.purge"
-OF_THE_STORE = (OWNER_CHANGED, PURGED)  # what is about no record, and so in no organization
+JWT_REVOKED, JWT_SUBJECT_REVOKED = "jwt.revoke", "jwt.revoke_subject"  # about JWTs, which have no record
+OF_THE_STORE = (
+    OWNER_CHANGED,
+    PURGED,
+    JWT_REVOKED,
+    JWT_SUBJECT_REVOKED,
+)  # what is about no record, and so in no organization
 
 
 class Entry(NamedTuple):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cachetools import FIFOCache
 
-from faregate.errors import StoreUnavailable
+from faregate import forks
+from faregate.errors import StoreUnavailable, WouldWait
 from faregate.record import redeemed_record
-from faregate.stores import forks, page
+from faregate.stores import page
 from faregate.stores.entry import OWNER_CHANGED
 from faregate.stores.lookup import SqliteLookup
 from faregate.stores.page import never
@@ -45,10 +46,6 @@ T = TypeVar("T")
 Find = Callable[["Records", bytes], "Record | None"]
 
 
-class WouldWait(Exception):
-    """The answer is not at hand: something has to be waited for, which the caller did not want."""
-
-
 class _Filed:
     """Records by digest, the oldest given up when there are too many, and filed under what they depend on.
 
@@ -65,10 +62,11 @@ class _Filed:
         if len(self.by_digest) >= self._capacity:
             self._remove(next(iter(self.by_digest)))
         # The index comes first: whatever cuts this short, nothing is at hand that no change could drop.
-        siblings = self._digests.setdefault(record.id, {})
-        siblings[record.digest] = None
-        if len(siblings) > _SIBLINGS:
-            self._remove(next(iter(siblings)))
+        for subject in record.subjects:
+            siblings = self._digests.setdefault(subject, {})
+            siblings[record.digest] = None
+            if len(siblings) > _SIBLINGS:
+                self._remove(next(iter(siblings)))
         self.by_digest[record.digest] = record
 
     def drop(self, subject: str) -> None:
@@ -81,11 +79,11 @@ class _Filed:
 
     def _remove(self, digest: bytes) -> None:
         record = self.by_digest.pop(digest, None)
-        if record is not None:
-            siblings = self._digests.get(record.id, {})
+        for subject in record.subjects if record is not None else ():
+            siblings = self._digests.get(subject, {})
             siblings.pop(digest, None)
             if not siblings:
-                self._digests.pop(record.id, None)
+                self._digests.pop(subject, None)
 
 
 class Records:
@@ -132,7 +130,9 @@ class Records:
             self._confirm(wait=wait)
             if digest in self._unknown:
                 return None
-            record = self._records.by_digest.get(digest) or find(self, digest)
+            record = self._records.by_digest.get(digest)
+            if record is None or record.trusted is not None:  # of a JWT what was read now counts
+                record = find(self, digest)
             if record is None:
                 self._unknown[digest] = True
             elif not record.unseen:  # which is looked at each time, until somebody has noted it
@@ -156,6 +156,10 @@ class Records:
             return None
         self._shares[share_id] = share
         return redeemed_record(share, until, digest)
+
+    def unless_revoked(self, record: Record) -> Record:
+        """Return the record of a JWT as it is: revoked, if its token or subject was."""
+        return record.revoke() if self._lookup.is_revoked(record.revocations, record.issued_at) else record
 
     def close(self) -> None:
         """Close the connection and forget what was read. The next use starts anew."""

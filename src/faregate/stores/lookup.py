@@ -38,6 +38,11 @@ SELECT id, owner_id, owner_name, owner_acct, owner_domain, owner_idp_id, org_id,
        CAST(object_ids AS BLOB), CAST(scopes AS BLOB), CAST(allowed_cidr_blocks AS BLOB), CAST(networks AS BLOB),
        not_before, expires_at, revoked_at, max_redemptions
 FROM faregate_shares WHERE """
+_REVOKED = """
+SELECT EXISTS (
+    SELECT 1 FROM faregate_jwt_revocations WHERE key IN (?, ?) AND (issued_until IS NULL OR issued_until >= ?)
+)
+"""
 _CHANGES = "SELECT sequence, at, action, subject FROM faregate_feed WHERE sequence >= ? ORDER BY sequence LIMIT ?"
 _NEWEST = "SELECT sequence, at FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
 
@@ -78,6 +83,11 @@ class SqliteLookup:
         """Return the record of the share with this id, which is no credential's, or None."""
         rows = self._open().execute(f"{_SHARE} id = ?", (share_id,)).fetchall()
         return _judged(_share, rows[0], b"") if rows else None
+
+    def is_revoked(self, keys: tuple[str, ...], issued_at: float | None) -> bool:
+        """Tell whether a JWT was revoked by one of one or two keys; one that has no date was issued ages ago."""
+        rows = self._open().execute(_REVOKED, (keys[0], keys[-1], issued_at or 0.0)).fetchall()
+        return bool(rows[0][0])
 
     def changes(self, since: int, limit: int) -> list[Changed]:
         """Return the entries of the feed from ``since`` on, that one included, at most ``limit``."""

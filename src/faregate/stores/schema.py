@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = "0004"
+VERSION = "0005"
 
 metadata = MetaData()
 
@@ -124,6 +124,16 @@ share_objects = Table(
     metadata,
     Column("object_id", Text, primary_key=True),
     Column("share_id", String(36), ForeignKey(shares.c.id), primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# JWTs that were revoked, by digests of issuer and "jti", or of issuer and "sub" with what was issued until an instant.
+jwt_revocations = Table(
+    "faregate_jwt_revocations",
+    metadata,
+    Column("key", String(36), primary_key=True),
+    Column("issued_until", Double),
+    Column("kept_until", Double),
     sqlite_with_rowid=False,
 )
 

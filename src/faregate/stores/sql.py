@@ -13,10 +13,12 @@ import msgspec
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from faregate import forks
 from faregate.errors import InvalidInput, StoreUnavailable
-from faregate.stores import forks, schema
+from faregate.stores import schema
 from faregate.stores.feed_rows import FeedRows
 from faregate.stores.page import LOOK_EVERY
+from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
@@ -39,6 +41,7 @@ class Reading:
         self._connection = connection
         self.tokens = TokenRows(connection)
         self.shares = ShareRows(connection)
+        self.revocations = RevocationRows(connection)
         self.feed = FeedRows(connection)
 
     def lineage(self, token_id: str) -> Sequence[str]:

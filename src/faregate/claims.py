@@ -1,0 +1,187 @@
+"""What a JWT must say to be an access token of its issuer (RFC 7519, RFC 8725, RFC 9068), and what it then stands for.
+
+The signature is another matter: here the members of the header and the claims are judged, each rule once. What is
+refused is told in words to who looks after the gate, and to nobody else.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+
+from faregate.errors import Denied, InvalidInput, StoreUnavailable
+from faregate.instants import END_OF_TIME
+from faregate.issuer import media_type
+from faregate.scopes import MAX_SCOPES, check_scope
+from faregate.texts import check_id, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from faregate.addresses import Networks
+    from faregate.issuer import Issuer
+
+Members = dict[str, Any]
+MANAGEMENT = "gate:"
+
+
+class Claims(NamedTuple):
+    """What a token of an issuer stands for. Instants are UTC epoch seconds, as the token has them.
+
+    ``scopes`` hold on ``objects``, or on any where that is None. ``revocations`` are the names under which a
+    revocation of it is kept: by its subject and, if it has a ``jti``, by that.
+    """
+
+    issuer: str
+    subject: str
+    org: str | None
+    scopes: tuple[str, ...]
+    objects: frozenset[str] | None
+    networks: Networks | None
+    token_id: str | None
+    issued_at: float | None
+    not_before: float | None
+    expires_at: float
+    leeway: float
+    revocations: tuple[str, ...]
+
+
+def check_header(header: Members, issuer: Issuer) -> None:
+    """Raise Denied for a header that is not that of an access token of this issuer; ``alg`` and ``kid`` chose the key.
+
+    ``jwk``, ``jku``, ``x5u``, ``x5c`` and ``zip`` are not looked at: nothing of a token says how it is verified
+    (RFC 8725 section 3.10), and a JWS knows no compression.
+    """
+    if "crit" in header:
+        _refuse("its header has a crit, of which nothing is understood here (RFC 7515 section 4.1.11)")
+    if header.get("b64", True) is not True:
+        _refuse("its payload is not encoded as a JWT's is (RFC 7797 section 7)")
+    content = header.get("cty")
+    if isinstance(content, str) and media_type(content) == "jwt":
+        _refuse("its payload is another token (RFC 7519 section 5.2)")
+    typ = header.get("typ")
+    if not isinstance(typ, str | None) or ("typ" in header and typ is None):
+        _refuse("the typ of its header is no text (RFC 7515 section 4.1.9)")
+    if (None if typ is None else media_type(typ)) != issuer.typ:
+        wanted = "none" if issuer.typ is None else repr(issuer.typ)
+        _refuse(f"the typ of its header is not the issuer's, which is {wanted} (RFC 8725 section 3.11)")
+
+
+def read_claims(claims: Members, issuer: Issuer) -> Claims:
+    """Return what claims stand for that this issuer signed.
+
+    Denied ``unknown_credential`` for what breaks a rule, whatever its time; StoreUnavailable if the application's
+    own function fails.
+    """
+    missing = [name for name in issuer.required_claims if name not in claims]
+    if missing:
+        _refuse(f"it has no {', '.join(missing)} (RFC 9068 section 2.2)")
+    if claims["iss"] != issuer.issuer:
+        _refuse("its iss is not the issuer's (RFC 9068 section 4)")
+    if not issuer.audiences & _audience(claims["aud"]):
+        _refuse("its aud is not this API (RFC 7519 section 4.1.3, RFC 9068 section 4)")
+    if "cnf" in claims:
+        _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
+    subject = _text(claims, "sub", check_name)
+    token_id = _text(claims, "jti", check_id) if "jti" in claims else None
+    if "client_id" in claims:
+        _text(claims, "client_id", check_id)
+    expires, issued, opens = (_instant(claims, name) for name in ("exp", "iat", "nbf"))
+    if expires is None or (issued is not None and issued >= expires):
+        _refuse("its exp is not after its iat (RFC 7519 section 4.1.4)")
+    revocations = (subject_key(issuer.issuer, subject),)
+    return Claims(
+        issuer=issuer.issuer,
+        subject=subject,
+        org=None if issuer.org_claim is None else _text(claims, issuer.org_claim, check_name),
+        scopes=_scopes(claims.get(issuer.scopes_claim, ()), issuer),
+        objects=_objects(claims, issuer),
+        networks=issuer.networks,
+        token_id=token_id,
+        issued_at=issued,
+        not_before=opens,
+        expires_at=expires,
+        leeway=issuer.leeway,
+        revocations=revocations if token_id is None else (*revocations, token_key(issuer.issuer, token_id)),
+    )
+
+
+def token_key(issuer: str, token_id: str) -> str:
+    """Return the name under which the revocation of one token is kept."""
+    return _key("jti", issuer, token_id)
+
+
+def subject_key(issuer: str, subject: str) -> str:
+    """Return the name under which the revocation of a subject's tokens is kept."""
+    return _key("sub", issuer, subject)
+
+
+def _key(kind: str, issuer: str, name: str) -> str:
+    # An issuer holds no control character, so that no two pairs are the same text.
+    return f"{kind}:{sha256(f'{issuer}{chr(0)}{name}'.encode()).hexdigest()[:32]}"
+
+
+def _refuse(why: str) -> NoReturn:
+    raise Denied("unknown_credential", why=why)
+
+
+def _text(claims: Members, name: str, check: Callable[[object, str], str]) -> str:
+    try:
+        return check(claims.get(name), name)
+    except InvalidInput as error:
+        _refuse(f"its {error}")
+
+
+def _audience(value: object) -> frozenset[str]:
+    listed: Sequence[object] = [value] if isinstance(value, str) else cast("Sequence[object]", value)
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        _refuse("its aud is neither a text nor a list of texts (RFC 7519 section 4.1.3)")
+    return frozenset(map(str, listed))
+
+
+def _instant(claims: Members, name: str) -> float | None:
+    """Return a NumericDate (RFC 7519 section 2): a number of seconds, of which a date can be made."""
+    if name not in claims:
+        return None
+    value = claims[name]
+    if type(value) not in (int, float) or not (0 <= value < END_OF_TIME and isfinite(value)):
+        _refuse(f"its {name} is no number of seconds since 1970 (RFC 7519 section 2)")
+    return float(value)
+
+
+def _scopes(value: object, issuer: Issuer) -> tuple[str, ...]:
+    """Return the scopes of a token (RFC 8693 section 4.2), literal: what is none, or would be more, opens nothing."""
+    listed: Sequence[object] = value.split(" ") if isinstance(value, str) else cast("Sequence[object]", value)
+    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
+        _refuse(f"its {issuer.scopes_claim} is neither a text nor a list of texts (RFC 8693 section 4.2)")
+    names = dict.fromkeys(one for one in map(str, listed) if _grants(one, issuer))
+    if len(names) > MAX_SCOPES:
+        _refuse(f"it has more than {MAX_SCOPES} scopes")
+    return tuple(names)
+
+
+def _grants(scope: str, issuer: Issuer) -> bool:
+    if "*" in scope or (scope.startswith(MANAGEMENT) and not issuer.manages):
+        return False
+    try:
+        check_scope(scope, "scope")
+    except InvalidInput:
+        return False
+    return True
+
+
+def _objects(claims: Members, issuer: Issuer) -> frozenset[str] | None:
+    if issuer.resources is None:
+        return None
+    try:
+        objects: Any = issuer.resources(claims)
+        return None if objects is None else _ids(objects)
+    except Exception as error:
+        raise StoreUnavailable from error
+
+
+def _ids(objects: object) -> frozenset[str]:
+    if not isinstance(objects, list | tuple | set | frozenset):
+        raise InvalidInput("resources: the function returned neither a list of ids nor None")
+    return frozenset(check_id(one, "resources") for one in cast("Sequence[object]", objects))

@@ -1,0 +1,156 @@
+"""Whose JWTs are trusted, with which keys, and what is asked of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from faregate.addresses import Networks
+from faregate.errors import InvalidInput
+from faregate.instants import parse_span
+from faregate.texts import check_id
+
+if TYPE_CHECKING:
+    from faregate.keys import KeySet
+
+Claims = Mapping[str, Any]
+Keys = Mapping[str, Any] | str | bytes
+
+ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
+ALWAYS = ("iss", "exp", "aud", "sub")
+
+_LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
+MOST_LEEWAY = 120.0  # seconds
+
+
+class Issuer:
+    """Somebody whose JWTs open the gate, such as the identity provider of a company.
+
+    ``issuer`` and ``audience`` (a text, or several of which one must be meant) are compared as they are;
+    ``algorithms`` are those of JWA (RFC 7518, RFC 8037) that are accepted, either of HMAC or of public keys. The keys
+    are those of ``jwks_url``, a JWK set that is fetched over https (http on loopback), or ``keys``: a JWK set as a
+    dict, one public key as PEM, or the secret of an HMAC algorithm.
+
+    ``typ`` is that of the header; None demands that there is none. ``leeway`` are the seconds, 0 to 120, by which the
+    issuer's clock may differ. ``scopes_claim`` names the claim with the scopes, a text with spaces between or a
+    list; ``org_claim`` the one with the organization's id, without which a token is refused once it is named.
+    ``required_claims`` must be there, ``iss exp aud sub`` in any case. ``resources`` limits the scopes: a function of
+    the claims that returns the ids of objects, or None for any; what it raises is StoreUnavailable. Networks other than
+    ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets tokens keep scopes that start with
+    ``gate:``, and so call the management API; what they make is bounded by the policy's ``max_lifetime``.
+
+    Raises InvalidInput, naming the argument, for what cannot be, or is not safe (RFC 8725).
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        audience: str | Sequence[str],
+        algorithms: Sequence[str],
+        *,
+        jwks_url: str | None = None,
+        keys: Keys | None = None,
+        typ: str | None = "at+jwt",
+        leeway: float = 30.0,
+        scopes_claim: str = "scope",
+        org_claim: str | None = None,
+        required_claims: Sequence[str] = ACCESS_TOKEN,
+        resources: Callable[[Claims], Sequence[str] | None] | None = None,
+        allowed_cidr_blocks: Sequence[str] = (),
+        manages: bool = False,
+    ) -> None:
+        self.issuer = check_id(issuer, "issuer")
+        self.audiences = frozenset(check_id(one, "audience") for one in _texts(audience, "audience"))
+        if "*" in self.audiences:
+            raise InvalidInput("audience: '*' would take tokens that are meant for others; name this API")
+        self.algorithms = _algorithms(_texts(algorithms, "algorithms"))
+        self.typ = None if typ is None else media_type(check_id(typ, "typ"))
+        self.leeway = parse_span(leeway, "leeway")
+        if self.leeway > MOST_LEEWAY:
+            raise InvalidInput(f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead")
+        self.scopes_claim = check_id(scopes_claim, "scopes_claim")
+        self.org_claim = None if org_claim is None else check_id(org_claim, "org_claim")
+        required = [check_id(one, "required_claims") for one in _texts(required_claims, "required_claims", least=0)]
+        self.required_claims = tuple(dict.fromkeys((*ALWAYS, *required)))
+        if resources is not None and not callable(resources):
+            raise InvalidInput("resources: a function of the claims that returns ids of objects, or None")
+        self.resources = resources
+        blocks = _texts(allowed_cidr_blocks, "allowed_cidr_blocks", least=0)
+        self.networks = Networks.parse(blocks, "allowed_cidr_blocks") if blocks else None
+        if not isinstance(manages, bool):
+            raise InvalidInput("manages: True or False itself; a text such as 'False' would count as true")
+        self.manages = manages
+        if (jwks_url is None) == (keys is None):
+            raise InvalidInput("jwks_url, keys: give one of them")
+        self.jwks_url = None if jwks_url is None else _check_url(jwks_url, self.algorithms)
+        self.keys = None if keys is None else _given_keys(keys, self.algorithms)
+
+    def __repr__(self) -> str:
+        return f"Issuer({self.issuer!r})"
+
+
+def media_type(text: str) -> str:
+    """Return a ``typ`` in the form in which two are compared: RFC 7515 section 4.1.9, RFC 2045 section 5.1."""
+    return text.lower().removeprefix("application/")
+
+
+def _texts(value: object, member: str, least: int = 1) -> list[str]:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple | set | frozenset):
+        raise InvalidInput(f"{member}: expected a text or a list of texts")
+    texts = list(cast("Sequence[str]", listed))
+    if len(texts) < least:
+        raise InvalidInput(f"{member}: is empty")
+    return texts
+
+
+def _algorithms(names: Sequence[object]) -> tuple[str, ...]:
+    known = _load().ALGORITHMS
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise InvalidInput(f"algorithms: {name!r} is none of {', '.join(known)} (RFC 8725 section 3.1)")
+    listed = tuple(dict.fromkeys(str(name) for name in names))
+    if len({name.startswith("HS") for name in listed}) > 1:
+        raise InvalidInput(
+            "algorithms: HMAC and public keys do not go together: a public key would be a secret that all know "
+            "(RFC 8725 section 2.1); make two issuers"
+        )
+    return listed
+
+
+def _check_url(url: object, algorithms: Sequence[str]) -> str:
+    """Return the address of a JWK set if it is safe to be asked."""
+    if algorithms[0].startswith("HS"):
+        raise InvalidInput("jwks_url: a secret is not fetched; give it as keys")
+    try:
+        parts = urlsplit(check_id(url, "jwks_url"))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise InvalidInput("jwks_url: expected https://host/path") from None
+    if (
+        not host
+        or port == 0
+        or parts.username is not None
+        or parts.fragment
+        or not str(url).isascii()
+        or " " in str(url)
+    ):
+        raise InvalidInput("jwks_url: expected https://host/path, without user, fragment and space, in ASCII")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _LOOPBACK.fullmatch(host)):
+        raise InvalidInput("jwks_url: https, or whoever is on the way hands out keys; http on loopback alone")
+    return str(url)
+
+
+def _given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:
+    return cast("KeySet", _load().given_keys(keys, algorithms))
+
+
+def _load() -> Any:
+    """Return the module of keys, which the packages of the extra ``jwt`` are needed for."""
+    try:
+        from faregate import keys  # noqa: PLC0415
+    except ImportError:
+        raise InvalidInput("issuers: JWTs need the extra packages of 'pip install faregate[jwt]'") from None
+    return keys

@@ -1,0 +1,49 @@
+"""JSON of strangers (RFC 8259), read so that there is one way to understand it.
+
+Python's own reader takes other encodings, NaN, and the last of several members of one name; two readers of such a
+text may see two different things, so here it is no text at all.
+"""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import Any, NoReturn, cast
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return the members of a JSON object in UTF-8.
+
+    ValueError for anything else: another encoding or a byte order mark (RFC 8259 section 8.1), a member that comes
+    twice (section 4), a number that is none or that no float holds (section 6), nesting too deep to follow.
+    """
+    try:
+        value = json.loads(
+            data.decode(),
+            object_pairs_hook=_members,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("no object")  # noqa: TRY004  the text is wrong, not its type
+    return cast("dict[str, Any]", value)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member comes twice")
+    return members
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError("a number that is too large")
+    return number

@@ -1,0 +1,322 @@
+"""Where an issuer's keys come from: given once, or fetched from its JWK set and kept current in the background.
+
+Everything is fetched by one thread, so there is one fetch at a time, and a token whose key is known waits for
+nothing. A set that could not be fetched again counts for an hour; then, as before the first one, nobody gets in
+whose key it would tell. urllib3 does the HTTP: it follows no redirect and no proxy unless told to, hands out an answer
+piece by piece, and depends on nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import weakref
+from contextlib import suppress
+from threading import Condition, Event, Thread, Timer
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from cachetools import FIFOCache
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from faregate import forks
+from faregate.errors import StoreUnavailable, WouldWait
+from faregate.jsontext import parse_object
+from faregate.keys import read_set
+from faregate.texts import some
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from faregate.keys import Key, KeySet
+
+_logger = logging.getLogger("faregate")
+
+EVERY = 300.0  # seconds from one fetch to the next
+RETRY = 10.0  # seconds from a fetch that failed to the next
+STALE = 3600.0  # seconds for which a set counts that cannot be fetched again
+ASK_EVERY = 30.0  # seconds between fetches for the sake of unknown names
+TIMEOUT = 3.0  # seconds for a fetch, and for who waits for one
+MAX_BYTES = 256 * 1024
+
+_UNKNOWN = 10_000  # names that are remembered to be unknown
+_LOOK_EVERY = 10.0  # seconds after which the thread looks whether anybody needs it still
+_WAITING = 8  # requests that wait at once for the sake of unknown names
+_HEADERS = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+
+
+class KeySource(Protocol):
+    """Where the keys of one issuer are."""
+
+    def may_have(self, kid: str | None, algorithm: str) -> bool:
+        """Tell whether :meth:`find` could find a key: at once, and at no cost."""
+        ...
+
+    def find(self, kid: str | None, algorithm: str, *, wait: bool) -> Key | None:
+        """Return the key that a token names; None if there is none. StoreUnavailable if that cannot be told."""
+        ...
+
+    def holds(self, identity: bytes, now: float) -> bool:
+        """Tell whether a key that was found before still counts."""
+        ...
+
+    def close(self) -> None:
+        """Stop what runs in the background."""
+        ...
+
+
+class GivenKeys:
+    """Keys that never change."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
+
+    def may_have(self, kid: str | None, algorithm: str) -> bool:
+        """Tell whether there is such a key."""
+        return self._keys.find(kid, algorithm) is not None
+
+    def find(self, kid: str | None, algorithm: str, *, wait: bool) -> Key | None:
+        """Return the key that a token names."""
+        del wait
+        return self._keys.find(kid, algorithm)
+
+    def holds(self, identity: bytes, now: float) -> bool:
+        """Tell whether this is one of the keys."""
+        del now
+        return self._keys.holds(identity)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class FetchedKeys:
+    """The keys of a JWK set at ``url`` that serve one of ``algorithms``.
+
+    How old a set is, is counted by the monotonic clock and by ``clock``, UTC epoch seconds, and the greater age
+    counts: the one stands still while a machine sleeps, the other may be set back.
+    """
+
+    def __init__(self, url: str, algorithms: Sequence[str], clock: Callable[[], float]) -> None:
+        self._url = url
+        self._algorithms = tuple(algorithms)
+        self._clock = clock
+        self._fetched: tuple[KeySet, float, float] | None = None  # and when, by either clock
+        self._unknown: FIFOCache[int, bool] = FIFOCache(_UNKNOWN)  # by hash: names are as long as who sends them likes
+        self._changed = Condition()  # guards what follows; told when a fetch has ended
+        self._thread: Thread | None = None
+        self._wake = Event()
+        self._fetching, self._failing = False, False
+        self._ended = 0  # fetches
+        self._waiting = 0  # requests, for the sake of unknown names
+        self._next_at, self._blocked_until, self._ask_at = 0.0, 0.0, 0.0
+        forks.register(self)
+
+    def may_have(self, kid: str | None, algorithm: str) -> bool:
+        """Tell whether there is such a key, or it may be asked for."""
+        keys = self._current(self._clock())
+        return keys is None or keys.find(kid, algorithm) is not None or self._may_ask(hash((kid, algorithm)))
+
+    def find(self, kid: str | None, algorithm: str, *, wait: bool) -> Key | None:
+        """Return the key that a token names, after a fetch if it is not known and one may be made.
+
+        StoreUnavailable while no set counts. WouldWait where a fetch would have to be waited for.
+        """
+        self._keep_running()
+        keys, name = self._current(self._clock()), hash((kid, algorithm))
+        if keys is not None:
+            key = keys.find(kid, algorithm)
+            if key is not None or not self._may_ask(name):
+                return key
+        if not wait:
+            raise WouldWait
+        if keys is None:
+            self._await_any()
+        else:
+            self._ask(name)
+        keys = self._current(self._clock())
+        if keys is None:
+            raise StoreUnavailable from TimeoutError(f"the keys of {self._url} are not known, or too old to count")
+        key = keys.find(kid, algorithm)
+        if key is None:
+            self._unknown[name] = True
+        return key
+
+    def holds(self, identity: bytes, now: float) -> bool:
+        """Tell whether a key is in the set as it is now, and the set still counts."""
+        if self._thread is None:  # after a fork, say: tokens that are remembered depend on it, too
+            self._keep_running()
+        keys = self._current(now)
+        return keys is not None and keys.holds(identity)
+
+    def close(self) -> None:
+        """Stop the thread. The next token starts it again."""
+        with self._changed:
+            self._stop()
+
+    def hold(self) -> None:
+        """Wait for a thread that is being started."""
+        self._changed.acquire()
+
+    def before_fork(self) -> None:
+        """Nothing is kept open: a connection lasts for one fetch, and stays this side's."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """In the child there is no thread yet, and nobody waits. What was fetched is as good there."""
+        self._changed.release()
+        if child:
+            self._changed, self._wake, self._thread = Condition(), Event(), None
+            self._fetching, self._waiting = False, 0
+
+    def refresh(self, wake: Event) -> float | None:
+        """Fetch the set if it is time, or ``wake`` is set; return the seconds to wait, None to end. For the thread."""
+        with self._changed:
+            if self._wake is not wake:
+                return None
+            if not wake.is_set() and monotonic() < self._next_at:
+                return self._next_at - monotonic()
+            wake.clear()
+            self._fetching = True
+        keys = None
+        try:
+            keys = self._fetch()
+        finally:
+            with self._changed:
+                if self._wake is wake:
+                    self._keep(keys)
+        return EVERY if keys is not None else RETRY
+
+    def _keep(self, keys: KeySet | None) -> None:
+        """Put what was fetched in the place of what was there; without it, that stays for as long as it counts."""
+        now = monotonic()
+        self._next_at = now + (EVERY if keys is not None else RETRY)
+        self._blocked_until = 0.0 if keys is not None else self._next_at
+        if keys is not None:
+            self._fetched = (keys, now, self._clock())
+            self._unknown.clear()
+        self._fetching = False
+        self._ended += 1
+        self._changed.notify_all()
+
+    def _fetch(self) -> KeySet | None:
+        try:
+            keys = read_set(parse_object(_get(self._url)), self._algorithms)
+        except Exception as error:  # whatever it is, the thread goes on
+            if not self._failing:
+                _logger.warning("the keys of %s cannot be fetched: %s", self._url, error, exc_info=True)
+            self._failing = True
+            return None
+        if self._failing:
+            _logger.warning("the keys of %s were fetched again", self._url)
+        if not keys:
+            skipped = some(list(keys.skipped)) or "the set is empty"
+            _logger.warning("none of the keys of %s can be used: %s", self._url, skipped)
+        self._failing = False
+        return keys
+
+    def _current(self, now: float) -> KeySet | None:
+        """Return the set if it still counts."""
+        fetched = self._fetched
+        if fetched is None or monotonic() - fetched[1] >= STALE or now - fetched[2] >= STALE:
+            return None
+        return fetched[0]
+
+    def _may_ask(self, name: int) -> bool:
+        """Tell whether an unknown name is worth a fetch: its first, and not soon after the last; few wait for one."""
+        if name in self._unknown:
+            return False
+        return self._waiting < _WAITING if self._waiting else monotonic() >= self._ask_at
+
+    def _ask(self, name: int) -> None:
+        """Have the set fetched for the sake of an unknown name, and wait for it."""
+        with self._changed:
+            if not self._may_ask(name):
+                return
+            self._waiting += 1
+            self._ask_at = monotonic() + ASK_EVERY
+            try:
+                self._await_fetch()
+            finally:
+                self._waiting = max(0, self._waiting - 1)
+
+    def _await_any(self) -> None:
+        """Wait for a set where none counts, unless a fetch has just failed."""
+        with self._changed:
+            if self._current(self._clock()) is None and (self._fetching or monotonic() >= self._blocked_until):
+                self._await_fetch()
+
+    def _await_fetch(self) -> None:
+        """Wait for the fetch that runs, or else for a new one; no longer than one may take."""
+        if not self._fetching:
+            self._wake.set()
+        before = self._ended
+        self._changed.wait_for(lambda: self._ended != before, TIMEOUT)
+
+    def _keep_running(self) -> None:
+        """Start the thread if there is none."""
+        if self._thread is not None:
+            return
+        with self._changed:
+            if self._thread is not None:
+                return
+            arguments = (weakref.ref(self), self._wake)
+            self._thread = Thread(target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # no thread to be had: the next token tries again
+                self._stop()
+                _logger.warning("the keys of %s cannot be fetched now", self._url, exc_info=True)
+
+    def _stop(self) -> None:
+        stopped, self._wake, self._thread = self._wake, Event(), None
+        self._fetching = False
+        stopped.set()
+        self._changed.notify_all()
+
+
+def _keep_fetching(source: weakref.ref[FetchedKeys], wake: Event) -> None:
+    """Refresh until told to stop, or until nobody holds the keys any more."""
+    pause: float | None = 0.0
+    while pause is not None:
+        wake.wait(min(pause, _LOOK_EVERY))
+        alive = source()
+        if alive is None:
+            return
+        pause = alive.refresh(wake)
+        del alive
+
+
+def _get(url: str) -> bytes:
+    """Return what is at an address, if that is not too long and does not take too long.
+
+    ValueError, OSError and what urllib3 and http.client raise, where it is not to be had.
+    """
+    parts = urlsplit(url)
+    host, target = str(parts.hostname), parts._replace(scheme="", netloc="").geturl() or "/"
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection: HTTPConnection = HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT, ssl_context=context)
+    else:
+        connection = HTTPConnection(host, parts.port or 80, timeout=TIMEOUT)
+    # A socket's time-out begins anew with each byte, so that slow ones together might take for ever.
+    watchdog = Timer(TIMEOUT, _hang_up, (connection,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        connection.request("GET", target, headers=_HEADERS, preload_content=False)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise ValueError(f"the answer is {response.status} and not 200; a redirect is not followed")
+        body = response.read(MAX_BYTES + 1, decode_content=False)
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"the answer is longer than {MAX_BYTES} bytes")
+        return body
+    finally:
+        watchdog.cancel()
+        connection.close()
+
+
+def _hang_up(connection: HTTPConnection) -> None:
+    with suppress(OSError, AttributeError):
+        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # of TLS, too, without taking leave

@@ -1,0 +1,96 @@
+"""An identity provider of the tests: its keys, the set that it publishes, and the tokens that it signs, sound or not."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from functools import cache
+from typing import Any
+
+import jwt
+from conftest import START
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+from faregate import Issuer
+
+ISSUER, AUDIENCE = "https://id.example", "https://api.example"
+SECRET = b"an HMAC secret of the tests: longer than every hash that there is, and known to nobody."
+ALGORITHMS = {"rsa": "RS256", "ec": "ES256", "ed": "EdDSA", "secret": "HS256"}
+
+
+@cache
+def private(name: str) -> Any:
+    """The private key of this name, which says its type; the same one each time, in this process."""
+    kind = name.rstrip("0123456789")
+    match kind:
+        case "small":
+            return rsa.generate_private_key(65537, 1024)  # noqa: S505  that is what it is for
+        case "ec":
+            return ec.generate_private_key(ec.SECP256R1())
+        case "wide":
+            return ec.generate_private_key(ec.SECP384R1())
+        case "ed":
+            return ed25519.Ed25519PrivateKey.generate()
+        case "goldilocks":
+            return ed448.Ed448PrivateKey.generate()
+        case "secret":
+            return SECRET
+        case _:
+            return rsa.generate_private_key(65537, 2048)
+
+
+def jwk(name: str, /, **members: Any) -> dict[str, Any]:
+    """The public JWK of a key, called by its name; a member that is None is left out."""
+    kind = name.rstrip("0123456789")
+    algorithm = {"small": "RS256", "wide": "ES384", "goldilocks": "EdDSA"}.get(kind) or ALGORITHMS.get(kind, "RS256")
+    public = jwt.get_algorithm_by_name(algorithm).to_jwk(private(name).public_key(), as_dict=True)
+    known = {name: public[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in public}
+    known |= {"kid": name, "use": "sig", "alg": algorithm, **members}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def jwks(*keys: str | dict[str, Any]) -> dict[str, Any]:
+    """A set of keys, by their names or as they are."""
+    return {"keys": [jwk(key) if isinstance(key, str) else key for key in keys]}
+
+
+def issuer(**settings: Any) -> Issuer:
+    """The provider as a gate trusts it."""
+    given = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256", "ES256", "EdDSA"], **settings}
+    if "keys" not in given and "jwks_url" not in given:
+        given["keys"] = jwks("rsa", "ec", "ed", jwk("rsa2", alg=None))
+    return Issuer(**given)
+
+
+def claims_of(now: float = START, **members: Any) -> dict[str, Any]:
+    """Sound claims for ten minutes; a member that is None is left out."""
+    claims = {
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "client_id": "app", "jti": "t1", "iat": int(now),
+        "exp": int(now) + 600, "scope": "docs:read",
+    } | members  # fmt: skip
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def header_of(key: str = "rsa", **members: Any) -> dict[str, Any]:
+    """A sound header for a key; a member that is None is left out."""
+    header = {"alg": ALGORITHMS.get(key.rstrip("0123456789"), "RS256"), "kid": key, "typ": "at+jwt", **members}
+    return {name: value for name, value in header.items() if value is not None}
+
+
+def part(content: bytes) -> str:
+    """Base64url without padding."""
+    return urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def compact(header: bytes, payload: bytes, key: str = "rsa", algorithm: str | None = None) -> str:
+    """Two texts, whatever they are, rightly signed by a key."""
+    signed = f"{part(header)}.{part(payload)}"
+    name = algorithm or ALGORITHMS.get(key.rstrip("0123456789"), "RS256")
+    return f"{signed}.{part(jwt.get_algorithm_by_name(name).sign(signed.encode(), private(key)))}"
+
+
+def token(now: float = START, *, key: str = "rsa", header: dict[str, Any] | None = None, **claims: Any) -> str:
+    """A sound token, but for what is said."""
+    return compact(
+        json.dumps(header_of(key, **(header or {}))).encode(), json.dumps(claims_of(now, **claims)).encode(), key
+    )
