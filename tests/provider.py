@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -18,25 +19,21 @@ SECRET = b"an HMAC secret of the tests: longer than every hash that there is, an
 ALGORITHMS = {"rsa": "RS256", "ec": "ES256", "ed": "EdDSA", "secret": "HS256"}
 
 
+_MAKERS: dict[str, Callable[[], Any]] = {
+    "small": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505  that is what it is for
+    "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "wide": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ed": ed25519.Ed25519PrivateKey.generate,
+    "goldilocks": ed448.Ed448PrivateKey.generate,
+    "secret": lambda: SECRET,
+}
+
+
 @cache
 def private(name: str) -> Any:
-    """The private key of this name, which says its type; the same one each time, in this process."""
-    kind = name.rstrip("0123456789")
-    match kind:
-        case "small":
-            return rsa.generate_private_key(65537, 1024)  # noqa: S505  that is what it is for
-        case "ec":
-            return ec.generate_private_key(ec.SECP256R1())
-        case "wide":
-            return ec.generate_private_key(ec.SECP384R1())
-        case "ed":
-            return ed25519.Ed25519PrivateKey.generate()
-        case "goldilocks":
-            return ed448.Ed448PrivateKey.generate()
-        case "secret":
-            return SECRET
-        case _:
-            return rsa.generate_private_key(65537, 2048)
+    """The private key of this name, which says its type, RSA if not another; always the same one in this process."""
+    make = _MAKERS.get(name.rstrip("0123456789"), lambda: rsa.generate_private_key(65537, 2048))
+    return make()
 
 
 def jwk(name: str, /, **members: Any) -> dict[str, Any]:
@@ -44,8 +41,7 @@ def jwk(name: str, /, **members: Any) -> dict[str, Any]:
     kind = name.rstrip("0123456789")
     algorithm = {"small": "RS256", "wide": "ES384", "goldilocks": "EdDSA"}.get(kind) or ALGORITHMS.get(kind, "RS256")
     public = jwt.get_algorithm_by_name(algorithm).to_jwk(private(name).public_key(), as_dict=True)
-    known = {name: public[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in public}
-    known |= {"kid": name, "use": "sig", "alg": algorithm, **members}
+    known = {**public, "key_ops": None, "kid": name, "use": "sig", "alg": algorithm, **members}
     return {name: value for name, value in known.items() if value is not None}
 
 

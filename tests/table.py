@@ -219,7 +219,7 @@ def _share(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) ->
 def _jwt(row: Row, gate: Gate, texts: dict[str, str]) -> str:
     """Have the provider sign the token, and revoke what the row says; return its subject."""
     claims, header = (
-        {name: None if value is False and name not in ("b64",) else value for name, value in members.items()}
+        {name: None if value is False else value for name, value in members.items()}
         for members in (row.jwt or {}, row.jose)
     )
     texts["secret"] = provider.token(START, key=row.key, header=header, **claims)

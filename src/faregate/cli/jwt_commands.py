@@ -42,7 +42,7 @@ def revoke(
     until: Instant | None,
     by: str,
 ) -> None:
-    """Revoke one token, by its 'jti', or every token of a subject, at once and for good.
+    """Revoke one token, or those of a subject, for good.
 
     Whether there is such a token cannot be told: what the issuer hands out is known to nobody else.
     """
