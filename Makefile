@@ -26,6 +26,7 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py
 	$(BIN)/python benchmarks/request.py
+	$(BIN)/python benchmarks/jwts.py
 
 clean:
 	rm -rf .venv

@@ -163,6 +163,8 @@ def log_denial(denied: Denied, route: str) -> None:
     if denied.logged:
         return
     denied.logged = True
+    if not _logger.isEnabledFor(logging.INFO):
+        return
     _logger.info(
         "denied: reason=%s record=%s address=%s route=%s",
         denied.reason,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from urllib.parse import quote
 
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.instants import END_OF_TIME
@@ -29,10 +30,12 @@ MANAGEMENT = "gate:"
 class Claims(NamedTuple):
     """What a token of an issuer stands for. Instants are UTC epoch seconds, as the token has them.
 
+    ``record_id`` is no other record's: those of tokens and shares begin otherwise, and no other issuer's do so.
     ``scopes`` hold on ``objects``, or on any where that is None. ``revocations`` are the names under which a
     revocation of it is kept: by its subject and, if it has a ``jti``, by that.
     """
 
+    record_id: str
     issuer: str
     subject: str
     org: str | None
@@ -53,6 +56,8 @@ def check_header(header: Members, issuer: Issuer) -> None:
     ``jwk``, ``jku``, ``x5u``, ``x5c`` and ``zip`` are not looked at: nothing of a token says how it is verified
     (RFC 8725 section 3.10), and a JWS knows no compression.
     """
+    if not isinstance(header.get("kid", ""), str):
+        _refuse("the kid of its header is no text (RFC 7515 section 4.1.4)")
     if "crit" in header:
         _refuse("its header has a crit, of which nothing is understood here (RFC 7515 section 4.1.11)")
     if header.get("b64", True) is not True:
@@ -92,6 +97,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse("its exp is not after its iat (RFC 7519 section 4.1.4)")
     revocations = (subject_key(issuer.issuer, subject),)
     return Claims(
+        record_id=f"{issuer.prefix}{quote(subject, safe='')}",
         issuer=issuer.issuer,
         subject=subject,
         org=None if issuer.org_claim is None else _text(claims, issuer.org_claim, check_name),

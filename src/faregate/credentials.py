@@ -16,11 +16,12 @@ from faregate.errors import InvalidInput
 
 KINDS = frozenset({"tok", "rft", "act", "shr"})
 MAX_LENGTH = 8192
+MAX_OPAQUE = 16 + 1 + 3 + 1 + 43 + 6  # what no JWT is as short as
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BRAND = re.compile(r"[a-z][a-z0-9]{0,15}")
 _OPAQUE = re.compile(r"([a-z][a-z0-9]{0,15})_([a-z]{3})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
-_B64TOKEN = f"{_ALPHABET}-._~+/".encode()
+_BASE64URL = f"{_ALPHABET}-_".encode()
 
 
 def check_brand(brand: object) -> str:
@@ -44,12 +45,19 @@ def kind_of(text: str, brand: str) -> str | None:
     return match[2]
 
 
-def is_b64token(text: str) -> bool:
-    """Tell whether ``text`` is what may follow ``Bearer`` (RFC 6750 section 2.1) and of bearable length."""
-    if len(text) > MAX_LENGTH or not text.isascii():
-        return False
-    body = text.encode().rstrip(b"=")
-    return bool(body) and not body.translate(None, _B64TOKEN)
+def marks_of(raw: bytes) -> bytes | None:
+    """Return what stands in a text between the characters of base64url, such as the two dots of a JWT.
+
+    None for a text that is too long, or is not what may follow ``Bearer`` (RFC 6750 section 2.1).
+    """
+    if len(raw) > MAX_LENGTH:
+        return None
+    marks = raw.translate(None, _BASE64URL)
+    if marks == b"..":
+        return marks
+    body = raw.rstrip(b"=")  # padding may stand at the end alone, which is why it is counted
+    others = marks.translate(None, b"._~+/")
+    return marks if body and others == b"=" * (len(raw) - len(body)) else None
 
 
 def digest(text: str) -> bytes:

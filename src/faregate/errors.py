@@ -123,7 +123,10 @@ class Denied(FaregateError):
         self.address = address
         self.why = why
         self.logged = False
-        super().__init__(f"{reason}: {self.detail}")
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class StoreUnavailable(Denied):

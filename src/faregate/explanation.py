@@ -166,8 +166,7 @@ def _alive(found: Inspected, rights: Rights) -> tuple[str, dict[str, Any]]:
     if rights.gone:
         return f"its owner {found.record.behind.id!r} is gone", {"owner": "gone"}
     if found.reference.kind == JWT:
-        revoked = found.record.revoked
-        return "revoked" if revoked else "not revoked", {"revoked": revoked}
+        return "revoked" if found.record.revoked else "not revoked", {"revoked": found.record.revoked}
     if found.record.kind == "share":
         revoked = _instant(row["revoked_at"])
         return "not revoked" if revoked is None else f"revoked at {revoked}", {"revokedAt": revoked}
@@ -179,11 +178,13 @@ def _alive(found: Inspected, rights: Rights) -> tuple[str, dict[str, Any]]:
 
 
 def _in_time(record: Record, now: float, reason: str | None) -> tuple[str, dict[str, Any]]:
-    told = {"now": _instant(now), "notBefore": _instant(record.not_before), "expiresAt": _instant(record.expires_at)}
+    told: dict[str, Any] = {"now": _instant(now), "notBefore": _instant(record.not_before)}
+    told["expiresAt"] = _instant(record.expires_at)
     starts = f"begins {told['notBefore']}, " if told["notBefore"] else ""
     words = f"it is {told['now']}; {starts}" + (f"ends {told['expiresAt']}" if told["expiresAt"] else "never ends")
     if record.leeway:
-        words, told = f"{words}, give or take {record.leeway:g} s", {**told, "leeway": record.leeway}
+        words += f", give or take {record.leeway:g} s"
+        told["leeway"] = record.leeway
     if reason == "redemption_required":
         words += "; a share with maxRedemptions has to be redeemed"
     return words, told

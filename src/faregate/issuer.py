@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from faregate.addresses import Networks
 from faregate.errors import InvalidInput
@@ -62,6 +62,7 @@ class Issuer:
         manages: bool = False,
     ) -> None:
         self.issuer = check_id(issuer, "issuer")
+        self.prefix = f"jwt:{quote(self.issuer, safe='')}/"  # of the names of what its tokens stand for
         self.audiences = frozenset(check_id(one, "audience") for one in _texts(audience, "audience"))
         if "*" in self.audiences:
             raise InvalidInput("audience: '*' would take tokens that are meant for others; name this API")

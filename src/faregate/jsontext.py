@@ -18,12 +18,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     twice (section 4), a number that is none or that no float holds (section 6), nesting too deep to follow.
     """
     try:
-        value = json.loads(
-            data.decode(),
-            object_pairs_hook=_members,
-            parse_constant=_refuse,
-            parse_float=_finite,
-        )
+        value = _decoder.decode(data.decode())
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(value, dict):
@@ -47,3 +42,6 @@ def _finite(text: str) -> float:
     if not isfinite(number):
         raise ValueError("a number that is too large")
     return number
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, parse_float=_finite)

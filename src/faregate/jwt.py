@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     from faregate.jwks import KeySource
     from faregate.keys import Key
 
-_ALPHABET = (ascii_letters + digits + "-_").encode()
 _STANDARD = bytes.maketrans(b"-_", b"+/")
-_LAST = {0: _ALPHABET, 2: b"AQgw", 3: b"AEIMQUYcgkosw048"}  # where bits are left over, they are zero
+# The last character of a part, by how many stand beyond fours: what bits are left over are zero.
+_LAST = {0: (ascii_letters + digits + "-_").encode(), 2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
 _PADDING = {0: b"", 2: b"==", 3: b"="}
 _LONGEST_HEADER = 4096  # characters: some carry a certificate
+_LONGEST_SIGNATURE = 1400  # of RSA with 8,192 bits
 
 
 class _Header(msgspec.Struct):
     """What chooses the key."""
 
     alg: str
-    kid: str | msgspec.UnsetType = msgspec.UNSET
+    kid: str | None = None
 
 
 class _Payload(msgspec.Struct):
@@ -72,22 +73,31 @@ class TrustedIssuers:
             raise InvalidInput("issuers: two have the same name, by which their tokens are told apart")
         self._trusts = [Trust(one, _source(one, clock)) for one in issuers]
 
-    def read(self, credential: str, *, wait: bool) -> Trusted:
-        """Return what a token of one of the issuers stands for.
+    def read(self, raw: bytes, *, wait: bool) -> Trusted:
+        """Return what a token of one of the issuers stands for: of three texts of base64url, with dots between.
 
         Denied ``unknown_credential`` for anything else. StoreUnavailable while the keys are not known, WouldWait where
         they would have to be waited for and ``wait`` is False.
         """
-        parts = credential.split(".", 3)
-        if len(parts) != 3 or credential[0] != "e" or len(parts[0]) > _LONGEST_HEADER:
+        first, last = raw.find(b"."), raw.rfind(b".")
+        # Header and claims are objects and so begin with a brace; longer headers and signatures nobody makes.
+        if raw[:1] != b"e" or raw[first + 1 : first + 2] != b"e":
             raise Denied("unknown_credential")
-        raw = credential.encode()
-        if raw.translate(None, _ALPHABET) != b"..":
-            _refuse("its parts are not base64url without padding (RFC 7515 section 2)")
-        header, payload, signature = raw.split(b".")
-        trust, key = self._key(header, payload, wait=wait)
-        signed = raw[: -1 - len(signature)]
-        if len(signature) != -(-key.size * 4 // 3) or not key.verify(signed, _decode(signature)):
+        if first > _LONGEST_HEADER or len(raw) - last > _LONGEST_SIGNATURE:
+            raise Denied("unknown_credential")
+        header = _decode(raw[:first])
+        named = _peek(header, _header)
+        # Whether a key may be at hand costs less to know than whose token it is.
+        trusts = [
+            one
+            for one in self._trusts
+            if named.alg in one.issuer.algorithms and one.keys.may_have(named.kid, named.alg)
+        ]
+        if not trusts:
+            _refuse("no issuer that is trusted has a key of its kid, or takes its alg (RFC 8725 section 3.1)")
+        payload, signature = _decode(raw[first + 1 : last]), raw[last + 1 :]
+        trust, key = _choose(trusts, named, _peek(payload, _payload).iss, wait=wait)
+        if len(signature) != -(-key.size * 4 // 3) or not key.verify(raw[:last], _decode(signature)):
             _refuse("its signature is not one of its key (RFC 7515 section 5.2)")
         check_header(_members(header), trust.issuer)
         claims = read_claims(_members(payload), trust.issuer)
@@ -98,22 +108,16 @@ class TrustedIssuers:
         for _, keys in self._trusts:
             keys.close()
 
-    def _key(self, header: bytes, payload: bytes, *, wait: bool) -> tuple[Trust, Key]:
-        """Return whose key a token names, and the key. Nothing of the token is believed yet but which one it names."""
-        named = _peek(header, _header)
-        kid = None if named.kid is msgspec.UNSET else named.kid
-        fitting = [trust for trust in self._trusts if named.alg in trust.issuer.algorithms]
-        # Whether a key is at hand costs less to know than whose token this is.
-        if not any(trust.keys.may_have(kid, named.alg) for trust in fitting):
-            _refuse("no issuer that is trusted has a key of its kid, or takes its alg (RFC 8725 section 3.1)")
-        issuer = _peek(payload, _payload).iss
-        trust = next((one for one in fitting if one.issuer.issuer == issuer), None)
-        if trust is None:
-            _refuse("its iss is no issuer that is trusted, or takes its alg (RFC 8725 section 3.8)")
-        key = trust.keys.find(kid, named.alg, wait=wait)
-        if key is None:
-            _refuse("its issuer has no key of its kid, or none for its alg")
-        return trust, key
+
+def _choose(trusts: Sequence[Trust], named: _Header, issuer: str, *, wait: bool) -> tuple[Trust, Key]:
+    """Return whose key a token names, and the key: nothing of the token is believed yet but which one it names."""
+    trust = next((one for one in trusts if one.issuer.issuer == issuer), None)
+    if trust is None:
+        _refuse("its iss is no issuer that is trusted, or whose key it names (RFC 8725 section 3.8)")
+    key = trust.keys.find(named.kid, named.alg, wait=wait)
+    if key is None:
+        _refuse("its issuer has no key of its kid, or none for its alg")
+    return trust, key
 
 
 def _source(issuer: Issuer, clock: Callable[[], float]) -> KeySource:
@@ -130,16 +134,16 @@ def _decode(part: bytes) -> bytes:
     return _base64.decode(b'"' + part.translate(_STANDARD) + _PADDING[left] + b'"')
 
 
-def _peek(part: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+def _peek(text: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
-        return decoder.decode(_decode(part))
+        return decoder.decode(text)
     except (msgspec.MsgspecError, RecursionError):
         _refuse("its header or payload has not what tells its key (RFC 7515 section 4.1, RFC 7519 section 4.1.1)")
 
 
-def _members(part: bytes) -> dict[str, Any]:
+def _members(text: bytes) -> dict[str, Any]:
     try:
-        return parse_object(_decode(part))
+        return parse_object(text)
     except ValueError as error:
         _refuse(f"its header or payload cannot be read in one way alone: {error} (RFC 7519 sections 4 and 7.2)")
 

@@ -222,17 +222,14 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
 
 
 def jwt_record(claims: Claims, trusted: Callable[[float], bool], digest: bytes) -> Record:
-    """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone.
-
-    Its id is no record's, and no other issuer's subject has it.
-    """
+    """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
     objects: Resources = ANY if claims.objects is None else claims.objects
     grants: dict[Key, Resources] = {("general", "scope", scope): objects for scope in claims.scopes}
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
     not_before = max(starts, default=-inf)
     return Record(
         kind="jwt",
-        id=f"jwt:{quote(claims.issuer, safe='')}/{quote(claims.subject, safe='')}",
+        id=claims.record_id,
         owner=Owner(claims.subject, idp_id=claims.issuer),
         org=Org(claims.org),
         opens=not_before - claims.leeway,

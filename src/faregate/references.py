@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from faregate.credentials import MAX_OPAQUE, kind_of, marks_of
 from faregate.credentials import digest as digest_of
-from faregate.credentials import is_b64token, kind_of
 from faregate.errors import Denied
 
 if TYPE_CHECKING:
@@ -44,16 +44,18 @@ class References:
         ``unknown_credential`` for another brand or kind, a wrong checksum, a signature of nobody who is trusted.
         StoreUnavailable while an issuer's keys are not known; WouldWait where they would have to be waited for.
         """
-        if not is_b64token(credential):  # which a text that is too long is not
+        raw = credential.encode(errors="replace")  # a half of a surrogate pair is in no credential
+        marks = marks_of(raw)
+        if marks is None:
             raise Denied("malformed_credential")
         if digest is None:
             digest = digest_of(credential)
-        kind = kind_of(credential, self._brand)
+        kind = kind_of(credential, self._brand) if len(raw) <= MAX_OPAQUE else None
         if kind in _RECORDS:
             return Reference(_RECORDS[kind], digest)
         signed = None if kind else self._share_tokens.read(credential)
         if signed is not None:
             return Reference(REDEEMED, digest, signed)
-        if kind is None and self._issuers is not None:
-            return Reference(JWT, digest, trusted=self._issuers.read(credential, wait=wait))
+        if marks == b".." and self._issuers is not None:
+            return Reference(JWT, digest, trusted=self._issuers.read(raw, wait=wait))
         raise Denied("unknown_credential")
