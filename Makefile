@@ -18,10 +18,11 @@ check: $(READY)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# More of what the tests do in little: requests made up from the OpenAPI document, calls of the state machine.
+# More of what the tests do in little: requests made up from the OpenAPI document, calls of the state machine, texts
+# that are nearly JWTs, and what becomes of JWTs while clock, keys and revocations change.
 # Each run makes up others, unless SEED=… says which.
 fuzz: $(READY)
-	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/management/test_openapi.py -k "Lifecycles or schemathesis" $(if $(SEED),--hypothesis-seed=$(SEED))
+	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/test_jwts.py tests/management/test_openapi.py -k "Lifecycles or schemathesis or verdict or remembered" $(if $(SEED),--hypothesis-seed=$(SEED))
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py

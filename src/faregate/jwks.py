@@ -109,7 +109,7 @@ class FetchedKeys:
         self._wake = Event()
         self._fetching, self._failing = False, False
         self._ended = 0  # fetches
-        self._waiting = 0  # requests, for the sake of unknown names
+        self._asked, self._waiting = False, 0  # for the sake of unknown names: a fetch, and requests for its end
         self._next_at, self._blocked_until, self._ask_at = 0.0, 0.0, 0.0
         forks.register(self)
 
@@ -167,7 +167,7 @@ class FetchedKeys:
         self._changed.release()
         if child:
             self._changed, self._wake, self._thread = Condition(), Event(), None
-            self._fetching, self._waiting = False, 0
+            self._fetching, self._asked, self._waiting = False, False, 0
 
     def refresh(self, wake: Event) -> float | None:
         """Fetch the set if it is time, or ``wake`` is set; return the seconds to wait, None to end. For the thread."""
@@ -195,7 +195,7 @@ class FetchedKeys:
         if keys is not None:
             self._fetched = (keys, now, self._clock())
             self._unknown.clear()
-        self._fetching = False
+        self._fetching = self._asked = False
         self._ended += 1
         self._changed.notify_all()
 
@@ -226,19 +226,21 @@ class FetchedKeys:
         """Tell whether an unknown name is worth a fetch: its first, and not soon after the last; few wait for one."""
         if name in self._unknown:
             return False
-        return self._waiting < _WAITING if self._waiting else monotonic() >= self._ask_at
+        return self._waiting < _WAITING if self._asked else monotonic() >= self._ask_at
 
     def _ask(self, name: int) -> None:
         """Have the set fetched for the sake of an unknown name, and wait for it."""
         with self._changed:
             if not self._may_ask(name):
                 return
+            if not self._asked:
+                self._asked, self._ask_at = True, monotonic() + ASK_EVERY
             self._waiting += 1
-            self._ask_at = monotonic() + ASK_EVERY
             try:
                 self._await_fetch()
             finally:
-                self._waiting = max(0, self._waiting - 1)
+                self._waiting -= 1
+                self._asked = self._asked and self._waiting > 0  # a fetch that took too long is waited for no more
 
     def _await_any(self) -> None:
         """Wait for a set where none counts, unless a fetch has just failed."""
@@ -270,7 +272,7 @@ class FetchedKeys:
 
     def _stop(self) -> None:
         stopped, self._wake, self._thread = self._wake, Event(), None
-        self._fetching = False
+        self._fetching = self._asked = False
         stopped.set()
         self._changed.notify_all()
 
@@ -300,11 +302,13 @@ def _get(url: str) -> bytes:
     else:
         connection = HTTPConnection(host, parts.port or 80, timeout=TIMEOUT)
     # A socket's time-out begins anew with each byte, so that slow ones together might take for ever.
-    watchdog = Timer(TIMEOUT, _hang_up, (connection,))
+    sockets: list[socket.socket | None] = []
+    watchdog = Timer(TIMEOUT, lambda: _hang_up([*sockets, connection.sock]))
     watchdog.daemon = True
     watchdog.start()
     try:
         connection.request("GET", target, headers=_HEADERS, preload_content=False)
+        sockets.append(connection.sock)  # which the answer takes over
         response = connection.getresponse()
         if response.status != 200:
             raise ValueError(f"the answer is {response.status} and not 200; a redirect is not followed")
@@ -317,6 +321,7 @@ def _get(url: str) -> bytes:
         connection.close()
 
 
-def _hang_up(connection: HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):
-        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # of TLS, too, without taking leave
+def _hang_up(sockets: Sequence[socket.socket | None]) -> None:
+    for one in filter(None, sockets):
+        with suppress(OSError):
+            socket.socket.shutdown(one, socket.SHUT_RDWR)  # of TLS, too, without taking leave

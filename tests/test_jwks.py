@@ -1,0 +1,549 @@
+"""Keys that are fetched: from a real HTTPS server on loopback, sound or not, and what becomes of tokens meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from unittest import mock
+
+import provider
+import pytest
+from conftest import START, Clock, reason_of
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from provider import jwk, jwks, token
+
+from faregate import Denied, Gate
+from faregate import jwks as source
+from faregate.errors import WouldWait
+
+Answer = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers as its server says at the moment."""
+
+    server: Endpoint
+
+    def do_GET(self) -> None:
+        """Count the request and answer it."""
+        self.server.asked.append(self.path)
+        with suppress(OSError):
+            self.server.answer(self)
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+class Endpoint(ThreadingHTTPServer):
+    """The place of a key set; ``answer`` says what is answered now, ``asked`` what was asked for so far."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str] = []
+        self.answer: Answer = says(jwks("rsa"))
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'http' if context is None else 'https'}://127.0.0.1:{self.server_port}/keys?v=1"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up is what some tests are about."""
+
+
+def says(content: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
+    """Return the answer of a JSON document, or of a text or bytes as they are."""
+    body = (
+        content
+        if isinstance(content, bytes)
+        else (content if isinstance(content, str) else json.dumps(content)).encode()
+    )
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def certificate(folder: Path, *, name: str = "127.0.0.1") -> tuple[Path, Path]:
+    """Make a certificate for an address that signs itself; return its file, and that of its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(name))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    files = folder / f"{name}.pem", folder / f"{name}.key"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    files[1].write_bytes(private.private_bytes(serialization.Encoding.PEM, *form))
+    return files
+
+
+def context_of(files: tuple[Path, Path]) -> ssl.SSLContext:
+    """The server's side of TLS with this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    return context
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    """A real HTTPS server whose certificate is trusted."""
+    files = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(files[0]))
+    server = Endpoint(context_of(files))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def guarded(endpoint: Endpoint, make_gate: Callable[..., Gate]) -> Gate:
+    """A gate that fetches its issuer's keys there."""
+    return make_gate("sqlite://", issuers=[provider.issuer(jwks_url=endpoint.url)])
+
+
+def keys_of(gate: Gate) -> source.FetchedKeys:
+    """The keys of its one issuer."""
+    assert gate._issuers is not None
+    found = gate._issuers._trusts[0].keys
+    assert isinstance(found, source.FetchedKeys)
+    return found
+
+
+def refresh(gate: Gate) -> None:
+    """Have the keys fetched as when it is time, and wait for that."""
+    keys = keys_of(gate)
+    with keys._changed:
+        keys._await_fetch()
+
+
+def later(seconds: float) -> Any:
+    """Let the monotonic clock of the keys be so much later."""
+    return mock.patch.object(source, "monotonic", side_effect=lambda: time.monotonic() + seconds)
+
+
+def test_a_token_gets_in_by_a_key_that_is_fetched(guarded: Gate, endpoint: Endpoint) -> None:
+    """On first use, once, with the path and query that were given."""
+    assert endpoint.asked == []
+    assert guarded.verify(token()).id == "alice"
+    for number in range(20):
+        assert guarded.verify(token(jti=f"t{number}")).org is not None
+    assert endpoint.asked == ["/keys?v=1"]
+
+
+def test_http_will_do_on_loopback(make_gate: Callable[..., Gate]) -> None:
+    """As for an issuer that runs beside the application."""
+    server = Endpoint(None)
+    gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=server.url)])
+    assert gate.verify(token()).id == "alice"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_event_loop_never_waits_for_keys(guarded: Gate) -> None:
+    """What is not at hand is WouldWait; afterwards it is."""
+    with pytest.raises(WouldWait):
+        guarded._verifier.verify(token(), None, wait=False)
+    guarded.verify(token())
+    assert guarded._verifier.verify(token(jti="t2"), None, wait=False).id == "alice"
+    with pytest.raises(WouldWait):
+        guarded._verifier.verify(token(key="rsa2"), None, wait=False)
+
+
+def redirect(to: str) -> Answer:
+    """Return the answer that leads elsewhere."""
+    return says(b"", 302, {"Location": to})
+
+
+def hangs(handler: Handler) -> None:
+    """Say nothing for as long as anybody listens."""
+    handler.rfile.read(1)
+
+
+def trickles(handler: Handler) -> None:
+    """Send a byte now and then: no single wait is long."""
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(1000):
+        handler.wfile.write(b" ")
+        time.sleep(0.02)
+
+
+def trickles_headers(handler: Handler) -> None:
+    """Never come to the end of the headers."""
+    for _ in range(1000):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" if _ == 0 else b"X: y\r\n")
+        time.sleep(0.02)
+
+
+def floods(handler: Handler) -> None:
+    """Send 200 MB, if anybody takes them."""
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(200):
+        handler.wfile.write(b" " * 1_000_000)
+        handler.server.asked.append("megabyte")
+
+
+def zipped(handler: Handler) -> None:
+    """Send what is compressed, which nobody asked for, and which could be a bomb."""
+    says(gzip.compress(json.dumps(jwks("rsa")).encode()), headers={"Content-Encoding": "gzip"})(handler)
+
+
+def speaks_otherwise(handler: Handler) -> None:
+    """Speak another protocol."""
+    handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
+
+
+HOSTILE: dict[str, Answer] = {
+    "302": redirect("https://127.0.0.1:9/"),
+    "500": says("oops", 500),
+    "204": says(b"", 204),
+    "404 with keys": says(jwks("rsa"), 404),
+    "200 MB": floods,
+    "256 KiB and a byte": says(json.dumps(jwks("rsa")) + " " * 256 * 1024),
+    "HTML": says("<!doctype html><title>Log in</title>", headers={"Content-Type": "text/html"}),
+    "nothing": says(b""),
+    "another encoding": says(json.dumps(jwks("rsa")).encode("utf-16")),
+    "keys twice": says(f'{{"keys": [], "keys": [{json.dumps(jwk("rsa"))}]}}'),
+    "no keys": says({}),
+    "keys in an object": says({"keys": {"rsa": jwk("rsa")}}),
+    "a list": says([jwk("rsa")]),
+    "101 keys": says({"keys": [jwk("rsa")] * 101}),
+    "nested": says("[" * 100_000),
+    "compressed": zipped,
+    "no HTTP": speaks_otherwise,
+    "nobody there": lambda handler: handler.connection.close(),
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_no_key_set_is_no_answer(guarded: Gate, endpoint: Endpoint, answer: Answer) -> None:
+    """503 while there is no other; the set that was there before stays, and is no worse for it."""
+    endpoint.answer = answer
+    assert reason_of(lambda: guarded.verify(token())) == "store_unavailable"
+    assert endpoint.asked.count("megabyte") < 20
+    endpoint.answer = says(jwks("rsa"))
+    with later(source.RETRY):
+        assert guarded.verify(token()).id == "alice"
+        endpoint.answer = answer
+        refresh(guarded)
+        assert guarded.verify(token()).id == guarded.verify(token(jti="t2")).id == "alice"
+
+
+@pytest.mark.parametrize("answer", [hangs, trickles, trickles_headers])
+def test_who_hangs_is_hung_up_on(
+    guarded: Gate, endpoint: Endpoint, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the time-out, whatever still comes; and meanwhile a known key waits for nothing."""
+    monkeypatch.setattr(source, "TIMEOUT", 0.3)
+    known = token()
+    assert guarded.verify(known).id == "alice"
+    endpoint.answer = answer
+    keys = keys_of(guarded)
+    ended, started = keys._ended, time.monotonic()
+    keys._wake.set()
+    while not keys._fetching:
+        time.sleep(0.001)
+    for number in range(50):
+        assert guarded.verify(token(jti=f"t{number}")).id == "alice"
+    assert keys._ended == ended, "the fetch was over too soon to tell"
+    while keys._ended == ended:
+        time.sleep(0.005)
+    assert time.monotonic() - started < 1.5
+
+
+def test_who_never_shakes_hands_is_hung_up_on(make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that takes connections and says nothing; a token waits for the time-out, and the next one does not."""
+    monkeypatch.setattr(source, "TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=url)])
+        started = time.monotonic()
+        assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
+        assert 0.2 < time.monotonic() - started < 1.5
+        refresh(gate)
+        started = time.monotonic()
+        assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
+        assert time.monotonic() - started < 0.2
+
+
+def test_a_redirect_is_not_followed(guarded: Gate, endpoint: Endpoint) -> None:
+    """Not even to the same server."""
+    endpoint.answer = redirect(endpoint.url.replace("keys", "others"))
+    assert reason_of(lambda: guarded.verify(token())) == "store_unavailable"
+    assert endpoint.asked == ["/keys?v=1"]
+
+
+def test_a_certificate_of_nobody_is_not_trusted(tmp_path: Path, make_gate: Callable[..., Gate]) -> None:
+    """Nor one for another address."""
+    for name in ("127.0.0.1", "127.0.0.9"):
+        files = certificate(tmp_path, name=name)
+        with mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(files[0])} if name == "127.0.0.9" else {}):
+            server = Endpoint(context_of(files))
+            gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=server.url)])
+            assert reason_of(lambda gate=gate: gate.verify(token())) == "store_unavailable"
+            assert server.asked == []
+            server.shutdown()
+            server.server_close()
+
+
+def test_a_new_key_is_known_at_once_and_a_gone_one_no_more(guarded: Gate, endpoint: Endpoint) -> None:
+    """With the tokens that are remembered; the others are served on."""
+    endpoint.answer = says(jwks("rsa", "ec"))
+    old, other = token(), token(key="ec", jti="t2")
+    assert guarded.verify(old).id == guarded.verify(other).id == "alice"
+    endpoint.answer = says(jwks("ec", "rsa2"))
+    assert guarded.verify(token(key="rsa2", jti="t3")).id == "alice", "an unknown name is asked for"
+    assert reason_of(lambda: guarded.verify(old)) == "unknown_credential"
+    assert guarded.verify(other).id == "alice"
+    endpoint.answer = says(jwks("rsa"))
+    refresh(guarded)
+    assert reason_of(lambda: guarded.verify(other)) == "unknown_credential"
+    assert guarded.verify(old).id == "alice", "the key came back, and with it what it verified"
+
+
+def test_another_key_under_the_same_name_stops_the_old_one(guarded: Gate, endpoint: Endpoint) -> None:
+    """A name is no more than a name."""
+    old = token()
+    guarded.verify(old)
+    endpoint.answer = says(jwks(jwk("rsa2", kid="rsa")))
+    refresh(guarded)
+    assert reason_of(lambda: guarded.verify(old)) == "unknown_credential"
+    assert guarded.verify(token(key="rsa2", header={"kid": "rsa"})).id == "alice"
+
+
+def test_two_keys_under_one_name_are_none(guarded: Gate, endpoint: Endpoint) -> None:
+    """The others of the set go on; the very same key twice is one."""
+    endpoint.answer = says(jwks("rsa", jwk("rsa2", kid="rsa"), "ec"))
+    assert guarded.verify(token(key="ec")).id == "alice"
+    assert reason_of(lambda: guarded.verify(token())) == "unknown_credential"
+    assert reason_of(lambda: guarded.verify(token(key="rsa2", header={"kid": "rsa"}))) == "unknown_credential"
+    endpoint.answer = says(jwks("rsa", "rsa"))
+    refresh(guarded)
+    assert guarded.verify(token()).id == "alice"
+
+
+def test_a_flood_of_unknown_names_makes_one_fetch_in_half_a_minute(guarded: Gate, endpoint: Endpoint) -> None:
+    """From many threads, and it neither grows nor slows what is known."""
+    known = token()
+    guarded.verify(known)
+    assert len(endpoint.asked) == 1
+    texts = [token(header={"kid": f"k{number}"}, jti=f"t{number}") for number in range(200)]
+
+    def knock(some: list[str]) -> None:
+        for text in some:
+            assert reason_of(lambda text=text: guarded.verify(text)) == "unknown_credential"
+
+    threads = [threading.Thread(target=knock, args=(texts[start::16],)) for start in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(endpoint.asked) == 2
+    with later(source.ASK_EVERY):
+        knock(texts)
+        assert len(endpoint.asked) == 3
+    assert len(keys_of(guarded)._unknown) <= source._UNKNOWN
+    assert guarded.verify(known).id == "alice"
+
+
+def test_a_name_that_was_asked_for_is_not_asked_for_again(guarded: Gate, endpoint: Endpoint) -> None:
+    """Until the set was fetched anew for another reason."""
+    stranger = token(header={"kid": "k1"})
+    guarded.verify(token())
+    for seconds in (0, 31, 62, 93):
+        with later(seconds):
+            assert reason_of(lambda: guarded.verify(stranger)) == "unknown_credential"
+    assert len(endpoint.asked) == 2
+    refresh(guarded)
+    with later(124):
+        assert reason_of(lambda: guarded.verify(stranger)) == "unknown_credential"
+    assert len(endpoint.asked) == 4
+
+
+def test_an_hour_without_the_endpoint_and_then_no_more(guarded: Gate, endpoint: Endpoint) -> None:
+    """Known keys verify for an hour, then it is 503, remembered tokens too; when it is back, all is well."""
+    known = token(exp=int(START) + 90_000)
+    guarded.verify(known)
+    endpoint.answer = says("oops", 500)
+    for seconds in (600, 1800, 3590):
+        with later(seconds):
+            assert guarded.verify(known).id == guarded.verify(token(jti=f"t{seconds}")).id == "alice"
+    with later(3601):
+        assert reason_of(lambda: guarded.verify(known)) == "store_unavailable"
+        asked = len(endpoint.asked)
+        started = time.monotonic()
+        for _ in range(20):
+            assert reason_of(lambda: guarded.verify(known)) == "store_unavailable"
+        assert time.monotonic() - started < 1
+        assert len(endpoint.asked) == asked, "who was just told no is not asked again at once"
+    endpoint.answer = says(jwks("rsa"))
+    with later(3601 + source.RETRY):
+        assert guarded.verify(known).id == "alice"
+
+
+def test_an_hour_by_the_gates_clock_counts_as_well(guarded: Gate, endpoint: Endpoint, clock: Clock) -> None:
+    """As after a sleep, in which the monotonic clock stands still."""
+    known = token(exp=int(START) + 90_000)
+    guarded.verify(known)
+    endpoint.answer = says("oops", 500)
+    clock.now += 3599
+    assert guarded.verify(known).id == "alice"
+    clock.now += 1
+    assert reason_of(lambda: guarded.verify(known)) == "store_unavailable"
+    endpoint.answer = says(jwks("rsa"))
+    with later(source.RETRY):
+        assert guarded.verify(known).id == "alice"
+        clock.now -= 90_000
+        assert guarded.verify(token(clock.now, jti="t2")).id == "alice", "a clock that goes back makes nothing stale"
+
+
+def test_the_set_is_refreshed_in_the_background(
+    guarded: Gate, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any request; a failure is followed by another try."""
+    monkeypatch.setattr(source, "EVERY", 0.05)
+    monkeypatch.setattr(source, "RETRY", 0.05)
+    monkeypatch.setattr(source, "_LOOK_EVERY", 0.01)
+    known = token()
+    guarded.verify(known)
+    endpoint.answer = says("oops", 500)
+    deadline = time.monotonic() + 10
+    while len(endpoint.asked) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    endpoint.answer = says(jwks("ec"))
+    while reason_of(lambda: guarded.verify(known)) == "ok" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert reason_of(lambda: guarded.verify(known)) == "unknown_credential"
+    assert time.monotonic() < deadline
+
+
+def test_the_thread_ends_with_the_gate(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """When it is closed, and when nobody holds it any more; a closed one starts again."""
+    monkeypatch.setattr(source, "_LOOK_EVERY", 0.02)
+
+    def running() -> int:
+        return sum(thread.name == "faregate-jwks" for thread in threading.enumerate())
+
+    def until(number: int) -> None:
+        deadline = time.monotonic() + 10
+        while running() != number and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert running() == number
+
+    gate = Gate("sqlite://", clock=clock, issuers=[provider.issuer(jwks_url=endpoint.url)])
+    until(0)
+    gate.verify(token())
+    until(1)
+    gate.close()
+    until(0)
+    gate.verify(token(jti="t2"))
+    until(1)
+    del gate
+    gc.collect()
+    until(0)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_both_sides_of_a_fork_fetch_for_themselves(tmp_path: Path, endpoint: Endpoint, clock: Clock) -> None:
+    """In the child what was fetched is as good, its own thread starts with the next token, and it notices changes."""
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", clock=clock, issuers=[provider.issuer(jwks_url=endpoint.url)])
+    known = token()
+    gate.verify(known)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            assert gate.verify(known).id == gate.verify(token(jti="t2")).id == "alice"
+            assert keys_of(gate)._thread in threading.enumerate()
+            refresh(gate)
+            code = 0 if gate.verify(known).id == "alice" else 2
+        os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    endpoint.answer = says(jwks("ec"))
+    refresh(gate)
+    assert len(endpoint.asked) == 3
+    assert reason_of(lambda: gate.verify(known)) == "unknown_credential"
+    gate.close()
+
+
+def test_a_thousand_first_tokens_make_one_fetch(guarded: Gate, endpoint: Endpoint) -> None:
+    """They wait for it together."""
+    texts = [token(jti=f"t{number}") for number in range(64)]
+    ready, found = threading.Barrier(len(texts)), []
+
+    def knock(text: str) -> None:
+        ready.wait()
+        found.append(reason_of(lambda: guarded.verify(text)))
+
+    threads = [threading.Thread(target=knock, args=(text,)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["ok"] * len(texts)
+    assert len(endpoint.asked) == 1
+
+
+def test_the_keys_of_one_issuer_open_nothing_of_another(endpoint: Endpoint, make_gate: Callable[..., Gate]) -> None:
+    """Whatever they are called; and one whose endpoint is down closes no other."""
+    endpoint.answer = says("oops", 500)
+    other = provider.issuer(issuer="https://other.example", keys=jwks(jwk("rsa2", kid="rsa")))
+    gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=endpoint.url), other])
+    assert gate.verify(token(key="rsa2", header={"kid": "rsa"}, iss="https://other.example")).owner is not None
+    assert reason_of(lambda: gate.verify(token(iss="https://other.example"))) == "unknown_credential"
+    assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
+    assert reason_of(lambda: gate.verify(token(iss="https://nobody.example"))) == "unknown_credential"
+
+
+def test_what_cannot_be_fetched_is_told_to_who_looks_after_it(
+    guarded: Gate, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once until it works again; and the denial says where the keys should be."""
+    endpoint.answer = says("oops", 500)
+    with pytest.raises(Denied) as denied:
+        guarded.verify(token())
+    assert endpoint.url in str(denied.value.__cause__)
+    refresh(guarded)
+    assert sum("cannot be fetched" in record.message for record in caplog.records) == 1
+    assert "the answer is 500" in caplog.text
+    endpoint.answer = says(jwks(jwk("rsa", use="enc")))
+    refresh(guarded)
+    assert "were fetched again" in caplog.text
+    assert "its use is not 'sig'" in caplog.text
