@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ import pytest
 from bridge import ask, scope_of
 from conftest import Clock
 from flask import Flask
+from provider import jwks, token
 from werkzeug.test import Client, TestResponse
 
 from faregate import Denied
+from faregate.keys import read_set
 from faregate.management.operations import OPERATIONS
 from faregate_flask import Faregate
 
@@ -54,8 +57,8 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """In their order, in an empty folder, with every denial that they promise."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FAREGATE_SECRET", raising=False)
-    assert len(BLOCKS["python"]) == 7
-    flask, starlette, wsgi, share, python, rights, login = map(run, BLOCKS["python"])
+    assert len(BLOCKS["python"]) == 8
+    flask, starlette, wsgi, provider, share, python, rights, login = map(run, BLOCKS["python"])
     assert flask["app"].test_client().get("/docs/plan").status_code == 401
     assert share["access"].object_ids == ("plan",)
     assert share["gate"].verify(share["gate"].tokens.create(name="a").secret).kind == "token"
@@ -69,6 +72,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     answers = [client.get(url).status_code for url in ("/healthz", "/api/x", "/other")]
     assert answers == [200, 401, 401]
     assert client.get("/api/x", headers={"Authorization": f"Bearer {secret}"}).text.startswith("token:")
+    assert_opens_by_jwt(provider["app"])
     assert rights["users"] == {}
     browser = login["app"].test_client()
     assert browser.get("/settings/tokens").status_code == 401
@@ -84,9 +88,20 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         names["gate"].close()
 
 
+def assert_opens_by_jwt(app: Flask) -> None:
+    """Its route opens to a token of the issuer, once the keys are fetched."""
+    gate, (given,) = app.extensions["faregate"], app.config["FAREGATE_ISSUERS"]
+    made = token(time.time(), iss=given.issuer, aud=next(iter(given.audiences)))
+    assert app.test_client().get("/docs").status_code == 401
+    gate._issuers._trusts[0].keys._fetched = (read_set(jwks("rsa"), ["RS256"]), time.monotonic(), time.time())
+    with app.test_client().get("/docs", headers={"Authorization": f"Bearer {made}"}) as answered:
+        assert (answered.status_code, answered.get_json()) == (200, {"for": "alice"})
+    gate.close()
+
+
 def test_the_blocks_are_as_short_as_promised() -> None:
     """Ten lines each, those that only import or are blank not counted."""
-    for block in BLOCKS["python"][:4]:
+    for block in BLOCKS["python"][:5]:
         lines = [
             line
             for line in block.splitlines()
@@ -205,6 +220,13 @@ def test_the_drawing_names_what_exists() -> None:
         "share_members",
         "rules",
         "jwt",
+        "jwks",
+        "keys",
+        "issuer",
+        "claims",
+        "jsontext",
+        "share_tokens",
+        "revocations",
         "signing",
         "references",
         "inspection",
