@@ -312,7 +312,9 @@ def test_names_of_keys(make_gate: Callable[..., Gate]) -> None:
     nameless = token(header={"kid": None})
     only = make_gate("sqlite://", issuers=[issuer(keys=jwks("rsa"))])
     assert only.verify(nameless).id == only.verify(SOUND).id == "alice"
-    assert reason_of(lambda: only.verify(token(header={"kid": "x"}))) == "unknown_credential"
+    for kid in ('"x"', '""', "null", "7"):
+        named = text(f'{{"alg": "RS256", "typ": "at+jwt", "kid": {kid}}}')
+        assert reason_of(lambda named=named: only.verify(named)) == "unknown_credential"
     unnamed = make_gate("sqlite://", issuers=[issuer(keys=jwks(jwk("rsa", kid=None)))])
     assert unnamed.verify(nameless).id == unnamed.verify(SOUND).id == "alice"
     several = make_gate("sqlite://", issuers=[issuer(keys=jwks("rsa", "ec", jwk("rsa2", kid=None)))])
@@ -449,6 +451,16 @@ def test_no_claim_makes_root(manages: bool, make_gate: Callable[..., Gate]) -> N
         assert not principal.allows("docs:read")
         assert not principal.allows("gate:tokens:write")
         assert principal.allows("gate:admin") == (manages and "gate:admin" in scope)
+
+
+def test_what_is_no_scope_is_dropped(make_gate: Callable[..., Gate]) -> None:
+    """Nor is it shown to anybody as one."""
+    gate = make_gate("sqlite://", issuers=[issuer()])
+    odd = ["a\nb", 'a"b', "a\\b", "x/permission:y", "x/role:y", "a" * 513, ":".join("a" * 40), "\u00e4", "a*", ""]
+    principal = gate.verify(token(scope=[*odd, "ok", "ok"]))
+    assert principal.record.scopes == {"ok"}
+    assert list(principal.record.grants) == [("general", "scope", "ok")]
+    assert gate.introspect(token(scope=" ".join([*odd, "ok"]))).scope == ("ok",)
 
 
 def test_scopes_are_bounded(make_gate: Callable[..., Gate]) -> None:

@@ -42,6 +42,7 @@ class Claims(NamedTuple):
     scopes: tuple[str, ...]
     objects: frozenset[str] | None
     networks: Networks | None
+    audience: tuple[str, ...]
     token_id: str | None
     issued_at: float | None
     not_before: float | None
@@ -84,7 +85,8 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse(f"it has no {', '.join(missing)} (RFC 9068 section 2.2)")
     if claims["iss"] != issuer.issuer:
         _refuse("its iss is not the issuer's (RFC 9068 section 4)")
-    if not issuer.audiences & _audience(claims["aud"]):
+    audience = _audience(claims["aud"])
+    if issuer.audiences.isdisjoint(audience):
         _refuse("its aud is not this API (RFC 7519 section 4.1.3, RFC 9068 section 4)")
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
@@ -104,6 +106,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         scopes=_scopes(claims.get(issuer.scopes_claim, ()), issuer),
         objects=_objects(claims, issuer),
         networks=issuer.networks,
+        audience=audience,
         token_id=token_id,
         issued_at=issued,
         not_before=opens,
@@ -139,11 +142,11 @@ def _text(claims: Members, name: str, check: Callable[[object, str], str]) -> st
         _refuse(f"its {error}")
 
 
-def _audience(value: object) -> frozenset[str]:
+def _audience(value: object) -> tuple[str, ...]:
     listed: Sequence[object] = [value] if isinstance(value, str) else cast("Sequence[object]", value)
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         _refuse("its aud is neither a text nor a list of texts (RFC 7519 section 4.1.3)")
-    return frozenset(map(str, listed))
+    return tuple(map(str, listed))
 
 
 def _instant(claims: Members, name: str) -> float | None:

@@ -88,12 +88,14 @@ class Introspection:
                 "issued_at": as_datetime(claims.issued_at),
                 "not_before": as_datetime(claims.not_before),
                 "issuer": claims.issuer,
+                "audience": claims.audience,
                 "token_id": claims.token_id,
             }
         own: dict[str, Any] = {"issued_at": as_datetime(row["created_at"])}
         if signed is not None:
             issued_at = as_datetime(signed.issued_at)
             own = {"issued_at": issued_at, "issuer": self._issuer, "token_id": signed.token_id}
+            own["audience"] = (self._issuer,)
         record = token_of(row) if kind == TOKEN else share_of(row, now, gone=gone)
         return {**own, "not_before": as_datetime(row["not_before"]), "record": record}
 

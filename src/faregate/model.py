@@ -202,6 +202,7 @@ class Introspected(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime | None = None
     expires_at: datetime | None = None
     issuer: str | None = None
+    audience: tuple[str, ...] = ()
     token_id: str | None = None
     record: Token | Share | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from werkzeug.test import Client, TestResponse
 
-from faregate import Gate
+from faregate import Gate, Issuer
 from faregate.management.operations import OPERATIONS, PATHS
 from faregate_asgi import GateMiddleware
 from faregate_flask import Faregate
@@ -33,16 +33,16 @@ MEMBERS = [
 class Api:
     """The management API of an application, and credentials to call it with."""
 
-    def __init__(self, url: str, clock: Clock, framework: str = "flask") -> None:
+    def __init__(self, url: str, clock: Clock, framework: str = "flask", issuers: Sequence[Issuer] = ()) -> None:
         if framework == "flask":
             app = Flask(__name__)
-            app.config.update({"FAREGATE_STORE": url, "FAREGATE_CLOCK": clock})
+            app.config.update({"FAREGATE_STORE": url, "FAREGATE_CLOCK": clock, "FAREGATE_ISSUERS": issuers})
             faregate = Faregate(app)
             app.register_blueprint(faregate.management(), url_prefix="/auth")
             self.gate = faregate.gate
             self.client = Client(app, TestResponse)
         else:
-            self.gate = Gate(url, clock=clock)
+            self.gate = Gate(url, clock=clock, issuers=issuers)
             starlette = Starlette(
                 routes=[Mount("/auth", management(self.gate))], middleware=[Middleware(GateMiddleware, gate=self.gate)]
             )

@@ -13,6 +13,7 @@ import pytest
 from bridge import AsWsgi
 from conftest import START, Clock, reason_of
 from flask import Flask
+from provider import AUDIENCE, ISSUER, issuer, token
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from test_http import Api, problem
@@ -46,7 +47,7 @@ class World:
 
     def __init__(self, framework: str) -> None:
         self.clock = Clock()
-        self.api = Api("sqlite://", self.clock, framework)
+        self.api = Api("sqlite://", self.clock, framework, [issuer(org_claim="tenant", leeway=5)])
         self.gate = gate = self.api.gate
         self.there = True
         gate._desk._owner_rights._hook = self.rights
@@ -66,7 +67,7 @@ class World:
         """Everybody may everything, until u1 is gone."""
         return AllowedScopes(general_scopes=("*",)) if self.there or owner.id != "u1" else None
 
-    def step(self, step: str) -> None:  # noqa: C901  one case for each word
+    def step(self, step: str) -> None:  # noqa: C901, PLR0912  one case for each word
         """Make or change the credential."""
         gate, tokens, shares = self.gate, self.gate.tokens, self.gate.shares
         match step.split():
@@ -101,6 +102,12 @@ class World:
                 gate.owner_changed(Owner("u1"))
             case ["at", seconds]:
                 self.clock.now = START + float(seconds)
+            case ["jwt"]:
+                self.secret = token(START, sub="u1", tenant="acme", exp=int(START) + 100)
+            case ["revoke", "jwt"]:
+                gate.jwts.revoke(ISSUER, "t1")
+            case ["revoke", "subject"]:
+                gate.jwts.revoke_subject(ISSUER, "u1", before=START)
             case ["text", kind]:
                 self.secret = self.text(kind)
 
@@ -111,6 +118,7 @@ class World:
         return {
             "unknown": mint("fg", "tok"), "brand": mint("other", "tok"), "rft": mint("fg", "rft"), "junk": "junk", "long": "a" * 8193,
             "checksum": self.secret[:-1] + ("1" if self.secret.endswith("0") else "0"), "jwt": jwt.encode({"sub": "x"}, "s" * 32),
+            "spoilt": token(sub="u1", tenant="acme")[:-4] + "AAAA", "elsewhere": token(sub="u1", tenant="acme", aud="https://x.example"),
             "redeemed": other.shares.redeem(share.share.id, secret=share.secret).token,
         }[kind]  # fmt: skip
 
@@ -148,6 +156,20 @@ def test_each_caller_is_told_as_the_table_says(cells: Cells, framework: str) -> 
         assert not world.record or (reading.tokens.get(world.record) or {"last_used_at": None})["last_used_at"] is None
         unseen = reading._connection.exec_driver_sql("SELECT count(*) FROM faregate_unseen").scalar()
     assert unseen == ("rotate 50" in cells.steps or "rotate 50 old" in cells.steps)
+
+
+@pytest.mark.parametrize("framework", ["flask", "starlette"])
+def test_members_of_a_jwt(framework: str, clock: Clock) -> None:
+    """What it says itself, in the words of RFC 7662 section 2.2; there is no record beside them."""
+    made = Api("sqlite://", clock, framework, [issuer()])
+    for audience in (AUDIENCE, [AUDIENCE, "https://x.example"]):
+        text = token(aud=audience, nbf=int(START) - 5, scope="docs:read docs:* docs:write")
+        members = form(made, "/introspect", made.admin, token=text).get_json()
+        assert members == {
+            "active": True, "kind": "jwt", "scope": "docs:read docs:write", "token_type": "Bearer", "sub": "alice", "iat": 1_000_000,
+            "nbf": 999_995, "exp": 1_000_600, "iss": ISSUER, "aud": audience, "jti": "t1",
+        }  # fmt: skip
+    made.gate.close()
 
 
 @pytest.fixture(params=["flask", "starlette"])

@@ -62,10 +62,11 @@ _GIVEN: dict[Any, str] = {
 }
 _REGISTERED = {  # RFC 7662 section 2.2, and what is ours
     "active": {"type": "boolean"},
-    "kind": {"type": "string", "enum": ["token", "share"]},
+    "kind": {"type": "string", "enum": ["token", "share", "jwt"]},
     "scope": {"type": "string"},
     "reason": {"type": "string"},
-    **{name: {"type": "string"} for name in ("token_type", "sub", "username", "iss", "aud", "jti")},
+    **{name: {"type": "string"} for name in ("token_type", "sub", "username", "iss", "jti")},
+    "aud": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     **{name: {"type": "integer"} for name in ("iat", "nbf", "exp")},
 }
 _REFUSALS = (

@@ -227,7 +227,7 @@ def _members(shown: Shown) -> dict[str, Any]:
 
 def _introspection(shown: Introspected) -> dict[str, Any]:
     """Return the members of RFC 7662 section 2.2, with those of the record beside them where it is told."""
-    if shown.record is None:
+    if shown.kind is None:
         return {"active": shown.active}
     registered = {
         "token_type": "Bearer",
@@ -237,13 +237,13 @@ def _introspection(shown: Introspected) -> dict[str, Any]:
         "nbf": None if shown.not_before is None else ceil(shown.not_before.timestamp()),
         "exp": None if shown.expires_at is None else floor(shown.expires_at.timestamp()),
         "iss": shown.issuer,
-        "aud": shown.issuer,
+        "aud": (shown.audience[0] if len(shown.audience) == 1 else shown.audience) or None,
         "jti": shown.token_id,
         "reason": shown.reason,
     }
     told = {name: value for name, value in registered.items() if value is not None}
-    record = {**_members(shown.record), "scope": " ".join(shown.scope)}
-    return {"active": shown.active, "kind": shown.kind, **told, **record}
+    record = {} if shown.record is None else _members(shown.record)
+    return {"active": shown.active, "kind": shown.kind, **told, **record, "scope": " ".join(shown.scope)}
 
 
 def _explain(message: str) -> str:
