@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -416,6 +418,28 @@ def test_issuers_that_cannot_be_are_refused(issuers: Any, words: str) -> None:
     """When the gate is made."""
     with pytest.raises(InvalidInput, match=words):
         Gate("sqlite://", issuers=issuers)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("cryptography", "algorithms: JWTs need"), ("urllib3", "issuers: JWTs need")]
+)
+def test_without_the_extra_it_is_said_what_is_missing(missing: str, words: str) -> None:
+    """When an issuer is made, or the gate; a gate without any needs none of it."""
+    script = f"""
+import sys
+sys.modules[{missing!r}] = None
+import faregate
+gate = faregate.Gate("sqlite://")
+gate.verify(gate.tokens.create(name="a").secret)
+keys = {{"keys": [{jwk("rsa")}]}}
+try:
+    faregate.Gate("sqlite://", issuers=[faregate.Issuer("i", "a", ["RS256"], keys=keys)])
+except faregate.InvalidInput as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(words)
+    assert "pip install 'faregate[jwt]'" in done.stdout
 
 
 def test_a_secret_is_not_shown() -> None:

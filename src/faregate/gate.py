@@ -14,7 +14,7 @@ from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
 from faregate.instants import as_datetime
 from faregate.introspection import Introspection
-from faregate.issuer import Issuer
+from faregate.issuer import NEEDS_EXTRA, Issuer
 from faregate.members import given_columns, scopes_of
 from faregate.model import AllowedScopes, Org, Owner
 from faregate.owner_rights import OwnerRights
@@ -300,6 +300,8 @@ def _trusted(issuers: Sequence[Issuer], policy: Policy, clock: Callable[[], floa
         return None
     if policy.max_lifetime is None and any(one.manages for one in issuers):
         raise InvalidInput("issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)")
-    from faregate.jwt import TrustedIssuers  # noqa: PLC0415  it needs the packages of the extra
-
+    try:
+        from faregate.jwt import TrustedIssuers  # noqa: PLC0415
+    except ImportError:
+        raise InvalidInput(f"issuers: {NEEDS_EXTRA}") from None
     return TrustedIssuers(issuers, clock)

@@ -24,7 +24,7 @@ from faregate.share_members import share_of
 if TYPE_CHECKING:
     from faregate.actors import By, Desk
     from faregate.owner_rights import Rights
-    from faregate.references import References
+    from faregate.references import Reference, References
     from faregate.share_tokens import ShareTokens
     from faregate.stores.sql import Reading
 
@@ -45,14 +45,18 @@ class Introspection:
         """Return whether a credential is active, and to who may know what it is; see :meth:`Gate.introspect`."""
         if not isinstance(credential, str):
             raise InvalidInput("token: expected a text")
+        Actor.of(by).permit("token.introspect")
+        reference = self._read(credential)  # while no transaction is open: an issuer's keys may have to be fetched
         now = self._desk.now()
         with self._desk.reading(by, now) as (reading, actor):
             actor.permit("token.introspect")
             try:
-                found = inspect(reading, self._references.read(credential), now)
+                found = None if reference is None else inspect(reading, reference, now)
             except StoreUnavailable:
                 raise
             except Denied:
+                found = None
+            if found is None:
                 return _INACTIVE
             at_home = actor.root or (actor.record is not None and actor.record.org.id == found.record.org.id)
             reached = _reaches(actor, reading, found)
@@ -64,6 +68,15 @@ class Introspection:
         if not (at_home if fault is None else reached):
             return Introspected(active=fault is None)
         return self._details(found, rights, now, reason=None if fault is None else fault.reason)
+
+    def _read(self, credential: str) -> Reference | None:
+        """Return what a credential names, None for what is none."""
+        try:
+            return self._references.read(credential)
+        except StoreUnavailable:
+            raise
+        except Denied:
+            return None
 
     def _details(self, found: Inspected, rights: Rights, now: float, *, reason: str | None) -> Introspected:
         record = found.record

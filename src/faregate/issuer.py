@@ -19,6 +19,7 @@ Claims = Mapping[str, Any]
 Keys = Mapping[str, Any] | str | bytes
 
 ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
+NEEDS_EXTRA = "JWTs need the packages of an extra: pip install 'faregate[jwt]'"
 ALWAYS = ("iss", "exp", "aud", "sub")
 
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
@@ -153,5 +154,5 @@ def _load() -> Any:
     try:
         from faregate import keys  # noqa: PLC0415
     except ImportError:
-        raise InvalidInput("issuers: JWTs need the extra packages of 'pip install faregate[jwt]'") from None
+        raise InvalidInput(f"algorithms: {NEEDS_EXTRA}") from None
     return keys

@@ -134,14 +134,11 @@ class FetchedKeys:
         if keys is None:
             self._await_any()
         else:
-            self._ask(name)
+            self._ask(kid, algorithm, name)
         keys = self._current(self._clock())
         if keys is None:
             raise StoreUnavailable from TimeoutError(f"the keys of {self._url} are not known, or too old to count")
-        key = keys.find(kid, algorithm)
-        if key is None:
-            self._unknown[name] = True
-        return key
+        return keys.find(kid, algorithm)
 
     def holds(self, identity: bytes, now: float) -> bool:
         """Tell whether a key is in the set as it is now, and the set still counts."""
@@ -228,19 +225,23 @@ class FetchedKeys:
             return False
         return self._waiting < _WAITING if self._asked else monotonic() >= self._ask_at
 
-    def _ask(self, name: int) -> None:
-        """Have the set fetched for the sake of an unknown name, and wait for it."""
+    def _ask(self, kid: str | None, algorithm: str, name: int) -> None:
+        """Have the set fetched for the sake of an unknown name, wait for it, and remember what is not in it."""
         with self._changed:
             if not self._may_ask(name):
                 return
             if not self._asked:
                 self._asked, self._ask_at = True, monotonic() + ASK_EVERY
             self._waiting += 1
+            before = self._fetched
             try:
                 self._await_fetch()
             finally:
                 self._waiting -= 1
                 self._asked = self._asked and self._waiting > 0  # a fetch that took too long is waited for no more
+            after = self._fetched
+            if after is not None and after is not before and after[0].find(kid, algorithm) is None:
+                self._unknown[name] = True
 
     def _await_any(self) -> None:
         """Wait for a set where none counts, unless a fetch has just failed."""
@@ -250,25 +251,26 @@ class FetchedKeys:
 
     def _await_fetch(self) -> None:
         """Wait for the fetch that runs, or else for a new one; no longer than one may take."""
+        self._keep_running()
         if not self._fetching:
             self._wake.set()
         before = self._ended
         self._changed.wait_for(lambda: self._ended != before, TIMEOUT)
 
     def _keep_running(self) -> None:
-        """Start the thread if there is none."""
-        if self._thread is not None:
+        """Start the thread if there is none. Waits for nothing: who asks may hold the lock of a store."""
+        if self._thread is not None or not self._changed.acquire(blocking=False):
             return
-        with self._changed:
-            if self._thread is not None:
-                return
-            arguments = (weakref.ref(self), self._wake)
-            self._thread = Thread(target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True)
-            try:
+        try:
+            if self._thread is None:
+                arguments = (weakref.ref(self), self._wake)
+                self._thread = Thread(target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True)
                 self._thread.start()
-            except RuntimeError:  # no thread to be had: the next token tries again
-                self._stop()
-                _logger.warning("the keys of %s cannot be fetched now", self._url, exc_info=True)
+        except RuntimeError:  # no thread to be had: the next token tries again
+            self._stop()
+            _logger.warning("the keys of %s cannot be fetched now", self._url, exc_info=True)
+        finally:
+            self._changed.release()
 
     def _stop(self) -> None:
         stopped, self._wake, self._thread = self._wake, Event(), None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable  # noqa: TC003  msgspec reads the annotation
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -223,8 +224,7 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
 
 def jwt_record(claims: Claims, trusted: Callable[[float], bool], digest: bytes) -> Record:
     """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
-    objects: Resources = ANY if claims.objects is None else claims.objects
-    grants: dict[Key, Resources] = {("general", "scope", scope): objects for scope in claims.scopes}
+    grants, scopes = _literal(claims.scopes, claims.objects)
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
     not_before = max(starts, default=-inf)
     return Record(
@@ -235,7 +235,7 @@ def jwt_record(claims: Claims, trusted: Callable[[float], bool], digest: bytes) 
         opens=not_before - claims.leeway,
         closes=claims.expires_at + claims.leeway,
         networks=claims.networks,
-        scopes=frozenset() if claims.objects is not None else frozenset(claims.scopes),
+        scopes=scopes,
         grants=grants,
         not_before=not_before,
         expires_at=claims.expires_at,
@@ -245,6 +245,14 @@ def jwt_record(claims: Claims, trusted: Callable[[float], bool], digest: bytes) 
         trusted=trusted,
         revocations=claims.revocations,
     )
+
+
+@lru_cache(maxsize=1024)
+def _literal(scopes: tuple[str, ...], objects: frozenset[str] | None) -> tuple[dict[Key, Resources], frozenset[str]]:
+    """Return the grants of scopes that are taken as they are: once for all the tokens that have the same."""
+    resources: Resources = ANY if objects is None else objects
+    grants = {("general", "scope", scope): resources for scope in scopes}
+    return grants, frozenset(scopes) if objects is None else frozenset()
 
 
 def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Record:
