@@ -225,6 +225,43 @@ def zipped(handler: Handler) -> None:
     says(gzip.compress(json.dumps(jwks("rsa")).encode()), headers={"Content-Encoding": "gzip"})(handler)
 
 
+def cut_short(handler: Handler) -> None:
+    """End before the end."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "5000")
+    handler.end_headers()
+    handler.wfile.write(json.dumps(jwks("rsa")).encode()[:-2])
+    handler.close_connection = True
+
+
+def in_chunks(handler: Handler) -> None:
+    """Send the set in chunks, as many servers do."""
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    body = json.dumps(jwks("rsa")).encode()
+    for start in range(0, len(body), 100):
+        piece = body[start : start + 100]
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    handler.wfile.write(b"0\r\n\r\n")
+    handler.close_connection = True
+
+
+def until_the_end(handler: Handler) -> None:
+    """Send the set and hang up, without saying how long it is."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(json.dumps(jwks("rsa")).encode())
+
+
+@pytest.mark.parametrize("answer", [in_chunks, until_the_end])
+def test_a_set_may_come_in_any_way_of_http(guarded: Gate, endpoint: Endpoint, answer: Answer) -> None:
+    """With its length, in chunks, or up to the end of the connection."""
+    endpoint.answer = answer
+    assert guarded.verify(token()).id == "alice"
+
+
 def speaks_otherwise(handler: Handler) -> None:
     """Speak another protocol."""
     handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
@@ -247,6 +284,7 @@ HOSTILE: dict[str, Answer] = {
     "101 keys": says({"keys": [jwk("rsa")] * 101}),
     "nested": says("[" * 100_000),
     "compressed": zipped,
+    "cut short": cut_short,
     "no HTTP": speaks_otherwise,
     "nobody there": lambda handler: handler.connection.close(),
 }
@@ -543,6 +581,17 @@ def test_both_sides_of_a_fork_fetch_for_themselves(tmp_path: Path, endpoint: End
     assert len(endpoint.asked) == 3
     assert reason_of(lambda: gate.verify(known)) == "unknown_credential"
     gate.close()
+
+
+def test_a_thread_that_is_gone_is_replaced(guarded: Gate, endpoint: Endpoint) -> None:
+    """As after a fork that was made behind Python's back: with the next key that has to be fetched."""
+    guarded.verify(token())
+    keys = keys_of(guarded)
+    dead = threading.Thread()
+    keys._thread, keys._wake = dead, threading.Event()
+    endpoint.answer = says(jwks("rsa", "ec"))
+    assert guarded.verify(token(key="ec")).id == "alice"
+    assert keys._thread is not dead
 
 
 def test_a_thousand_first_tokens_make_one_fetch(guarded: Gate, endpoint: Endpoint) -> None:

@@ -251,6 +251,8 @@ class FetchedKeys:
 
     def _await_fetch(self) -> None:
         """Wait for the fetch that runs, or else for a new one; no longer than one may take."""
+        if self._thread is not None and not self._thread.is_alive():  # as after a fork that nobody was told of
+            self._stop()
         self._keep_running()
         if not self._fetching:
             self._wake.set()
