@@ -27,11 +27,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from flask import Flask
 from provider import jwk, jwks, token
 
 from faregate import Denied, Gate
 from faregate import jwks as source
 from faregate.errors import WouldWait
+from faregate_flask import Faregate
 
 Answer = Callable[["Handler"], None]
 
@@ -621,6 +623,24 @@ def test_the_keys_of_one_issuer_open_nothing_of_another(endpoint: Endpoint, make
     assert reason_of(lambda: gate.verify(token(iss="https://other.example"))) == "unknown_credential"
     assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
     assert reason_of(lambda: gate.verify(token(iss="https://nobody.example"))) == "unknown_credential"
+
+
+def test_the_doctor_looks_for_the_keys(tmp_path: Path, endpoint: Endpoint) -> None:
+    """Of the application's issuers; what cannot be used is told."""
+    app = Flask("x")
+    given = [provider.issuer(jwks_url=endpoint.url), provider.issuer(issuer="https://other.example")]
+    app.config |= {"FAREGATE_STORE": f"sqlite:///{tmp_path / 'gate.db'}", "FAREGATE_ISSUERS": given}
+    gate, runner = Faregate(app).gate, app.test_cli_runner()
+    endpoint.answer = says(jwks("rsa", "small"))
+    told = runner.invoke(args=["faregate", "doctor"]).stdout
+    assert f"ok    issuer       https://id.example: 1 keys can be used at {endpoint.url}, others not: keys[1]" in told
+    assert "ok    issuer       https://other.example: 4 keys can be used as given" in told
+    for answer, words in ((says(jwks("small")), "0 keys can be used"), (redirect("/"), "the answer is 302")):
+        endpoint.answer = answer
+        found = runner.invoke(args=["faregate", "doctor"])
+        assert found.exit_code == 1
+        assert words in found.stdout
+    gate.close()
 
 
 def test_what_cannot_be_fetched_is_told_to_who_looks_after_it(

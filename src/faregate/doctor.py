@@ -28,6 +28,8 @@ from faregate.texts import some
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from faregate.issuer import Issuer
+
 OK: Literal["ok"] = "ok"
 NOTE: Literal["note"] = "note"
 FAULT: Literal["fault"] = "fault"
@@ -55,8 +57,8 @@ class Finding(msgspec.Struct, frozen=True):
 def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> list[Finding]:
     """Return what is found about a store of SQLite and the gate's ``settings``, which are arguments of Gate.
 
-    Looked at are ``trusted_proxies``, ``forwarded_header``, ``secret``, ``brand`` and ``clock``; ``mounts`` is Linux's
-    table of what is mounted where. InvalidInput for a URL that is none.
+    Looked at are ``trusted_proxies``, ``forwarded_header``, ``secret``, ``brand``, ``issuers`` and ``clock``;
+    ``mounts`` is Linux's table of what is mounted where. InvalidInput for a URL that is none.
     """
     path = path_of(url)
     if path is None:
@@ -69,7 +71,8 @@ def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> lis
     else:
         clock = settings.get("clock", time.time)
         findings += [*_store(path, status), *_page(path, status), *_clock(status, float(clock()))]
-    return [*findings, *_proxies(settings), *_secret(path, settings)]
+    issuers = [_issuer(issuer) for issuer in settings.get("issuers", ())]
+    return [*findings, *_proxies(settings), *_secret(path, settings), *issuers]
 
 
 def _store(path: str, status: Status) -> Iterator[Finding]:
@@ -261,3 +264,21 @@ def _secret(path: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("secret", OK, f"{path}.key is long enough")
         else:
             yield Finding("secret", OK, f"{path}.key is made when a share is first redeemed")
+
+
+def _issuer(issuer: Issuer) -> Finding:
+    """Look for the keys of an issuer, which are fetched for that if they are not given."""
+    keys, place = issuer.keys, "as given"
+    if issuer.jwks_url is not None:
+        from faregate.jwks import fetch  # noqa: PLC0415  it needs the packages of the extra, as the issuer did
+
+        place = f"at {issuer.jwks_url}"
+        try:
+            keys = fetch(issuer.jwks_url, issuer.algorithms)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is what was looked for
+            return Finding("issuer", FAULT, f"{issuer.issuer}: no keys {place}: {error}")
+    skipped = some(list(keys.skipped)) if keys is not None else ""
+    words = f"{issuer.issuer}: {len(keys or ())} keys can be used {place}" + (
+        f", others not: {skipped}" if skipped else ""
+    )
+    return Finding("issuer", OK if keys else FAULT, words)

@@ -198,7 +198,7 @@ class FetchedKeys:
 
     def _fetch(self) -> KeySet | None:
         try:
-            keys = read_set(parse_object(_get(self._url)), self._algorithms)
+            keys = fetch(self._url, self._algorithms)
         except Exception as error:  # whatever it is, the thread goes on
             if not self._failing:
                 _logger.warning("the keys of %s cannot be fetched: %s", self._url, error, exc_info=True)
@@ -293,11 +293,16 @@ def _keep_fetching(source: weakref.ref[FetchedKeys], wake: Event) -> None:
         del alive
 
 
-def _get(url: str) -> bytes:
-    """Return what is at an address, if that is not too long and does not take too long.
+def fetch(url: str, algorithms: Sequence[str]) -> KeySet:
+    """Return the keys of the JWK set at an address that serve one of the algorithms.
 
-    ValueError, OSError and what urllib3 and http.client raise, where it is not to be had.
+    ValueError, OSError and what urllib3 and http.client raise, where it is not to be had, or is none.
     """
+    return read_set(parse_object(_get(url)), algorithms)
+
+
+def _get(url: str) -> bytes:
+    """Return what is at an address, if that is not too long and does not take too long."""
     parts = urlsplit(url)
     host, target = str(parts.hostname), parts._replace(scheme="", netloc="").geturl() or "/"
     if parts.scheme == "https":

@@ -24,7 +24,7 @@ def doctor(context: click.Context, source: Source, *, as_json: bool) -> None:
 
     It says what to do about it, and changes nothing itself. It looks at the store and the version of its tables, at the
     files and who may read them, at the page that tells other processes of changes, at the file system, the clock, the
-    trusted proxies, and the secret that shares are redeemed with.
+    trusted proxies, the secret that shares are redeemed with, and the keys of the application's issuers.
 
     Exit code 0: nothing is wrong, though there may be notes; 1: something is; 3: the store cannot answer.
     """
