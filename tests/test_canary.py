@@ -8,7 +8,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import provider
 import pytest
+from conftest import Clock
 from flask import Flask
 
 from faregate import Conflict, Denied, FaregateError, Gate
@@ -54,6 +56,36 @@ def test_a_secret_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert len(list(tmp_path.iterdir())) >= 2
     for file in tmp_path.iterdir():
         assert body[:20].encode() not in file.read_bytes()
+
+
+def test_a_jwt_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither its signature nor the secret that an issuer signs with, whatever becomes of it."""
+    caplog.set_level(logging.DEBUG)
+    shared = provider.issuer(algorithms=["HS256"], keys=provider.SECRET, issuer="https://hmac.example")
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", clock=Clock(), issuers=[provider.issuer(), shared])
+    sound = provider.token()
+    texts = [
+        sound, sound[:-4] + "AAAA", sound + "\u00e9", provider.token(exp=1), provider.token(exp="x" * 9), provider.token(aud="x"),
+        provider.token(key="secret", iss="https://hmac.example", header={"kid": None}),
+    ]  # fmt: skip
+    shown = [repr(gate.__dict__), repr(shared), repr(shared.__dict__), repr(gate._issuers.__dict__)]
+    for text in texts:
+        try:
+            shown.append(repr(gate.verify(text)))
+        except Denied as denied:
+            shown += [repr(denied), str(denied), repr(denied.__dict__), "".join(traceback.format_exception(denied))]
+            shown.append(str(gate.answer(denied, route="/")))
+        if text.isascii():
+            shown += [repr(gate.explain(text)), repr(gate.introspect(text))]
+    gate.jwts.revoke(provider.ISSUER, "t1")
+    shown += [repr(gate.audit()), *(record.getMessage() for record in caplog.records), caplog.text]
+    gate.close()
+    stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    for text in texts:
+        for piece in (text.split(".")[1][:40], text.split(".")[2][:20], text[-20:-5]):
+            assert not [one for one in shown if piece in one]
+            assert piece.encode() not in stored
+    assert not [one for one in shown if "HMAC secret" in one]
 
 
 def test_the_answer_that_mints_is_the_only_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
