@@ -311,8 +311,8 @@ def test_who_hangs_is_hung_up_on(
     guarded: Gate, endpoint: Endpoint, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the time-out, whatever still comes; and meanwhile a known key waits for nothing."""
-    monkeypatch.setattr(source, "TIMEOUT", 0.3)
-    known = token()
+    monkeypatch.setattr(source, "TIMEOUT", 1.0)
+    known, *others = [token(jti=f"t{number}") for number in range(20)]
     assert guarded.verify(known).id == "alice"
     endpoint.answer = answer
     keys = keys_of(guarded)
@@ -320,12 +320,12 @@ def test_who_hangs_is_hung_up_on(
     keys._wake.set()
     while not keys._fetching:
         time.sleep(0.001)
-    for number in range(50):
-        assert guarded.verify(token(jti=f"t{number}")).id == "alice"
+    for one in (known, *others):
+        assert guarded.verify(one).id == "alice"
     assert keys._ended == ended, "the fetch was over too soon to tell"
     while keys._ended == ended:
         time.sleep(0.005)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 4
 
 
 def test_who_never_shakes_hands_is_hung_up_on(make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,11 +336,12 @@ def test_who_never_shakes_hands_is_hung_up_on(make_gate: Callable[..., Gate], mo
         gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=url)])
         started = time.monotonic()
         assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
-        assert 0.2 < time.monotonic() - started < 1.5
+        assert 0.2 < time.monotonic() - started < 4
         refresh(gate)
-        started = time.monotonic()
-        assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
-        assert time.monotonic() - started < 0.2
+        keys, text = keys_of(gate), token()
+        ended = keys._ended
+        assert reason_of(lambda: gate.verify(text)) == "store_unavailable"
+        assert (keys._ended, keys._fetching) == (ended, False), "it was not asked again"
 
 
 def test_a_redirect_is_not_followed(guarded: Gate, endpoint: Endpoint) -> None:
