@@ -67,6 +67,7 @@ def der(name: str = "rsa") -> bytes:
 
 
 HEADER, CLAIMS, SIGNATURE = SOUND.split(".")
+BROKEN = part(b'{"alg": "RS2\xd2: "rsa"}')
 NONE = part(b'{"alg": "none", "kid": "rsa", "typ": "at+jwt"}')
 ATTACKS: dict[str, str] = {
     "an empty signature": f"{HEADER}.{CLAIMS}.",
@@ -90,6 +91,7 @@ ATTACKS: dict[str, str] = {
     "a header with NaN": text(json.dumps(header_of())[:-1] + ', "x": NaN}'),
     "a header in UTF-16": compact(json.dumps(header_of()).encode("utf-16-le"), json.dumps(claims_of()).encode()),
     "a header that is no text": compact(json.dumps(header_of()).encode()[:-1] + b', "x": "\xff"}', b"{}"),
+    "a header that is no text before its end": f"{BROKEN}.{CLAIMS}.{SIGNATURE}",
     "a header behind a space": text(" " + json.dumps(header_of())),
     "a header behind a mark": text("\ufeff" + json.dumps(header_of())),
     "claims in a list": text(claims=f"[{json.dumps(claims_of())}]"),
@@ -100,6 +102,7 @@ ATTACKS: dict[str, str] = {
     "claims behind a mark": text(claims="\ufeff" + json.dumps(claims_of())),
     "claims in UTF-16": compact(json.dumps(header_of()).encode(), json.dumps(claims_of()).encode("utf-16")),
     "claims in UTF-32": compact(json.dumps(header_of()).encode(), json.dumps(claims_of()).encode("utf-32-le")),
+    "claims that are no text before their end": f"{HEADER}.{BROKEN}.{SIGNATURE}",
     "claims with a broken letter": compact(
         json.dumps(header_of()).encode(), with_member("x", '"y"').encode().replace(b'"y"', b'"\xed\xa0\x80"')
     ),

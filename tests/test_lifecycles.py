@@ -199,12 +199,8 @@ class Lifecycles(RuleBasedStateMachine):
                 target.expires if span is None else self.world.now + span, target.org,
             )  # fmt: skip
             after.root = "*" in after.scopes and target.owner is None and target.org is None
-            if (after.scopes, frozenset(after.blocks), after.expires) == (
-                target.scopes,
-                frozenset(target.blocks),
-                target.expires,
-            ):
-                return None
+            if (after.scopes, after.blocks, after.expires) == (target.scopes, target.blocks, target.expires):
+                return None  # another order is another list, which people read
             if after.expires != target.expires and target.expires <= self.world.now:
                 raise Refusal("conflict")
             if not target.limits.cover(after):

@@ -137,7 +137,7 @@ def _decode(part: bytes) -> bytes:
 def _peek(text: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
         return decoder.decode(text)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # ValueError: no UTF-8
         _refuse("its header or payload has not what tells its key (RFC 7515 section 4.1, RFC 7519 section 4.1.1)")
 
 
