@@ -634,9 +634,9 @@ def test_the_doctor_looks_for_the_keys(tmp_path: Path, endpoint: Endpoint) -> No
     gate, runner = Faregate(app).gate, app.test_cli_runner()
     endpoint.answer = says(jwks("rsa", "small"))
     told = runner.invoke(args=["faregate", "doctor"]).stdout
-    assert f"ok    issuer       https://id.example: 1 keys can be used at {endpoint.url}, others not: keys[1]" in told
-    assert "ok    issuer       https://other.example: 4 keys can be used as given" in told
-    for answer, words in ((says(jwks("small")), "0 keys can be used"), (redirect("/"), "the answer is 302")):
+    assert f"ok    issuer       https://id.example: 1 usable key at {endpoint.url}, not usable keys[1]" in told
+    assert "ok    issuer       https://other.example: 4 usable keys as given" in told
+    for answer, words in ((says(jwks("small")), "0 usable keys"), (redirect("/"), "the answer is 302")):
         endpoint.answer = answer
         found = runner.invoke(args=["faregate", "doctor"])
         assert found.exit_code == 1

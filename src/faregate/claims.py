@@ -15,7 +15,7 @@ from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.instants import END_OF_TIME
 from faregate.issuer import media_type
 from faregate.scopes import MAX_SCOPES, check_scope
-from faregate.texts import check_id, check_name
+from faregate.texts import check_id, check_name, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ def check_header(header: Members, issuer: Issuer) -> None:
         _refuse("the typ of its header is no text (RFC 7515 section 4.1.9)")
     if (None if typ is None else media_type(typ)) != issuer.typ:
         wanted = "none" if issuer.typ is None else repr(issuer.typ)
-        _refuse(f"the typ of its header is not the issuer's, which is {wanted} (RFC 8725 section 3.11)")
+        _refuse(f"the typ of its header is {typ!r}, and the issuer's is {wanted} (RFC 8725 section 3.11)")
 
 
 def read_claims(claims: Members, issuer: Issuer) -> Claims:
@@ -87,7 +87,8 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse("its iss is not the issuer's (RFC 9068 section 4)")
     audience = _audience(claims["aud"])
     if issuer.audiences.isdisjoint(audience):
-        _refuse("its aud is not this API (RFC 7519 section 4.1.3, RFC 9068 section 4)")
+        wanted = " or ".join(sorted(issuer.audiences))
+        _refuse(f"its aud is {some([*map(repr, audience)])}, and not {wanted} (RFC 7519 section 4.1.3)")
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
     subject = _text(claims, "sub", check_name)

@@ -278,7 +278,7 @@ def _issuer(issuer: Issuer) -> Finding:
         except Exception as error:  # noqa: BLE001  whatever it is, it is what was looked for
             return Finding("issuer", FAULT, f"{issuer.issuer}: no keys {place}: {error}")
     skipped = some(list(keys.skipped)) if keys is not None else ""
-    words = f"{issuer.issuer}: {len(keys or ())} keys can be used {place}" + (
-        f", others not: {skipped}" if skipped else ""
-    )
-    return Finding("issuer", OK if keys else FAULT, words)
+    number = len(keys) if keys is not None else 0
+    words = f"{issuer.issuer}: {number} usable {'key' if number == 1 else 'keys'} {place}"
+    words += f", not usable {skipped}" if skipped else ""
+    return Finding("issuer", OK if number else FAULT, words)

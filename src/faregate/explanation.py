@@ -156,6 +156,8 @@ def _known(found: Inspected) -> tuple[str, dict[str, Any]]:
         "supersededAt": _instant(record.superseded_at),
     }
     words = f"{record.kind} {record.id}" + (f" ({row['name']})" if "name" in row else "")
+    if found.reference.kind == JWT:
+        words = f"of {record.owner.id!r}, by {record.owner.idp_id}"
     if record.superseded_at != inf:
         words += f", a secret that was rotated and lives until {told['supersededAt']}"
     return words, told
