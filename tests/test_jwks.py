@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -595,6 +597,31 @@ def test_a_thread_that_is_gone_is_replaced(guarded: Gate, endpoint: Endpoint) ->
     endpoint.answer = says(jwks("rsa", "ec"))
     assert guarded.verify(token(key="ec")).id == "alice"
     assert keys._thread is not dead
+
+
+def test_a_process_ends_while_it_fetches() -> None:
+    """Nobody waits for the thread, nor for an endpoint that hangs."""
+    server = Endpoint(None)
+    server.answer = hangs
+    script = """
+import sys, threading, provider
+from faregate import Gate
+gate = Gate("sqlite://", issuers=[provider.issuer(jwks_url=sys.argv[1])])
+threading.Thread(target=gate.introspect, args=(provider.token(),), daemon=True).start()
+while not gate._issuers._trusts[0].keys._fetching:
+    pass
+print("fetching")
+"""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script, server.url],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "fetching\n"
+    assert done.stderr == ""
+    assert time.monotonic() - started < 20
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_thousand_first_tokens_make_one_fetch(guarded: Gate, endpoint: Endpoint) -> None:
