@@ -48,10 +48,10 @@ class JwtRevocations:
     ) -> None:
         """Revoke every token of this subject with an ``iat`` not after ``before``, by default now, or without one.
 
-        An ``iat`` has whole seconds, as a rule: what was issued in the very second is revoked. Where the issuer's clock may
-        be ahead, and that counts, give a later instant than now. ``until`` is an
-        instant after which all of them have expired, and the revocation may be forgotten; without it, it never is. An
-        earlier revocation stays: the later of both instants count.
+        An ``iat`` has whole seconds, as a rule: what was issued in the very second is revoked. Where the issuer's clock
+        may be ahead, and that counts, give a later instant than now. ``until`` is one after which all of them have
+        expired, and the revocation may be forgotten; without it, it never is. An earlier revocation stays: the later of
+        both instants count.
         """
         key = subject_key(self._check_issuer(issuer), check_name(subject, "subject"))
         last = self._desk.now() if before is None else parse_instant(before, "before")
