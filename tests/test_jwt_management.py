@@ -153,6 +153,7 @@ def test_revocations_are_entered_and_are_root_s(gate: Gate) -> None:
         ({"issuer": None}, "issuer"),
         ({"until": START}, "until"),
         ({"until": "soon"}, "until"),
+        ({"until": "\ud800"}, "until"),
         ({"subject": ""}, "subject"),
         ({"subject": None}, "subject"),
         ({"subject": "a", "before": "soon"}, "before"),

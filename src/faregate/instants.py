@@ -27,7 +27,7 @@ def parse_instant(value: object, member: str) -> float:
     if isinstance(value, str):
         try:
             value = msgspec.convert(value, datetime)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             raise InvalidInput(f"{member}: not an instant of RFC 3339, such as 2030-01-31T12:00:00Z") from None
     if isinstance(value, datetime):
         if value.utcoffset() is None:
