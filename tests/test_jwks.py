@@ -32,7 +32,7 @@ from cryptography.x509.oid import NameOID
 from flask import Flask
 from provider import jwk, jwks, token
 
-from faregate import Denied, Gate
+from faregate import Denied, Gate, Policy
 from faregate import jwks as source
 from faregate.errors import WouldWait
 from faregate_flask import Faregate
@@ -346,6 +346,52 @@ def test_who_never_shakes_hands_is_hung_up_on(make_gate: Callable[..., Gate], mo
         assert (keys._ended, keys._fetching) == (ended, False), "it was not asked again"
 
 
+def test_a_name_that_is_found_late_bounds_the_fetch_all_the_same(
+    guarded: Gate, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time may be over before there is anything to hang up on."""
+    monkeypatch.setattr(source, "TIMEOUT", 0.3)
+    found = socket.getaddrinfo
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.6)
+        return found(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    endpoint.answer = trickles
+    assert reason_of(lambda: guarded.verify(token())) == "store_unavailable"
+    keys, deadline = keys_of(guarded), time.monotonic() + 5
+    while keys._fetching and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not keys._fetching
+
+
+def test_an_address_without_path_is_asked_for_its_root(make_gate: Callable[..., Gate]) -> None:
+    """With its query, if there is one (RFC 9112 section 3.2.1)."""
+    server = Endpoint(None)
+    for more, asked in (("", "/"), ("?a=1", "/?a=1"), ("/x?a=1&b", "/x?a=1&b")):
+        url = server.url.partition("/keys")[0] + more
+        assert make_gate("sqlite://", issuers=[provider.issuer(jwks_url=url)]).verify(token()).id == "alice"
+        assert server.asked[-1] == asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_a_provider_writes_forges_no_line_of_the_log(
+    guarded: Gate, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names and curves are shown as texts, and no more than a bit of them."""
+    odd = "a\nroot logged in\x1b[2J" + "b" * 5000
+    endpoint.answer = says(
+        jwks(jwk("rsa", kid=odd), jwk("rsa2", kid=odd), jwk("ec", crv=odd[:900], alg=None), jwk("ed", crv=odd[:900]))
+    )
+    assert reason_of(lambda: guarded.verify(token())) == "unknown_credential"
+    (record,) = [record for record in caplog.records if "can be used" in record.message]
+    assert "\n" not in record.message
+    assert "\x1b" not in record.message
+    assert len(record.message) < 1500
+
+
 def test_a_redirect_is_not_followed(guarded: Gate, endpoint: Endpoint) -> None:
     """Not even to the same server."""
     endpoint.answer = redirect(endpoint.url.replace("keys", "others"))
@@ -389,6 +435,31 @@ def test_another_key_under_the_same_name_stops_the_old_one(guarded: Gate, endpoi
     refresh(guarded)
     assert reason_of(lambda: guarded.verify(old)) == "unknown_credential"
     assert guarded.verify(token(key="rsa2", header={"kid": "rsa"})).id == "alice"
+
+
+def test_a_name_that_comes_to_mean_another_key_stops_what_it_verified(guarded: Gate, endpoint: Endpoint) -> None:
+    """Though the key is still there: what is remembered is judged as what is new."""
+    nameless, misnamed = token(header={"kid": None}), token(header={"kid": "x"}, jti="t2")
+    endpoint.answer = says(jwks(jwk("rsa", kid=None)))
+    assert guarded.verify(nameless).id == guarded.verify(misnamed).id == "alice"
+    endpoint.answer = says(jwks(jwk("rsa", kid=None), jwk("ec", kid="x"), jwk("rsa2", kid="x")))
+    refresh(guarded)
+    for text in (nameless, misnamed):
+        assert reason_of(lambda text=text: guarded.verify(text)) == "unknown_credential"
+        assert not guarded.introspect(text).active
+
+
+def test_a_call_by_jwt_is_judged_by_the_keys_of_this_moment(endpoint: Endpoint, make_gate: Callable[..., Gate]) -> None:
+    """Whose key is gone is not known any more; whose keys are too old cannot be told."""
+    given = provider.issuer(jwks_url=endpoint.url, manages=True)
+    gate = make_gate("sqlite://", issuers=[given], policy=Policy(max_lifetime=60))
+    alice = gate.verify(token(scope="gate:tokens:read"))
+    assert gate.tokens.list(by=alice).total == 0
+    with later(source.STALE):
+        assert reason_of(lambda: gate.tokens.list(by=alice)) == "store_unavailable"
+    endpoint.answer = says(jwks("ec"))
+    refresh(gate)
+    assert reason_of(lambda: gate.tokens.list(by=alice)) == "unknown_credential"
 
 
 def test_two_keys_under_one_name_are_none(guarded: Gate, endpoint: Endpoint) -> None:
@@ -456,6 +527,56 @@ def test_a_name_that_was_not_asked_for_is_not_taken_for_unknown(guarded: Gate, e
     endpoint.answer = says(jwks("rsa3"))
     with later(3 * source.ASK_EVERY):
         assert guarded.verify(newer).id == "alice"
+
+
+def test_a_key_that_is_published_during_a_fetch_is_found(guarded: Gate, endpoint: Endpoint) -> None:
+    """A fetch that had begun before says nothing about it."""
+    guarded.verify(token())
+    release, keys, new = threading.Event(), keys_of(guarded), token(key="rsa2")
+
+    def slowly(handler: Handler) -> None:
+        release.wait(5)
+        says(jwks("rsa"))(handler)
+
+    endpoint.answer = slowly
+    keys._wake.set()
+    while len(endpoint.asked) < 2:
+        time.sleep(0.005)
+    endpoint.answer = says(jwks("rsa", "rsa2"))
+    found: list[str] = []
+    asking = threading.Thread(target=lambda: found.append(reason_of(lambda: guarded.verify(new))))
+    asking.start()
+    while not keys._waiting:
+        time.sleep(0.005)
+    release.set()
+    asking.join()
+    assert found == ["unknown_credential"]
+    with later(source.ASK_EVERY):
+        assert guarded.verify(new).id == "alice"
+
+
+def test_few_wait_for_a_provider_that_hangs(guarded: Gate, endpoint: Endpoint) -> None:
+    """Once it is known to be in trouble: whoever sends what looks like its tokens holds up nobody else."""
+    endpoint.answer = says("oops", 500)
+    junk = token()[:-8] + "AAAAAAAA"
+    assert reason_of(lambda: guarded.verify(junk)) == "store_unavailable"
+    endpoint.answer = hangs
+    keys = keys_of(guarded)
+    with later(source.RETRY):
+        waiting = [threading.Thread(target=reason_of, args=(lambda: guarded.verify(junk),)) for _ in range(20)]
+        for thread in waiting:
+            thread.start()
+        deadline = time.monotonic() + 2
+        while keys._waiting < source._WAITING and time.monotonic() < deadline:
+            time.sleep(0.005)
+        started = time.monotonic()
+        for _ in range(20):
+            assert reason_of(lambda: guarded.verify(junk)) == "store_unavailable"
+        assert time.monotonic() - started < 1
+        assert keys._waiting <= source._WAITING
+        guarded.close()
+        for thread in waiting:
+            thread.join()
 
 
 def test_no_store_waits_for_a_fetch(guarded: Gate, endpoint: Endpoint) -> None:

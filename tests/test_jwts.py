@@ -381,6 +381,9 @@ def test_a_certificate_holds_a_key(make_gate: Callable[..., Gate]) -> None:
         ({"keys": None, "jwks_url": "https://[::1/"}, "jwks_url"),
         ({"keys": None, "jwks_url": "https://id.example/\r\nX: y"}, "jwks_url"),
         ({"keys": None, "jwks_url": "jwks.json"}, "jwks_url"),
+        ({"keys": None, "jwks_url": "https://a..b/"}, "jwks_url"),
+        ({"keys": None, "jwks_url": f"https://{'a' * 64}.example/"}, "jwks_url"),
+        ({"keys": None, "jwks_url": f"https://{'a.' * 130}example/"}, "jwks_url"),
         ({"keys": None, "jwks_url": 5}, "jwks_url"),
         ({"keys": None, "jwks_url": "https://id.example/", "algorithms": ["HS256"]}, "not fetched"),
         ({"typ": ""}, "typ"),
@@ -593,6 +596,10 @@ def verdict(gate: Gate, credential: str) -> tuple[str, tuple[str, ...]]:
 
 
 KEYS = ["rsa", "ec", "ed"]
+PUBLISHED = {
+    **{name: jwk(name) for name in KEYS},
+    "nameless rsa": jwk("rsa", kid=None), "another rsa": jwk("rsa2", kid="rsa"), "renamed rsa": jwk("rsa", kid="x"),
+}  # fmt: skip
 
 
 @settings(max_examples=60 * FUZZ, deadline=None)
@@ -601,6 +608,7 @@ KEYS = ["rsa", "ec", "ed"]
         st.fixed_dictionaries(
             {
                 "key": st.sampled_from(KEYS),
+                "kid": st.sampled_from(["own", None, "x"]),
                 "sub": st.sampled_from(["alice", "bob"]),
                 "jti": st.sampled_from(["t1", "t2"]),
                 "iat": st.integers(-60, 60),
@@ -616,7 +624,7 @@ KEYS = ["rsa", "ec", "ed"]
             st.tuples(st.just("clock"), st.integers(-100, 200)),
             st.tuples(st.just("revoke"), st.sampled_from(["t1", "t2"])),
             st.tuples(st.just("subject"), st.sampled_from(["alice", "bob"]), st.integers(-100, 100)),
-            st.tuples(st.just("keys"), st.sets(st.sampled_from(KEYS))),
+            st.tuples(st.just("keys"), st.sets(st.sampled_from(sorted(PUBLISHED)))),
         ),
         max_size=6,
     ),
@@ -635,7 +643,11 @@ def test_what_is_remembered_is_judged_like_what_is_new(
         source = gate._issuers._trusts[0].keys
         assert isinstance(source, FetchedKeys)
         source._ask_at = source._next_at = source._blocked_until = time.monotonic() + 1e6
-        source._fetched = (read_set(jwks(*names), ["RS256", "ES256", "EdDSA"]), time.monotonic(), clock())
+        source._fetched = (
+            read_set(jwks(*(PUBLISHED[name] for name in sorted(names))), ["RS256", "ES256", "EdDSA"]),
+            time.monotonic(),
+            clock(),
+        )
         source._unknown.clear()
 
     keys = set(KEYS)
@@ -672,4 +684,7 @@ def revoke(gate: Gate, step: tuple[Any, ...]) -> None:
 def _text_of(told: dict[str, Any]) -> str:
     issued = int(START) + told["iat"]
     nbf = None if told["nbf"] is None else int(START) + told["nbf"]
-    return token(key=told["key"], sub=told["sub"], jti=told["jti"], iat=issued, exp=issued + told["exp"], nbf=nbf)
+    header = {} if told["kid"] == "own" else {"kid": told["kid"]}
+    return token(
+        key=told["key"], header=header, sub=told["sub"], jti=told["jti"], iat=issued, exp=issued + told["exp"], nbf=nbf
+    )

@@ -287,10 +287,8 @@ class Desk:
             if row is None or not reading.tokens.has_secret(record.digest, now):
                 raise Denied("unknown_credential", record_id=by.id, address=by.address)
             record = limits_of(row, digest=record.digest)
-        if record.revocations and reading.revocations.revoked(record.revocations, record.issued_at):
-            record = record.revoke()
-        if record.trusted is not None and not record.trusted(now):
-            raise Denied("unknown_credential", record_id=record.id, address=by.address)
+        if record.kind == "jwt":
+            record = _jwt_now(record, reading, now)
         owner, rights = asked
         if self._owner_rights.limits and record.behind != owner:
             raise StoreUnavailable  # it was given to somebody else this very moment: ask again
@@ -302,3 +300,14 @@ class Desk:
             # It proves who calls, for minutes; how long what he makes may live, is for the policy to say.
             record = msgspec.structs.replace(record, not_before=-inf, expires_at=inf)
         return Actor.of(Principal(record, by.address, rights.grants))
+
+
+def _jwt_now(record: Record, reading: Reading, now: float) -> Record:
+    """Return the record of a JWT as it is in this transaction; Denied if its key is gone."""
+    held = record.trusted is None or record.trusted(now)
+    if held is None:
+        raise StoreUnavailable  # the issuer's keys are too old to count
+    if not held:
+        raise Denied("unknown_credential", record_id=record.id)
+    revoked = reading.revocations.revoked(record.revocations, record.issued_at)
+    return record.revoke() if revoked else record

@@ -6,6 +6,7 @@ refused is told in words to who looks after the gate, and to nobody else.
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Members = dict[str, Any]
 MANAGEMENT = "gate:"
+MAX_SUBJECT = 255  # characters (OpenID Connect Core section 2)
 
 
 class Claims(NamedTuple):
@@ -91,7 +93,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse(f"its aud is {some([*map(repr, audience)])}, and not {wanted} (RFC 7519 section 4.1.3)")
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
-    subject = _text(claims, "sub", check_name)
+    subject = _text(claims, "sub", partial(check_name, longest=MAX_SUBJECT))
     token_id = _text(claims, "jti", check_id) if "jti" in claims else None
     if "client_id" in claims:
         _text(claims, "client_id", check_id)

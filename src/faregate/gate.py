@@ -9,6 +9,7 @@ from faregate.actors import Desk
 from faregate.addresses import TrustedProxies, peer_address
 from faregate.audit import Audit
 from faregate.bearer import Answer, Bearer, Headers, Texts, log_denial
+from faregate.claims import MAX_SUBJECT
 from faregate.credentials import check_brand
 from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
@@ -277,7 +278,7 @@ class Gate:
         """
         if not isinstance(owner, Owner) or owner.id is None:
             raise InvalidInput("owner: expected Owner(id=…)")
-        self._desk.announce_owner(check_name(owner.id, "owner.id"))
+        self._desk.announce_owner(check_name(owner.id, "owner.id", MAX_SUBJECT))
 
     def answer(self, denied: Denied, *, route: str) -> Answer:
         """Return the HTTP answer to a denial on ``route``, and log it."""

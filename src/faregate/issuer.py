@@ -22,6 +22,8 @@ ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 90
 NEEDS_EXTRA = "JWTs need the packages of an extra: pip install 'faregate[jwt]'"
 ALWAYS = ("iss", "exp", "aud", "sub")
 
+_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 MOST_LEEWAY = 120.0  # seconds
 
@@ -38,9 +40,9 @@ class Issuer:
     issuer's clock may differ. ``scopes_claim`` names the claim with the scopes, a text with spaces between or a
     list; ``org_claim`` the one with the organization's id, without which a token is refused once it is named.
     ``required_claims`` must be there, ``iss exp aud sub`` in any case. ``resources`` limits the scopes: a function of
-    the claims that returns the ids of objects, or None for any; what it raises is StoreUnavailable. Networks other than
-    ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets tokens keep scopes that start with
-    ``gate:``, and so call the management API; what they make is bounded by the policy's ``max_lifetime``.
+    the claims that returns the ids of objects, or None for any, at once; what it raises is StoreUnavailable. Networks
+    other than ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets tokens keep scopes that
+    start with ``gate:``, and so call the management API; what they make is bounded by the policy's ``max_lifetime``.
 
     Raises InvalidInput, naming the argument, for what cannot be, or is not safe (RFC 8725).
     """
@@ -132,7 +134,7 @@ def _check_url(url: object, algorithms: Sequence[str]) -> str:
     except ValueError:
         raise InvalidInput("jwks_url: expected https://host/path") from None
     if (
-        not host
+        not _HOST.fullmatch(host)
         or port == 0
         or parts.username is not None
         or parts.fragment

@@ -13,7 +13,7 @@ import socket
 import ssl
 import weakref
 from contextlib import suppress
-from threading import Condition, Event, Thread, Timer
+from threading import Condition, Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -44,6 +44,7 @@ MAX_BYTES = 256 * 1024
 _UNKNOWN = 10_000  # names that are remembered to be unknown
 _LOOK_EVERY = 10.0  # seconds after which the thread looks whether anybody needs it still
 _WAITING = 8  # requests that wait at once for the sake of unknown names
+_HANG_UP_EVERY = 0.1  # seconds
 _HEADERS = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
 
 
@@ -58,8 +59,8 @@ class KeySource(Protocol):
         """Return the key that a token names; None if there is none. StoreUnavailable if that cannot be told."""
         ...
 
-    def holds(self, identity: bytes, now: float) -> bool:
-        """Tell whether a key that was found before still counts."""
+    def holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
+        """Tell whether a token would still be verified by the same key; None where that cannot be told."""
         ...
 
     def close(self) -> None:
@@ -82,10 +83,10 @@ class GivenKeys:
         del wait
         return self._keys.find(kid, algorithm)
 
-    def holds(self, identity: bytes, now: float) -> bool:
-        """Tell whether this is one of the keys."""
-        del now
-        return self._keys.holds(identity)
+    def holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
+        """Tell that it is: the keys are what they were."""
+        del kid, algorithm, identity, now
+        return True
 
     def close(self) -> None:
         """Nothing runs."""
@@ -140,12 +141,15 @@ class FetchedKeys:
             raise StoreUnavailable from TimeoutError(f"the keys of {self._url} are not known, or too old to count")
         return keys.find(kid, algorithm)
 
-    def holds(self, identity: bytes, now: float) -> bool:
-        """Tell whether a key is in the set as it is now, and the set still counts."""
+    def holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
+        """Tell whether a name still stands for the same key in the set as it is now; None where none counts."""
         if self._thread is None:  # after a fork, say: tokens that are remembered depend on it, too
             self._keep_running()
         keys = self._current(now)
-        return keys is not None and keys.holds(identity)
+        if keys is None:
+            return None
+        key = keys.find(kid, algorithm)
+        return key is not None and key.identity == identity
 
     def close(self) -> None:
         """Stop the thread. The next token starts it again."""
@@ -175,30 +179,30 @@ class FetchedKeys:
                 return self._next_at - monotonic()
             wake.clear()
             self._fetching = True
-        keys = None
+        fetched = None
         try:
-            keys = self._fetch()
+            fetched = self._fetch()
         finally:
             with self._changed:
                 if self._wake is wake:
-                    self._keep(keys)
-        return EVERY if keys is not None else RETRY
+                    self._keep(fetched)
+        return EVERY if fetched is not None else RETRY
 
-    def _keep(self, keys: KeySet | None) -> None:
+    def _keep(self, fetched: tuple[KeySet, float, float] | None) -> None:
         """Put what was fetched in the place of what was there; without it, that stays for as long as it counts."""
-        now = monotonic()
-        self._next_at = now + (EVERY if keys is not None else RETRY)
-        self._blocked_until = 0.0 if keys is not None else self._next_at
-        if keys is not None:
-            self._fetched = (keys, now, self._clock())
+        self._next_at = monotonic() + (EVERY if fetched is not None else RETRY)
+        self._blocked_until = 0.0 if fetched is not None else self._next_at
+        if fetched is not None:
+            self._fetched = fetched
             self._unknown.clear()
         self._fetching = self._asked = False
         self._ended += 1
         self._changed.notify_all()
 
-    def _fetch(self) -> KeySet | None:
+    def _fetch(self) -> tuple[KeySet, float, float] | None:
         try:
             keys = fetch(self._url, self._algorithms)
+            fetched = (keys, monotonic(), self._clock())
         except Exception as error:  # whatever it is, the thread goes on
             if not self._failing:
                 _logger.warning("the keys of %s cannot be fetched: %s", self._url, error, exc_info=True)
@@ -210,7 +214,7 @@ class FetchedKeys:
             skipped = some(list(keys.skipped)) or "the set is empty"
             _logger.warning("none of the keys of %s can be used: %s", self._url, skipped)
         self._failing = False
-        return keys
+        return fetched
 
     def _current(self, now: float) -> KeySet | None:
         """Return the set if it still counts."""
@@ -233,21 +237,32 @@ class FetchedKeys:
             if not self._asked:
                 self._asked, self._ask_at = True, monotonic() + ASK_EVERY
             self._waiting += 1
-            before = self._fetched
+            before, running = self._fetched, self._fetching
             try:
                 self._await_fetch()
             finally:
                 self._waiting -= 1
                 self._asked = self._asked and self._waiting > 0  # a fetch that took too long is waited for no more
             after = self._fetched
-            if after is not None and after is not before and after[0].find(kid, algorithm) is None:
+            # What ran already may have begun before the key was published.
+            if after is not None and after is not before and not running and after[0].find(kid, algorithm) is None:
                 self._unknown[name] = True
 
     def _await_any(self) -> None:
-        """Wait for a set where none counts, unless a fetch has just failed."""
+        """Wait for a set where none counts, unless a fetch has just failed.
+
+        For the first fetch of all, everybody waits; later few do, or a provider that hangs would hold up what else the
+        application does.
+        """
         with self._changed:
-            if self._current(self._clock()) is None and (self._fetching or monotonic() >= self._blocked_until):
-                self._await_fetch()
+            if self._current(self._clock()) is not None or (self._ended and self._waiting >= _WAITING):
+                return
+            if self._fetching or monotonic() >= self._blocked_until:
+                self._waiting += 1
+                try:
+                    self._await_fetch()
+                finally:
+                    self._waiting -= 1
 
     def _await_fetch(self) -> None:
         """Wait for the fetch that runs, or else for a new one; no longer than one may take."""
@@ -304,17 +319,15 @@ def fetch(url: str, algorithms: Sequence[str]) -> KeySet:
 def _get(url: str) -> bytes:
     """Return what is at an address, if that is not too long and does not take too long."""
     parts = urlsplit(url)
-    host, target = str(parts.hostname), parts._replace(scheme="", netloc="").geturl() or "/"
+    host, target = str(parts.hostname), parts._replace(scheme="", netloc="", path=parts.path or "/").geturl()
     if parts.scheme == "https":
         context = ssl.create_default_context()
         connection: HTTPConnection = HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT, ssl_context=context)
     else:
         connection = HTTPConnection(host, parts.port or 80, timeout=TIMEOUT)
     # A socket's time-out begins anew with each byte, so that slow ones together might take for ever.
-    sockets: list[socket.socket | None] = []
-    watchdog = Timer(TIMEOUT, lambda: _hang_up([*sockets, connection.sock]))
-    watchdog.daemon = True
-    watchdog.start()
+    done, sockets = Event(), list[socket.socket | None]()
+    Thread(target=_hang_up_when_late, args=(done, sockets, connection), name="faregate-jwks-watch", daemon=True).start()
     try:
         connection.request("GET", target, headers=_HEADERS, preload_content=False)
         sockets.append(connection.sock)  # which the answer takes over
@@ -326,11 +339,15 @@ def _get(url: str) -> bytes:
             raise ValueError(f"the answer is longer than {MAX_BYTES} bytes")
         return body
     finally:
-        watchdog.cancel()
+        done.set()
         connection.close()
 
 
-def _hang_up(sockets: Sequence[socket.socket | None]) -> None:
-    for one in filter(None, sockets):
-        with suppress(OSError):
-            socket.socket.shutdown(one, socket.SHUT_RDWR)  # of TLS, too, without taking leave
+def _hang_up_when_late(done: Event, sockets: Sequence[socket.socket | None], connection: HTTPConnection) -> None:
+    """Close what is open once the time is over, until all is done: names may be found, or ports answer, later still."""
+    pause = TIMEOUT
+    while not done.wait(pause):
+        for one in filter(None, (*sockets, connection.sock)):
+            with suppress(OSError):
+                socket.socket.shutdown(one, socket.SHUT_RDWR)  # of TLS, too, without taking leave
+        pause = _HANG_UP_EVERY

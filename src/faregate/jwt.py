@@ -51,10 +51,13 @@ _payload = msgspec.json.Decoder(_Payload)
 
 
 class Trusted(NamedTuple):
-    """A token whose signature and claims are good; ``holds`` tells at an instant whether its key still counts."""
+    """A token whose signature and claims are good; ``holds`` tells at an instant whether its key still counts.
+
+    None where that cannot be told.
+    """
 
     claims: Claims
-    holds: Callable[[float], bool]
+    holds: Callable[[float], bool | None]
 
 
 class Trust(NamedTuple):
@@ -84,7 +87,7 @@ class TrustedIssuers:
         if raw[:1] != b"e" or raw[first + 1 : first + 2] != b"e":
             raise Denied("unknown_credential")
         if first > _LONGEST_HEADER or len(raw) - last > _LONGEST_SIGNATURE:
-            raise Denied("unknown_credential")
+            _refuse(f"its header has more than {_LONGEST_HEADER} characters, or its signature is longer than any is")
         header = _decode(raw[:first])
         named = _peek(header, _header)
         # Whether a key may be at hand costs less to know than whose token it is.
@@ -101,7 +104,7 @@ class TrustedIssuers:
             _refuse("its signature is not one of its key (RFC 7515 section 5.2)")
         check_header(_members(header), trust.issuer)
         claims = read_claims(_members(payload), trust.issuer)
-        return Trusted(claims, partial(trust.keys.holds, key.identity))
+        return Trusted(claims, partial(trust.keys.holds, named.kid, named.alg, key.identity))
 
     def close(self) -> None:
         """Stop fetching keys. The next token starts it again."""

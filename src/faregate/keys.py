@@ -70,6 +70,11 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_=\s-]+")
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 
+def _shown(text: object) -> str:
+    """Return a text of an issuer's as it may stand in a log."""
+    return ascii(text)[:200]
+
+
 class Unusable(ValueError):
     """A key that verifies nothing here, and why."""
 
@@ -99,18 +104,12 @@ class KeySet:
         for key in keys:
             named.setdefault((key.kid, key.algorithm), {})[key.identity] = key
         self._keys = {name: next(iter(same.values())) for name, same in named.items() if len(same) == 1}
-        self._identities = frozenset(key.identity for key in self._keys.values())
         self._sole = next(iter(self._keys.values())) if len(self._keys) == 1 else None
-        clashes = [f"several keys are called {name[0]!r}" for name, same in named.items() if len(same) > 1]
+        clashes = [f"several keys are called {_shown(name[0])}" for name, same in named.items() if len(same) > 1]
         self.skipped = (*skipped, *clashes)
 
     def __len__(self) -> int:
         return len(self._keys)
-
-    @property
-    def signatures(self) -> frozenset[int]:
-        """The lengths that signatures may have, in bytes."""
-        return frozenset(key.size for key in self._keys.values())
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         """Return the key that a token names, or None.
@@ -122,10 +121,6 @@ class KeySet:
         if key is None and self._sole is not None and None in (kid, self._sole.kid):
             key = self._sole if self._sole.algorithm == algorithm else None
         return key
-
-    def holds(self, identity: bytes) -> bool:
-        """Tell whether this very key is in the set."""
-        return identity in self._identities
 
 
 def read_set(document: Mapping[str, Any], algorithms: Sequence[str]) -> KeySet:
@@ -200,7 +195,7 @@ def _read_jwk(jwk: object, algorithms: Sequence[str]) -> Key:
     try:
         loaded = jwt.get_algorithm_by_name(str(algorithm)).from_jwk({"kty": kty, **public})
     except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Unusable(f"it cannot be read: {error}") from None
+        raise Unusable(f"it cannot be read: {_shown(str(error))}") from None
     if isinstance(loaded, bytes):
         return _secret_key(loaded, kid, str(algorithm))
     return _public_key(cast("PublicKey", loaded), kid, str(algorithm))
@@ -273,7 +268,7 @@ def _only(algorithms: Sequence[str], kty: str, curve: str | None) -> str:
     """Return the one algorithm for keys of a type and curve."""
     fitting = [one for one in algorithms if any((of.kty, of.curve) == (kty, curve) for of in ALGORITHMS[one])]
     if len(fitting) != 1:
-        kind = f"{kty} {curve or ''}".rstrip()
+        kind = kty if curve is None else f"{kty} {_shown(curve)}"
         several = f"has no alg, and {' and '.join(fitting)} would fit" if fitting else "fits no algorithm"
         raise Unusable(f"a key of the type {kind} {several} of the issuer")
     return fitting[0]

@@ -70,7 +70,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     digest: bytes = b""
     leeway: float = 0.0
     issued_at: float | None = None
-    trusted: Callable[[float], bool] | None = None
+    trusted: Callable[[float], bool | None] | None = None
     revocations: tuple[str, ...] = ()
 
     @property
@@ -222,7 +222,7 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
     )
 
 
-def jwt_record(claims: Claims, trusted: Callable[[float], bool], digest: bytes) -> Record:
+def jwt_record(claims: Claims, trusted: Callable[[float], bool | None], digest: bytes) -> Record:
     """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
     grants, scopes = _literal(claims.scopes, claims.objects)
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]

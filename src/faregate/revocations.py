@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faregate.claims import subject_key, token_key
+from faregate.claims import MAX_SUBJECT, subject_key, token_key
 from faregate.errors import InvalidInput
 from faregate.instants import parse_instant
+from faregate.issuer import MOST_LEEWAY
 from faregate.stores.entry import JWT_REVOKED, JWT_SUBJECT_REVOKED, Entry
 from faregate.texts import check_id, check_name, some
 
@@ -53,7 +54,7 @@ class JwtRevocations:
         expired, and the revocation may be forgotten; without it, it never is. An earlier revocation stays: the later of
         both instants count.
         """
-        key = subject_key(self._check_issuer(issuer), check_name(subject, "subject"))
+        key = subject_key(self._check_issuer(issuer), check_name(subject, "subject", MAX_SUBJECT))
         last = self._desk.now() if before is None else parse_instant(before, "before")
         self._enter(JWT_SUBJECT_REVOKED, key, {"issuer": issuer, "subject": subject, "before": last}, last, until, by)
 
@@ -70,7 +71,7 @@ class JwtRevocations:
             raise InvalidInput("by: a name for the record; only the application itself revokes JWTs")
         now = self._desk.now()
         end = None if until is None else parse_instant(until, "until")
-        if end is not None and end <= now:
+        if end is not None and end + MOST_LEEWAY <= now:
             raise InvalidInput("until: lies in the past; give the exp of the token, or leave it out")
         with self._desk.changing(by, now) as (change, actor):
             change.revocations.add(key, before, end)

@@ -14,10 +14,10 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def check_name(value: object, member: str) -> str:
-    """Return ``value`` if it is a name: 1 to 200 characters that people can see."""
-    if not isinstance(value, str) or not value.strip() or len(value) > 200 or _UNSEEN.search(value):
-        raise InvalidInput(f"{member}: 1 to 200 characters, none of them a control or direction character")
+def check_name(value: object, member: str, longest: int = 200) -> str:
+    """Return ``value`` if it is a name: 1 to ``longest`` characters that people can see."""
+    if not isinstance(value, str) or not value.strip() or len(value) > longest or _UNSEEN.search(value):
+        raise InvalidInput(f"{member}: 1 to {longest} characters, none of them a control or direction character")
     return value
 
 

@@ -51,6 +51,10 @@ def revoke(
     if subject is None and before is not None:
         raise click.UsageError("--before goes with --subject.")
     with source.gate() as gate:
+        if source.application is None:
+            echo(
+                "Whether the gate trusts this issuer is not known here: its name has to be the 'iss' exactly.", err=True
+            )
         if jti is not None:
             gate.jwts.revoke(issuer, jti, until=until, by=by)
             echo(f"The token {jti} of {issuer} is revoked.")
