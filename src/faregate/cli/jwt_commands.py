@@ -23,8 +23,10 @@ def jwt() -> None:
 @jwt.command()
 @click.option("--issuer", required=True, metavar="ISS", help="Whose they are: the 'iss' of the tokens, as it is.")
 @click.option("--jti", metavar="JTI", help="The token with this 'jti'.")
-@click.option("--subject", metavar="SUB", help="Every token of this 'sub' that was issued until now, or --before.")
-@click.option("--before", type=instant, metavar="INSTANT", help="With --subject: issued until then, and no later.")
+@click.option("--subject", metavar="SUB", help="Every token of this 'sub' with an 'iat' until now, or --before.")
+@click.option(
+    "--before", type=instant, metavar="INSTANT", help="With --subject: with an 'iat' until then, and no later."
+)
 @click.option(
     "--until",
     type=instant,
