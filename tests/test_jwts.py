@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from provider import ISSUER, SECRET, claims_of, compact, header_of, issuer, jwk, jwks, part, private, token
+from provider import AUDIENCE, ISSUER, SECRET, claims_of, compact, header_of, issuer, jwk, jwks, part, private, token
 
 from faregate import Denied, Gate, InvalidInput, Owner, Policy, Principal
 from faregate.credentials import MAX_LENGTH
@@ -481,6 +481,48 @@ def test_no_claim_makes_root(manages: bool, make_gate: Callable[..., Gate]) -> N
         assert not principal.allows("docs:read")
         assert not principal.allows("gate:tokens:write")
         assert principal.allows("gate:admin") == (manages and "gate:admin" in scope)
+
+
+NOW = int(START)
+PROVIDERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "RFC 9068": ({}, {"typ": "at+jwt"}, {"client_id": "s6B", "jti": "d", "iat": NOW, "scope": "openid docs:read"}),
+    "permissions in a claim of their own": (
+        {"typ": "JWT", "required_claims": ["iat", "azp"], "scopes_claim": "permissions"},
+        {"typ": "JWT"},
+        {"aud": [AUDIENCE, "https://id.example/userinfo"], "iat": NOW, "azp": "a", "scope": "openid", "permissions": ["docs:read"]},
+    ),
+    "roles that are not looked at": (
+        {"typ": "JWT", "required_claims": ["iat", "jti"]},
+        {"typ": "JWT"},
+        {
+            "aud": [AUDIENCE, "account"], "iat": NOW, "jti": "onrtac:1", "typ": "Bearer", "azp": "spa", "allowed-origins": ["*"],
+            "realm_access": {"roles": ["admin"]}, "scope": "docs:read email", "email_verified": False,
+        },
+    ),
+    "scopes in scp, a tenant and no jti": (
+        {"typ": "JWT", "required_claims": ["iat"], "scopes_claim": "scp", "org_claim": "tid"},
+        {"typ": "JWT", "x5t": "abc"},
+        {"iat": NOW, "nbf": NOW, "azp": "a", "scp": "docs:read user_impersonation", "tid": "t", "uti": "u", "ver": "2.0"},
+    ),
+    "no type, and a list of scopes": (
+        {"typ": None, "required_claims": ["iat", "jti"], "scopes_claim": "scp"},
+        {},
+        {"iat": NOW, "jti": "AT.x", "cid": "0oa", "uid": "00u", "scp": ["docs:read"], "auth_time": NOW, "ver": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("written", PROVIDERS.values(), ids=PROVIDERS)
+def test_what_providers_write_gets_in(written: Any, make_gate: Callable[..., Gate]) -> None:
+    """With the settings that say so; without them it does not."""
+    how, header, claims = written
+    said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "f:1|alice@example.com", "exp": NOW + 600, **claims}
+    made = compact(json.dumps({"alg": "RS256", "kid": "rsa", **header}).encode(), json.dumps(said).encode())
+    gate = make_gate("sqlite://", issuers=[issuer(**how)])
+    principal = gate.verify(made)
+    assert (principal.id, principal.allows("docs:read"), principal.allows("admin")) == (said["sub"], True, False)
+    plain = make_gate("sqlite://", issuers=[issuer()])
+    assert reason_of(lambda: plain.verify(made)) == ("unknown_credential" if how else "ok")
 
 
 def test_what_is_no_scope_is_dropped(make_gate: Callable[..., Gate]) -> None:
