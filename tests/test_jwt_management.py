@@ -448,6 +448,8 @@ def test_an_explanation_says_what_is_wrong_with_it(make_gate: Callable[..., Gate
         with pytest.raises(Denied) as denied:
             gate.verify(text)
         assert words not in gate.answer(denied.value, route="/").body.decode()
+    told = make_gate("sqlite://").explain(token())
+    assert (told.reason, told.steps[2].words) == ("unknown_credential", "this gate trusts no issuer of JWTs")
     gate.jwts.revoke(ISSUER, "t1")
     told = gate.explain(token(), address="127.0.0.1", needs="docs:read")
     assert [(one.number, one.words) for one in told.steps if one.passed is False] == [(4, "revoked")]

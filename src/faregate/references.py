@@ -58,4 +58,5 @@ class References:
             return Reference(REDEEMED, digest, signed)
         if marks == b".." and self._issuers is not None:
             return Reference(JWT, digest, trusted=self._issuers.read(raw, wait=wait))
-        raise Denied("unknown_credential")
+        jwt = marks == b".." and raw.startswith(b"e")
+        raise Denied("unknown_credential", why="this gate trusts no issuer of JWTs" if jwt else None)
