@@ -27,6 +27,7 @@ from faregate import (
     StoreUnavailable,
     UnsupportedTokenType,
 )
+from faregate.credentials import mint
 from faregate_flask import Faregate
 
 MANAGES = "gate:tokens:read gate:tokens:write gate:shares:read gate:shares:write docs:read"
@@ -215,6 +216,21 @@ def test_a_subject_is_as_long_as_openid_connect_lets_it_be(managed: Gate) -> Non
     assert reason_of(lambda: managed.verify(signed(sub=longest + "a"))) == "unknown_credential"
     managed.jwts.revoke_subject(ISSUER, longest)
     assert reason_of(lambda: managed.verify(text)) == "revoked"
+
+
+def test_a_token_is_verified_once(make_gate: Callable[..., Gate], store: str) -> None:
+    """Also where nothing was ever changed; and the first change of all is noticed."""
+    gate, other = (make_gate(store, issuers=[issuer()]) for _ in range(2))
+    text = token()
+    record = gate.verify(text).record
+    for _ in range(3):
+        gate._records._look_at = 0.0
+        assert gate.verify(text).record is record
+    unknown = mint("fg", "tok")
+    assert reason_of(lambda: gate.verify(unknown)) == "unknown_credential"
+    (gate if store == "sqlite://" else other).jwts.revoke(ISSUER, "t1")
+    assert reason_of(lambda: gate.verify(text)) == "revoked"
+    assert gate._records._unknown == {}
 
 
 def test_many_tokens_of_a_subject_fill_no_memory(make_gate: Callable[..., Gate]) -> None:

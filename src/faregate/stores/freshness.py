@@ -227,8 +227,10 @@ class Records:
         if len(entries) == _FEW and not wait:
             raise WouldWait
         if not entries or entries[0][:2] != (self._applied, self._applied_at) or len(entries) == _MANY:
-            self._drop_all()
-            self._applied, self._applied_at = self._lookup.newest()
+            newest = self._lookup.newest()
+            if self._applied or newest[0]:  # in a feed that is empty, as where JWTs alone are used, nothing changed
+                self._drop_all()
+            self._applied, self._applied_at = newest
             return
         for entry in entries[1:]:
             if entry.action in HARMLESS:
