@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from faregate.errors import Denied, InvalidInput, NotFound, StoreUnavailable
-from faregate.members import limits_of, network_columns, org_columns, owner_columns, owner_of, token_of
+from faregate.members import access_limits, limits_of, network_columns, org_columns, owner_columns, owner_of, token_of
 from faregate.model import Org, Owner
 from faregate.principal import Principal
 from faregate.record import beyond
@@ -151,12 +151,19 @@ class Actor(msgspec.Struct, frozen=True):
     def permit(self, call: str, record_id: str = "") -> bool:
         """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token.
 
-        ``gate:admin`` adds reach, and no calls. Only a token is ``self``: for any other credential there is none.
+        ``gate:admin`` adds reach, and no calls. Only a token is ``self``: for any other credential there is none, save
+        that an access credential may read the record that it is of.
         """
         kind = None if self.record is None else self.record.kind
-        itself = kind == "token" and call.startswith("token.") and record_id in (SELF, self.id)
-        if kind not in (None, "token") and record_id == SELF:
+        itself = kind in ("token", "access") and call.startswith("token.") and record_id in (SELF, self.id)
+        if kind not in (None, "token", "access") and record_id == SELF:
             raise NotFound("'self' is the token that calls; this credential is none.")
+        if kind == "access" and itself and call != "token.get":
+            raise Denied(
+                "insufficient_scope",
+                "An access credential may read the record of its refresh token, and change nothing of it.",
+                record_id=self.id,
+            )
         need = NEEDS[call][itself]
         if self.principal is not None and need is not None:
             self.principal.require(need)
@@ -257,6 +264,11 @@ class Desk:
         """Tell whether the application says that an owner is gone. Not for use in a transaction."""
         return self.rights_of(owner).gone
 
+    def check_owner(self, asked: Owner, present: Owner) -> None:
+        """Raise StoreUnavailable if what the application said was of somebody who is the owner no more: ask again."""
+        if self._owner_rights.limits and present != asked:
+            raise StoreUnavailable
+
     def joined(self, principal: Principal) -> Principal:
         """Return a principal with what its owner may do now; Denied if he is gone. Not for use in a transaction."""
         rights = self._owner_rights.ask(principal.record.behind)
@@ -272,7 +284,7 @@ class Desk:
         if not isinstance(by, Principal):
             return None
         owner = by.record.behind
-        if self._owner_rights.limits and by.kind == "token":
+        if self._owner_rights.limits and by.kind in ("token", "access"):
             with self._store.reading() as reading:
                 row = reading.tokens.get(by.id)
             owner = owner if row is None else owner_of(row)
@@ -287,11 +299,15 @@ class Desk:
             if row is None or not reading.tokens.has_secret(record.digest, now):
                 raise Denied("unknown_credential", record_id=by.id, address=by.address)
             record = limits_of(row, digest=record.digest)
+        if by.kind == "access":
+            found = reading.refresh.by_access(record.digest)
+            if found is None:
+                raise Denied("unknown_credential", record_id=by.id, address=by.address)
+            record = access_limits(*found, record.digest)
         if record.kind == "jwt":
             record = _jwt_now(record, reading, now)
         owner, rights = asked
-        if self._owner_rights.limits and record.behind != owner:
-            raise StoreUnavailable  # it was given to somebody else this very moment: ask again
+        self.check_owner(owner, record.behind)
         if rights.gone:
             record = record.closed()
         if not record.admits(now, by.address):

@@ -153,6 +153,20 @@ class Networks(msgspec.Struct, frozen=True):
                 return False
         return True
 
+    def common(self, other: Networks) -> Networks:
+        """Return the networks of the addresses that lie in both. Of two blocks that overlap one holds the other."""
+        if other.covers(self):
+            return self
+        if self.covers(other):
+            return other
+        blocks = [
+            block
+            for some, others in ((self, other), (other, self))
+            for block in some.blocks
+            if others.covers(Networks.parse([block], "block"))
+        ]
+        return Networks.parse(list(dict.fromkeys(blocks)), "block")
+
 
 NOWHERE = Networks((), (), ())
 

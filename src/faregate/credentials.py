@@ -2,11 +2,15 @@
 
 The 43 characters carry 256 bits from the operating system; the last six are their CRC32, so that junk is
 refused before any look-up and secret scanners can match a leaked one. The checksum authenticates nothing.
-What is stored is the SHA-256 of the whole text and nothing else: 256 random bits need neither salt nor pepper.
+What is stored is the SHA-256 of the whole text: 256 random bits need neither salt nor pepper.
+
+The refresh credentials of one family begin with the same 21 characters, by whose SHA-256 a retired one is known for
+what it is, however many there were; the other 22 are new in each, 128 bits from the operating system.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
 import secrets
 from hashlib import sha256
@@ -17,6 +21,10 @@ from faregate.errors import InvalidInput
 KINDS = frozenset({"tok", "rft", "act", "shr"})
 MAX_LENGTH = 8192
 MAX_OPAQUE = 16 + 1 + 3 + 1 + 43 + 6  # what no JWT is as short as
+
+_FAMILY = 21  # characters that all refresh credentials of a family have in common
+_OWN_BYTES = 16  # what is behind the 22 others
+_OTHERS = 22 + 6  # those, and the checksum
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BRAND = re.compile(r"[a-z][a-z0-9]{0,15}")
@@ -35,6 +43,25 @@ def mint(brand: str, kind: str) -> str:
     """Return a new credential. The caller shows it once and stores only its :func:`digest`."""
     body = _base62(int.from_bytes(secrets.token_bytes(32)), 43)
     return f"{brand}_{kind}_{body}{_checksum(body)}"
+
+
+def succeed(credential: str) -> tuple[str, bytes]:
+    """Return a new refresh credential of the family of one, and what to keep for :func:`succeeded`.
+
+    That is the new part, XORed with an HMAC under the text of the one before: only who presents that can tell it.
+    """
+    own = secrets.token_bytes(_OWN_BYTES)
+    return _successor(credential, own), _masked(credential, own)
+
+
+def succeeded(credential: str, kept: bytes) -> str:
+    """Return the refresh credential that :func:`succeed` gave for this one, from what it had kept."""
+    return _successor(credential, _masked(credential, kept))
+
+
+def family_digest(credential: str) -> bytes:
+    """Return the SHA-256 of what all refresh credentials of a family have in common."""
+    return digest(credential[:-_OTHERS])
 
 
 def kind_of(text: str, brand: str) -> str | None:
@@ -63,6 +90,17 @@ def marks_of(raw: bytes) -> bytes | None:
 def digest(text: str) -> bytes:
     """Return the SHA-256 of a credential, under which its record is stored and found."""
     return sha256(text.encode()).digest()
+
+
+def _successor(credential: str, own: bytes) -> str:
+    start = credential[:-_OTHERS]
+    body = start[-_FAMILY:] + _base62(int.from_bytes(own), 22)
+    return f"{start[:-_FAMILY]}{body}{_checksum(body)}"
+
+
+def _masked(credential: str, own: bytes) -> bytes:
+    mask = hmac.digest(credential.encode(), b"successor", "sha256")
+    return bytes(one ^ other for one, other in zip(own, mask[:_OWN_BYTES], strict=True))
 
 
 def _checksum(body: str) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from faregate.actors import Actor
-from faregate.errors import Denied, InvalidInput
+from faregate.errors import Conflict, Denied, InvalidInput
 from faregate.members import Values, token_of
 from faregate.model import Token
 
 if TYPE_CHECKING:
     from faregate.stores.sql import Change
 
+REVOKED = "The refresh token was revoked, which is final. Create a new one."
 Switch = Callable[["Change", Actor, Values, "str | None", float], Token]
 
 
@@ -28,7 +29,9 @@ def deactivate(change: Change, actor: Actor, row: Values, reason: str | None, no
 
 
 def activate(change: Change, actor: Actor, row: Values, reason: str | None, now: float) -> Token:
-    """Open a token again, for who closed it or an admin; else Denied."""
+    """Open a token again, for who closed it or an admin; else Denied. Conflict for one that was revoked."""
+    if row["revoked_at"] is not None:
+        raise Conflict(REVOKED)
     if not row["deactivated"]:
         return token_of(row)
     mine = row["deactivated_updated_by"] == actor.name and not row["deactivated_by_admin"]
@@ -45,9 +48,11 @@ def activate(change: Change, actor: Actor, row: Values, reason: str | None, now:
 def close_lineage(change: Change, actor: Actor, leaked: Values, reason: str | None, now: float) -> None:
     """Deactivate every token and revoke every share that a leaked token made, or one that it made, and so on.
 
+    What was exchanged from them is gone, too, so that no activation brings it back.
     Whoever had the secret could have made them, so it is not asked whether the actor reaches them.
     """
     line = change.lineage(leaked["id"])
+    change.refresh.delete_access_of(line)
     tokens = [row for row in change.tokens.made_by(line) if row["id"] != leaked["id"]]
     tokens = [row for row in tokens if not row["deactivated"] or _takes_over(actor, row)]
     for by_admin in (False, True):

@@ -15,7 +15,7 @@ from faregate.instants import as_datetime
 from faregate.model import Explanation, Step
 from faregate.principal import Principal
 from faregate.record import ALIVE, ENOUGH, IN_TIME, KNOWN, NETWORK, PRESENTED, WELL_FORMED
-from faregate.references import JWT, REDEEMED, SHARE, TOKEN
+from faregate.references import ACCESS, JWT, REDEEMED, REFRESH, SHARE, TOKEN
 from faregate.scopes import AnyResource, check_needs, describe, granting
 from faregate.texts import some
 
@@ -87,6 +87,11 @@ class Explainer:
                 yield _step(WELL_FORMED, f"{words} in the form of a JWT", seen)
                 yield _step(KNOWN, denied.why, reason=denied.reason)
             return
+        if reference.kind == REFRESH:
+            yield _step(
+                WELL_FORMED, f"{_WORDS[REFRESH]}, which opens nothing: it is exchanged", reason="unknown_credential"
+            )
+            return
         yield _step(WELL_FORMED, _WORDS[reference.kind], {**seen, "kind": reference.kind})
         now = self._desk.now()
         try:
@@ -120,6 +125,8 @@ class _Way:
 
 _WORDS = {
     TOKEN: "a token's secret",
+    REFRESH: "a refresh token's secret",
+    ACCESS: "an access credential of a refresh token",
     SHARE: "a share's secret",
     REDEEMED: "a JWT that was redeemed from a share",
     JWT: "a JWT of a trusted issuer",
@@ -173,6 +180,9 @@ def _alive(found: Inspected, rights: Rights) -> tuple[str, dict[str, Any]]:
         revoked = _instant(row["revoked_at"])
         return "not revoked" if revoked is None else f"revoked at {revoked}", {"revokedAt": revoked}
     if not row["deactivated"]:
+        revoked = _instant(row["revoked_at"])
+        if revoked is not None:
+            return f"its refresh token was revoked at {revoked}", {"deactivated": False, "revokedAt": revoked}
         return "not deactivated", {"deactivated": False}
     by, at, why = row["deactivated_updated_by"], _instant(row["deactivated_updated_on"]), row["deactivated_reason"]
     words = f"deactivated by {by} at {at}" + (f": {why}" if why else "")

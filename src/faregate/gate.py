@@ -23,6 +23,7 @@ from faregate.policy import Policy
 from faregate.principal import Principal
 from faregate.record import session_record
 from faregate.references import References
+from faregate.refresh import Refresh
 from faregate.retention import KEEP, Retention
 from faregate.revocations import JwtRevocations
 from faregate.scopes import AnyOf, Permission, Role
@@ -114,11 +115,12 @@ class Gate:
         references = References(brand, share_tokens, self._issuers)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
         self._desk = Desk(self._store, rights, clock)
-        self._introspection = Introspection(self._desk, references, share_tokens, brand=brand)
+        refresh = Refresh(self._desk, self._usage, brand=brand)
+        self._introspection = Introspection(self._desk, references, share_tokens, refresh, brand=brand)
         self._explainer = Explainer(self._desk, references, self.proxies)
         self._audit = Audit(self._desk)
         self._retention = Retention(self._desk)
-        self.tokens = Tokens(self._desk, policy, brand=brand)
+        self.tokens = Tokens(self._desk, policy, refresh, brand=brand)
         self.shares = Shares(self._desk, policy, share_tokens, brand=brand)
         self.jwts = JwtRevocations(self._desk, [one.issuer for one in issuers])
 
@@ -150,6 +152,7 @@ class Gate:
     def revoke(self, credential: str) -> None:
         """Have a token deactivated by its own secret (RFC 7009), from wherever; whatever is not known is no error.
 
+        A refresh credential, also a retired one, revokes its family for good; an access credential is deleted.
         UnsupportedTokenType for shares, which :meth:`faregate.shares.Shares.revoke` closes, and for JWTs.
         """
         self._introspection.revoke(credential)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from faregate.errors import Denied
-from faregate.members import limits_of
+from faregate.members import access_limits, limits_of
 from faregate.record import jwt_record, redeemed_record
-from faregate.references import SHARE, TOKEN
+from faregate.references import ACCESS, REFRESH, SHARE, TOKEN
 from faregate.share_members import share_limits
 from faregate.share_tokens import REDEEMED_LIFETIME
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 class Inspected(NamedTuple):
     """What is behind a credential: its record as a request would be judged by it, and the row that it is made of.
 
-    A JWT has no row.
+    A JWT has no row; that of an access credential is its family's, and ``access`` its own.
     """
 
     reference: Reference
     record: Record
     row: Values
+    access: Values | None = None
 
 
 def inspect(reading: Reading, reference: Reference, now: float) -> Inspected:
@@ -34,11 +35,16 @@ def inspect(reading: Reading, reference: Reference, now: float) -> Inspected:
 
     Denied ``unknown_credential`` if there is nothing.
     """
-    if reference.kind == TOKEN:
+    if reference.kind in (TOKEN, REFRESH):
         found = reading.tokens.by_digest(reference.digest)
         if found is not None:
             row, superseded_at = found
             return Inspected(reference, limits_of(row, reference.digest, superseded_at), row)
+    elif reference.kind == ACCESS:
+        pair = reading.refresh.by_access(reference.digest)
+        if pair is not None:
+            row, access = pair
+            return Inspected(reference, access_limits(row, access, reference.digest), row, access)
     elif reference.kind == SHARE:
         share = reading.shares.by_digest(reference.digest)
         if share is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -14,31 +14,37 @@ from faregate.errors import Denied, InvalidInput, StoreUnavailable, UnsupportedT
 from faregate.inspection import Inspected, inspect
 from faregate.instants import as_datetime
 from faregate.members import token_of
-from faregate.model import Introspected
+from faregate.model import AllowedScopes, Introspected, PermissionGrant, RealmScopes, RoleGrant, Token
 from faregate.principal import Principal
 from faregate.record import KNOWN, NETWORK
-from faregate.references import JWT, TOKEN
-from faregate.scopes import common_scopes
+from faregate.references import JWT, REDEEMED, SHARE
+from faregate.scopes import AnyResource, common_grants, common_scopes, compile_grants, flat_list
 from faregate.share_members import share_of
 
 if TYPE_CHECKING:
     from faregate.actors import By, Desk
     from faregate.owner_rights import Rights
     from faregate.references import Reference, References
+    from faregate.refresh import Refresh
+    from faregate.scopes import Grants
     from faregate.share_tokens import ShareTokens
     from faregate.stores.sql import Reading
 
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _INACTIVE = Introspected(active=False)
+Realm = TypeVar("Realm", bound=RealmScopes)
 
 
 class Introspection:
     """Answers what credentials are worth, and takes their own word that they are worth nothing any more."""
 
-    def __init__(self, desk: Desk, references: References, share_tokens: ShareTokens, *, brand: str) -> None:
+    def __init__(
+        self, desk: Desk, references: References, share_tokens: ShareTokens, refresh: Refresh, *, brand: str
+    ) -> None:
         self._desk = desk
         self._references = references
         self._issuer = share_tokens.issuer
+        self._refresh = refresh
         self._brand = brand
 
     def introspect(self, credential: str, *, by: By = None) -> Introspected:
@@ -90,7 +96,11 @@ class Introspection:
             username=record.owner.name,
             expires_at=as_datetime(min(record.expires_at, record.superseded_at)),
         )
-        return msgspec.structs.replace(told, **self._origin(found, now, gone=rights.gone))
+        origin = self._origin(found, now, gone=rights.gone)
+        if found.access is not None:
+            grants = record.grants if rights.grants is None else common_grants(record.grants, rights.grants)
+            origin["record"] = _as_kept(origin["record"], grants)
+        return msgspec.structs.replace(told, **origin)
 
     def _origin(self, found: Inspected, now: float, *, gone: bool) -> dict[str, Any]:
         """Return what is told of who issued a credential and when: the token itself if it is a JWT, else its row."""
@@ -109,16 +119,22 @@ class Introspection:
             issued_at = as_datetime(signed.issued_at)
             own = {"issued_at": issued_at, "issuer": self._issuer, "token_id": signed.token_id}
             own["audience"] = (self._issuer,)
-        record = token_of(row) if kind == TOKEN else share_of(row, now, gone=gone)
+        if found.access is not None:
+            own = {"issued_at": as_datetime(found.access["created_at"])}
+        record = share_of(row, now, gone=gone) if kind in (SHARE, REDEEMED) else token_of(row)
         return {**own, "not_before": as_datetime(row["not_before"]), "record": record}
 
     def revoke(self, credential: str) -> None:
-        """Have a token deactivated by itself; see :meth:`Gate.revoke`."""
+        """Have a token closed by itself; see :meth:`Gate.revoke`."""
         if not isinstance(credential, str):
             raise InvalidInput("token: expected a text")
         kind = kind_of(credential, self._brand)
         if kind == "shr" or _JWT.fullmatch(credential):
             raise UnsupportedTokenType("Shares are revoked by who reaches them; a JWT ends by itself.")
+        if kind == "rft":
+            self._refresh.revoke(credential)
+        if kind == "act":
+            self._refresh.delete_access(credential)
         if kind != "tok":
             return
         reference, now = self._references.read(credential), self._desk.now()
@@ -139,5 +155,39 @@ class Introspection:
 def _reaches(actor: Actor, reading: Reading, found: Inspected) -> bool:
     if found.reference.kind == JWT:  # it has no row, and is its owner's and its organization's all the same
         return actor.reaches(found.record)
-    rows = reading.tokens if found.reference.kind == TOKEN else reading.shares
+    rows = reading.shares if found.reference.kind in (SHARE, REDEEMED) else reading.tokens
     return rows.get(found.record.id, actor.reach) is not None
+
+
+def _as_kept(family: Token, grants: Grants) -> Token:
+    """Return the token behind an access credential with what that opens now, as far as it is kept in the token."""
+    allowed = family.allowed_scopes
+    services = {one.service_definition_id: one for one in allowed.services_scopes}
+    kept = AllowedScopes(
+        general_scopes=tuple(name for _, kind, name in grants if kind == "scope"),
+        organization_scopes=_kept(allowed.organization_scopes, "organization", grants),
+        services_scopes=tuple(_kept(scopes, service, grants) for service, scopes in services.items()),
+    )
+    return msgspec.structs.replace(family, allowed_scopes=kept, scope=flat_list(compile_grants(kept)))
+
+
+def _kept(scopes: Realm, realm: str, grants: Grants) -> Realm:
+    """Return what is kept of one realm: its permissions, its roles, both or neither."""
+    permissions = _of(realm, "permission", grants) if "PERMISSIONS" in scopes.kept_in_token else {}
+    roles = _of(realm, "role", grants) if "ROLES" in scopes.kept_in_token else {}
+    return msgspec.structs.replace(
+        scopes,
+        all_permissions="*" in permissions,
+        all_roles="*" in roles,
+        permissions=tuple(PermissionGrant(name, on) for name, on in permissions.items() if name != "*"),
+        roles=tuple(RoleGrant(name, one) for name, on in roles.items() if name != "*" for one in on or (None,)),
+    )
+
+
+def _of(realm: str, kind: str, grants: Grants) -> dict[str, tuple[str, ...] | None]:
+    """Return the grants of one realm and kind: by their names the resources, None for any."""
+    return {
+        name: None if isinstance(resources, AnyResource) else tuple(sorted(resources))
+        for (whose, what, name), resources in grants.items()
+        if (whose, what) == (realm, kind)
+    }

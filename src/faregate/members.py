@@ -16,7 +16,7 @@ from faregate.errors import Conflict, InvalidInput
 from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Share, Token
-from faregate.record import Record, stored_networks, stored_scopes, stored_texts, token_record
+from faregate.record import Record, access_record, stored_networks, stored_scopes, stored_texts, token_record
 from faregate.scopes import as_allowed_scopes, check_scope, compile_grants, flat_list
 from faregate.texts import check_name, check_text, json_name
 
@@ -37,6 +37,7 @@ class Details(TypedDict, total=False):
     expires_at: Instant | None
     expires_in: timedelta | float
     not_before: Instant | None
+    require_rotation: bool | None
     owner: Owner
     org: Org
 
@@ -48,10 +49,11 @@ class Members(Details, total=False):
 
 
 MEMBERS = Members.__optional_keys__
+REFRESH = "REFRESH"  # the type whose record is a family of credentials that are exchanged, and open nothing
 MAX_PAGE = 1000
 
 
-def given_columns(members: Members, now: float) -> Values:
+def given_columns(members: Members, now: float) -> Values:  # noqa: C901  one member after the other
     """Return the columns of the members that were given; InvalidInput names the member that cannot be taken."""
     unknown = members.keys() - MEMBERS
     if unknown:
@@ -72,6 +74,8 @@ def given_columns(members: Members, now: float) -> Values:
     if "not_before" in members:
         begins = members["not_before"]
         values["not_before"] = None if begins is None else parse_instant(begins, "notBefore")
+    if "require_rotation" in members:
+        values["require_rotation"] = members["require_rotation"]
     if "owner" in members:
         values |= owner_columns(_party(members["owner"], Owner, "owner"))
     if "org" in members:
@@ -83,7 +87,8 @@ def blank_columns(token_type: str, now: float) -> Values:
     """Return the columns of a new token that no caller gives."""
     empty = ("description", "rotated_at", "last_used_at", "deactivated_updated_by", "deactivated_updated_on")
     return {
-        **dict.fromkeys((*empty, "deactivated_reason")),
+        **dict.fromkeys((*empty, "deactivated_reason", "revoked_at")),
+        "require_rotation": True if token_type == REFRESH else None,
         "id": new_id(),
         "version": 1,
         "type": token_type,
@@ -137,6 +142,7 @@ def network_columns(networks: Networks | None) -> Values:
 def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None = None) -> Record:
     """Return the record that a token's columns amount to, for the credential of ``digest`` if that is named."""
     return token_record(
+        kind="refresh" if columns["type"] == REFRESH else "token",
         record_id=columns["id"],
         owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
@@ -145,7 +151,19 @@ def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None
         not_before=columns["not_before"],
         expires_at=columns["expires_at"],
         deactivated=columns["deactivated"],
+        revoked=columns["revoked_at"] is not None,
         superseded_at=superseded_at,
+        digest=digest,
+    )
+
+
+def access_limits(family: Columns, columns: Columns, digest: bytes) -> Record:
+    """Return the record that the columns of an access credential, and those of its family, amount to."""
+    return access_record(
+        limits_of(family),
+        allowed_scopes=stored_scopes(columns["allowed_scopes"], family["id"]),
+        networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], family["id"]),
+        expires_at=columns["expires_at"],
         digest=digest,
     )
 
@@ -153,7 +171,7 @@ def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None
 def token_of(columns: Columns) -> Token:
     """Return the token that has these columns."""
     allowed = stored_scopes(columns["allowed_scopes"], columns["id"])
-    instants = ("rotated_at", "not_before", "expires_at", "last_used_at", "deactivated_updated_on")
+    instants = ("rotated_at", "not_before", "expires_at", "last_used_at", "deactivated_updated_on", "revoked_at")
     plain = ("name", "description", "type", "deactivated", "deactivated_updated_by", "deactivated_reason")
     values: Values = {column: columns[column] for column in ("id", *plain, "made_by", "version")}
     values |= {column: as_datetime(columns[column]) for column in ("created_at", "updated_at", *instants)}
@@ -162,7 +180,7 @@ def token_of(columns: Columns) -> Token:
         scope=flat_list(compile_grants(allowed)),
         allowed_scopes=allowed,
         allowed_cidr_blocks=stored_texts(columns["allowed_cidr_blocks"]),
-        require_rotation=None,
+        require_rotation=columns["require_rotation"],
         owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
     )
@@ -183,6 +201,19 @@ def check_times(values: Columns, now: float) -> None:
         raise InvalidInput("expiresAt: lies in the past")
     if expires is not None and begins is not None and expires <= begins:
         raise InvalidInput("expiresAt: must be after notBefore")
+
+
+def check_type(values: Columns) -> None:
+    """Raise InvalidInput for what only a refresh token has, or must have: whether it is replaced, and an end."""
+    rotated = values["require_rotation"]
+    if values["type"] != REFRESH:
+        if rotated is not None:
+            raise InvalidInput("requireRotation: is of tokens of type REFRESH; leave it out")
+        return
+    if not isinstance(rotated, bool):
+        raise InvalidInput("requireRotation: true or false")
+    if values["expires_at"] is None:
+        raise InvalidInput("expiresAt: a refresh token has an end; null is none")
 
 
 def check_change_of_times(before: Columns, after: Columns, now: float) -> None:

@@ -67,10 +67,10 @@ class AllowedScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The record behind an API token. It never holds the credential, nor its digest.
+    """The record behind an API token, or a family of refresh tokens. It never holds the credential, nor its digest.
 
     Instants are aware UTC datetimes. ``version`` counts the changes of the record; ``last_used_at`` is
-    written behind and moves it not.
+    written behind and moves it not. ``require_rotation`` and ``revoked_at`` are of type REFRESH alone.
     """
 
     id: str
@@ -91,6 +91,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     deactivated_updated_on: datetime | None
     deactivated_reason: str | None
     require_rotation: bool | None
+    revoked_at: datetime | None
     owner: Owner
     org: Org
     made_by: str | None
@@ -108,6 +109,26 @@ class Issued(msgspec.Struct, frozen=True):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("token", self.token.id), ("secret", "<shown once>")]
+
+
+class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
+    """What exchanging a refresh credential answers (RFC 6749 section 5.1), shown here and never again.
+
+    ``access_token`` is the access credential, which opens the general scopes ``scope`` from ``issued_at`` until
+    ``expires_at``; ``refresh_token`` the refresh credential that takes over, None where the old one goes on.
+    """
+
+    access_token: str
+    issued_at: datetime
+    expires_at: datetime
+    refresh_token: str | None
+    scope: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Exchanged(access_token=<shown once>, expires_at={self.expires_at!r}, scope={self.scope!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("access_token", "<shown once>"), ("expires_at", self.expires_at), ("scope", self.scope)]
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -187,9 +208,9 @@ class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
 class Introspected(msgspec.Struct, frozen=True, kw_only=True):
     """What is told about a credential (RFC 7662): nothing but ``active`` to who may not know more.
 
-    ``reason`` is why it is not active, ``kind`` ``token``, ``share`` or ``jwt``, ``record`` what is behind it, which is
-    nothing of a JWT, and ``scope`` the general scopes that it opens now: those of a share on its objects alone.
-    Instants are aware UTC datetimes.
+    ``reason`` is why it is not active, ``kind`` ``token``, ``refresh``, ``access``, ``share`` or ``jwt``,
+    ``record`` what is behind it, which is nothing of a JWT, and ``scope`` the general scopes that it opens now: those of
+    a share on its objects alone. Instants are aware UTC datetimes.
     """
 
     active: bool
@@ -256,13 +277,14 @@ class Explanation(msgspec.Struct, frozen=True):
 class Purged(msgspec.Struct, frozen=True):
     """How much was removed: entries of the feed, secrets past their grace, deleted makers of nothing that is left.
 
-    And ``revocations`` of JWTs that have expired.
+    And ``revocations`` of JWTs that have expired, and ``access`` credentials that are dead.
     """
 
     entries: int = 0
     secrets: int = 0
     makers: int = 0
     revocations: int = 0
+    access: int = 0
 
 
 Item = TypeVar("Item", bound=Token | Share)

@@ -49,12 +49,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("policy: max_tokens_per_owner is a whole number from 1 on, or None")
         _ = self._grants
 
-    def expiry(self, created: float, inherited: float | None) -> float | None:
-        """Return the expiry of a token that is made without one: the earliest that maker and policy give."""
+    def expiry(self, created: float, inherited: float | None, usual: float | None = None) -> float | None:
+        """Return the expiry of a token that is made without one: the earliest that maker and policy give.
+
+        ``usual`` is the lifetime of its type, for which a default lifetime stands in.
+        """
         default = _seconds(self.default_lifetime, "default_lifetime")
-        span = self._longest if default is None else default
-        ends = [end for end in (inherited, None if span is None else created + span) if end is not None]
-        return min(ends, default=None)
+        spans = (self._longest, usual) if default is None else (default,)
+        ends = [inherited, *(None if span is None else created + span for span in spans)]
+        return min((end for end in ends if end is not None), default=None)
 
     def check_expiry(self, created: float, expires: float | None) -> None:
         """Raise InvalidInput for an expiry that is too late, or missing."""

@@ -18,7 +18,7 @@ import msgspec
 from faregate.addresses import NOWHERE, Networks, canonical
 from faregate.errors import Denied, InvalidInput
 from faregate.model import AllowedScopes, Org, Owner
-from faregate.scopes import ANY, Key, Resources, compile_grants, display, lacking, open_scopes
+from faregate.scopes import ANY, Key, Resources, common_grants, compile_grants, display, lacking, open_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,8 +46,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
     A share is nobody's: its maker's owner is ``shared_by``, and ``redeem_only`` says that this credential of
     it opens nothing but its redemption. ``unseen`` is the new secret of a rotation until it is first presented.
-    A JWT counts by the clock of its issuer, which may differ by ``leeway`` seconds, from ``issued_at`` on, for as long
-    as its key is ``trusted``, and unless the store has one of ``revocations``.
+    An access credential is of its family's record, and opens what both open. A use of what is ``noted`` is written
+    down. A JWT counts by the clock of its issuer, which may differ by ``leeway`` seconds, from ``issued_at`` on, for as
+    long as its key is ``trusted``, and unless the store has one of ``revocations``.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     revoked: bool = False
     redeem_only: bool = False
     unseen: bool = False
+    noted: bool = False
     shared_by: Owner | None = None
     digest: bytes = b""
     leeway: float = 0.0
@@ -133,6 +135,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 def token_record(
     *,
+    kind: str = "token",
     record_id: str,
     owner: Owner,
     org: Org,
@@ -141,30 +144,61 @@ def token_record(
     not_before: float | None,
     expires_at: float | None,
     deactivated: bool = False,
+    revoked: bool = False,
     superseded_at: float | None = None,
     unseen: bool = False,
     digest: bytes = b"",
 ) -> Record:
-    """Compile a token's record. InvalidInput if the scopes contradict the rules of :mod:`faregate.scopes`."""
+    """Compile the record of a token, or of one of kind ``refresh``.
+
+    InvalidInput if the scopes contradict the rules of :mod:`faregate.scopes`.
+    """
     grants = compile_grants(allowed_scopes)
     opens = -inf if not_before is None else not_before
     expires = inf if expires_at is None else expires_at
     superseded = inf if superseded_at is None else superseded_at
+    dead = deactivated or revoked
     return Record(
-        kind="token",
+        kind=kind,
         id=record_id,
         owner=owner,
         org=org,
-        opens=inf if deactivated else opens,
-        closes=-inf if deactivated else min(expires, superseded),
+        opens=inf if dead else opens,
+        closes=-inf if dead else min(expires, superseded),
         networks=networks,
         scopes=open_scopes(grants),
         grants=grants,
         deactivated=deactivated,
+        revoked=revoked,
         not_before=opens,
         expires_at=expires,
         superseded_at=superseded,
         unseen=unseen,
+        noted=True,
+        digest=digest,
+    )
+
+
+def access_record(
+    family: Record, *, allowed_scopes: AllowedScopes, networks: Networks | None, expires_at: float, digest: bytes
+) -> Record:
+    """Return the record of an access credential: what it and its family, as that is now, both open.
+
+    InvalidInput if the scopes contradict the rules of :mod:`faregate.scopes`.
+    """
+    grants = common_grants(compile_grants(allowed_scopes), family.grants)
+    if networks is None or family.networks is None:
+        networks = networks or family.networks
+    else:
+        networks = networks.common(family.networks)
+    return msgspec.structs.replace(
+        family,
+        kind="access",
+        closes=min(family.closes, expires_at),
+        networks=networks,
+        scopes=open_scopes(grants),
+        grants=grants,
+        expires_at=min(family.expires_at, expires_at),
         digest=digest,
     )
 

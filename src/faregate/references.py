@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from faregate.jwt import Trusted, TrustedIssuers
     from faregate.share_tokens import ShareTokens, Signed
 
-TOKEN, SHARE, REDEEMED, JWT = "token", "share", "redeemed", "jwt"
-_RECORDS = {"tok": TOKEN, "shr": SHARE}
+TOKEN, REFRESH, ACCESS, SHARE, REDEEMED, JWT = "token", "refresh", "access", "share", "redeemed", "jwt"
+_RECORDS = {"tok": TOKEN, "rft": REFRESH, "act": ACCESS, "shr": SHARE}
 
 
 class Reference(NamedTuple):
     """What a credential names.
 
-    What is looked up of a ``token`` or ``share`` is found by the digest, of a ``redeemed`` one by its share; a ``jwt``
-    of an issuer says itself what it stands for.
+    What is looked up of a ``token``, ``refresh`` or ``access`` credential or a ``share`` is found by the digest, of a
+    ``redeemed`` one by its share; a ``jwt`` of an issuer says itself what it stands for.
     """
 
     kind: str
@@ -51,9 +51,9 @@ class References:
         if digest is None:
             digest = digest_of(credential)
         kind = kind_of(credential, self._brand) if len(raw) <= MAX_OPAQUE else None
-        if kind in _RECORDS:
+        if kind is not None:
             return Reference(_RECORDS[kind], digest)
-        signed = None if kind else self._share_tokens.read(credential)
+        signed = self._share_tokens.read(credential)
         if signed is not None:
             return Reference(REDEEMED, digest, signed)
         if marks == b".." and self._issuers is not None:

@@ -48,6 +48,7 @@ class Retention:
             revocations=self._repeat(
                 by, now, lambda change: change.revocations.delete_kept_until(now - MOST_LEEWAY, _AT_ONCE)
             ),
+            access=self._repeat(by, now, lambda change: change.refresh.delete_dead(now, _AT_ONCE)),
             makers=self._repeat(by, now, lambda change: change.tokens.delete_childless(_AT_ONCE)),
         )
         if purged != Purged():

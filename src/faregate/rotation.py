@@ -7,11 +7,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
 from faregate.actors import SELF, By, Desk
-from faregate.credentials import digest, mint
-from faregate.deactivation import close_lineage
+from faregate.credentials import digest, family_digest, mint
+from faregate.deactivation import REVOKED, close_lineage
 from faregate.errors import Conflict, InvalidInput
 from faregate.instants import parse_span
-from faregate.members import Values, limits_of
+from faregate.members import REFRESH, Values, limits_of
 from faregate.model import Issued
 from faregate.principal import Principal
 
@@ -78,12 +78,14 @@ class Rotation:
             itself = actor.id == row["id"]
             if not itself:
                 actor.require_cover(limits_of(row))
-            if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
-                raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
+            refresh = row["type"] == REFRESH
+            if refresh and span:
+                raise InvalidInput("grace: a refresh token has none; it is replaced at once")
+            _check_alive(row, now)
             again = itself and actor.record is not None and actor.record.digest != current
             if current is None or (again and not change.tokens.is_unseen(current)):
                 raise Conflict(_LOST)
-            secret = mint(self._brand, "tok")
+            secret = mint(self._brand, "rft" if refresh else "tok")
             details: Values = {"leaked": True} if leaked else {}
             if again and not leaked:
                 swapped = change.tokens.replace_unseen(row["id"], current, digest(secret))
@@ -94,6 +96,8 @@ class Rotation:
                 details |= {"grace": span}
             if not swapped:
                 raise Conflict(_LOST)
+            if refresh:
+                change.refresh.found(row["id"], family_digest(secret))
             if leaked:
                 close_lineage(change, actor, row, None, now)
             if len(self._last) >= _REMEMBERED:
@@ -101,3 +105,10 @@ class Rotation:
             # Before the commit: whoever finds the new credential finds this, too.
             self._last[row["id"]] = _Done(digest(secret), get_ident())
             return Issued(actor.amend(change, now, "token.rotate", row, {"rotated_at": now}, details), secret)
+
+
+def _check_alive(row: Values, now: float) -> None:
+    if row["revoked_at"] is not None:
+        raise Conflict(REVOKED)
+    if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
+        raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")

@@ -166,6 +166,23 @@ def lacking(parent: Grants, child: Grants) -> list[Key]:
     return lacks
 
 
+def common_grants(one: Grants, other: Grants) -> dict[Key, Resources]:
+    """Return what two grant alike: a need is met by it where both meet it.
+
+    Of two names that open the same need one covers the other, so the narrower of them stands for both.
+    """
+    common: dict[Key, Resources] = {}
+    for narrower, wider in ((one, other), (other, one)):
+        for key, resources in narrower.items():
+            both = _both(resources, resources_of(wider, key))
+            known = common.get(key, frozenset[str]())
+            if isinstance(both, AnyResource) or isinstance(known, AnyResource):
+                common[key] = ANY
+            elif both:
+                common[key] = known | both
+    return common
+
+
 def open_scopes(grants: Grants) -> frozenset[str]:
     """Return the general scopes that are granted by their own name, on any resource: the fast first look."""
     return frozenset(name for _, kind, name in grants if kind == "scope" and "*" not in name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from faregate.credentials import digest, mint
-from faregate.deactivation import activate, check_leaked, close_lineage, deactivate
+from faregate.credentials import digest, family_digest, mint
+from faregate.deactivation import REVOKED, activate, check_leaked, close_lineage, deactivate
 from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed
 from faregate.instants import Instant, parse_instant
 from faregate.members import (
+    REFRESH,
     Details,
     Members,
     Values,
@@ -16,6 +17,7 @@ from faregate.members import (
     blank_columns,
     check_change_of_times,
     check_times,
+    check_type,
     check_unchanged,
     check_window,
     given_columns,
@@ -28,6 +30,7 @@ from faregate.members import (
 )
 from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
 from faregate.record import covers
+from faregate.refresh import LIFETIME
 from faregate.rotation import Rotation
 from faregate.stores.reach import TokenQuery
 from faregate.texts import check_id, check_name, check_text
@@ -38,12 +41,14 @@ if TYPE_CHECKING:
 
     from faregate.actors import By, Desk
     from faregate.deactivation import Switch
+    from faregate.model import Exchanged
     from faregate.policy import Policy
+    from faregate.refresh import Refresh
     from faregate.stores.sql import Change
 
 _OWNER, _ORG = tuple(owner_columns(Owner())), tuple(org_columns(Org()))
 _OWNER_BUT_NAME = tuple(column for column in _OWNER if column != "owner_name")  # people may be renamed
-TYPES = ("API", "PROXY", "EXTENSION")
+TYPES = ("API", "REFRESH", "PROXY", "EXTENSION")
 SORTABLE = {
     "name": "name",
     "createdAt": "created_at",
@@ -65,10 +70,11 @@ class Tokens:
     not there or not reached, Denied where the actor may not, StoreUnavailable where the store cannot answer.
     """
 
-    def __init__(self, desk: Desk, policy: Policy, *, brand: str) -> None:
+    def __init__(self, desk: Desk, policy: Policy, refresh: Refresh, *, brand: str) -> None:
         self._desk = desk
         self._policy = policy
         self._brand = brand
+        self._refresh = refresh
         self._rotation = Rotation(desk, brand=brand)
 
     def create(
@@ -83,7 +89,9 @@ class Tokens:
 
         A limit that is left out (networks, expiry, start) is the maker's own; an empty list of networks
         allows every address, a null expiry never expires. ``expires_at`` is an aware datetime, an RFC 3339
-        text or epoch seconds, ``expires_in`` a timedelta or seconds. Denied ``insufficient_scope`` if the
+        text or epoch seconds, ``expires_in`` a timedelta or seconds. A token of type REFRESH opens nothing but
+        :meth:`exchange`, has an end (of 90 days, if neither maker nor policy give another), and is replaced in each
+        exchange unless ``require_rotation`` is False. Denied ``insufficient_scope`` if the
         token would be wider than its maker, InvalidInput beyond the gate's policy, Conflict if its owner has as
         many tokens as the policy allows.
         """
@@ -97,7 +105,9 @@ class Tokens:
             parties = keep_parties(given, inherited, update=False)
             values: Values = {**blank_columns(type, now), "made_by": actor.maker, **inherited, **parties}
             if "expires_at" not in given:
-                values["expires_at"] = self._policy.expiry(now, inherited["expires_at"])
+                usual = LIFETIME if type == REFRESH else None
+                values["expires_at"] = self._policy.expiry(now, inherited["expires_at"], usual)
+            check_type(values)
             check_times(values, now)
             self._policy.check_expiry(now, values["expires_at"])
             actor.require_parties(values, inherited, owner=_OWNER, org=_ORG)
@@ -105,8 +115,10 @@ class Tokens:
             actor.require_cover(record)
             self._policy.check_grants(record.grants)
             self._check_number(change, values, now)
-            secret = mint(self._brand, "tok")
+            secret = mint(self._brand, "rft" if type == REFRESH else "tok")
             change.tokens.add(values, digest(secret))
+            if type == REFRESH:
+                change.refresh.found(values["id"], family_digest(secret))
             change.enter(actor.entry(now, "token.create", values, {"name": name, "type": type}))
             return Issued(token_of(values), secret)
 
@@ -176,6 +188,9 @@ class Tokens:
             if not changed:
                 return token_of(before)
             after = {**before, **changed, "updated_at": now}
+            check_type(after)
+            if before["revoked_at"] is not None:
+                raise Conflict(REVOKED)
             check_change_of_times(before, after, now)
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
             if not covers(limits_of(before), limits_of(after)):
@@ -190,12 +205,26 @@ class Tokens:
         """Give the token a new credential and return it; everything else stays.
 
         The old credential dies at once, or at the end of ``grace`` (0 to 7 days, never past the expiry; by
-        default 0, and 60 s where a token rotates itself). In its grace it opens routes, and rotates only while
-        the new one was never presented: that one dies unseen, the grace stays, and so the loss of an answer locks
-        nobody out. ``leaked`` forces no grace, deactivates every token and revokes every share that this one made,
-        and that those made. Conflict if the token is expired or deactivated, or another rotation came first.
+        default 0, and 60 s where a token rotates itself; of a refresh token always 0). In its grace it opens routes
+        and rotates only while the new one was never presented: that one dies unseen, the grace stays, and so the loss of
+        an answer locks nobody out. ``leaked`` forces no grace, deactivates every token and revokes every share that
+        this one made, and that those made. Conflict if the token is expired, deactivated or revoked, or another
+        rotation came first.
         """
         return self._rotation.rotate(token_id, grace, leaked=check_leaked(leaked), by=by)
+
+    def exchange(
+        self, credential: str, scopes: Sequence[str] | None = None, *, address: str | None = None
+    ) -> Exchanged:
+        """Exchange a refresh credential for an access credential of 30 minutes, and for its own successor.
+
+        ``scopes`` narrows the access credential to these general scopes, without permissions and roles; it never opens
+        more than the refresh token then and at present. ``address`` is the client's, without a port. Where rotation is
+        required, ``refresh_token`` takes over: for 30 seconds, until it is itself exchanged, the old one answers the
+        same again. After that an old one revokes the whole family, for good. Denied, with the reason, for a credential
+        that is unknown or dead, and ``insufficient_scope`` for scopes that it does not grant.
+        """
+        return self._refresh.exchange(credential, scopes, address)
 
     def deactivate(self, token_id: str, *, reason: str | None = None, leaked: bool = False, by: By = None) -> Token:
         """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over.
@@ -236,6 +265,7 @@ class Tokens:
         with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.delete")
             change.enter(actor.entry(now, "token.delete", row, {"name": row["name"]}))
+            change.refresh.delete(row["id"])
             change.tokens.delete(row["id"])
 
     def _many(self, token_ids: Sequence[str], call: str, switch: Switch, by: By) -> Batch:

@@ -14,7 +14,7 @@ from faregate.credentials import MAX_LENGTH, MAX_OPAQUE
 from faregate.errors import Denied, StoreUnavailable, WouldWait
 from faregate.principal import Principal
 from faregate.record import jwt_record
-from faregate.references import TOKEN
+from faregate.references import ACCESS, REFRESH, SHARE, TOKEN
 from faregate.share_tokens import REDEEMED_LIFETIME
 from faregate.stores.freshness import Records
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from faregate.references import References
     from faregate.stores.freshness import Find
     from faregate.usage import Usage
+
+_FIND = {TOKEN: Records.token, ACCESS: Records.access, SHARE: Records.share}
 
 
 class Verifier:
@@ -69,7 +71,7 @@ class Verifier:
             if rights is None or rights.gone:
                 return None
             grants = rights.grants
-        if record.kind == "token":
+        if record.noted:
             self._usage.note(record.id, now)
         return Principal(record, address, grants)
 
@@ -97,7 +99,7 @@ class Verifier:
             record = record.closed()
         now = self._clock()
         if record.admits(now, address):
-            if record.kind == "token":
+            if record.noted:
                 self._usage.note(record.id, now)
             return Principal(record, address, rights.grants)
         raise record.refusal(now, address)
@@ -138,8 +140,10 @@ class Verifier:
         if reference.trusted is not None:
             record = jwt_record(*reference.trusted, digest)
             return lambda records, _: records.unless_revoked(record)
+        if reference.kind == REFRESH:  # which is exchanged, and opens nothing itself
+            raise Denied("unknown_credential", address=address)
         if reference.signed is None:
-            return Records.token if reference.kind == TOKEN else Records.share
+            return _FIND[reference.kind]
         share_id = reference.signed.share_id
         # No longer than a token lives: one that was signed with a stolen secret is soon read again.
         until = min(reference.signed.expires_at, self._clock() + REDEEMED_LIFETIME)

@@ -97,7 +97,8 @@ def purge(source: Source, keep: timedelta, *, by: str, as_json: bool) -> None:
     """Remove what nobody needs any more.
 
     Which is: entries of the audit older than --keep (the newest one always stays), secrets that were rotated and are
-    past their grace, the traces of deleted tokens of which nothing is left, and revocations of JWTs that are over.
+    past their grace, access credentials that are dead, the traces of deleted tokens of which nothing is left, and
+    revocations of JWTs that are over.
     Tokens and shares stay, expired ones too, and it can be done while the application runs.
     """
     with source.gate() as gate:
@@ -107,5 +108,6 @@ def purge(source: Source, keep: timedelta, *, by: str, as_json: bool) -> None:
     else:
         echo(
             f"Removed {purged.entries:,} entries of the audit, {purged.secrets:,} secrets past their grace, "
-            f"{purged.makers:,} traces of deleted tokens, {purged.revocations:,} revocations of JWTs."
+            f"{purged.access:,} dead access credentials, {purged.makers:,} traces of deleted tokens, "
+            f"{purged.revocations:,} revocations of JWTs."
         )

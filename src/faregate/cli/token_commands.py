@@ -46,6 +46,9 @@ def _grants(command: Command) -> Command:
         click.option("--owner-name", metavar="NAME", help="The owner's name."),
         click.option("--owner", metavar="ID", help="The id of the owner."),
         click.option("--description", type=text, metavar="TEXT", help="More about it; an empty text takes it away."),
+        click.option(
+            "--rotation/--no-rotation", default=None, help="Of type REFRESH: whether exchanges replace the secret."
+        ),
         click.option("--not-before", type=instant_or_none, metavar="INSTANT", help="From when on; 'none': at once."),
     ):
         command = option(command)
@@ -61,7 +64,9 @@ def token() -> None:
 
 @token.command()
 @click.option("--name", required=True, help="What the token is for.")
-@click.option("--type", "kind", default="API", show_default=True, metavar="TYPE", help="API, PROXY or EXTENSION.")
+@click.option(
+    "--type", "kind", default="API", show_default=True, metavar="TYPE", help="API, REFRESH, PROXY or EXTENSION."
+)
 @_grants
 @by_option
 @json_option
@@ -71,7 +76,7 @@ def create(source: Source, /, name: str, kind: str, *, by: str, as_json: bool, *
 
     The secret alone goes to standard output, so that it can be piped. Without an expiry the token never expires,
     without --cidr it works from everywhere, without --scope it opens what any valid credential opens, and without
-    --owner it is nobody's. With --scope '*', without owner and organization, it is root: it may do everything.
+    --owner it is nobody's. Of type REFRESH it opens nothing but its exchange, and ends after 90 days. With --scope '*', without owner and organization, it is root: it may do everything.
     """
     check_open()
     details = _details(**options)
@@ -233,6 +238,7 @@ def _details(  # each an option of the command line
     org: str | None,
     org_name: str | None,
     *,
+    rotation: bool | None,
     any_address: bool,
 ) -> dict[str, Any]:
     """Return the members of a token that the options give, by their names in Python."""
@@ -244,6 +250,7 @@ def _details(  # each an option of the command line
         expires_in=expires_in,
         expires_at=expires_at,
         not_before=not_before,
+        require_rotation=rotation,
         description=description,
         owner=Owner(**whose) if any(one is not None for one in whose.values()) else None,
         org=Org(**where) if any(one is not None for one in where.values()) else None,
@@ -266,8 +273,8 @@ def _show(source: Source, one: Token, *, as_json: bool) -> None:
 
 
 def _state(one: Token, now: datetime | None) -> str:
-    if one.deactivated:
-        return "deactivated"
+    if one.deactivated or one.revoked_at is not None:
+        return "deactivated" if one.deactivated else "revoked"
     if now and one.expires_at is not None and one.expires_at <= now:
         return "expired"
     return "not yet valid" if now and one.not_before is not None and one.not_before > now else "active"

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from faregate.actors import Actor
 from faregate.bearer import QUERY_PARAMETER, Answer, pairs
-from faregate.errors import Denied, InvalidInput, Misconfigured, Refused
+from faregate.errors import Denied, InvalidInput, Misconfigured, Refused, UnsupportedTokenType
 from faregate.management import wire
 from faregate.principal import Principal
 
@@ -54,6 +54,21 @@ class InvalidRequest(InvalidInput):
 
     code = "invalid_request"
     title = "Request invalid"
+
+
+class UnsupportedGrantType(InvalidRequest):
+    """The grant is not one that is exchanged here (RFC 6749 section 5.2)."""
+
+    code = "unsupported_grant_type"
+
+
+class InvalidScope(InvalidRequest):
+    """The scopes that are asked for are none (RFC 6749 section 5.2)."""
+
+    code = "invalid_scope"
+
+
+OAUTH_ERRORS = frozenset(error.code for error in (UnsupportedTokenType, UnsupportedGrantType, InvalidScope))
 
 
 class Call(NamedTuple):

@@ -1,30 +1,46 @@
-"""The calls about a credential, which is in the body: introspection (RFC 7662) and revocation (RFC 7009)."""
+"""The calls about a credential, which is in the body: exchange (RFC 6749), introspection (7662), revocation (7009)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from faregate.bearer import Answer
-from faregate.management.call import JSON, InvalidRequest, shown
+from faregate.errors import InvalidInput
+from faregate.management.call import JSON, InvalidRequest, InvalidScope, UnsupportedGrantType, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from faregate.gate import Gate
     from faregate.management.call import Call
 
 
+def exchange(gate: Gate, call: Call) -> Answer:
+    """Answer ``POST /token``, for whoever has the refresh credential (sections 5 and 6)."""
+    form = call.form()
+    if _parameter(form, "grant_type") != "refresh_token":
+        raise UnsupportedGrantType("grant_type: refresh_token is the only one here.")
+    credential = _parameter(form, "refresh_token")
+    scopes = form["scope"].split(" ") if "scope" in form else None
+    try:
+        exchanged = gate.tokens.exchange(credential, scopes, address=call.address(gate))
+    except InvalidInput as error:
+        raise InvalidScope(str(error)) from None
+    return shown(exchanged, headers=[("Pragma", "no-cache")])
+
+
 def introspect(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /introspect``."""
-    return shown(gate.introspect(_token(call), by=call.principal))
+    return shown(gate.introspect(_parameter(call.form(), "token"), by=call.principal))
 
 
 def revoke(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /revoke``, for whoever has the credential: a 200 tells nothing about it (section 2.2)."""
-    gate.revoke(_token(call))
+    gate.revoke(_parameter(call.form(), "token"))
     return Answer(200, JSON, b"{}")
 
 
-def _token(call: Call) -> str:
-    token = call.form().get("token")
-    if token is None:
-        raise InvalidRequest("token: is required.")
-    return token
+def _parameter(form: Mapping[str, str], name: str) -> str:
+    if name not in form:
+        raise InvalidRequest(f"{name}: is required.")
+    return form[name]

@@ -20,6 +20,7 @@ from faregate.model import (
     AuditEntry,
     AuditPage,
     Batch,
+    Exchanged,
     Introspected,
     Issued,
     Page,
@@ -52,6 +53,7 @@ _BODIES = (
     wire.PatchShare,
     wire.RevokeShare,
     wire.RedeemShare,
+    wire.TokenRequest,
     wire.OneCredential,
 )
 _GIVEN: dict[Any, str] = {
@@ -59,10 +61,11 @@ _GIVEN: dict[Any, str] = {
     Page[Token]: "TokenPage",
     Page[Share]: "SharePage",
     Introspected: "Introspection",
+    Exchanged: "TokenAnswer",
 }
 _REGISTERED = {  # RFC 7662 section 2.2, and what is ours
     "active": {"type": "boolean"},
-    "kind": {"type": "string", "enum": ["token", "share", "jwt"]},
+    "kind": {"type": "string", "enum": ["token", "refresh", "access", "share", "jwt"]},
     "scope": {"type": "string"},
     "reason": {"type": "string"},
     **{name: {"type": "string"} for name in ("token_type", "sub", "username", "iss", "jti")},
@@ -277,6 +280,12 @@ def _schemas() -> Json:
     schemas["TokenPage"] = _page("Token")
     schemas["SharePage"] = _page("Share")
     schemas["Introspection"] = _introspection(schemas)
+    members = {"access_token": "string", "token_type": "string", "expires_in": "integer", "scope": "string"}
+    answer = _object(
+        "An access token, and what takes over from the refresh token that was sent, if anything.", **members
+    )
+    answer["properties"]["refresh_token"] = {"type": "string"}
+    schemas["TokenAnswer"] = answer
     schemas["Problem"] = _object(
         "An error (RFC 9457).", type="string", title="string", status="integer", detail="string", code="string"
     )

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from faregate.bearer import Answer, problem, refusal
-from faregate.errors import Denied, InvalidInput, Refused
+from faregate.errors import REASONS, Denied, InvalidInput, Refused
 from faregate.management import audit_calls, credential_calls, share_calls, token_calls, wire
-from faregate.management.call import JSON, BodyTooLarge
+from faregate.management.call import JSON, OAUTH_ERRORS, BodyTooLarge
 from faregate.management.openapi import document
 from faregate.management.viewer import POLICY, page
-from faregate.model import AuditPage, Batch, Introspected, Issued, IssuedShare, Page, Redeemed, Share, Token
+from faregate.model import AuditPage, Batch, Exchanged, Introspected, Issued, IssuedShare, Page, Redeemed, Share, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,13 +111,18 @@ OPERATIONS = (
         takes=wire.ManyTokens, gives=Batch, limit=_LARGE,
     ),
     Operation(
+        "POST", "/token", "token.exchange", credential_calls.exchange,
+        "Exchange a refresh token for an access token, and its own successor (RFC 6749)",
+        takes=wire.TokenRequest, form=True, gives=Exchanged, limit=_SMALL, open=True, oauth=True,
+    ),
+    Operation(
         "POST", "/introspect", "token.introspect", credential_calls.introspect,
         "Tell whether a credential is active (RFC 7662), and to who may know what it is",
         takes=wire.OneCredential, form=True, gives=Introspected, limit=_LARGE,
     ),
     Operation(
         "POST", "/revoke", "token.revoke", credential_calls.revoke,
-        "Have a token deactivated by its own secret (RFC 7009)",
+        "Have a token closed by its own secret (RFC 7009)",
         takes=wire.OneCredential, form=True, limit=_SMALL, open=True, oauth=True,
     ),
     Operation(
@@ -206,14 +211,17 @@ def _refused(error: Refused | Denied, operation: Operation, gate: Gate, call: Ca
 def _as_oauth(answer: Answer, words: str) -> Answer:
     """Return an error in the form of RFC 6749 section 5.2, which knows few codes and, but for a reason, one status."""
     code = msgspec.json.decode(answer.body)["code"]
-    error = (
-        code
-        if code == "unsupported_token_type"
-        else "temporarily_unavailable"
-        if answer.status == 503
-        else "invalid_request"
-    )
     status = answer.status if answer.status in (413, 503) else 400
-    headers = [(name, value) for name, value in answer.headers if name != "Content-Type"]
-    told = {"error": error, "error_description": words}
+    headers = [(name, value) for name, value in answer.headers if name not in ("Content-Type", "WWW-Authenticate")]
+    told = {"error": _oauth_error(code), "error_description": words}
     return Answer(status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(told))
+
+
+def _oauth_error(code: str) -> str:
+    if code in OAUTH_ERRORS:
+        return code
+    if code == "store_unavailable":
+        return "temporarily_unavailable"
+    if code == "insufficient_scope":
+        return "invalid_scope"
+    return "invalid_grant" if code in REASONS else "invalid_request"

@@ -32,7 +32,7 @@ FILTERS = {
 def create(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens``."""
     body = call.read(wire.CreateToken)
-    issued = gate.tokens.create(**wire.given(body, "require_rotation"), by=call.principal)
+    issued = gate.tokens.create(**wire.given(body), by=call.principal)
     return _shown(issued, 201, located(call, issued.token.id))
 
 

@@ -18,6 +18,7 @@ from faregate.model import (
     AllowedScopes,
     AuditPage,
     Batch,
+    Exchanged,
     Explanation,
     Introspected,
     Issued,
@@ -48,7 +49,7 @@ class TokenIn(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
     not_before: InstantIn | UnsetType = UNSET
     owner: Owner | UnsetType = UNSET
     org: Org | UnsetType = UNSET
-    require_rotation: UnsetType | None = UNSET  # a refresh token's; null for the types there are
+    require_rotation: bool | UnsetType | None = UNSET
 
 
 class CreateToken(TokenIn, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -72,6 +73,7 @@ class ChangeToken(TokenIn, rename="camel", forbid_unknown_fields=True, kw_only=T
     deactivated_updated_on: InstantIn | UnsetType = UNSET
     deactivated_reason: str | UnsetType | None = UNSET
     made_by: str | UnsetType | None = UNSET
+    revoked_at: InstantIn | UnsetType = UNSET
     token: Any = UNSET  # ignored: nobody sets a credential
 
 
@@ -157,6 +159,17 @@ class RedeemShare(Struct, forbid_unknown_fields=True):
         return "RedeemShare(secret=<hidden>)"
 
 
+class TokenRequest(Struct):
+    """The form of ``POST /token`` (RFC 6749 section 6); unknown parameters are ignored."""
+
+    grant_type: str
+    refresh_token: str
+    scope: str | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return "TokenRequest(refresh_token=<hidden>)"
+
+
 class OneCredential(Struct):
     """The form of ``POST /introspect`` and ``POST /revoke``; unknown parameters are ignored."""
 
@@ -174,6 +187,7 @@ Shown = (
     | IssuedShare
     | Redeemed
     | Batch
+    | Exchanged
     | Introspected
     | AuditPage
     | Explanation
@@ -217,6 +231,8 @@ def _members(shown: Shown) -> dict[str, Any]:
             return {**_members(token), "token": secret}
         case IssuedShare(share=share, secret=secret):
             return {**_members(share), "secret": secret}
+        case Exchanged():
+            return _exchanged(shown)
         case Introspected():
             return _introspection(shown)
         case _:
@@ -225,12 +241,24 @@ def _members(shown: Shown) -> dict[str, Any]:
             return members
 
 
+def _exchanged(shown: Exchanged) -> dict[str, Any]:
+    """Return the members of RFC 6749 section 5.1."""
+    successor = {} if shown.refresh_token is None else {"refresh_token": shown.refresh_token}
+    return {
+        "access_token": shown.access_token,
+        "token_type": "Bearer",
+        "expires_in": floor((shown.expires_at - shown.issued_at).total_seconds()),
+        **successor,
+        "scope": " ".join(shown.scope),
+    }
+
+
 def _introspection(shown: Introspected) -> dict[str, Any]:
     """Return the members of RFC 7662 section 2.2, with those of the record beside them where it is told."""
     if shown.kind is None:
         return {"active": shown.active}
     registered = {
-        "token_type": "Bearer",
+        "token_type": None if shown.kind == "refresh" else "Bearer",
         "sub": shown.subject,
         "username": shown.username,
         "iat": None if shown.issued_at is None else floor(shown.issued_at.timestamp()),

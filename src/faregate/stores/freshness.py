@@ -142,8 +142,12 @@ class Records:
         return self._answer(look_up, wait=wait)
 
     def token(self, digest: bytes) -> Record | None:
-        """Find a token by its credential. Like the two below, for :meth:`fetch`, which holds the lock."""
+        """Find a token by its credential. Like those below, for :meth:`fetch`, which holds the lock."""
         return self._lookup.token(digest)
+
+    def access(self, digest: bytes) -> Record | None:
+        """Find what an access credential opens, which is filed under the family that it depends on."""
+        return self._lookup.access(digest)
 
     def share(self, digest: bytes) -> Record | None:
         """Find a share by its secret."""

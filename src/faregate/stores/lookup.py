@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from faregate.model import AllowedScopes, Org, Owner
 from faregate.record import (
     Record,
+    access_record,
     share_record,
     stored_networks,
     stored_scopes,
@@ -32,6 +33,14 @@ SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp
        EXISTS (SELECT 1 FROM faregate_unseen AS u WHERE u.digest = s.digest)
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
 WHERE s.digest = ?
+"""
+_ACCESS = """
+SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
+       CAST(t.allowed_scopes AS BLOB), CAST(t.allowed_cidr_blocks AS BLOB), CAST(t.networks AS BLOB),
+       t.not_before, t.expires_at, t.deactivated, t.revoked_at,
+       CAST(a.allowed_scopes AS BLOB), CAST(a.allowed_cidr_blocks AS BLOB), CAST(a.networks AS BLOB), a.expires_at
+FROM faregate_access AS a JOIN faregate_tokens AS t ON t.id = a.token_id
+WHERE a.digest = ?
 """
 _SHARE = """
 SELECT id, owner_id, owner_name, owner_acct, owner_domain, owner_idp_id, org_id, org_name,
@@ -73,6 +82,11 @@ class SqliteLookup:
         """Return the record of the token whose credential has this digest, or None."""
         rows = self._open().execute(_RECORD, (digest,)).fetchall()
         return _judged(_token, rows[0], digest) if rows else None
+
+    def access(self, digest: bytes) -> Record | None:
+        """Return the record of the access credential that has this digest, or None."""
+        rows = self._open().execute(_ACCESS, (digest,)).fetchall()
+        return _judged(_access, rows[0], digest) if rows else None
 
     def share(self, digest: bytes) -> Record | None:
         """Return the record of the share whose secret has this digest, or None."""
@@ -140,6 +154,30 @@ def _token(row: tuple[Any, ...], digest: bytes) -> Record:
         deactivated=bool(dead),
         superseded_at=superseded,
         unseen=bool(unseen),
+        digest=digest,
+    )
+
+
+def _access(row: tuple[Any, ...], digest: bytes) -> Record:
+    record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, revoked = row[:15]
+    family = token_record(
+        kind="refresh",
+        record_id=record_id,
+        owner=Owner(*owner),
+        org=Org(org_id, org_name),
+        allowed_scopes=stored_scopes(scopes, record_id),
+        networks=stored_networks(cidrs, packed, record_id),
+        not_before=None if not_before is None else not_before + 0.0,
+        expires_at=expires_at + 0.0,
+        deactivated=bool(dead),
+        revoked=revoked is not None,
+    )
+    own_scopes, own_cidrs, own_packed, ends = row[15:]
+    return access_record(
+        family,
+        allowed_scopes=stored_scopes(own_scopes, record_id),
+        networks=stored_networks(own_cidrs, own_packed, record_id),
+        expires_at=ends + 0.0,
         digest=digest,
     )
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = "0005"
+VERSION = "0006"
 
 metadata = MetaData()
 
@@ -49,6 +49,8 @@ tokens = Table(
     Column("deactivated_updated_on", Double),
     Column("deactivated_reason", Text),
     Column("deactivated_by_admin", Boolean, nullable=False),
+    Column("require_rotation", Boolean),
+    Column("revoked_at", Double),
     Column("owner_id", Text),
     Column("owner_name", Text),
     Column("owner_acct", Text),
@@ -87,6 +89,42 @@ deleted = Table(
     Column("made_by", Text, nullable=False),
 )
 Index("faregate_deleted_made_by", deleted.c.made_by)
+
+# The record of a refresh token stands for a family of credentials: the digest of what they have in common. The current
+# one of them is in the table of secrets; whatever else of the family is presented was that once, and is retired.
+families = Table(
+    "faregate_families",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("token_id", String(36), ForeignKey(tokens.c.id), nullable=False, unique=True),
+    sqlite_with_rowid=False,
+)
+
+# The last exchange of a family, for as long as it may be repeated: the digest of what was presented, and, masked by
+# that text, what it was exchanged for.
+exchanges = Table(
+    "faregate_exchanges",
+    metadata,
+    Column("token_id", String(36), ForeignKey(tokens.c.id), primary_key=True),
+    Column("presented", LargeBinary(32), nullable=False),
+    Column("successor", LargeBinary(16), nullable=False),
+    Column("until", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# What access credentials open by themselves; beside that counts what their family's record opens at present.
+access = Table(
+    "faregate_access",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("token_id", String(36), ForeignKey(tokens.c.id), nullable=False, index=True),
+    Column("allowed_scopes", Text, nullable=False),
+    Column("allowed_cidr_blocks", Text, nullable=False),
+    Column("networks", LargeBinary),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
 
 # The one secret of a share is in its row: it never changes. What is shown of the objects is in their order.
 shares = Table(

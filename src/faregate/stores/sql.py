@@ -18,6 +18,7 @@ from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import schema
 from faregate.stores.feed_rows import FeedRows
 from faregate.stores.page import LOOK_EVERY
+from faregate.stores.refresh_rows import RefreshRows
 from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
@@ -40,6 +41,7 @@ class Reading:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.tokens = TokenRows(connection)
+        self.refresh = RefreshRows(connection)
         self.shares = ShareRows(connection)
         self.revocations = RevocationRows(connection)
         self.feed = FeedRows(connection)

@@ -39,9 +39,12 @@ class TokenRows(Rows):
         return self.page(where, (order, tokens.c.id), query.limit, query.offset)
 
     def count_of(self, owner: Columns, now: float) -> int:
-        """Return how many tokens an owner has that have not expired; ``owner`` holds the columns that say whose."""
+        """Return how many tokens an owner has that have neither expired nor been revoked.
+
+        ``owner`` holds the columns that say whose.
+        """
         same_org = tokens.c.org_id.is_not_distinct_from(owner["org_id"])
-        alive = tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)
+        alive = (tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)) & tokens.c.revoked_at.is_(None)
         his = owned(tokens, owner["owner_id"], owner["owner_idp_id"])
         return self._connection.execute(
             select(func.count()).select_from(tokens).where(his, same_org, alive)

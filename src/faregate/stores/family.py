@@ -1,0 +1,21 @@
+"""What is stored of a family of refresh credentials: values that :mod:`faregate.stores.sql` reads and writes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Exchange(NamedTuple):
+    """An exchange that may be repeated: what was presented, what it was exchanged for, masked, and until when."""
+
+    presented: bytes
+    successor: bytes
+    until: float
+
+
+class Family(NamedTuple):
+    """The columns of a family's record, the digest of its current credential, and its last exchange."""
+
+    row: dict[str, Any]
+    current: bytes | None
+    exchange: Exchange | None
