@@ -119,7 +119,7 @@ def test_brand_is_that_of_the_application(store: str) -> None:
         (["token", "create", "--name", "a", "--cidr", "10.0.0.1/8"], 2, "did you mean 10.0.0.0/8?"),
         (["token", "create", "--name", "a", "--expires-in", "soon"], 2, "90d"),
         (["token", "create", "--name", "a", "--expires-in", "0d"], 2, "expiresIn"),
-        (["token", "create", "--name", "a", "--type", "REFRESH"], 2, "type"),
+        (["token", "create", "--name", "a", "--type", "JWT"], 2, "type"),
         (["token", "list", "--limit", "0"], 2, "limit"),
         (["token", "deactivate", "nonsense"], 1, "There is no such token."),
         (["token", "nonsense"], 2, "nonsense"),
@@ -622,7 +622,7 @@ def test_purge(store: str) -> None:
     for number in range(5):
         gate.tokens.create(name=f"t{number}")
     purged = run("db", "purge", "--keep", "0s", "--json", store=store)
-    assert json.loads(purged.stdout) == {"entries": 4, "secrets": 0, "makers": 0, "revocations": 0}
+    assert json.loads(purged.stdout) == {"entries": 4, "secrets": 0, "makers": 0, "revocations": 0, "access": 0}
     assert [entry.action for entry in gate.audit().items] == ["token.create", "store.purge"]
     assert gate.audit().items[-1].actor == "cli"
     assert run("db", "purge", store=store).stdout.startswith("Removed 0 entries of the audit, 0 secrets")

@@ -121,7 +121,7 @@ def test_identifiers_sort_in_the_order_of_creation(gate: Gate) -> None:
         ({"expires_in": 5, "expires_at": None}, "expiresAt, expiresIn"),
         ({"not_before": START + 10, "expires_at": START + 10}, "after notBefore"),
         ({"not_before": "x"}, "notBefore"),
-        ({"type": "REFRESH"}, "type"),
+        ({"type": "JWT"}, "type"),
         ({"type": "api"}, "type"),
         ({"type": None}, "type"),
         ({"owner": "u1"}, "owner"),

@@ -204,10 +204,10 @@ class Tokens:
     ) -> Issued:
         """Give the token a new credential and return it; everything else stays.
 
-        The old credential dies at once, or at the end of ``grace`` (0 to 7 days, never past the expiry; by
-        default 0, and 60 s where a token rotates itself; of a refresh token always 0). In its grace it opens routes
-        and rotates only while the new one was never presented: that one dies unseen, the grace stays, and so the loss of
-        an answer locks nobody out. ``leaked`` forces no grace, deactivates every token and revokes every share that
+        The old credential dies at once, or at the end of ``grace`` (0 to 7 days, never past the expiry; by default 0,
+        and 60 s where a token rotates itself; of a refresh token always 0). In its grace it opens routes, and rotates
+        only while the new one was never presented: that one dies unseen, the grace stays, and so the loss of an
+        answer locks nobody out. ``leaked`` forces no grace, deactivates every token and revokes every share that
         this one made, and that those made. Conflict if the token is expired, deactivated or revoked, or another
         rotation came first.
         """

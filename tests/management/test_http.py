@@ -26,7 +26,7 @@ from faregate_starlette import management
 MEMBERS = [
     "id", "name", "description", "type", "scope", "allowedScopes", "allowedCidrBlocks", "createdAt", "updatedAt",
     "rotatedAt", "notBefore", "expiresAt", "lastUsedAt", "deactivated", "deactivatedUpdatedBy", "deactivatedUpdatedOn",
-    "deactivatedReason", "requireRotation", "owner", "org", "madeBy",
+    "deactivatedReason", "requireRotation", "revokedAt", "owner", "org", "madeBy",
 ]  # fmt: skip
 
 
@@ -207,7 +207,7 @@ BAD_MEMBERS: list[tuple[str, object]] = [
     ("notBefore", "x"), ("notBefore", {}), ("notBefore", 1e13),
     ("owner", None), ("owner", "u1"), ("owner", {"id": 5}), ("owner", {"id": ""}), ("owner", {"idp": "x"}), ("owner", {"name": "\n"}),
     ("org", None), ("org", {"id": []}), ("org", {"id": "a" * 201}), ("org", {"x": 1}),
-    ("type", "REFRESH"), ("type", "nonsense"), ("type", None), ("type", 5),
+    ("type", "refresh"), ("type", "nonsense"), ("type", None), ("type", 5),
     ("requireRotation", True), ("requireRotation", "x"),
     ("unknown", 1), ("Name", "x"), ("expires_at", 5),
 ]  # fmt: skip

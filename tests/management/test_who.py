@@ -73,7 +73,7 @@ class World:
         }  # fmt: skip
         self.texts = {
             "target": target.token.id, "orphan": orphan.token.id, "share": share.share.id, "lent": lent.share.id, "secret": share.secret,
-            "wrong": mint("fg", "shr"), "asked": orphan.secret,
+            "wrong": mint("fg", "shr"), "asked": orphan.secret, "refresh": token("u1", PLAIN, type="REFRESH").secret,
         }  # fmt: skip
         self.orphan = orphan.secret
 

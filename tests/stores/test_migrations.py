@@ -131,6 +131,10 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
         connection.execute("DROP INDEX faregate_feed_org")
         connection.execute("DROP INDEX faregate_feed_subject")
         connection.execute("DROP TABLE faregate_jwt_revocations")
+        for table in ("families", "exchanges", "access"):
+            connection.execute(f"DROP TABLE faregate_{table}")
+        for column in ("require_rotation", "revoked_at"):
+            connection.execute(f"ALTER TABLE faregate_tokens DROP COLUMN {column}")
         connection.execute("UPDATE faregate_schema SET version_num = '0003'")
     connection.close()
     url = f"sqlite:///{made}"

@@ -37,7 +37,7 @@ def test_old_entries_go_and_no_gap_is_left(gate: Gate, clock: Clock) -> None:
     assert sequences(gate) == [5, 6, 7]
     entry = gate.audit().items[-1]
     assert (entry.actor, entry.action, entry.subject, entry.org_id) == ("keeper", "store.purge", "store", None)
-    assert entry.details == {"entries": 4, "secrets": 0, "makers": 0, "revocations": 0}
+    assert entry.details == {"entries": 4, "secrets": 0, "makers": 0, "revocations": 0, "access": 0}
     assert gate.purge(timedelta(hours=2.5)) == Purged()
     assert sequences(gate) == [5, 6, 7]
     assert gate.tokens.list().total == 6

@@ -76,7 +76,8 @@ def create(source: Source, /, name: str, kind: str, *, by: str, as_json: bool, *
 
     The secret alone goes to standard output, so that it can be piped. Without an expiry the token never expires,
     without --cidr it works from everywhere, without --scope it opens what any valid credential opens, and without
-    --owner it is nobody's. Of type REFRESH it opens nothing but its exchange, and ends after 90 days. With --scope '*', without owner and organization, it is root: it may do everything.
+    --owner it is nobody's. With --scope '*', without owner and organization, it is root: it may do everything. Of type
+    REFRESH it is a refresh token: it opens nothing itself, and expires, after 90 days unless another end is given.
     """
     check_open()
     details = _details(**options)

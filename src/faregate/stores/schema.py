@@ -49,8 +49,6 @@ tokens = Table(
     Column("deactivated_updated_on", Double),
     Column("deactivated_reason", Text),
     Column("deactivated_by_admin", Boolean, nullable=False),
-    Column("require_rotation", Boolean),
-    Column("revoked_at", Double),
     Column("owner_id", Text),
     Column("owner_name", Text),
     Column("owner_acct", Text),
@@ -59,6 +57,8 @@ tokens = Table(
     Column("org_id", Text),
     Column("org_name", Text),
     Column("made_by", Text),
+    Column("require_rotation", Boolean),
+    Column("revoked_at", Double),
 )
 Index("faregate_tokens_owner", tokens.c.org_id, tokens.c.owner_id)
 Index("faregate_tokens_made_by", tokens.c.made_by)
