@@ -167,7 +167,7 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
         rules = {"/guarded": needs or AUTHENTICATED}
     return Scene(
         gate=gate,
-        credentials=[texts[name] for name in ("secret", "rotated", "redeemed", "other") if name in texts],
+        credentials=[texts[name] for name in ("secret", "rotated", "redeemed", "access", "other") if name in texts],
         record_id=record_id,
         rules=rules,
         authorization=lines,
@@ -187,13 +187,29 @@ def _token(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) ->
     issued = _made(gate, row.token, by)
     texts["secret"] = issued.secret
     for step in row.after:
-        action, *grace = step.split()
-        if action not in ("rotate", "deactivate", "activate", "delete"):
-            continue
-        made = getattr(gate.tokens, action)(issued.token.id, **({"grace": float(grace[0])} if grace else {}))
-        if action == "rotate":
-            texts["rotated"] = made.secret
+        match step.split(maxsplit=1):
+            case ["exchange", *narrowed]:
+                _exchange(gate, texts, narrowed[0] if narrowed else None)
+            case ["reuse"]:
+                with suppress(Denied):
+                    gate.tokens.exchange(texts["secret"])
+            case ["end", text]:
+                gate.revoke(text.format(**texts))
+            case ["update", members]:
+                gate.tokens.update(issued.token.id, **wire.given(msgspec.json.decode(members, type=wire.PatchToken)))
+            case ["rotate", *grace]:
+                texts["rotated"] = gate.tokens.rotate(issued.token.id, grace=float(grace[0]) if grace else None).secret
+            case ["deactivate" | "activate" | "delete" as action]:
+                getattr(gate.tokens, action)(issued.token.id)
     return issued.token.id
+
+
+def _exchange(gate: Gate, texts: dict[str, str], how: str | None) -> None:
+    """Exchange the newest refresh credential: narrowed to scopes, or from an address."""
+    address = how if how and how[0].isdigit() else None
+    scopes = how.split() if how and address is None else None
+    answer = gate.tokens.exchange(texts.get("refresh", texts["secret"]), scopes, address=address)
+    texts["access"], texts["refresh"] = answer.access_token, str(answer.refresh_token)
 
 
 def _share(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) -> str:
