@@ -209,8 +209,8 @@ class Introspected(msgspec.Struct, frozen=True, kw_only=True):
     """What is told about a credential (RFC 7662): nothing but ``active`` to who may not know more.
 
     ``reason`` is why it is not active, ``kind`` ``token``, ``refresh``, ``access``, ``share`` or ``jwt``. ``record`` is
-    what is behind it, which is nothing of a JWT, and ``scope`` the general scopes that it opens now: those of a share on
-    its objects alone, those of a refresh token once it is exchanged. Instants are aware UTC datetimes.
+    what is behind it, which is nothing of a JWT, and ``scope`` the general scopes that it opens now: those of a share
+    on its objects alone, those of a refresh token once it is exchanged. Instants are aware UTC datetimes.
     """
 
     active: bool

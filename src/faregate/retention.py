@@ -41,6 +41,7 @@ class Retention:
         oldest = now - parse_span(keep, "keep")
         with self._desk.reading(None, now) as (reading, _):
             first = reading.feed.first_since(oldest)
+        self._repeat(by, now, lambda change: change.refresh.delete_past(now, _AT_ONCE))
         purged = Purged(
             entries=self._repeat(by, now, lambda change: change.feed.delete_before(first, _AT_ONCE)),
             secrets=self._repeat(by, now, lambda change: change.tokens.delete_superseded(now, _AT_ONCE)),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from faregate.stores.rows import Values
 
 _FEW = 20  # rows that are removed along with what is added
+_LINGERING = 3600.0  # seconds for which that leaves a dead access credential, for its holder to be told that it expired
 
 
 class RefreshRows:
@@ -65,8 +66,9 @@ class RefreshRows:
         self._connection.execute(delete(exchanges).where(exchanges.c.token_id == token_id))
 
     def add_access(self, values: Values) -> None:
-        """Insert an access credential. Some that are dead go, so that their number stays as it is."""
-        self.delete_dead(values["created_at"], _FEW)
+        """Insert an access credential. Some that are long dead go, so that there are never many more of them."""
+        self.delete_dead(values["created_at"] - _LINGERING, _FEW)
+        self.delete_past(values["created_at"], _FEW)
         self._connection.execute(insert(access).values(values))
 
     def by_access(self, digest: bytes) -> tuple[Values, Values] | None:
@@ -91,10 +93,13 @@ class RefreshRows:
         for table in (families, exchanges, access):
             self._connection.execute(delete(table).where(table.c.token_id == token_id))
 
-    def delete_dead(self, now: float, most: int) -> int:
-        """Remove expired access credentials, so many at most, and exchanges past their window; return how many."""
-        self._delete_some(exchanges, exchanges.c.token_id, exchanges.c.until <= now, most)
-        return self._delete_some(access, access.c.digest, access.c.expires_at <= now, most)
+    def delete_dead(self, until: float, most: int) -> int:
+        """Remove access credentials that expired until then, so many at most; return how many there were."""
+        return self._delete_some(access, access.c.digest, access.c.expires_at <= until, most)
+
+    def delete_past(self, now: float, most: int) -> int:
+        """Remove exchanges that may be repeated no more, so many at most; return how many there were."""
+        return self._delete_some(exchanges, exchanges.c.token_id, exchanges.c.until <= now, most)
 
     def _delete_some(self, table: Table, key: Column[Any], where: ColumnElement[bool], most: int) -> int:
         some = select(key).where(where).limit(most)
