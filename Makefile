@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check fuzz bench clean
+.PHONY: demo test check fuzz soak bench clean
 
 demo: $(READY)
 	$(BIN)/python -u examples/demo.py
@@ -23,6 +23,10 @@ check: $(READY)
 # Each run makes up others, unless SEED=… says which.
 fuzz: $(READY)
 	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/test_jwts.py tests/management/test_openapi.py -k "Lifecycles or schemathesis or verdict or remembered" $(if $(SEED),--hypothesis-seed=$(SEED))
+
+# The same exchanges of refresh tokens as in the tests, 100,000 of them, and servers and clients killed among them 200 times.
+soak: $(READY)
+	SOAK=1 $(BIN)/python -m pytest --numprocesses 2 tests/stores/test_refresh_processes.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py
