@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import reason_of
 
-from faregate import Gate
+from faregate import Exchanged, Gate, Issued
 
 SOAK = "SOAK" in os.environ
 KILLS = 200 if SOAK else 20
