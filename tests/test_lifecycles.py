@@ -17,6 +17,7 @@ from world import (
     FOREVER,
     NEEDS,
     SCOPES,
+    Child,
     Entry,
     Limits,
     Refusal,
@@ -49,6 +50,7 @@ class Lifecycles(RuleBasedStateMachine):
         self.gate = Gate("sqlite://", clock=self.clock)
         self.world = World(START)
         self.secrets: list[str] = []
+        self.refreshing: list[str] = []  # every refresh credential there ever was
         self.compared = self.sequence = 0  # how much of the audit was compared with the model's log
 
     def teardown(self) -> None:
@@ -64,6 +66,8 @@ class Lifecycles(RuleBasedStateMachine):
     def secret_of(self, number: int, *, old: bool) -> str | None:
         """The credential of a caller; None is the application itself."""
         token: Token | None = self.pick(self.world.tokens, number)
+        if token is not None and token.children:
+            return list(token.children)[-1]
         return None if token is None or number % 7 == 0 else (old and token.old) or token.current
 
     def verify(self, secret: str, address: str) -> Principal | str:
@@ -125,16 +129,20 @@ class Lifecycles(RuleBasedStateMachine):
         scopes: Any,
         blocks: Any,
         expires: float,
+        kind: str = "token",
+        by: Token | None = None,
     ) -> None:
         """Enter a new token into the model."""
-        token = Token(issued.token.id, maker, owner, org, scopes, blocks, expires, issued.secret)
+        token = Token(issued.token.id, maker, owner, org, scopes, blocks, expires, issued.secret, kind=kind)
+        if kind == "refresh":
+            self.refreshing.append(issued.secret)
         self.world.tokens[token.id] = token
         self.world.makers[token.id] = maker
-        self.world.tell(self.world.tokens.get(maker or ""), "token.create", token)
+        self.world.tell(by, "token.create", token)
         self.secrets.append(issued.secret)
 
     @rule(who=numbers, old=st.booleans(), address=addresses, scopes=scope_lists, blocks=st.none() | block_lists, span=st.none() | spans,
-          owner=st.sampled_from([None, None, "u1", "u2"]), org=st.sampled_from([None, None, "o1", "o2"]))  # fmt: skip
+          owner=st.sampled_from([None, None, "u1", "u2"]), org=st.sampled_from([None, None, "o1", "o2"]), refresh=st.booleans())  # fmt: skip
     def create(
         self,
         who: int,
@@ -145,9 +153,10 @@ class Lifecycles(RuleBasedStateMachine):
         span: float | None,
         owner: str | None,
         org: str | None,
+        refresh: bool,
     ) -> None:
-        """A token is made: never wider than its maker, for another owner by an admin, elsewhere by root."""
-        given: dict[str, Any] = {"scopes": scopes}
+        """A token, or a refresh token with an end, is made: never wider than its maker, for another owner by an admin, elsewhere by root."""
+        given: dict[str, Any] = {"scopes": scopes, "type": "REFRESH" if refresh else "API"}
         if blocks is not None:
             given["allowed_cidr_blocks"] = blocks
         if span is not None:
@@ -164,12 +173,17 @@ class Lifecycles(RuleBasedStateMachine):
             whose, where = owner or own[0], org or own[1]
             nets = own[2] if blocks is None else blocks
             ends = own[3] if span is None else self.world.now + span
+            if refresh and span is None:
+                ends = min(ends, self.world.now + 90 * 86_400)
+            if refresh and ends == FOREVER:
+                raise Refusal("invalid")
             if actor is not None and ((whose != own[0] and not actor.admin) or (where != own[1] and not actor.root)):
                 raise Refusal("insufficient_scope")
-            root = "*" in scopes and whose is None and where is None
+            root = "*" in scopes and whose is None and where is None and not refresh
             self.world.cover(actor, Limits(scopes, nets, ends, where, root))
+            kind = "refresh" if refresh else "token"
             return lambda issued: self.add(
-                issued, None if actor is None else actor.id, whose, where, scopes, nets, ends
+                issued, None if actor is None else actor.id, whose, where, scopes, nets, ends, kind, actor
             )
 
         self.both(
@@ -178,7 +192,7 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(who=numbers, old=st.booleans(), address=addresses, what=numbers, itself=st.booleans(), scopes=st.none() | scope_lists,
           blocks=st.none() | block_lists, span=st.none() | spans)  # fmt: skip
-    def update(
+    def update(  # noqa: C901  the rules, one after the other
         self, who: int, old: bool, address: str, what: int, itself: bool, scopes: Any, blocks: Any, span: float | None
     ) -> None:
         """A token is changed: to what it covered itself, or what the caller covers."""
@@ -198,9 +212,13 @@ class Lifecycles(RuleBasedStateMachine):
                 target.scopes if scopes is None else scopes, target.blocks if blocks is None else blocks,
                 target.expires if span is None else self.world.now + span, target.org,
             )  # fmt: skip
-            after.root = "*" in after.scopes and target.owner is None and target.org is None
+            after.root = target.kind == "token" and "*" in after.scopes and target.owner is None and target.org is None
             if (after.scopes, after.blocks, after.expires) == (target.scopes, target.blocks, target.expires):
                 return None  # another order is another list, which people read
+            if target.kind == "refresh" and after.expires == FOREVER:
+                raise Refusal("invalid")
+            if target.revoked:
+                raise Refusal("conflict")
             if after.expires != target.expires and target.expires <= self.world.now:
                 raise Refusal("conflict")
             if not target.limits.cover(after):
@@ -238,7 +256,10 @@ class Lifecycles(RuleBasedStateMachine):
             own = actor is not None and actor.id == target.id
             if not own:
                 self.world.cover(actor, target.limits)
-            if target.closed or target.expires <= self.world.now:
+            refresh = target.kind == "refresh"
+            if refresh and grace:
+                raise Refusal("invalid")
+            if target.revoked or target.closed or target.expires <= self.world.now:
                 raise Refusal("conflict")
             again = own and secret != target.current
             if again and not target.unseen:
@@ -251,7 +272,10 @@ class Lifecycles(RuleBasedStateMachine):
                         (target.current, min(self.world.now + span, target.expires)) if span else (None, 0.0)
                     )
                 target.current, target.unseen = issued.secret, bool(target.old)
+                target.retired, target.last = set(), None
                 self.secrets.append(issued.secret)
+                if refresh:
+                    self.refreshing.append(issued.secret)
                 self.world.tell(actor, "token.rotate", target)
                 if leak:
                     self.world.close_line(actor, target)
@@ -299,6 +323,8 @@ class Lifecycles(RuleBasedStateMachine):
 
         def model(actor: Token | None) -> Any:
             self.world.find(actor, target, WRITE)
+            if target.revoked:
+                raise Refusal("conflict")
             if not target.closed:
                 return None
             name = "root" if actor is None else actor.name
@@ -328,7 +354,8 @@ class Lifecycles(RuleBasedStateMachine):
         def model(actor: Token | None) -> Any:
             if actor is not None and WRITE not in opened(actor.scopes):
                 raise Refusal("insufficient_scope")
-            reached = [one for one in targets.values() if actor is None or actor.reaches(one)]
+            itself = actor.id if actor is not None and actor.kind == "access" else None
+            reached = [one for one in targets.values() if actor is None or (actor.reaches(one) and one.id != itself)]
 
             def change(batch: Any) -> None:
                 for target in reached:
@@ -343,6 +370,67 @@ class Lifecycles(RuleBasedStateMachine):
             address,
             model,
             lambda by: self.gate.tokens.deactivate_many(list(targets), by=by),
+        )
+
+    @precondition(lambda self: self.refreshing)
+    @rule(
+        which=st.integers(0, 5) | numbers,
+        client=st.sampled_from(ADDRESSES[:2]),
+        asked=st.none() | st.none() | scope_lists,
+    )
+    def exchange(self, which: int, client: str, asked: Any) -> None:
+        """A refresh credential, of late or of old, is exchanged: once for its successor, then again for the same."""
+        secret = self.refreshing[-1 - which % len(self.refreshing)]
+
+        def model(_: Token | None) -> Any:
+            family = self.world.exchange(secret, asked, client)
+
+            def change(answer: Any) -> None:
+                if secret in family.retired:
+                    assert answer.refresh_token == family.current
+                elif family.rotates:
+                    assert answer.refresh_token not in (None, *self.refreshing)
+                    family.retired.add(secret)
+                    family.current, family.last = answer.refresh_token, (secret, self.world.now + 30)
+                    self.refreshing.append(family.current)
+                    self.secrets.append(family.current)
+                else:
+                    assert answer.refresh_token is None
+                    family.last = None
+                scopes = family.scopes if asked is None else asked
+                ends = min(self.world.now + 1800, family.expires)
+                family.children[answer.access_token] = Child(scopes, family.blocks, ends)
+                self.secrets.append(answer.access_token)
+
+            return change
+
+        self.both(None, client, model, lambda _: self.gate.tokens.exchange(secret, asked, address=client))
+
+    @precondition(lambda self: self.refreshing)
+    @rule(what=numbers, rotates=st.booleans())
+    def switch_rotation(self, what: int, rotates: bool) -> None:
+        """Root says whether exchanges replace a refresh token."""
+        target = self.pick({one.id: one for one in self.world.tokens.values() if one.kind == "refresh"}, what)
+
+        def model(_: Token | None) -> Any:
+            if target is None:
+                raise Refusal("missing")
+            if target.rotates == rotates:
+                return None
+            if target.revoked:
+                raise Refusal("conflict")
+
+            def change(_: Any) -> None:
+                target.rotates = rotates
+                self.world.tell(None, "token.update", target)
+
+            return change
+
+        self.both(
+            None,
+            "",
+            model,
+            lambda _: self.gate.tokens.update(target.id if target else "x", require_rotation=rotates),
         )
 
     @precondition(lambda self: len(self.world.tokens) > 5)
@@ -521,6 +609,9 @@ class Lifecycles(RuleBasedStateMachine):
             if isinstance(principal, str):
                 continue
             token = next((one for one in self.world.tokens.values() if one.id == principal.id), None)
+            if token is not None and secret in token.children:
+                token = self.world.acting(token, secret)
+                assert principal.kind == "access"
             for need in NEEDS:
                 if token is not None:
                     assert principal.allows(need) == (need in opened(token.scopes))
@@ -550,6 +641,8 @@ class Lifecycles(RuleBasedStateMachine):
         actor = None if caller is None else self.world.actor(caller, address)
         for secret in self.secrets:
             record, reason = self.world.behind(secret), self.world.look(secret, client)
+            if isinstance(record, Token) and secret == record.current and record.kind == "refresh":
+                reason = self.world.standing(record, secret, client)
             told = self.gate.introspect(secret, by=by)
             known = record is not None and reason != "unknown_credential"
             assert told.active == (known and reason in ("ok", "address_not_allowed"))
@@ -567,7 +660,18 @@ class Lifecycles(RuleBasedStateMachine):
         """Whoever has a token's secret closes it, unless it is dead; a share's secret does not."""
         secret = self.secrets[number % len(self.secrets)]
         record = self.world.behind(secret)
-        if isinstance(record, Token):
+        families = [one for one in self.world.tokens.values() if one.kind == "refresh"]
+        family = next((one for one in families if secret in (one.current, *one.retired)), None)
+        if family is not None:
+            self.gate.revoke(secret)
+            if not family.revoked:
+                family.revoked, family.last = True, None
+                self.world.tell(family, "token.revoke", family)
+        elif isinstance(record, Token) and secret in record.children:
+            self.gate.revoke(secret)
+            self.world.tell(self.world.acting(record, secret), "access.delete", record)
+            del record.children[secret]
+        elif isinstance(record, Token):
             self.gate.revoke(secret)
             if not record.closed and (secret == record.current or self.world.now < record.until):
                 self.world.close(record, record)

@@ -1,4 +1,4 @@
-"""A small model of tokens and shares: what SPEC says of them, in plain sets, sharing no code with the package.
+"""A small model of tokens, refresh tokens and shares: what SPEC says of them, in plain sets, sharing no code with the package.
 
 A scope is the set of the needs that it opens, out of a small universe in which ``zz`` stands for whatever has no
 other name; a list of networks is the set of addresses that it admits. To cover is to be a superset.
@@ -77,9 +77,27 @@ class Limits:
         return admitted(other.blocks) <= admitted(self.blocks) and other.expires <= self.expires
 
 
+def common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    """The blocks of the addresses that both admit; of two that overlap one holds the other."""
+    if admitted(one) <= admitted(other) or admitted(other) <= admitted(one):
+        return one if admitted(one) <= admitted(other) else other
+    return tuple(
+        block for some, others in ((one, other), (other, one)) for block in some if BLOCKS[block] <= admitted(others)
+    )
+
+
+@dataclass
+class Child:
+    """What an access credential opens by itself."""
+
+    scopes: tuple[str, ...]
+    blocks: tuple[str, ...]
+    expires: float
+
+
 @dataclass
 class Token:
-    """A token, with the secrets that it ever had."""
+    """A token, with the secrets that it ever had; or a refresh token, or what an access credential acts as."""
 
     id: str
     maker: str | None
@@ -96,6 +114,12 @@ class Token:
     closed: bool = False
     by_admin: bool = False
     dead: set[str] = field(default_factory=set)
+    kind: str = "token"
+    rotates: bool = True
+    revoked: bool = False
+    retired: set[str] = field(default_factory=set)
+    last: tuple[str, float] | None = None  # what was exchanged for the current credential, and until when again
+    children: dict[str, Child] = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
@@ -105,7 +129,7 @@ class Token:
     @property
     def root(self) -> bool:
         """Whether it is root."""
-        return "*" in self.scopes and self.owner is None and self.org is None
+        return self.kind == "token" and "*" in self.scopes and self.owner is None and self.org is None
 
     @property
     def admin(self) -> bool:
@@ -115,7 +139,7 @@ class Token:
     @property
     def name(self) -> str:
         """What is recorded of what it does."""
-        return self.owner or f"token:{self.id}"
+        return self.owner or f"{self.kind}:{self.id}"
 
     def reaches(self, other: Token | Share) -> bool:
         """Tell whether the other record exists for this one."""
@@ -178,13 +202,37 @@ class World:
 
     def behind(self, secret: str) -> Token | Share | None:
         """The record behind a credential."""
-        tokens = (token for token in self.tokens.values() if secret in (token.current, token.old))
+        tokens = (token for token in self.tokens.values() if secret in (token.current, token.old, *token.children))
         shares = (share for share in self.shares.values() if secret == share.secret or secret in share.redeemed)
         return next(tokens, None) or next(shares, None)
+
+    @staticmethod
+    def acting(family: Token, secret: str) -> Token:
+        """What an access credential is: of its family's record, as wide as both are."""
+        child = family.children[secret]
+        both = opened(child.scopes) & opened(family.scopes)
+        blocks, ends = common(child.blocks, family.blocks), min(child.expires, family.expires)
+        return Token(
+            family.id, family.maker, family.owner, family.org, tuple(sorted(both)), blocks, ends, secret, kind="access"
+        )
+
+    def standing(self, family: Token, secret: str, address: str) -> str:
+        """The reason for which a refresh token, or an access credential of it, is refused, or ``ok``."""
+        child = family.children.get(secret)
+        if family.closed or family.revoked:
+            return "deactivated" if family.closed else "revoked"
+        if self.now >= min(family.expires, child.expires if child else FOREVER):
+            return "expired"
+        both = admitted(family.blocks) & admitted(child.blocks if child else ())
+        return "ok" if address in both else "address_not_allowed"
 
     def look(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911  the rules, one after the other
         """The reason for which a credential would be refused, or ``ok``."""
         for token in self.tokens.values():
+            if secret in token.children:
+                return self.standing(token, secret, address)
+            if token.kind == "refresh":
+                continue
             if secret in (token.current, token.old):
                 if secret == token.old and self.now >= token.until:
                     return "unknown_credential"
@@ -209,11 +257,31 @@ class World:
         reason = self.judge(secret, address)
         if reason != "ok":
             raise Refusal(reason)
-        return next(token for token in self.tokens.values() if secret in (token.current, token.old))
+        token = self.behind(secret)
+        assert isinstance(token, Token)
+        return self.acting(token, secret) if secret in token.children else token
+
+    def exchange(self, secret: str, asked: tuple[str, ...] | None, address: str) -> Token:
+        """The family whose refresh credential may be exchanged, or the refusal; one that is used again ends it."""
+        family = next((one for one in self.tokens.values() if secret in (one.current, *one.retired)), None)
+        if family is None or family.kind != "refresh":
+            raise Refusal("unknown_credential")
+        again = family.last is not None and family.last[0] == secret and self.now < family.last[1]
+        if secret in family.retired and not again and not family.revoked and self.now < family.expires:
+            family.revoked, family.last = True, None
+            self.log.append([(f"refresh:{family.id}", "token.reuse", family.id, family.org)])
+        reason = self.standing(family, secret, address)
+        if reason != "ok":
+            raise Refusal(reason)
+        if asked is not None and not opened(asked) <= opened(family.scopes):
+            raise Refusal("insufficient_scope")
+        return family
 
     def find(self, actor: Token | None, target: Token | Share | None, need: str, *, free: bool = False) -> None:
         """Refuse what the actor may not do, or does not reach; of itself a token may some things for nothing."""
         itself = actor is not None and target is not None and actor.id == target.id
+        if itself and actor is not None and actor.kind == "access":
+            raise Refusal("insufficient_scope")
         if actor is not None and not (itself and free) and need not in opened(actor.scopes):
             raise Refusal("insufficient_scope")
         if target is None or (actor is not None and not actor.reaches(target)):
@@ -248,6 +316,8 @@ class World:
             line |= more
         closed: list[Entry] = self.log[-1]
         for token in self.tokens.values():
+            if token.id in line:
+                token.children.clear()
             if token.id in line and token.id != leaked.id:
                 self.close(actor, token, closed)
         for share in self.shares.values():
