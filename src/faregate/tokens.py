@@ -278,7 +278,7 @@ class Tokens:
             for token_id in ids:
                 try:
                     switch(change, actor, actor.find(change, token_id, call), None, now)
-                except (NotFound, Denied) as error:  # raised before anything was changed
+                except (NotFound, Conflict, Denied) as error:  # raised before anything was changed
                     failures.append(Failure(token_id, error.detail if isinstance(error, Denied) else str(error)))
                 else:
                     successes.append(token_id)

@@ -321,6 +321,10 @@ def test_revoked_is_final(gate: Gate) -> None:
         with pytest.raises(Conflict, match="final"):
             call()
     assert limited.update(made.token.id, name="s") == revoked
+    other = limited.create(name="o")
+    batch = limited.activate_many([made.token.id, other.token.id])
+    assert (batch.successes, [one.id for one in batch.failures]) == ((other.token.id,), [made.token.id])
+    assert "final" in batch.failures[0].message
     assert limited.deactivate(made.token.id).deactivated
     assert reason_of(lambda: limited.exchange(made.secret)) == "deactivated"
     limited.delete(made.token.id)

@@ -98,7 +98,7 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/tokens/{id}/activate", "token.activate", token_calls.activate, "Open a deactivated token again",
-        takes=wire.ActivateToken, optional=True, gives=Token, limit=_LARGE,
+        takes=wire.ActivateToken, optional=True, gives=Token, refuses=(409,), limit=_LARGE,
     ),
     Operation(
         "POST", "/tokens/deactivate", "token.deactivate_many", token_calls.deactivate_many,
