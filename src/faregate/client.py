@@ -100,7 +100,8 @@ class RefreshAuth(httpx2.Auth):
         http: httpx2.Client | None = None,
     ) -> None:
         self._url = httpx2.URL(url)
-        if self._url.scheme != "https" and self._url.host not in ("localhost", "127.0.0.1", "::1"):
+        here = self._url.scheme == "http" and self._url.host in ("localhost", "127.0.0.1", "::1")
+        if self._url.scheme != "https" and not here:
             raise InvalidInput("url: https, unless it is on this machine: who listens would have the refresh token")
         self._origins = {_origin(one) for one in (url, *origins)}
         self._path = Path(path).expanduser().absolute()
@@ -215,7 +216,7 @@ class RefreshAuth(httpx2.Auth):
                     raise InvalidInput(f"{self._path}: others can read it; give it mode 0600, or log in again")
                 return msgspec.json.decode(file.read(), type=_Kept)
         except FileNotFoundError:
-            raise InvalidInput(f"{self._path}: there is no refresh token yet; log in, and keep() it") from None
+            raise self._nothing() from None
         except msgspec.MsgspecError:
             raise InvalidInput(f"{self._path}: holds no refresh token; log in again, and keep() it") from None
 
@@ -241,13 +242,22 @@ class RefreshAuth(httpx2.Auth):
             os.close(descriptor)
         return draft
 
+    def _open_lock(self) -> int:
+        try:
+            return os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except FileNotFoundError:
+            raise self._nothing() from None
+
+    def _nothing(self) -> InvalidInput:
+        return InvalidInput(f"{self._path}: there is no refresh token yet; log in, and keep() it")
+
     @contextmanager
     def _alone(self, *, wait: bool = True) -> Generator[None]:
         """Keep other threads and processes from the file. BlockingIOError if one has it, unless this may ``wait``."""
         if not self._lock.acquire(blocking=wait):
             raise BlockingIOError
         try:
-            descriptor = os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = self._open_lock()
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield

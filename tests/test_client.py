@@ -1,0 +1,408 @@
+"""A client's half of refresh tokens, against a real gate over real sockets; faults are made where the network is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+import requests
+from flask import Flask, request
+from werkzeug.serving import make_server
+
+from faregate import Gate, InvalidInput, Issued, client
+from faregate.client import ExchangeRefused, ExchangeUnanswered, RefreshAuth
+from faregate_flask import Faregate
+
+
+class Service:
+    """An application behind a gate on a socket, that counts the exchanges."""
+
+    def __init__(self, folder: Path) -> None:
+        app = Flask(__name__)
+        app.config["FAREGATE_STORE"] = f"sqlite:///{folder / 'gate.db'}"
+        faregate = Faregate(app)
+        app.register_blueprint(faregate.management(), url_prefix="/auth")
+        app.add_url_rule("/x", "x", faregate.requires("a")(lambda: request.get_data() or b"x"), methods=["GET", "POST"])
+        app.before_request(self.count)
+        self.gate: Gate = faregate.gate
+        self.seen: list[str] = []
+        self.server = make_server("127.0.0.1", 0, app, threaded=True)
+        self.origin = f"http://127.0.0.1:{self.server.port}"
+        self.url = f"{self.origin}/auth/token"
+        self.path = folder / "kept" / "credential"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def count(self) -> None:
+        """Remember the path of a request."""
+        self.seen.append(request.path)
+
+    @property
+    def exchanges(self) -> int:
+        """How often an exchange was asked for."""
+        return self.seen.count("/auth/token")
+
+    def login(self, **members: Any) -> tuple[RefreshAuth, Issued]:
+        """What somebody has who has just logged in."""
+        made = self.gate.tokens.create(name="session", type="REFRESH", scopes=["a", "b"], **members)
+        auth = RefreshAuth(self.url, self.path)
+        auth.keep(made.secret)
+        return auth, made
+
+    def kept(self) -> dict[str, Any]:
+        """What is in the file."""
+        found: dict[str, Any] = json.loads(self.path.read_bytes())
+        return found
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.gate.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """An application that serves."""
+    made = Service(tmp_path)
+    yield made
+    made.close()
+
+
+class Faulty(httpx2.HTTPTransport):
+    """A network that does to one request after the other what it is told, and to all others nothing."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__()
+        self.faults = list(faults)
+        self.posts = 0
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send it, and lose the answer; or answer otherwise."""
+        self.posts += 1
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "unsent":
+            raise httpx2.ConnectError("no way there")
+        if fault is not None and fault.isdigit():
+            return httpx2.Response(int(fault), text="no", request=request)
+        if fault is not None and fault.startswith(("{", "<")):
+            return httpx2.Response(200, text=fault, request=request)
+        answer = super().handle_request(request)
+        if fault == "lost":
+            answer.read()
+            raise httpx2.ReadError("the answer was lost")
+        return answer
+
+
+def test_it_opens_with_httpx2(service: Service) -> None:
+    """One exchange for many requests; what it got is kept for whoever comes next."""
+    auth, _ = service.login()
+    with httpx2.Client(auth=auth) as http:
+        assert [http.get(f"{service.origin}/x").text for _ in range(3)] == ["x"] * 3
+        assert http.post(f"{service.origin}/x", content=b"body").text == "body"
+    with httpx2.Client(auth=RefreshAuth(service.url, service.path)) as http:
+        assert http.get(f"{service.origin}/x").text == "x"
+    assert service.exchanges == 1
+    assert service.gate.introspect(service.kept()["refresh_token"]).active
+
+
+def test_it_opens_with_an_event_loop(service: Service) -> None:
+    """And waits there in a worker thread."""
+    auth, _ = service.login()
+
+    async def main() -> list[str]:
+        async with httpx2.AsyncClient(auth=auth) as http:
+            first = await http.get(f"{service.origin}/x")
+            service.gate.revoke(service.kept()["access_token"])
+            return [first.text, (await http.get(f"{service.origin}/x")).text]
+
+    assert anyio.run(main) == ["x", "x"]
+    assert service.exchanges == 2
+
+
+def test_it_opens_with_requests(service: Service) -> None:
+    """As an ``auth`` of that library."""
+    auth, _ = service.login()
+    with requests.Session() as session:
+        session.auth = auth
+        assert [session.get(f"{service.origin}/x", timeout=5).text for _ in range(2)] == ["x", "x"]
+    assert service.exchanges == 1
+    with pytest.raises(InvalidInput, match="origins"):
+        requests.get("http://localhost:1/x", auth=auth, timeout=5)
+
+
+def test_the_file_is_nobody_elses(service: Service) -> None:
+    """Mode 0600 in a folder of 0700, whatever the mask; and nothing else is left there."""
+    before = os.umask(0)
+    try:
+        auth, _ = service.login()
+        auth.access_token()
+    finally:
+        os.umask(before)
+    assert service.path.parent.stat().st_mode & 0o777 == 0o700
+    assert {one.name: one.stat().st_mode & 0o777 for one in service.path.parent.iterdir()} == {
+        "credential": 0o600, "credential.lock": 0o600,
+    }  # fmt: skip
+
+
+def test_a_file_that_others_can_read_is_not_used(service: Service) -> None:
+    """Nor one that is not there, or holds something else; each says what to do."""
+    auth, _ = service.login()
+    service.path.chmod(0o640)
+    with pytest.raises(InvalidInput, match="0600"):
+        auth.access_token()
+    for text in (b"", b"{}", b"[]", b"\xff"):
+        service.path.chmod(0o600)
+        service.path.write_bytes(text)
+        with pytest.raises(InvalidInput, match="log in again"):
+            auth.access_token()
+    service.path.unlink()
+    with pytest.raises(InvalidInput, match="log in"):
+        auth.access_token()
+    with pytest.raises(InvalidInput, match="log in"):
+        RefreshAuth(service.url, service.path.parent / "no" / "such").access_token()
+    assert service.exchanges == 0
+
+
+def test_a_login_replaces_what_was_kept(service: Service) -> None:
+    """Also what is in memory."""
+    auth, first = service.login()
+    auth.access_token()
+    service.gate.tokens.delete(first.token.id)
+    with pytest.raises(ExchangeRefused) as raised:
+        auth.access_token(rejected=auth.access_token())
+    assert raised.value.error == "invalid_grant"
+    second = service.gate.tokens.create(name="session", type="REFRESH", scopes=["a"])
+    auth.keep(second.secret)
+    assert service.gate.verify(auth.access_token()).id == second.token.id
+
+
+@pytest.mark.parametrize("faults", [["lost"], ["lost", "lost"], ["unsent"], ["502"], ["lost", "503", "unsent", "429"]])
+def test_what_was_lost_is_asked_for_again(service: Service, faults: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is the same: nothing is taken for theft."""
+    _, made = service.login()
+    network = Faulty(*faults)
+    with httpx2.Client(transport=network) as http:
+        auth = RefreshAuth(service.url, service.path, http=http)
+        assert service.gate.verify(auth.access_token()).id == made.token.id
+        assert network.posts == len(faults) + 1
+        auth.access_token(rejected=auth.access_token())
+    assert [entry.action for entry in service.gate.audit().items] == ["token.create"]
+    assert service.gate.introspect(service.kept()["refresh_token"]).active
+
+
+def test_a_gate_that_does_not_answer_is_asked_later(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while it is said so; what is kept is good still."""
+    monkeypatch.setattr(client, "PATIENCE", 0.5)
+    service.login()
+    with httpx2.Client(transport=Faulty(*["unsent"] * 100)) as http:
+        begun = time.monotonic()
+        with pytest.raises(ExchangeUnanswered, match="did not answer"):
+            RefreshAuth(service.url, service.path, http=http).access_token()
+        assert time.monotonic() - begun < 2
+    assert RefreshAuth(service.url, service.path).access_token()
+
+
+@pytest.mark.parametrize("answer", ["<html>", "{}", '{"access_token": 5, "expires_in": 3}', "404", "302", "400"])
+def test_what_is_no_token_endpoint_is_said_to_be_none(service: Service, answer: str) -> None:
+    """It is asked once, and nothing that is kept is lost."""
+    service.login()
+    network = Faulty(answer)
+    with httpx2.Client(transport=network) as http, pytest.raises(ExchangeRefused, match="token endpoint"):
+        RefreshAuth(service.url, service.path, http=http).access_token()
+    assert network.posts == 1
+    assert RefreshAuth(service.url, service.path).access_token()
+
+
+def test_a_refusal_says_why(service: Service) -> None:
+    """With the code and the words of the gate, and without the credential; it is not asked twice."""
+    auth, made = service.login()
+    service.gate.tokens.deactivate(made.token.id)
+    with pytest.raises(ExchangeRefused) as raised:
+        auth.access_token()
+    assert (raised.value.error, "deactivated" in raised.value.description) == ("invalid_grant", True)
+    assert made.secret not in repr(raised.value) + str(raised.value)
+    assert service.exchanges == 1
+    service.gate.tokens.activate(made.token.id)
+    assert auth.access_token()
+
+
+def test_it_is_renewed_before_it_ends(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At four fifths of a short life; while the gate does not answer, the old one goes on until its end."""
+    monkeypatch.setattr(client, "PATIENCE", 0.2)
+    _, made = service.login(expires_in=600)
+    now = time.time()
+
+    class Moved:
+        """The time, some seconds on."""
+
+        monotonic, sleep = time.monotonic, time.sleep
+        ahead = 0.0
+
+        @classmethod
+        def time(cls) -> float:
+            return now + cls.ahead
+
+    monkeypatch.setattr(client, "time", Moved)
+    network = Faulty()
+    with httpx2.Client(transport=network) as http:
+        auth = RefreshAuth(service.url, service.path, http=http)
+        first = auth.access_token()
+        Moved.ahead = 530.0
+        assert auth.access_token() == first
+        Moved.ahead = 545.0
+        network.faults = ["unsent"] * 100
+        posts = network.posts
+        assert auth.access_token() == first
+        asked = network.posts - posts
+        assert asked > 0
+        assert auth.access_token() == first
+        assert network.posts - posts == asked  # which is not tried again with each request
+        Moved.ahead = 560.0
+        network.faults = []
+        second = auth.access_token()
+        assert second != first
+        assert service.gate.verify(second).id == made.token.id
+        Moved.ahead = 601.0 + 560
+        network.faults = ["unsent"] * 100
+        with pytest.raises(ExchangeUnanswered):
+            auth.access_token()
+
+
+def test_a_rejected_credential_is_replaced_once(service: Service) -> None:
+    """Whatever the request is, as long as it can be sent again; a 401 that stays is the answer."""
+    auth, made = service.login()
+    with httpx2.Client(auth=auth) as http:
+        http.get(f"{service.origin}/x")
+        service.gate.revoke(service.kept()["access_token"])
+        assert http.post(f"{service.origin}/x", content=b"again").text == "again"
+        assert service.exchanges == 2
+        service.gate.revoke(service.kept()["access_token"])
+        assert http.post(f"{service.origin}/x", content=iter([b"gone"])).status_code == 401
+        assert service.exchanges == 2
+        service.gate.tokens.update(made.token.id, allowed_cidr_blocks=["192.0.2.1"])
+        with pytest.raises(ExchangeRefused, match="address"):
+            http.get(f"{service.origin}/x")
+        service.gate.tokens.update(made.token.id, allowed_cidr_blocks=[], scopes=["b"])
+        assert http.get(f"{service.origin}/x").status_code == 403
+        assert service.exchanges == 4
+
+
+def test_what_cannot_be_written_is_not_asked_for(service: Service) -> None:
+    """The disk is tried before the refresh token is spent."""
+    auth, made = service.login()
+    blocked = Path(f"{service.path}.new")
+    blocked.mkdir()
+    with pytest.raises(OSError, match="new"):
+        auth.access_token()
+    assert service.exchanges == 0
+    blocked.rmdir()
+    assert service.gate.verify(auth.access_token()).id == made.token.id
+
+
+def test_many_threads_make_one_exchange(service: Service) -> None:
+    """Twenty at once, with one object, and with one for each."""
+    auth, _ = service.login()
+    with ThreadPoolExecutor(20) as threads:
+        assert len(set(threads.map(lambda _: auth.access_token(), range(20)))) == 1
+        assert service.exchanges == 1
+        service.gate.revoke(auth.access_token())
+        rejected = auth.access_token()
+        others = [RefreshAuth(service.url, service.path) for _ in range(20)]
+        assert len(set(threads.map(lambda one: one.access_token(rejected), others))) == 1
+        assert service.exchanges == 2
+
+
+def test_many_processes_make_one_exchange(service: Service) -> None:
+    """They share the file, and wait for each other."""
+    service.login()
+    script = "import sys; from faregate.client import RefreshAuth; print(RefreshAuth(*sys.argv[1:]).access_token())"
+    command = [sys.executable, "-c", script, service.url, str(service.path)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = {process.communicate()[0] for process in running}
+    assert (len(answers), service.exchanges) == (1, 1)
+
+
+def test_it_asks_for_what_it_is_told_to(service: Service) -> None:
+    """Narrowed to its scopes; what another one has kept that is wider is not used."""
+    wide, _ = service.login()
+    assert service.gate.verify(wide.access_token()).allows("b")
+    narrow = RefreshAuth(service.url, service.path, scopes=["a"])
+    principal = service.gate.verify(narrow.access_token())
+    assert (principal.allows("a"), principal.allows("b")) == (True, False)
+    with pytest.raises(ExchangeRefused, match="invalid_scope"):
+        RefreshAuth(service.url, service.path, scopes=["c"]).access_token()
+    with pytest.raises(InvalidInput, match="scopes"):
+        RefreshAuth(service.url, service.path, scopes=[])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/x",
+        "https://127.0.0.1.evil.example/x",
+        "http://127.0.0.1:1/x",
+        "http://{host}@evil.example/x",
+    ],
+)
+def test_it_goes_nowhere_else(service: Service, url: str) -> None:
+    """Not to another host, port or scheme, however it is written; unless that is named."""
+    auth, _ = service.login()
+    target = url.replace("{host}", service.origin.removeprefix("http://"))
+    with httpx2.Client(auth=auth) as http, pytest.raises(InvalidInput, match="origins"):
+        http.get(target)
+    assert service.seen == []
+    RefreshAuth(service.url, service.path, origins=["https://api.example.com"])._check("https://API.example.com:443/x")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/token", "ftp://localhost/token", "token", "http://127.0.0.1.evil.example/"]
+)
+def test_a_refresh_token_goes_over_https_alone(url: str, tmp_path: Path) -> None:
+    """Except on this machine."""
+    with pytest.raises(InvalidInput, match="https"):
+        RefreshAuth(url, tmp_path / "kept")
+    RefreshAuth("http://localhost:8000/token", tmp_path / "kept")
+
+
+def test_representations_hide_what_is_kept(service: Service) -> None:
+    """Of the object, and of what it holds."""
+    auth, made = service.login()
+    access = auth.access_token()
+    for text in (repr(auth), repr(auth._kept), repr(auth._read())):
+        assert made.secret not in text
+        assert access not in text
+        assert service.kept()["refresh_token"] not in text
+
+
+def test_a_redirect_takes_nothing_along(service: Service) -> None:
+    """Neither the token request, which is not redirected, nor the credential, which stays where it belongs."""
+    seen: list[httpx2.Request] = []
+
+    def elsewhere(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        if request.url.host == "127.0.0.1":
+            return httpx2.Response(307, headers={"Location": "https://evil.example/x"})
+        return httpx2.Response(200)
+
+    auth, _ = service.login()
+    auth.access_token()
+    with httpx2.Client(auth=auth, transport=httpx2.MockTransport(elsewhere), follow_redirects=True) as http:
+        http.get(f"{service.origin}/x")
+    assert ["Authorization" in one.headers for one in seen] == [True, False]
+    del seen[:]
+    with httpx2.Client(transport=httpx2.MockTransport(elsewhere), follow_redirects=True) as http:
+        moved = RefreshAuth(service.url, service.path, http=http)
+        with pytest.raises(ExchangeRefused):
+            moved.access_token(rejected=auth.access_token())
+    assert len(seen) == 1
