@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from bridge import ask, scope_of
 from conftest import Clock
 from flask import Flask
 from provider import jwks, token
+from werkzeug.serving import make_server
 from werkzeug.test import Client, TestResponse
 
 from faregate import Denied
@@ -57,8 +59,10 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """In their order, in an empty folder, with every denial that they promise."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FAREGATE_SECRET", raising=False)
-    assert len(BLOCKS["python"]) == 8
-    flask, starlette, wsgi, provider, share, python, rights, login = map(run, BLOCKS["python"])
+    assert len(BLOCKS["python"]) == 10
+    blocks = [block for block in BLOCKS["python"] if "faregate.client" not in block]
+    flask, starlette, wsgi, provider, share, refresh, python, rights, login = map(run, blocks)
+    assert refresh["app"].test_client().get("/docs").status_code == 401
     assert flask["app"].test_client().get("/docs/plan").status_code == 401
     assert share["access"].object_ids == ("plan",)
     assert share["gate"].verify(share["gate"].tokens.create(name="a").secret).kind == "token"
@@ -88,6 +92,24 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         names["gate"].close()
 
 
+def test_the_client_of_refresh_tokens_works_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the application that is shown before it, on a socket."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    application, shown = (block for block in BLOCKS["python"] if "refresh_token" in block)
+    app = run(application)["app"]
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        assert run(shown.replace("8000", str(server.port)))["answer"] == {"for": "ann"}
+    finally:
+        server.shutdown()
+        server.server_close()
+        app.extensions["faregate"].close()
+    kept = tmp_path / ".config" / "docs" / "credential"
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
 def assert_opens_by_jwt(app: Flask) -> None:
     """Its route opens to a token of the issuer, once the keys are fetched."""
     gate, (given,) = app.extensions["faregate"], app.config["FAREGATE_ISSUERS"]
@@ -101,7 +123,7 @@ def assert_opens_by_jwt(app: Flask) -> None:
 
 def test_the_blocks_are_as_short_as_promised() -> None:
     """Ten lines each, those that only import or are blank not counted."""
-    for block in BLOCKS["python"][:5]:
+    for block in BLOCKS["python"][:7]:
         lines = [
             line
             for line in block.splitlines()
@@ -139,14 +161,15 @@ def test_shell_blocks_run(tmp_path: Path) -> None:
     answers = list(
         map(json.loads, filter(None, output.partition("MANAGEMENT\n")[2].partition("THE END")[0].split("\n")))
     )
-    assert len(answers) == 15
-    introspected, revoked, audited = answers[-3:]
+    assert len(answers) == 16
+    exchanged, introspected, revoked, audited = answers[-4:]
+    assert exchanged["token_type"] == "Bearer"
     assert revoked == {}
     assert (introspected["active"], introspected["name"]) == (True, "leaked")
     assert audited["items"][-1]["action"] == "token.deactivate"
     assert json.loads((tmp_path / "openapi.json").read_text())["openapi"].startswith("3.1.")
     assert "<!doctype html>" in (tmp_path / "docs.html").read_text()[:20].lower()
-    answers = answers[:-3]
+    answers = answers[:-4]
     assert not [answer for answer in answers if "code" in answer]
     assert answers[-1]["state"] == "revoked"
     twins = {"token.activate", "token.deactivate_many"}  # the other way round of what is shown
