@@ -2,7 +2,8 @@
 
 Starts the document service twice on free ports of the loopback address, on Flask and on Starlette, both over one
 SQLite file, makes the first token with the command line, and prints each request, its answer, and what that
-shows: tokens first, in front of Flask, then shares, in front of Starlette, and at last why somebody was refused.
+shows: tokens first, in front of Flask, then shares, in front of Starlette, then a refresh token, and at last why
+somebody was refused.
 Then the services stay open until Ctrl-C; with ``DEMO_ONCE=1`` they end, with 0 only if every answer was as it
 should be.
 """
@@ -21,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
@@ -43,12 +45,17 @@ class Walk:
     ) -> dict[str, Any]:
         """Send a request, print one line about it, and return the JSON of its answer."""
         status, answer = send(f"{self.url}{path}", method, token, body)
-        code = answer.get("code", "")
+        code = answer.get("code") or answer.get("error", "")
         right = status == expected
         self.failures += not right
         mark = "ok  " if right else f"WRONG, expected {expected}:"
         print(f"{mark} {method + ' ' + shorten(path):<42} {status} {code:<22} {shows}")
         return answer
+
+    def exchange(self, shows: str, expected: int, refresh_token: str) -> dict[str, Any]:
+        """Exchange a refresh token for an access token and the next refresh token, with a form of OAuth."""
+        form = urlencode({"grant_type": "refresh_token", "refresh_token": refresh_token}).encode()
+        return self.step(shows, expected, "POST", "/auth/token", body=form)
 
     def create(self, admin: str, shows: str, **members: object) -> dict[str, Any]:
         """Create a token over HTTP and return it, the secret with it."""
@@ -69,6 +76,8 @@ def main() -> int:
         failures = walk(Walk(first), admin)
         print("\nA document is shared by link, at the other service:\n")
         failures += walk_shares(Walk(second), admin)
+        print("\nA user stays logged in, and his refresh token is stolen:\n")
+        failures += walk_refresh(Walk(first), admin)
         print("\nThe operator asks why somebody does not get in, and what was done last:\n")
         failures += ask(environment)
         print("\nEvery answer was as it should be." if not failures else f"\n{failures} answers were wrong.")
@@ -181,6 +190,20 @@ def walk_shares(walk: Walk, admin: str) -> int:
     return walk.failures
 
 
+def walk_refresh(walk: Walk, admin: str) -> int:
+    """Exchange a refresh token, lose an answer, and use a stolen one; return how many answers were wrong."""
+    plan = "/docs/plan"
+    login = walk.create(admin, "a refresh token for a user", name="session", type="REFRESH", scopes=["docs:read"])
+    walk.step("it opens nothing itself", 401, "GET", plan, login["token"])
+    first = walk.exchange("it is exchanged for half an hour", 200, login["token"])
+    walk.step("with the access token it opens", 200, "GET", plan, first["access_token"])
+    again = walk.exchange("an answer that was lost is asked for again", 200, login["token"])
+    walk.exchange("the next one takes over", 200, again["refresh_token"])
+    walk.exchange("the first one is retired: somebody stole it", 400, login["token"])
+    walk.step("so all that came from it is closed", 401, "GET", plan, first["access_token"])
+    return walk.failures
+
+
 def stay(url: str, admin: str) -> None:
     """Leave the services open for a person to try, until Ctrl-C."""
     print(f"\nThe services stay open. Try:\n  curl -i -H 'Authorization: Bearer {admin}' {url}/docs/plan")
@@ -197,7 +220,9 @@ def send(url: str, method: str, token: str | None, body: object) -> tuple[int, d
     request = Request(url, method=method)  # noqa: S310  the URL is the loopback one made above
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
-    if body is not None:
+    if isinstance(body, bytes):
+        request.data = body  # a form, as urllib declares it
+    elif body is not None:
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()
     try:

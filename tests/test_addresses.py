@@ -42,6 +42,18 @@ def test_set_equals_the_naive_test(
     assert Networks.load(compiled.blocks, compiled.packed()) == compiled
 
 
+@given(NETWORKS, NETWORKS, ADDRESSES)
+def test_what_is_common_to_two_sets(
+    one: list[IPv4Network | IPv6Network], other: list[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address
+) -> None:
+    """Is what lies in both, whichever comes first; and is named by blocks of theirs."""
+    first, second = (Networks.parse([str(network) for network in networks], "x") for networks in (one, other))
+    both = first.admit(str(address)) and second.admit(str(address))
+    for common in (first.common(second), second.common(first)):
+        assert common.admit(str(address)) == both
+        assert set(common.blocks) <= {*first.blocks, *second.blocks}
+
+
 @given(NETWORKS, NETWORKS)
 def test_covers_is_the_subset_of_addresses(
     parent: list[IPv4Network | IPv6Network], child: list[IPv4Network | IPv6Network]

@@ -838,3 +838,27 @@ def test_a_credential_is_asked_for_where_there_is_a_terminal(store: str) -> None
     os.close(parent)
     assert b"The route opens." in shown
     assert secret.encode() not in shown
+
+
+def test_refresh_tokens(store: str) -> None:
+    """They are made, shown, changed and rotated as the others are; whether they are replaced is an option."""
+    secret = run("token", "create", "--name", "s", "--type", "REFRESH", "--no-rotation", store=store).stdout.strip()
+    assert secret.startswith("fg_rft_")
+    (shown,) = json.loads(run("token", "list", "--type", "REFRESH", "--json", store=store).stdout)["items"]
+    assert (shown["requireRotation"], shown["expiresAt"] is None) == (False, False)
+    assert json.loads(run("token", "update", shown["id"], "--rotation", "--json", store=store).stdout)[
+        "requireRotation"
+    ]
+    checked = run("check", store=store, stdin=secret)
+    assert (checked.returncode, "it is exchanged" in checked.stdout) == (1, True)
+    new = run("token", "rotate", shown["id"], store=store).stdout.strip()
+    assert new.startswith("fg_rft_")
+    assert run("token", "rotate", shown["id"], "--grace", "5m", store=store).returncode == 2
+    gate = Gate(store)
+    access = gate.tokens.exchange(new).access_token
+    assert "an access credential of a refresh token" in run("check", store=store, stdin=access).stdout
+    gate.revoke(new)
+    gate.close()
+    assert "its refresh token was revoked" in run("check", store=store, stdin=access).stdout
+    assert " revoked " in run("token", "list", store=store).stdout
+    assert run("token", "activate", shown["id"], store=store).returncode == 1

@@ -188,7 +188,7 @@ def test_a_login_replaces_what_was_kept(service: Service) -> None:
 
 
 @pytest.mark.parametrize("faults", [["lost"], ["lost", "lost"], ["unsent"], ["502"], ["lost", "503", "unsent", "429"]])
-def test_what_was_lost_is_asked_for_again(service: Service, faults: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_9_what_was_lost_is_asked_for_again(service: Service, faults: list[str]) -> None:
     """And is the same: nothing is taken for theft."""
     _, made = service.login()
     network = Faulty(*faults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +13,8 @@ from faregate import ANY, Gate, InvalidInput, Org, Owner, Permission, Role, any_
 from faregate.addresses import Networks
 from faregate.model import AllowedScopes, PermissionGrant, RealmScopes
 from faregate.principal import Principal
-from faregate.record import Record, beyond, covers, share_record, token_record
-from faregate.scopes import as_allowed_scopes, compile_grants, flat_list
+from faregate.record import Record, access_record, beyond, covers, share_record, token_record
+from faregate.scopes import AnyOf, as_allowed_scopes, compile_grants, flat_list
 
 WORDS = st.sampled_from(["a", "b", "gate"])
 SCOPES = st.one_of(
@@ -125,6 +126,31 @@ def test_copies_made_narrower_are_covered(record: Record, request: tuple[Any, st
         narrower = Record(**{**fields, "grants": grants, "scopes": scopes})
         assert covers(record, narrower)
         assert passes(record, request) or not passes(narrower, request)
+
+
+@given(ALLOWED, BLOCKS, TIMES, ALLOWED, BLOCKS, st.sampled_from([10.0, 20.0, 30.0]), REQUESTS)
+def test_an_access_credential_passes_what_both_pass(
+    family: dict[str, Any],
+    blocks: list[str],
+    ends: float | None,
+    own: dict[str, Any],
+    own_blocks: list[str],
+    own_end: float,
+    request: tuple[Any, str | None, str | None, float],
+) -> None:
+    """A request passes it exactly if it passes its family as that is now, and what it was given itself."""
+    networks, own_networks = (Networks.parse(some, "x") if some else None for some in (blocks, own_blocks))
+    parent = record_of(family, networks=networks, expires_at=ends)
+    given = as_allowed_scopes(own)
+    alone = record_of(own, networks=own_networks, expires_at=own_end)
+    access = access_record(parent, allowed_scopes=given, networks=own_networks, expires_at=own_end, digest=b"")
+    assert (parent.kind, access.kind, access.root) == ("token", "access", False)
+    both = passes(msgspec.structs.replace(parent, kind="refresh"), request)
+    both = both and passes(msgspec.structs.replace(alone, kind="refresh"), request)
+    if isinstance(request[0], AnyOf):
+        assert both or not passes(access, request)
+    else:
+        assert passes(access, request) == both
 
 
 def record_of(scopes: dict[str, Any], **limits: Any) -> Record:

@@ -18,7 +18,7 @@ from faregate_flask import Faregate
 from faregate_wsgi import GateMiddleware as WsgiGateMiddleware
 
 HERE = Path(__file__).parent
-NUMBERS = [1, 2, 3, 4, 6, 8, 11, 12, 13, 14, 15, 18, 19, 20]
+NUMBERS = [1, 2, 3, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 18, 19, 20]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -29,7 +29,7 @@ def test_each_trap_has_a_row_or_a_test_by_its_number(number: int) -> None:
     assert any(re.search(named, file.read_text()) for file in files)
 
 
-@pytest.mark.parametrize("kind", ["token", "share", "redeemed"])
+@pytest.mark.parametrize("kind", ["token", "access", "share", "redeemed"])
 def test_trap_6_no_verdict_is_cached_and_no_input_forgotten(
     make_gate: Callable[..., Gate], store: str, clock: Clock, kind: str
 ) -> None:
@@ -38,6 +38,9 @@ def test_trap_6_no_verdict_is_cached_and_no_input_forgotten(
     blocks = ["10.0.0.0/8"]
     if kind == "token":
         secret = gate.tokens.create(name="a", scopes=["a"], allowed_cidr_blocks=blocks, expires_in=60).secret
+    elif kind == "access":
+        family = gate.tokens.create(name="a", type="REFRESH", scopes=["a"], allowed_cidr_blocks=blocks, expires_in=60)
+        secret = gate.tokens.exchange(family.secret, address="10.0.0.1").access_token
     else:
         made = gate.shares.create("x", scopes=["a"], expires_in=60, params={"allowedCidrBlocks": blocks})
         secret = made.secret
@@ -54,7 +57,7 @@ def test_trap_6_no_verdict_is_cached_and_no_input_forgotten(
         assert decided("11.0.0.1", "a", "x", START) == "address_not_allowed"
         assert decided(None, "a", "x", START) == "address_unknown"
         assert decided("10.0.0.1", "b", "x", START) == "insufficient_scope"
-        assert decided("10.0.0.1", "a", "y", START) == ("ok" if kind == "token" else "object_not_shared")
+        assert decided("10.0.0.1", "a", "y", START) == ("ok" if kind in ("token", "access") else "object_not_shared")
         assert decided("10.0.0.1", "a", "x", START + 60) == "expired"
 
 

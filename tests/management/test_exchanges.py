@@ -415,3 +415,33 @@ def test_a_reuse_is_said_in_the_log(gate: Gate, caplog: pytest.LogCaptureFixture
     (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
     assert made.token.id in record.getMessage()
     assert made.secret not in caplog.text
+
+
+def test_trap_10_nothing_is_wider_than_its_maker(gate: Gate) -> None:
+    """A refresh token neither when it is made nor later, nor what it is exchanged for, nor what that makes in turn."""
+    scopes = ["gate:tokens:write", "docs:read"]
+    whose: dict[str, Any] = {"owner": Owner("u1"), "allowed_cidr_blocks": ["10.0.0.0/8"], "expires_in": 600}
+    maker = gate.verify(gate.tokens.create(name="m", scopes=scopes, **whose).secret, address="10.0.0.1")
+    made = gate.tokens.create(name="s", type="REFRESH", scopes=scopes, by=maker)
+    access = gate.tokens.exchange(made.secret, address="10.0.0.1").access_token
+    principal = gate.verify(access, address="10.0.0.1")
+    other = gate.tokens.create(name="o", type="REFRESH", scopes=["docs:*"], owner=Owner("u1"))
+    wider: list[dict[str, Any]] = [
+        {"scopes": ["docs:*"]}, {"scopes": ["*"]}, {"allowed_cidr_blocks": []}, {"allowed_cidr_blocks": ["0.0.0.0/0"]}, {"expires_in": 601},
+        {"org": Org("o")}, {"owner": Owner("u2")},
+    ]  # fmt: skip
+    for by in (maker, principal):
+        for members in wider:
+            for kind in ("API", "REFRESH"):
+                given = {"scopes": ["docs:read"], "type": kind, **members}
+                assert reason_of(lambda: gate.tokens.create(name="x", by=by, **given)) == "insufficient_scope"  # noqa: B023
+        for members in ({"scopes": ["docs:*", "gate:admin"]}, {"expires_in": 9_000_000}):
+            assert reason_of(lambda: gate.tokens.update(other.token.id, by=by, **members)) == "insufficient_scope"  # noqa: B023
+        assert reason_of(lambda: gate.tokens.rotate(other.token.id, by=by)) == "insufficient_scope"  # noqa: B023
+    for members in wider[:5]:
+        assert reason_of(lambda: gate.tokens.update(made.token.id, by=maker, **members)) == "insufficient_scope"  # noqa: B023
+    for asked in (["docs:*"], ["docs:write"], ["*"], ["gate:admin"]):
+        refused = reason_of(lambda: gate.tokens.exchange(made.secret, asked, address="10.0.0.1"))  # noqa: B023
+        assert refused == "insufficient_scope"
+    child = gate.tokens.create(name="c", scopes=["docs:read"], by=principal).token
+    assert (child.allowed_cidr_blocks, child.expires_at) == (("10.0.0.0/8",), made.token.expires_at)
