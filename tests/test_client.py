@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -406,3 +407,35 @@ def test_a_redirect_takes_nothing_along(service: Service) -> None:
         with pytest.raises(ExchangeRefused):
             moved.access_token(rejected=auth.access_token())
     assert len(seen) == 1
+
+
+def test_a_child_that_is_forked_in_an_exchange_takes_nothing_along(service: Service) -> None:
+    """Neither the turn, which others wait for, nor the lock of its thread."""
+    service.login()
+    script = f"""
+import os, signal, sys
+import httpx2
+from faregate.client import RefreshAuth
+
+class Forking(httpx2.HTTPTransport):
+    def handle_request(self, request):
+        if os.fork() == 0:
+            print(RefreshAuth.__name__, auth.access_token()[:7], flush=True)
+            signal.pause()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+auth = RefreshAuth({service.url!r}, {str(service.path)!r}, http=httpx2.Client(transport=Forking()))
+plain = httpx2.Client()
+os.register_at_fork(after_in_child=lambda: setattr(auth, "_http", plain))
+auth.access_token()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().split() == ["RefreshAuth", "fg_act_"]
+            assert process.wait() == -signal.SIGKILL
+            assert RefreshAuth(service.url, service.path).access_token()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -12,13 +12,14 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
 import httpx2
 import msgspec
 
+from faregate import forks
 from faregate.errors import FaregateError, InvalidInput
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class RefreshAuth(httpx2.Auth):
         if scopes is not None and not self._scope:
             raise InvalidInput("scopes: name one or more, or leave them out for all")
         self._http = http
-        self._lock = RLock()
+        self._turns = _Turns(Path(f"{self._path}.lock"))
         self._kept: _Kept | None = None
         self._not_before = 0.0
 
@@ -118,7 +119,7 @@ class RefreshAuth(httpx2.Auth):
         if not isinstance(refresh_token, str) or not refresh_token:
             raise InvalidInput("refresh_token: expected a text")
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._alone():
+        with self._turns.taken():
             self._write(_Kept(refresh_token))
             self._kept = None
 
@@ -130,8 +131,10 @@ class RefreshAuth(httpx2.Auth):
             return kept.access_token
         spare = kept.access_token if kept is not None and good else None
         try:
-            with self._alone(wait=spare is None):
+            with self._turns.taken(wait=spare is None):
                 return self._renewed(rejected)
+        except FileNotFoundError:
+            raise self._nothing() from None
         except (BlockingIOError, ExchangeUnanswered):  # somebody else is about it, or it cannot be now
             if spare is None:
                 raise
@@ -215,8 +218,6 @@ class RefreshAuth(httpx2.Auth):
                 if mode & 0o077:
                     raise InvalidInput(f"{self._path}: others can read it; give it mode 0600, or log in again")
                 return msgspec.json.decode(file.read(), type=_Kept)
-        except FileNotFoundError:
-            raise self._nothing() from None
         except msgspec.MsgspecError:
             raise InvalidInput(f"{self._path}: holds no refresh token; log in again, and keep() it") from None
 
@@ -242,29 +243,57 @@ class RefreshAuth(httpx2.Auth):
             os.close(descriptor)
         return draft
 
-    def _open_lock(self) -> int:
-        try:
-            return os.open(f"{self._path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:
-            raise self._nothing() from None
-
     def _nothing(self) -> InvalidInput:
         return InvalidInput(f"{self._path}: there is no refresh token yet; log in, and keep() it")
 
+
+class _Turns:
+    """Has one thread of one process at a time work on a file: the others wait, by way of a lock file beside it.
+
+    A child that is forked in the middle of it has no part in that.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._descriptor: int | None = None
+        forks.register(self)
+
     @contextmanager
-    def _alone(self, *, wait: bool = True) -> Generator[None]:
-        """Keep other threads and processes from the file. BlockingIOError if one has it, unless this may ``wait``."""
-        if not self._lock.acquire(blocking=wait):
+    def taken(self, *, wait: bool = True) -> Generator[None]:
+        """Take a turn. BlockingIOError if it is somebody else's, unless this may ``wait``; FileNotFoundError."""
+        lock = self._lock
+        if not lock.acquire(blocking=wait):
             raise BlockingIOError
         try:
-            descriptor = self._open_lock()
+            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._descriptor = descriptor
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield
             finally:
-                os.close(descriptor)
+                if self._descriptor == descriptor:  # and this is not a child that was forked in the middle of it
+                    self._descriptor = None
+                    with suppress(OSError):
+                        fcntl.flock(descriptor, fcntl.LOCK_UN)  # at once, even if such a child still has it open
+                    os.close(descriptor)
         finally:
-            self._lock.release()
+            lock.release()
+
+    def hold(self) -> None:
+        """Let the process fork at any time: an exchange may take longer than who forks can wait."""
+
+    def before_fork(self) -> None:
+        """Leave everything as it is."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """In the child, which would keep the file locked for as long as it lives, let go."""
+        if not child:
+            return
+        self._lock = Lock()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _taken(answer: httpx2.Response, kept: _Kept, scope: str, began: float) -> _Kept:
