@@ -36,7 +36,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def kind(self) -> str:
-        """What the principal stands for: ``token``, ``share``, ``jwt``, or ``session``, the application's own login."""
+        """What the principal stands for: ``token``, ``access``, ``share``, ``jwt``; or ``session``, of another login."""
         return self.record.kind
 
     @property

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -17,7 +17,7 @@ from conftest import START, Clock, reason_of
 from test_http import Api
 
 from faregate import Conflict, Denied, Gate, InvalidInput, Org, Owner, Permission, Policy
-from faregate.credentials import mint
+from faregate.credentials import kind_of, mint
 
 TABLE = tomllib.loads((Path(__file__).parent.parent / "cases" / "exchanges.toml").read_text())
 STEP = re.compile(r"([0-9.]+) ([A-Z])( x20)?: (-|[A-Z]|![a-z_]+)")
@@ -445,3 +445,34 @@ def test_trap_10_nothing_is_wider_than_its_maker(gate: Gate) -> None:
         assert refused == "insufficient_scope"
     child = gate.tokens.create(name="c", scopes=["docs:read"], by=principal).token
     assert (child.allowed_cidr_blocks, child.expires_at) == (("10.0.0.0/8",), made.token.expires_at)
+
+
+def test_the_shortest_way(tmp_path: Path) -> None:
+    """Make a family, exchange it, and use what is answered; with the clock of the machine."""
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
+    family = gate.tokens.create(name="session", type="REFRESH", scopes=["a", "b"], expires_in=timedelta(days=30))
+    answer = gate.tokens.exchange(family.secret, scopes=["a"])
+    assert gate.verify(answer.access_token).allows("a")
+    assert gate.verify(answer.access_token).allows("b") is False
+    assert answer.scope == ("a",)
+    assert timedelta(minutes=29) < answer.expires_at - datetime.now(UTC) < timedelta(minutes=31)
+    assert gate.tokens.exchange(str(answer.refresh_token)).scope == ("a", "b")  # what was narrowed was the access alone
+    gate.close()
+
+
+def test_successors_have_what_is_new_and_what_they_share(gate: Gate) -> None:
+    """The form of every credential, 21 characters of the family's, and 22 that never come again."""
+    secret = gate.tokens.create(name="s", type="REFRESH").secret
+    family, parts = secret[:28], {secret[28:50]}
+    for _ in range(200):
+        secret = str(gate.tokens.exchange(secret).refresh_token)
+        assert kind_of(secret, "fg") == "rft"
+        assert (secret[:28], len(secret)) == (family, 56)
+        parts.add(secret[28:50])
+    assert len(parts) == 201
+    other = gate.tokens.create(name="s", type="REFRESH").secret
+    assert other[:28] != family
+    forged = mint("fg", "rft")
+    body = family[7:] + forged[28:50]
+    assert reason_of(lambda: gate.tokens.exchange(f"fg_rft_{body}000000")) == "unknown_credential"
+    assert gate.introspect(secret).active
