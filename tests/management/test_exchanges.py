@@ -183,9 +183,12 @@ def test_what_is_kept_for_a_repetition_goes_with_its_window(gate: Gate, clock: C
     clock.now += 30
     gate.tokens.exchange(str(answer.refresh_token))
     assert kept_exchanges(gate) == 0
-    gate.tokens.exchange(str(again.refresh_token))
+    newest = gate.tokens.exchange(str(again.refresh_token))
     clock.now += 30
     gate.purge()
+    assert kept_exchanges(gate) == 0
+    gate.tokens.exchange(str(newest.refresh_token))
+    gate.tokens.rotate(second.token.id)
     assert kept_exchanges(gate) == 0
 
 
