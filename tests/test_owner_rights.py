@@ -210,6 +210,51 @@ def test_an_admin_whose_right_was_taken_is_none(make_gate: Make, store: str) -> 
     assert gate.tokens.list(by=admin).total == 1
 
 
+def test_an_exchange_is_bounded_by_what_the_owner_may_now(make_gate: Make, store: str) -> None:
+    """In what is asked for and in what is told; who is gone exchanges nothing, and spends nothing."""
+    directory = Directory(u1=["docs:*"])
+    gate = make_gate(store, owner_rights=directory)
+    made = gate.tokens.create(name="s", type="REFRESH", scopes=["docs:read", "b"], owner=U1)
+    assert reason_of(lambda: gate.tokens.exchange(made.secret, ["b"])) == "insufficient_scope"
+    answer = gate.tokens.exchange(made.secret)
+    assert answer.scope == ("docs:read",)
+    principal = gate.verify(answer.access_token)
+    assert (principal.allows("docs:read"), principal.allows("b")) == (True, False)
+    assert gate.introspect(answer.access_token).scope == ("docs:read",)
+    assert gate.tokens.get("self", by=principal).id == made.token.id
+    directory.rights["u1"] = None
+    gate.owner_changed(U1)
+    newest = str(answer.refresh_token)
+    for call in (lambda: gate.tokens.exchange(newest), lambda: gate.verify(answer.access_token)):
+        assert reason_of(call) == "deactivated"
+    assert reason_of(lambda: gate.tokens.get("self", by=principal)) == "deactivated"
+    directory.rights["u1"] = TimeoutError("no answer")
+    gate.owner_changed(U1)
+    assert reason_of(lambda: gate.tokens.exchange(newest)) == "store_unavailable"
+    directory.rights["u1"] = ["docs:*", "b"]
+    gate.owner_changed(U1)
+    assert gate.tokens.exchange(newest).scope == ("docs:read", "b")
+    assert gate.verify(answer.access_token).allows("b")  # which it was given, and which he may again
+
+
+def test_a_refresh_token_that_changes_hands_in_an_exchange_is_asked_about_again(make_gate: Make, store: str) -> None:
+    """The answer about one owner is not taken for another's."""
+    handed: list[Owner] = []
+
+    def rights(owner: Owner) -> AllowedScopes:
+        if owner == U1 and not handed:
+            handed.append(owner)
+            gate.tokens.update(made.token.id, owner=U2)
+        return AllowedScopes(general_scopes=("a",) if owner == U1 else ())
+
+    gate = make_gate(store, owner_rights=rights, owner_rights_ttl=0)
+    made = gate.tokens.create(name="s", type="REFRESH", scopes=["a"], owner=U1)
+    assert reason_of(lambda: gate.tokens.exchange(made.secret)) == "store_unavailable"
+    answer = gate.tokens.exchange(made.secret)
+    assert answer.scope == ()
+    assert not gate.verify(answer.access_token).allows("a")
+
+
 def test_the_answer_is_kept_for_a_while(make_gate: Make, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five seconds by default; then it is asked anew."""
     now = [1000.0]

@@ -36,7 +36,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def kind(self) -> str:
-        """What it stands for: ``token``, ``access``, ``share``, ``jwt``, or ``session``, the application's own login."""
+        """What it stands for: ``token``, ``access``, ``share``, ``jwt``, or ``session`` of the application itself."""
         return self.record.kind
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import re
+import string
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -143,26 +145,26 @@ def test_the_matrix_is_whole() -> None:
                 assert f"{way}, {where} the window, rotation {rotation}" in names
 
 
-def test_only_its_successor_can_be_told_from_what_is_kept(gate: Gate) -> None:
-    """The store holds neither the successor nor its own part, but masked by what was presented; and not for long."""
+def test_what_is_kept_tells_nobody_else(gate: Gate) -> None:
+    """The store holds no credential, and of the successor its own part only as HMAC-SHA256 under what was presented hides it."""
     family = gate.tokens.create(name="s", type="REFRESH")
     answer = gate.tokens.exchange(family.secret)
+    successor = str(answer.refresh_token)
+    tables = ("tokens", "secrets", "families", "exchanges", "access", "feed")
     with gate._store.reading() as reading:
-        dump = "\n".join(
-            str(reading._connection.exec_driver_sql(f"SELECT * FROM {table}").fetchall())
-            for table in (
-                "faregate_tokens",
-                "faregate_secrets",
-                "faregate_families",
-                "faregate_exchanges",
-                "faregate_access",
-                "faregate_feed",
-            )
-        )
-    for secret in (family.secret, answer.refresh_token, answer.access_token):
-        assert str(secret) not in dump
-        assert str(secret)[7:28] not in dump
-        assert str(secret)[28:50] not in dump
+        ask = reading._connection.exec_driver_sql
+        dump = "".join(str(ask(f"SELECT * FROM faregate_{table}").fetchall()) for table in tables)
+        kept = ask("SELECT successor FROM faregate_exchanges").scalar_one()
+    for secret in (family.secret, successor, answer.access_token):
+        assert secret[7:28] not in dump
+        assert secret[28:50] not in dump
+    digits = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    own = 0
+    for character in successor[28:50]:
+        own = own * 62 + digits.index(character)
+    mask = hmac.digest(family.secret.encode(), b"successor", "sha256")[:16]
+    assert kept != own.to_bytes(16)
+    assert bytes(a ^ b for a, b in zip(kept, mask, strict=True)) == own.to_bytes(16)
 
 
 def kept_exchanges(gate: Gate) -> int:
