@@ -21,8 +21,9 @@ import requests
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from faregate import Gate, InvalidInput, Issued, client
+from faregate import Gate, InvalidInput, Issued, client, keeper
 from faregate.client import ExchangeRefused, ExchangeUnanswered, RefreshAuth
+from faregate.keeper import Keeper, Kept
 from faregate_flask import Faregate
 
 
@@ -99,9 +100,9 @@ class Faulty(httpx2.HTTPTransport):
         if fault is not None and fault.startswith(("{", "<")):
             return httpx2.Response(200, text=fault, request=request)
         answer = super().handle_request(request)
-        if fault == "lost":
+        if fault in ("lost", "spoilt"):
             answer.read()
-            raise httpx2.ReadError("the answer was lost")
+            raise httpx2.ReadError("the answer was lost") if fault == "lost" else httpx2.DecodingError("no gzip")
         return answer
 
 
@@ -188,7 +189,9 @@ def test_a_login_replaces_what_was_kept(service: Service) -> None:
     assert service.gate.verify(auth.access_token()).id == second.token.id
 
 
-@pytest.mark.parametrize("faults", [["lost"], ["lost", "lost"], ["unsent"], ["502"], ["lost", "503", "unsent", "429"]])
+@pytest.mark.parametrize(
+    "faults", [["lost"], ["lost", "lost"], ["unsent"], ["502"], ["spoilt"], ["lost", "503", "unsent", "429"]]
+)
 def test_trap_9_what_was_lost_is_asked_for_again(service: Service, faults: list[str]) -> None:
     """And is the same: nothing is taken for theft."""
     _, made = service.login()
@@ -214,7 +217,22 @@ def test_a_gate_that_does_not_answer_is_asked_later(service: Service, monkeypatc
     assert RefreshAuth(service.url, service.path).access_token()
 
 
-@pytest.mark.parametrize("answer", ["<html>", "{}", '{"access_token": 5, "expires_in": 3}', "404", "302", "400"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<html>",
+        "{}",
+        "404",
+        "302",
+        "400",
+        '{"access_token": 5, "expires_in": 3}',
+        '{"access_token": "", "expires_in": 3}',
+        '{"access_token": "a", "expires_in": -3}',
+        '{"access_token": "a", "expires_in": 1e308}',
+        '{"access_token": "a\\r\\nb", "expires_in": 3}',
+        '{"access_token": "a", "expires_in": 3, "refresh_token": ""}',
+    ],
+)
 def test_what_is_no_token_endpoint_is_said_to_be_none(service: Service, answer: str) -> None:
     """It is asked once, and nothing that is kept is lost."""
     service.login()
@@ -311,6 +329,82 @@ def test_what_cannot_be_written_is_not_asked_for(service: Service) -> None:
     assert service.gate.verify(auth.access_token()).id == made.token.id
 
 
+def test_what_is_written_in_part_is_not_taken_for_the_whole(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the system writes at a time, the file holds all of it."""
+    auth, made = service.login()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:100]))
+    assert service.gate.verify(auth.access_token()).id == made.token.id
+    assert service.gate.introspect(service.kept()["refresh_token"]).active
+
+
+def test_what_could_not_be_written_is_not_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used from memory, and written as soon as that can be; even if the next exchange comes first."""
+    auth, made = service.login()
+    write = Keeper.write
+
+    def fail(self: Keeper, kept: Kept) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Keeper, "write", fail)
+    first = auth.access_token()
+    assert service.gate.verify(first).id == made.token.id
+    assert service.kept()["refresh_token"] == made.secret
+    second = auth.access_token(rejected=first)
+    assert second != first
+    third = auth.access_token(rejected=second)
+    monkeypatch.setattr(Keeper, "write", write)
+    assert auth.access_token() == third
+    assert service.gate.introspect(service.kept()["refresh_token"]).active
+    assert RefreshAuth(service.url, service.path).access_token() == third
+    assert [entry.action for entry in service.gate.audit().items] == ["token.create"]
+
+
+def test_what_another_process_has_written_since_is_newer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written is not written over it."""
+    auth, _ = service.login()
+    with monkeypatch.context() as broken:
+        broken.setattr(Keeper, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        auth.access_token()
+    other = RefreshAuth(service.url, service.path)
+    newest = other.access_token(rejected=other.access_token())
+    assert auth.access_token() == newest
+    assert service.gate.introspect(service.kept()["refresh_token"]).active
+
+
+def test_a_link_leads_to_one_file(service: Service) -> None:
+    """Which both names share, and which stays where it is."""
+    auth, _ = service.login()
+    link = service.path.parent.parent / "link"
+    link.symlink_to(service.path)
+    linked = RefreshAuth(service.url, link)
+    assert linked.access_token() == auth.access_token()
+    assert link.is_symlink()
+    assert service.exchanges == 1
+
+
+def test_requests_after_a_rejection_get_a_new_one(service: Service) -> None:
+    """The rejected request itself is not sent again, which its library cannot always do."""
+    auth, _ = service.login()
+
+    def get() -> Any:
+        return requests.get(f"{service.origin}/x", auth=auth, timeout=5)
+
+    assert get().status_code == 200
+    service.gate.revoke(service.kept()["access_token"])
+    assert [get().status_code for _ in range(3)] == [401, 200, 200]
+    assert service.exchanges == 2
+
+
+def test_nobody_waits_for_ever_for_another_process(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was stopped in the middle of an exchange."""
+    auth, _ = service.login()
+    monkeypatch.setattr(keeper, "_LONGEST_TURN", 0.2)
+    with Keeper(service.path).turn(), pytest.raises(ExchangeUnanswered, match="Another process"):
+        auth.access_token()
+    assert auth.access_token()
+
+
 def test_many_threads_make_one_exchange(service: Service) -> None:
     """Twenty at once, with one object, and with one for each."""
     auth, _ = service.login()
@@ -374,13 +468,21 @@ def test_a_refresh_token_goes_over_https_alone(url: str, tmp_path: Path) -> None
     with pytest.raises(InvalidInput, match="https"):
         RefreshAuth(url, tmp_path / "kept")
     RefreshAuth("http://localhost:8000/token", tmp_path / "kept")
+    for origin in ("http://example.com", "https://u:p@example.com"):
+        with pytest.raises(InvalidInput, match="origins"):
+            RefreshAuth("https://example.com/token", tmp_path / "kept", origins=[origin])
+    with pytest.raises(InvalidInput, match="password"):
+        RefreshAuth("https://u:secret@example.com/token", tmp_path / "kept")
+    for given in ({"origins": "https://a.example"}, {"scopes": "a"}):
+        with pytest.raises(InvalidInput, match="lists"):
+            RefreshAuth("https://example.com/token", tmp_path / "kept", **given)  # type: ignore[arg-type]
 
 
 def test_representations_hide_what_is_kept(service: Service) -> None:
     """Of the object, and of what it holds."""
     auth, made = service.login()
     access = auth.access_token()
-    for text in (repr(auth), repr(auth._kept), repr(auth._read())):
+    for text in (repr(auth), repr(auth._kept), repr(auth._keeper.read())):
         assert made.secret not in text
         assert access not in text
         assert service.kept()["refresh_token"] not in text

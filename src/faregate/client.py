@@ -7,30 +7,37 @@ nothing is sent where it does not belong. It works with httpx2, and with request
 
 from __future__ import annotations
 
-import fcntl
-import os
+import logging
 import time
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import anyio.to_thread
 import httpx2
 import msgspec
 
-from faregate import forks
 from faregate.errors import FaregateError, InvalidInput
+from faregate.keeper import Keeper, Kept
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncGenerator, Generator, Sequence
 
-TIMEOUT = 5.0  # seconds for one attempt
-PATIENCE = 25.0  # seconds for all of them: less than an exchange may be repeated
+_logger = logging.getLogger("faregate")
+
+TIMEOUT = 5.0  # seconds for one attempt to get somewhere
+PATIENCE = 28.0  # seconds in which attempts begin: hardly less than an exchange may be repeated
 EARLY = 60.0  # seconds before its end at which an access credential is replaced, or a fifth of its life if that is less
-PAUSE = 10.0  # seconds between attempts while the old one still works
+PAUSE = 5.0  # seconds between attempts while the old one still works
+
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_UNDONE = frozenset({408, 429, 503})  # of those, the ones that say that nothing was exchanged
+_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Request = TypeVar("Request")
+Credential = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~+/-]+=*$")]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class ExchangeRefused(FaregateError):
@@ -47,28 +54,21 @@ class ExchangeRefused(FaregateError):
 
 
 class ExchangeUnanswered(FaregateError):
-    """The gate could not be asked, or did not answer. The refresh token that is kept is good still: try again later."""
+    """The gate could not be asked, or its answer did not come.
 
-
-class _Kept(msgspec.Struct, frozen=True):
-    """What the file holds. ``renew_at`` and ``expires_at`` are epoch seconds, ``scope`` is what was asked for."""
-
-    refresh_token: str
-    access_token: str = ""
-    scope: str = ""
-    renew_at: float = 0.0
-    expires_at: float = 0.0
-
-    def __repr__(self) -> str:
-        return f"_Kept(expires_at={self.expires_at!r})"
+    Try again, and soon: if an exchange was made whose answer was lost, it can be repeated for 30 seconds and no longer.
+    """
 
 
 class _Answer(msgspec.Struct):
     """The answer of RFC 6749 section 5.1."""
 
-    access_token: str
-    expires_in: float
-    refresh_token: str | None = None
+    access_token: Credential
+    expires_in: Seconds
+    refresh_token: Credential | None = None
+
+    def __repr__(self) -> str:
+        return f"_Answer(expires_in={self.expires_in!r})"
 
 
 class _Refusal(msgspec.Struct):
@@ -88,7 +88,7 @@ class RefreshAuth(httpx2.Auth):
 
     Use it as ``auth`` of an ``httpx2.Client`` or ``AsyncClient``, or of ``requests``. A request raises ExchangeRefused
     when its user has to log in again, ExchangeUnanswered when the gate cannot be reached, InvalidInput for a file that
-    is missing, or that others can read.
+    is missing, or that others can read, OSError for one that cannot be written.
     """
 
     def __init__(
@@ -100,46 +100,49 @@ class RefreshAuth(httpx2.Auth):
         origins: Sequence[str] = (),
         http: httpx2.Client | None = None,
     ) -> None:
+        if isinstance(origins, str) or isinstance(scopes, str):
+            raise InvalidInput("origins, scopes: expected lists of texts")
         self._url = httpx2.URL(url)
-        here = self._url.scheme == "http" and self._url.host in ("localhost", "127.0.0.1", "::1")
-        if self._url.scheme != "https" and not here:
-            raise InvalidInput("url: https, unless it is on this machine: who listens would have the refresh token")
-        self._origins = {_origin(one) for one in (url, *origins)}
-        self._path = Path(path).expanduser().absolute()
+        self._origins = {_safe(one) for one in (url, *origins)}
         self._scope = "" if scopes is None else " ".join(scopes)
         if scopes is not None and not self._scope:
             raise InvalidInput("scopes: name one or more, or leave them out for all")
         self._http = http
-        self._turns = _Turns(Path(f"{self._path}.lock"))
-        self._kept: _Kept | None = None
-        self._not_before = 0.0
+        self._keeper = Keeper(path)
+        self._kept: Kept | None = None
+        self._unsaved: tuple[str, Kept] | None = None  # what could not be written, and instead of which refresh token
+        self._rejected: str | None = None
+        self._look_at = 0.0
 
     def keep(self, refresh_token: str) -> None:
         """Keep a new refresh token, in place of what was kept before: call it once, after a login."""
         if not isinstance(refresh_token, str) or not refresh_token:
             raise InvalidInput("refresh_token: expected a text")
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._turns.taken():
-            self._write(_Kept(refresh_token))
-            self._kept = None
+        self._keeper.make_room()
+        with self._keeper.turn():
+            self._keeper.write(Kept(refresh_token))
+            self._kept = self._unsaved = None
 
     def access_token(self, rejected: str | None = None) -> str:
         """Return an access credential that is good now; not the one that was ``rejected``. Exchanges if need be."""
+        if rejected is not None:
+            self._rejected = rejected
         kept, now = self._kept, time.time()
-        good = kept is not None and self._is_good(kept, rejected, now)
-        if kept is not None and good and now < max(kept.renew_at, self._not_before):
-            return kept.access_token
-        spare = kept.access_token if kept is not None and good else None
-        try:
-            with self._turns.taken(wait=spare is None):
-                return self._renewed(rejected)
-        except FileNotFoundError:
-            raise self._nothing() from None
-        except (BlockingIOError, ExchangeUnanswered):  # somebody else is about it, or it cannot be now
-            if spare is None:
-                raise
-            self._not_before = now + PAUSE
+        spare = kept.access_token if kept is not None and self._is_good(kept, now) else None
+        if spare is not None and now < self._look_at:
             return spare
+        try:
+            with self._keeper.turn(wait=spare is None):
+                return self._renewed(now, hurry=spare is not None)
+        except (OSError, ExchangeUnanswered) as error:
+            if spare is not None:  # somebody else is about it, or it cannot be now
+                self._look_at = now + PAUSE
+                return spare
+            if isinstance(error, BlockingIOError):
+                raise ExchangeUnanswered("Another process is about the exchange, and takes too long.") from None
+            if isinstance(error, FileNotFoundError):
+                raise self._keeper.nothing() from None
+            raise
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         """Send the request with an access credential; once more with a new one where that was rejected."""
@@ -158,50 +161,80 @@ class RefreshAuth(httpx2.Auth):
             yield _dressed(request, await anyio.to_thread.run_sync(self.access_token, used))
 
     def __call__(self, request: Request) -> Request:
-        """Give a request of ``requests`` an access credential."""
+        """Give a request of ``requests`` an access credential. After one that was rejected, the next is a new one."""
         prepared: Any = request
         self._check(prepared.url)
-        prepared.headers["Authorization"] = f"Bearer {self.access_token()}"
+        used = self.access_token()
+
+        def notice(response: Any, **_: Any) -> None:
+            if _rejected(response):
+                self._rejected = used
+
+        _dressed(prepared, used).register_hook("response", notice)
         return request
 
     def __repr__(self) -> str:
-        return f"RefreshAuth({str(self._url)!r}, {str(self._path)!r})"
+        return f"RefreshAuth({str(self._url)!r}, {str(self._keeper.path)!r})"
 
     def _check(self, url: httpx2.URL | str) -> None:
         if _origin(url) not in self._origins:
             raise InvalidInput(f"origins: {_origin(url)} is not one to which the credential goes; name it if it is")
 
-    def _is_good(self, kept: _Kept, rejected: str | None, now: float) -> bool:
-        return kept.scope == self._scope and kept.access_token != rejected and now < kept.expires_at
+    def _is_good(self, kept: Kept, now: float) -> bool:
+        usable = bool(kept.access_token) and kept.access_token != self._rejected
+        return usable and kept.scope == self._scope and now < kept.expires_at
 
-    def _renewed(self, rejected: str | None) -> str:
+    def _renewed(self, now: float, *, hurry: bool) -> str:
         """Return the access credential that another process has got meanwhile, or else exchange."""
-        kept, now = self._read(), time.time()
-        if not (kept.access_token and self._is_good(kept, rejected, now) and now < kept.renew_at):
-            self._draft(kept)  # what could not be written afterwards is not asked for
-            kept = self._exchanged(kept)
-            self._write(kept)
-        self._kept = kept
+        kept = self._keeper.read()
+        if self._unsaved is not None and kept.refresh_token != self._unsaved[0]:
+            self._unsaved = None  # another process has come further
+        if self._unsaved is not None:
+            kept = self._unsaved[1]
+        if not self._is_good(kept, now) or now >= kept.renew_at:
+            self._keeper.probe()
+            before, kept = kept, self._exchanged(kept, hurry=hurry)
+            replaced = self._unsaved[0] if self._unsaved is not None else before.refresh_token
+            self._unsaved = replaced, kept
+        self._kept, self._look_at = kept, kept.renew_at
+        if self._unsaved is not None:
+            self._save(now)
         return kept.access_token
 
-    def _exchanged(self, kept: _Kept) -> _Kept:
-        """Exchange a refresh token. Until it is answered the same is asked again, which has the same outcome."""
-        deadline, pause = time.monotonic() + PATIENCE, 0.1
+    def _save(self, now: float) -> None:
+        """Write what is newest. What cannot be written is in memory alone, and is tried again with each request."""
+        if self._unsaved is None:
+            return
+        try:
+            self._keeper.write(self._unsaved[1])
+        except OSError:
+            _logger.exception("the newest refresh token could not be written to %s", self._keeper.path)
+            self._look_at = now
+        else:
+            self._unsaved = None
+
+    def _exchanged(self, kept: Kept, *, hurry: bool) -> Kept:
+        """Exchange a refresh token. Until it is answered the same is asked again, which has the same outcome.
+
+        In a ``hurry`` only what may have been exchanged already is asked again.
+        """
+        deadline, pause, done = time.monotonic() + PATIENCE, 0.1, False
         form = {"grant_type": "refresh_token", "refresh_token": kept.refresh_token}
         form |= {"scope": self._scope} if self._scope else {}
         while True:
             began = time.time()
             try:
                 answer = self._post(form)
-                if answer.status_code < 500 and answer.status_code != 429:
+            except httpx2.RequestError as error:
+                done = done or not isinstance(error, _UNSENT)
+                trouble = f"{type(error).__name__}: {error}"
+            else:
+                if answer.status_code not in _AGAIN:
                     return _taken(answer, kept, self._scope, began)
-                trouble: Exception = httpx2.HTTPStatusError(
-                    f"the answer is {answer.status_code}", request=answer.request, response=answer
-                )
-            except httpx2.TransportError as error:
-                trouble = error
-            if time.monotonic() + pause > deadline:
-                raise ExchangeUnanswered(f"{self._url} did not answer: {trouble}") from trouble
+                done = done or answer.status_code not in _UNDONE
+                trouble = f"the answer is {answer.status_code}"
+            if time.monotonic() + pause > deadline or (hurry and not done):
+                raise ExchangeUnanswered(f"{self._url} did not answer: {trouble}")
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
 
@@ -211,102 +244,18 @@ class RefreshAuth(httpx2.Auth):
         with httpx2.Client() as http:
             return http.post(self._url, data=form, timeout=TIMEOUT)
 
-    def _read(self) -> _Kept:
-        try:
-            with self._path.open("rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                if mode & 0o077:
-                    raise InvalidInput(f"{self._path}: others can read it; give it mode 0600, or log in again")
-                return msgspec.json.decode(file.read(), type=_Kept)
-        except msgspec.MsgspecError:
-            raise InvalidInput(f"{self._path}: holds no refresh token; log in again, and keep() it") from None
 
-    def _write(self, kept: _Kept) -> None:
-        """Write the file as a whole, and have it on the disk before what it holds is used."""
-        self._draft(kept).replace(self._path)
-        with suppress(OSError):  # a file system that cannot sync a directory
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-
-    def _draft(self, kept: _Kept) -> Path:
-        """Write the file under another name, which nobody else can read either."""
-        draft = Path(f"{self._path}.new")
-        descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-            os.write(descriptor, msgspec.json.encode(kept))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        return draft
-
-    def _nothing(self) -> InvalidInput:
-        return InvalidInput(f"{self._path}: there is no refresh token yet; log in, and keep() it")
-
-
-class _Turns:
-    """Has one thread of one process at a time work on a file: the others wait, by way of a lock file beside it.
-
-    A child that is forked in the middle of it has no part in that.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = Lock()
-        self._descriptor: int | None = None
-        forks.register(self)
-
-    @contextmanager
-    def taken(self, *, wait: bool = True) -> Generator[None]:
-        """Take a turn. BlockingIOError if it is somebody else's, unless this may ``wait``; FileNotFoundError."""
-        lock = self._lock
-        if not lock.acquire(blocking=wait):
-            raise BlockingIOError
-        try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            self._descriptor = descriptor
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield
-            finally:
-                if self._descriptor == descriptor:  # and this is not a child that was forked in the middle of it
-                    self._descriptor = None
-                    with suppress(OSError):
-                        fcntl.flock(descriptor, fcntl.LOCK_UN)  # at once, even if such a child still has it open
-                    os.close(descriptor)
-        finally:
-            lock.release()
-
-    def hold(self) -> None:
-        """Let the process fork at any time: an exchange may take longer than who forks can wait."""
-
-    def before_fork(self) -> None:
-        """Leave everything as it is."""
-
-    def after_fork(self, *, child: bool) -> None:
-        """In the child, which would keep the file locked for as long as it lives, let go."""
-        if not child:
-            return
-        self._lock = Lock()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _taken(answer: httpx2.Response, kept: _Kept, scope: str, began: float) -> _Kept:
+def _taken(answer: httpx2.Response, kept: Kept, scope: str, began: float) -> Kept:
     """Return what is to be kept of an answer; ExchangeRefused if it is none. ``began`` is when it was asked for."""
     if answer.status_code != 200:
         raise _refusal(answer)
     try:
         told = msgspec.json.decode(answer.content, type=_Answer)
-    except msgspec.MsgspecError as error:
-        raise ExchangeRefused("invalid_answer", f"{answer.url} is no token endpoint, it seems: {error}") from None
+    except msgspec.MsgspecError:
+        raise ExchangeRefused("invalid_answer", f"{answer.url} answered as no token endpoint does") from None
     ends = began + told.expires_in
     early = min(EARLY, told.expires_in / 5)
-    return _Kept(told.refresh_token or kept.refresh_token, told.access_token, scope, ends - early, ends)
+    return Kept(told.refresh_token or kept.refresh_token, told.access_token, scope, ends - early, ends)
 
 
 def _refusal(answer: httpx2.Response) -> ExchangeRefused:
@@ -316,16 +265,26 @@ def _refusal(answer: httpx2.Response) -> ExchangeRefused:
     return ExchangeRefused("invalid_answer", f"{answer.url} answered {answer.status_code}, as no token endpoint does")
 
 
+def _safe(url: str) -> str:
+    """Return the origin of a URL to which a credential may go; InvalidInput if others could listen there."""
+    parsed = httpx2.URL(url)
+    if parsed.scheme != "https" and not (parsed.scheme == "http" and parsed.host in _HERE):
+        raise InvalidInput("url, origins: https, unless it is on this machine: who listens would have the credential")
+    if parsed.userinfo:
+        raise InvalidInput("url, origins: leave out user and password")
+    return _origin(parsed)
+
+
 def _origin(url: httpx2.URL | str) -> str:
     return str(httpx2.URL(url).copy_with(path="/", query=None, fragment=None, userinfo=b"")).rstrip("/")
 
 
-def _dressed(request: httpx2.Request, access_token: str) -> httpx2.Request:
+def _dressed(request: Any, access_token: str) -> Any:
     request.headers["Authorization"] = f"Bearer {access_token}"
     return request
 
 
-def _rejected(response: httpx2.Response) -> bool:
+def _rejected(response: Any) -> bool:
     """Tell whether it was the credential that did not open (RFC 6750 section 3.1)."""
     return response.status_code == 401 and 'error="invalid_token"' in response.headers.get("WWW-Authenticate", "")
 

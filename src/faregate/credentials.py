@@ -100,7 +100,7 @@ def _successor(credential: str, own: bytes) -> str:
 
 def _masked(credential: str, own: bytes) -> bytes:
     mask = hmac.digest(credential.encode(), b"successor", "sha256")
-    return bytes(one ^ other for one, other in zip(own, mask[:_OWN_BYTES], strict=True))
+    return bytes(one ^ other for one, other in zip(own, mask[:_OWN_BYTES], strict=False))
 
 
 def _checksum(body: str) -> str:

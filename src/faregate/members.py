@@ -141,15 +141,16 @@ def network_columns(networks: Networks | None) -> Values:
 
 def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None = None) -> Record:
     """Return the record that a token's columns amount to, for the credential of ``digest`` if that is named."""
+    refresh = columns["type"] == REFRESH
     return token_record(
-        kind="refresh" if columns["type"] == REFRESH else "token",
+        kind="refresh" if refresh else "token",
         record_id=columns["id"],
         owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
         allowed_scopes=stored_scopes(columns["allowed_scopes"], columns["id"]),
         networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], columns["id"]),
         not_before=columns["not_before"],
-        expires_at=columns["expires_at"],
+        expires_at=columns["expires_at"] or 0.0 if refresh else columns["expires_at"],  # which one always has
         deactivated=columns["deactivated"],
         revoked=columns["revoked_at"] is not None,
         superseded_at=superseded_at,

@@ -103,7 +103,7 @@ class Refresh:
 
     def _read(self, credential: str, address: str | None) -> _Presented:
         if marks_of(credential.encode(errors="replace")) is None:
-            raise Denied("malformed_credential", address=address)
+            raise Denied("malformed_credential", "The refresh token is one token68 text.", address=address)
         if kind_of(credential, self._brand) != "rft":
             raise Denied("unknown_credential", address=address)
         return _Presented(credential, digest(credential), family_digest(credential))
@@ -136,7 +136,7 @@ class Refresh:
             "allowed_cidr_blocks": row["allowed_cidr_blocks"],
             "networks": row["networks"],
             "created_at": now,
-            "expires_at": min(round(now + ACCESS_LIFETIME, 6), row["expires_at"]),
+            "expires_at": min(round(now + ACCESS_LIFETIME, 6), limits_of(row).expires_at),
         }
         change.refresh.add_access(values)
         record = access_limits(row, values, values["digest"])
@@ -173,7 +173,8 @@ def _find(reading: Reading, presented: _Presented, address: str | None) -> Famil
 
 def _reused(family: Family, presented: _Presented, now: float) -> bool:
     """Tell whether a living family has to be revoked: its credential is retired, and may not be repeated."""
-    if presented.digest == family.current or family.row["revoked_at"] is not None or family.row["expires_at"] <= now:
+    record = limits_of(family.row)
+    if presented.digest == family.current or record.revoked or record.expires_at <= now:
         return False
     successor = presented.repeated(family.exchange) if family.exchange and now < family.exchange.until else None
     return successor is None or digest(successor) != family.current

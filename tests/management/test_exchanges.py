@@ -481,3 +481,39 @@ def test_successors_have_what_is_new_and_what_they_share(gate: Gate) -> None:
     body = family[7:] + forged[28:50]
     assert reason_of(lambda: gate.tokens.exchange(f"fg_rft_{body}000000")) == "unknown_credential"
     assert gate.introspect(secret).active
+
+
+@pytest.mark.parametrize(
+    ("broken", "first", "again"),
+    [
+        ("faregate_tokens SET expires_at = NULL", "expired", "expired"),
+        ("faregate_tokens SET expires_at = 'junk'", "expired", "expired"),
+        ("faregate_tokens SET require_rotation = NULL", "ok", "ok"),
+        ("faregate_tokens SET revoked_at = 'junk'", "revoked", "revoked"),
+        ("faregate_tokens SET allowed_scopes = 'junk'", "ok", "ok"),
+        ("faregate_tokens SET networks = 'junk', allowed_cidr_blocks = 'junk'", "address_unknown", "address_unknown"),
+        ("faregate_exchanges SET successor = x'78'", "ok", "revoked"),
+        ("faregate_exchanges SET successor = 'text'", "ok", "revoked"),
+        ("faregate_exchanges SET presented = 'text'", "ok", "revoked"),
+        ("faregate_exchanges SET until = 'junk'", "ok", "revoked"),
+        ("faregate_access SET allowed_scopes = 'junk', expires_at = 'junk'", "ok", "ok"),
+    ],
+)
+def test_what_was_broken_by_hand_opens_nothing_more(
+    store: str, clock: Clock, broken: str, first: str, again: str
+) -> None:
+    """A row that is none any more is refused as what it has become, and never an error of the server's."""
+    for presented in ("current", "last"):
+        gate = Gate(store, clock=clock)
+        made = gate.tokens.create(name="s", type="REFRESH", scopes=["a"])
+        answer = gate.tokens.exchange(made.secret)
+        with gate._store.changing() as change:
+            change._connection.exec_driver_sql(f"UPDATE {broken}")
+        secret = str(answer.refresh_token) if presented == "current" else made.secret
+        assert reason_of(lambda: gate.tokens.exchange(secret)) == (first if presented == "current" else again)  # noqa: B023
+        opens = reason_of(lambda: gate.verify(answer.access_token).require("a"))  # noqa: B023
+        active = gate.introspect(answer.access_token).active
+        assert active == (opens in ("ok", "address_unknown", "insufficient_scope"))
+        gate.tokens.list()
+        gate.tokens.delete(made.token.id)
+        gate.close()

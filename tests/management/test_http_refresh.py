@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,6 +76,7 @@ def test_scopes_and_what_is_left_of_the_family_are_told(api: Api) -> None:
         ({"grant_type": "refresh_token", "refresh_token": "{secret}", "x": ["1", "2"]}, "invalid_request", "once"),
         ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "b"}, "invalid_scope", "b"),
         ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": 'a"'}, "invalid_scope", "scope"),
+        ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "\u00e9\\"}, "invalid_scope", "scope"),
         ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "a  a"}, "invalid_scope", "scope"),
         ({"grant_type": "refresh_token", "refresh_token": "fg_rft_junk"}, "invalid_grant", "unknown"),
         ({"grant_type": "refresh_token", "refresh_token": "a b"}, "invalid_grant", "malformed"),
@@ -95,6 +97,7 @@ def test_refusals_have_the_codes_of_the_rfc(api: Api, form: dict[str, Any], erro
     assert (answer.status_code, list(told), told["error"]) == (400, ["error", "error_description"], error)
     assert word in told["error_description"]
     assert "WWW-Authenticate" not in answer.headers
+    assert re.fullmatch(r"[\x20\x21\x23-\x5b\x5d-\x7e]+", told["error_description"])
     assert secret not in answer.text
     assert api.everything() == before
     assert ask(api, grant(secret)).status_code == 200

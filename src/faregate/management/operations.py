@@ -7,6 +7,7 @@ body, and :func:`perform` answers. Nothing here knows a framework, or how it wai
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from faregate.gate import Gate
     from faregate.management.call import Call, Reader
 
+_UNSAID = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # what is in no description of RFC 6749 section 5.2
 _NONE, _SMALL, _LARGE = 0, 16 * 1024, 1024 * 1024
 
 
@@ -213,7 +215,7 @@ def _as_oauth(answer: Answer, words: str) -> Answer:
     code = msgspec.json.decode(answer.body)["code"]
     status = answer.status if answer.status in (413, 503) else 400
     headers = [(name, value) for name, value in answer.headers if name not in ("Content-Type", "WWW-Authenticate")]
-    told = {"error": _oauth_error(code), "error_description": words}
+    told = {"error": _oauth_error(code), "error_description": _UNSAID.sub("?", words.replace('"', "'"))}
     return Answer(status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(told))
 
 

@@ -12,6 +12,12 @@ class Exchange(NamedTuple):
     successor: bytes
     until: float
 
+    @property
+    def sound(self) -> bool:
+        """Whether this is one; what was broken by hand in the database is none, and cannot be repeated."""
+        kept: tuple[Any, ...] = self
+        return isinstance(kept[0], bytes) and isinstance(kept[1], bytes) and isinstance(kept[2], int | float)
+
 
 class Family(NamedTuple):
     """The columns of a family's record, the digest of its current credential, and its last exchange."""

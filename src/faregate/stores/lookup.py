@@ -168,7 +168,7 @@ def _access(row: tuple[Any, ...], digest: bytes) -> Record:
         allowed_scopes=stored_scopes(scopes, record_id),
         networks=stored_networks(cidrs, packed, record_id),
         not_before=None if not_before is None else not_before + 0.0,
-        expires_at=expires_at + 0.0,
+        expires_at=(expires_at or 0.0) + 0.0,
         deactivated=bool(dead),
         revoked=revoked is not None,
     )

@@ -43,7 +43,8 @@ class RefreshRows:
         last = self._connection.execute(
             select(columns.presented, columns.successor, columns.until).where(columns.token_id == values["id"])
         ).first()
-        return Family(values, values.pop("current"), None if last is None else Exchange(*last))
+        exchange = None if last is None else Exchange(*last)
+        return Family(values, values.pop("current"), exchange if exchange is not None and exchange.sound else None)
 
     def found(self, token_id: str, digest: bytes) -> None:
         """Keep what a new token's credentials have in common, in place of what they had."""
