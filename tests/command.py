@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from faregate.cli import main
+
 APPLICATION = """\
 from flask import Flask
 from faregate_flask import Faregate
@@ -17,7 +21,7 @@ app = Flask(__name__)
 app.config.from_prefixed_env("TESTED")  # FAREGATE_… of the application, such as TESTED_FAREGATE_STORE
 Faregate(app)
 """
-SECRET = re.compile(r"fg_(tok|shr)_[0-9A-Za-z]{49}")
+SECRET = re.compile(r"fg_(tok|rft|act|shr)_[0-9A-Za-z]{49}")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -35,6 +39,16 @@ def run(
     return subprocess.run(
         command, env=environment(**given), input=stdin, capture_output=True, text=True, check=False, timeout=60
     )
+
+
+def run_here(
+    *arguments: str, store: str | None = None, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Do the same in this process, which takes a tenth of the time: for what a real process has shown already."""
+    given = settings | ({"FAREGATE_STORE": store} if store else {})
+    without = dict.fromkeys(name for name in os.environ if name.startswith("FAREGATE_"))
+    done = CliRunner().invoke(main, arguments, input=stdin, env=without | given)
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def run_flask(*arguments: str, folder: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:

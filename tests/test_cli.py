@@ -21,7 +21,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from command import SECRET, environment, run, run_flask, steps
+from command import SECRET, environment, run, run_flask, run_here, steps
 from flask import Flask, current_app
 
 from faregate import AllowedScopes, Denied, Gate, NotFound, Org, Owner, Policy, ServiceScopes, __version__
@@ -728,7 +728,7 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_failures_of_every_command(shared_store: str, arguments: list[str], code: int, words: str) -> None:
     """One word about what was wrong, with ``--json`` too; nothing on standard output, and nothing changed."""
-    failed = run(*arguments, store=shared_store)
+    failed = run_here(*arguments, store=shared_store)
     assert (failed.returncode, words in failed.stderr, failed.stdout) == (code, True, ""), failed.stderr
     assert "Traceback" not in failed.stderr
     again = CliRunner().invoke(main, ["--store", shared_store, *arguments, "--json"])
@@ -844,21 +844,21 @@ def test_refresh_tokens(store: str) -> None:
     """They are made, shown, changed and rotated as the others are; whether they are replaced is an option."""
     secret = run("token", "create", "--name", "s", "--type", "REFRESH", "--no-rotation", store=store).stdout.strip()
     assert secret.startswith("fg_rft_")
-    (shown,) = json.loads(run("token", "list", "--type", "REFRESH", "--json", store=store).stdout)["items"]
+    (shown,) = json.loads(run_here("token", "list", "--type", "REFRESH", "--json", store=store).stdout)["items"]
     assert (shown["requireRotation"], shown["expiresAt"] is None) == (False, False)
-    assert json.loads(run("token", "update", shown["id"], "--rotation", "--json", store=store).stdout)[
+    assert json.loads(run_here("token", "update", shown["id"], "--rotation", "--json", store=store).stdout)[
         "requireRotation"
     ]
-    checked = run("check", store=store, stdin=secret)
+    checked = run_here("check", store=store, stdin=secret)
     assert (checked.returncode, "it is exchanged" in checked.stdout) == (1, True)
-    new = run("token", "rotate", shown["id"], store=store).stdout.strip()
+    new = run_here("token", "rotate", shown["id"], store=store).stdout.strip()
     assert new.startswith("fg_rft_")
-    assert run("token", "rotate", shown["id"], "--grace", "5m", store=store).returncode == 2
+    assert run_here("token", "rotate", shown["id"], "--grace", "5m", store=store).returncode == 2
     gate = Gate(store)
     access = gate.tokens.exchange(new).access_token
-    assert "an access credential of a refresh token" in run("check", store=store, stdin=access).stdout
+    assert "an access credential of a refresh token" in run_here("check", store=store, stdin=access).stdout
     gate.revoke(new)
     gate.close()
-    assert "its refresh token was revoked" in run("check", store=store, stdin=access).stdout
-    assert " revoked " in run("token", "list", store=store).stdout
-    assert run("token", "activate", shown["id"], store=store).returncode == 1
+    assert "its refresh token was revoked" in run_here("check", store=store, stdin=access).stdout
+    assert " revoked " in run_here("token", "list", store=store).stdout
+    assert run_here("token", "activate", shown["id"], store=store).returncode == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import run, run_flask
+from command import run, run_flask, run_here
 
 from faregate import Gate, InvalidInput
 from faregate.doctor import Finding, examine
@@ -35,7 +35,7 @@ def doctor(path: Path, **settings: str) -> tuple[int, dict[str, tuple[str, str]]
     """The exit code, and what was found of each check that is not well, with and without ``--json``."""
     asked = run("doctor", "--json", store=f"sqlite:///{path}", **settings)
     told = json.loads(asked.stdout)
-    shown = run("doctor", store=f"sqlite:///{path}", **settings)
+    shown = run_here("doctor", store=f"sqlite:///{path}", **settings)
     assert shown.returncode == asked.returncode
     assert {one["check"] for one in told} <= CHECKS
     for one in told:

@@ -18,9 +18,9 @@ from faregate.stores.sql import Store
 
 
 @pytest.fixture(params=["flask", "starlette"])
-def api(request: pytest.FixtureRequest, store: str, clock: Clock) -> Iterator[Api]:
-    """The API over a store in memory and over one on a file, in each framework."""
-    made = Api(store, clock, request.param)
+def api(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Api]:
+    """The API in each framework."""
+    made = Api("sqlite://", clock, request.param)
     yield made
     made.gate.close()
 

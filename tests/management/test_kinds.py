@@ -131,12 +131,14 @@ def test_each_kind_is_accepted_where_it_belongs(kind: str, framework: str) -> No
     """And nowhere else; and where it has no place, nothing comes of it."""
     found: dict[str, tuple[str, str]] = {}
     expected: dict[str, tuple[str, str]] = {}
+    world = World(framework)
     for place in PLACES:
-        world = World(framework)
         before = world.fate(kind)
-        found[place.name] = world.answer(place, kind), world.fate(kind)
+        found[place.name] = answer, _ = world.answer(place, kind), world.fate(kind)
         expected[place.name] = place.expect[TABLE["kinds"].index(kind)], place.then.get(kind, before)
-        world.gate.close()
+        if kind in place.then or (answer.startswith("2") and not place.call.startswith("GET")):
+            world.gate.close()
+            world = World(framework)  # as it was, for the next place
     assert found == expected
 
 

@@ -17,8 +17,9 @@ from conftest import reason_of
 from faregate import Exchanged, Gate, Issued
 
 SOAK = "SOAK" in os.environ
-KILLS = 200 if SOAK else 20
-EXCHANGES = 100_000 if SOAK else 1000
+KILLS = 200 if SOAK else 16
+EXCHANGES = 100_000 if SOAK else 500
+TURNS = 20 if SOAK else 8
 
 WORKER = """
 import json, sys
@@ -73,13 +74,13 @@ def another_process(store: str) -> Iterator[tuple[Ask, Ask]]:
 
 
 def test_twenty_clients_in_two_processes_get_one_successor(tmp_path: Path) -> None:
-    """Turn by turn, 20 times: the same refresh credential for all, an access credential for each."""
+    """Turn by turn: the same refresh credential for all, an access credential for each."""
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(store)
     made = gate.tokens.create(name="s", type="REFRESH", scopes=["a"])
     with another_process(store) as (tell_one, hear_one), another_process(store) as (tell_other, hear_other):
         secret = made.secret
-        for _ in range(20):
+        for _ in range(TURNS):
             tell_one("exchange", secret)
             tell_other("exchange", secret)
             answers = hear_one() + hear_other()
@@ -131,12 +132,12 @@ ENDS: dict[str, tuple[Callable[[Gate, Issued, Exchanged], Any], str]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_child_stops_with_its_parent_in_another_process(tmp_path: Path, end: str) -> None:
-    """Turn by turn, 20 times: what happens to the family here, the very next request there is judged by."""
+    """Turn by turn: what happens to the family here, the very next request there is judged by."""
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(store)
 
     with another_process(store) as (tell, hear):
-        for _ in range(20):
+        for _ in range(TURNS):
             made = gate.tokens.create(name="s", type="REFRESH", scopes=["a", "b"])
             answer = gate.tokens.exchange(made.secret, ["a"])
             access = answer.access_token
@@ -176,7 +177,7 @@ def test_a_store_does_not_grow_with_exchanges(tmp_path: Path) -> None:
                 pages, free = (ask(f"PRAGMA {name}").scalar_one() for name in ("page_count", "freelist_count"))
             sizes.append((pages, pages - free))
         secrets[number % 10] = str(gate.tokens.exchange(secrets[number % 10]).refresh_token)
-        now[0] += 60
+        now[0] += 6_000_000 / EXCHANGES
     gate.close()
     first, *_, last = sizes
     assert last[0] <= first[0] * 1.3
