@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import sqlite3
 import string
 import tomllib
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 from conftest import START, Clock, reason_of
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from test_http import Api
 
 from faregate import Conflict, Denied, Gate, InvalidInput, Org, Owner, Permission, Policy
@@ -520,3 +523,35 @@ def test_what_was_broken_by_hand_opens_nothing_more(
         gate.tokens.list()
         gate.tokens.delete(made.token.id)
         gate.close()
+
+
+@pytest.mark.parametrize("name", ["before_cursor_execute", "commit"])
+def test_a_store_that_fails_at_any_step_spends_nothing(store: str, clock: Clock, name: str) -> None:
+    """Each statement of an exchange fails once, and each commit; the client comes again, and gets one successor."""
+    gate = Gate(store, clock=clock)
+    made = gate.tokens.create(name="s", type="REFRESH", scopes=["a"])
+    left = [0]
+
+    def fail(*_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    event.listen(Engine, name, fail)
+    try:
+        secret, failures = made.secret, 0
+        for step in range(1, 30):
+            left[0] = step
+            reason = reason_of(lambda: gate.tokens.exchange(secret))  # noqa: B023
+            failures += reason != "ok"
+            assert reason in ("ok", "store_unavailable")
+            left[0] = 0
+            answer = gate.tokens.exchange(secret)
+            assert gate.tokens.exchange(secret).refresh_token == answer.refresh_token
+            assert gate.verify(answer.access_token).allows("a")
+            secret = str(answer.refresh_token)
+    finally:
+        event.remove(Engine, name, fail)
+    assert failures >= (2 if name == "commit" else 10)
+    assert [entry.action for entry in gate.audit().items] == ["token.create"]
+    gate.close()

@@ -61,7 +61,7 @@ class World:
             "owner": caller("u1"), "colleague": caller("u2"), "maker": caller(None), "admin": caller("boss", "acme", "gate:admin"),
             "foreign": caller("u1", "globex", "gate:admin"), "root": self.api.admin,
         }  # fmt: skip
-        self.record = self.secret = self.share_secret = ""
+        self.record = self.secret = self.share_secret = self.first = self.access = ""
 
     def rights(self, owner: Owner) -> AllowedScopes | None:
         """Everybody may everything, until u1 is gone."""
@@ -78,6 +78,18 @@ class World:
                     name="asked", scopes=["docs:read"], owner=Owner("u1", name="Ann"), org=ACME, expires_in=100, **given
                 )
                 self.record, self.secret = made.token.id, made.secret
+            case ["refresh"]:
+                made = tokens.create(name="asked", type="REFRESH", scopes=["docs:read"], owner=Owner("u1"), org=ACME)
+                self.record, self.secret, self.first = made.token.id, made.secret, made.secret
+            case ["exchange"]:
+                answer = tokens.exchange(self.secret)
+                self.secret, self.access = str(answer.refresh_token), answer.access_token
+            case ["the", "first"]:
+                self.secret = self.first
+            case ["access"]:
+                self.secret = self.access
+            case ["end"]:
+                gate.revoke(self.secret)
             case ["orphan"]:
                 made = tokens.create(
                     name="asked", scopes=["docs:read"], expires_in=100, by=gate.verify(self.callers["maker"])
