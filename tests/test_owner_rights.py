@@ -231,6 +231,12 @@ def test_an_exchange_is_bounded_by_what_the_owner_may_now(make_gate: Make, store
     directory.rights["u1"] = TimeoutError("no answer")
     gate.owner_changed(U1)
     assert reason_of(lambda: gate.tokens.exchange(newest)) == "store_unavailable"
+    other = gate.tokens.create(name="s", type="REFRESH", owner=Owner("u2"))
+    directory.rights["u2"] = []
+    gate.tokens.exchange(str(gate.tokens.exchange(other.secret).refresh_token))
+    directory.rights["u2"] = TimeoutError("no answer")
+    gate.owner_changed(U2)
+    assert reason_of(lambda: gate.tokens.exchange(other.secret)) == "revoked"  # whatever the application says
     directory.rights["u1"] = ["docs:*", "b"]
     gate.owner_changed(U1)
     assert gate.tokens.exchange(newest).scope == ("docs:read", "b")

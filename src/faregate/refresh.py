@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from faregate.addresses import canonical
 from faregate.credentials import digest, family_digest, kind_of, marks_of, mint, succeed, succeeded
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.members import Values, access_limits, as_list, limits_of, owner_of
@@ -56,16 +57,19 @@ class Refresh:
         # Judged twice: who is refused never waits for the write lock, nor keeps others from it.
         with self._desk.reading(None, now) as (reading, _):
             family = _find(reading, presented, address)
-        owner = owner_of(family.row)
-        rights = self._desk.rights_of(owner)  # asked while no transaction is open
-        if not _reused(family, presented, now):
+        owner, rights = owner_of(family.row), None
+        if not _reused(family, presented, now):  # which counts whether the application answers or not
+            rights = self._desk.rights_of(owner)  # asked while no transaction is open
             _judge(family.row, rights, wanted, now, address)
         answer = None
         with self._desk.changing(None, now) as (change, _):
             family = _find(change, presented, address)
             if _reused(family, presented, now):
+                details = {"address": canonical(address) if address else None}
                 # Whoever this was, it is not told to be the owner.
-                _revoke(change, family.row, now, "token.reuse", f"refresh:{family.row['id']}", {"address": address})
+                _revoke(change, family.row, now, "token.reuse", f"refresh:{family.row['id']}", details)
+            elif rights is None:
+                raise limits_of(family.row).refusal(now, address)  # somebody else has revoked it this very moment
             else:
                 self._desk.check_owner(owner, owner_of(family.row))
                 _judge(family.row, rights, wanted, now, address)

@@ -371,7 +371,8 @@ def test_who_an_access_credential_is(gate: Gate, clock: Clock) -> None:
     assert child.token.made_by == made.token.id
     assert child.token.expires_at == datetime.fromtimestamp(START + 1800, UTC)
     gate._usage.flush()
-    assert gate.tokens.get(made.token.id).last_used_at == datetime.fromtimestamp(START, UTC)
+    used = gate.tokens.get(made.token.id)
+    assert (used.last_used_at, used.version) == (datetime.fromtimestamp(START, UTC), made.token.version)
     assert gate.tokens.get("self", by=principal).id == made.token.id
     for call in (
         lambda: gate.tokens.update("self", name="y", by=principal),
