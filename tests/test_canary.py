@@ -58,6 +58,60 @@ def test_a_secret_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert body[:20].encode() not in file.read_bytes()
 
 
+def test_what_is_exchanged_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a refresh credential, current or retired, nor an access credential, whatever becomes of them."""
+    caplog.set_level(logging.DEBUG)
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
+    made = gate.tokens.create(name="canary", type="REFRESH", scopes=["a"], allowed_cidr_blocks=["10.0.0.0/8"])
+    here = "10.0.0.1"
+    first = gate.tokens.exchange(made.secret, address=here)
+    again = gate.tokens.exchange(made.secret, address=here)
+    second = gate.tokens.exchange(str(first.refresh_token), address=here)
+    secrets = [
+        made.secret,
+        *(str(one.refresh_token) for one in (first, second)),
+        *(one.access_token for one in (first, again, second)),
+    ]
+    shown = [
+        repr(one) for one in (made, first, again, second, gate.verify(first.access_token, address=here), gate.__dict__)
+    ]
+    calls: list[Callable[[], object]] = [
+        lambda: gate.tokens.exchange(secrets[2], ["b"], address=here),
+        lambda: gate.tokens.exchange(secrets[2]),
+        lambda: gate.tokens.exchange(secrets[2] + "x", address=here),
+        lambda: gate.tokens.exchange(first.access_token, address=here),
+        lambda: gate.verify(secrets[2], address=here),
+        lambda: gate.verify(first.access_token, address="192.0.2.1"),
+        lambda: gate.tokens.exchange(made.secret, address=here),
+        lambda: gate.tokens.exchange(secrets[2], address=here),
+        lambda: gate.verify(second.access_token, address=here),
+    ]
+    for call in calls:
+        with pytest.raises(Denied) as raised:
+            call()
+        shown += [
+            repr(raised.value),
+            str(raised.value),
+            repr(raised.value.__dict__),
+            str(gate.answer(raised.value, route="/")),
+        ]
+        shown.append("".join(traceback.format_exception(raised.value)))
+    for secret in secrets:
+        shown += [repr(gate.explain(secret, address=here)), repr(gate.introspect(secret))]
+    shown += [
+        repr(gate.audit()),
+        repr(gate.tokens.list()),
+        *(record.getMessage() for record in caplog.records),
+        caplog.text,
+    ]
+    gate.close()
+    stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    for secret in secrets:
+        for piece in (secret[7:28], secret[28:50]):
+            assert not [one for one in shown if piece in one]
+            assert piece.encode() not in stored
+
+
 def test_a_jwt_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither its signature nor the secret that an issuer signs with, whatever becomes of it."""
     caplog.set_level(logging.DEBUG)
