@@ -287,6 +287,9 @@ def test_it_is_renewed_before_it_ends(service: Service, monkeypatch: pytest.Monk
         assert asked > 0
         assert auth.access_token() == first
         assert network.posts - posts == asked  # which is not tried again with each request
+        Moved.ahead = 552.0
+        network.faults = ["404"]  # a proxy's word is no reason to log in again
+        assert auth.access_token() == first
         Moved.ahead = 560.0
         network.faults = []
         second = auth.access_token()

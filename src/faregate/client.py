@@ -134,8 +134,8 @@ class RefreshAuth(httpx2.Auth):
         try:
             with self._keeper.turn(wait=spare is None):
                 return self._renewed(now, hurry=spare is not None)
-        except (OSError, ExchangeUnanswered) as error:
-            if spare is not None:  # somebody else is about it, or it cannot be now
+        except (OSError, ExchangeUnanswered, ExchangeRefused) as error:
+            if spare is not None:  # somebody else is about it, or it cannot be now; if it is dead, so is this one
                 self._look_at = now + PAUSE
                 return spare
             if isinstance(error, BlockingIOError):
