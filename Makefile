@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+# The tests start hundreds of processes; what one of them has compiled need not be compiled by the next.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check fuzz soak bench clean
 
 demo: $(READY)

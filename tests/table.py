@@ -104,6 +104,10 @@ class Scene(msgspec.Struct, kw_only=True):
             with suppress(Denied):
                 self.gate.verify(credential, address=row.peer or None)
 
+    def forget(self) -> None:
+        """Have the gate know nothing of what it has seen, so that what is decided next is decided from the store."""
+        self.gate._records.close()
+
 
 def rows() -> list[Row]:
     """Return every row of every table."""

@@ -37,7 +37,7 @@ _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Request = TypeVar("Request")
 Credential = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~+/-]+=*$")]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 0: its last second
 
 
 class ExchangeRefused(FaregateError):

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from table import Row, Scene
 
 from faregate.errors import REASONS
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Have what fails in here say of what it did."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"of {name!r}")
+        raise
 
 
 def check_answer(

@@ -62,7 +62,13 @@ def serving(
 
 
 def exchange(
-    address: tuple[str, int], method: str, target: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
+    address: tuple[str, int],
+    method: str,
+    target: str,
+    headers: Sequence[tuple[str, str]] = (),
+    body: bytes = b"",
+    *,
+    timeout: float = 10,
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request on a connection of its own, header line by header line; return status, headers and body."""
     if not any(name == "Connection" for name, _ in headers):
@@ -70,7 +76,7 @@ def exchange(
     if body:
         headers = [*headers, ("Content-Length", str(len(body)))]
     head = "".join(f"{name}: {value}\r\n" for name, value in [("Host", "localhost"), *headers])
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=timeout) as connection:
         connection.sendall(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
         received = b""
         while not _complete(received) and (chunk := _receive(connection)):

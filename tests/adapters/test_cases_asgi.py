@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from bridge import ask, scope_of
+from bridge import Answered, ask, scope_of
 from conftest import Clock
-from expected import asgi_headers, check_answer
+from expected import asgi_headers, check_answer, named
 from table import Row, Scene, rows, stage
 
 from faregate import Gate
@@ -46,28 +46,37 @@ def stand(row: Row, clock: Clock) -> tuple[Scene, Any, dict[str, Any]]:
     return scene, app, members
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
-def test_asgi_answers_as_the_row_says(row: Row, backend: str, clock: Clock) -> None:
+def test_asgi_answers_as_the_row_says(row: Row, clock: Clock) -> None:
     """Status, reason and challenge are those of the row, on asyncio and on trio."""
     scene, app, members = stand(row, clock)
-    for _ in ("uncached", "cached"):
-        answered = ask(app, scope_of(method=row.method, **members), backend=backend)
-        check_answer(row, scene, answered.status, answered.headers, answered.body)
-        scene.warm(row)
+    for backend in ("asyncio", "trio"):
+        scene.forget()
+        for state in ("uncached", "cached"):
+            with named(f"{backend}, {state}"):
+                answered = ask(app, scope_of(method=row.method, **members), backend=backend)
+                check_answer(row, scene, answered.status, answered.headers, answered.body)
+            scene.warm(row)
 
 
-@pytest.mark.parametrize("denials", [True, False], ids=["answered", "closed"])
 @pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
-def test_trap_2_websockets_are_judged_as_the_row_says(row: Row, clock: Clock, *, denials: bool) -> None:
+def test_trap_2_websockets_are_judged_as_the_row_says(row: Row, clock: Clock) -> None:
     """A handshake meets what a request meets; it is answered, or closed with 1008, and never accepted."""
     scene, app, members = stand(row, clock)
-    extensions: dict[str, Any] = {"websocket.http.response": {}} if denials else {}
-    answered = ask(app, scope_of("websocket", extensions=extensions, **members))
+    for denials in ("answered", "closed"):
+        scene.forget()
+        extensions: dict[str, Any] = {"websocket.http.response": {}} if denials == "answered" else {}
+        with named(denials):
+            answered = ask(app, scope_of("websocket", extensions=extensions, **members))
+            check_handshake(row, scene, answered, denials)
+
+
+def check_handshake(row: Row, scene: Scene, answered: Answered, denials: str) -> None:
+    """What was answered to a handshake is what the row says, in the way in which its server takes denials."""
     expect = row.websocket or row.expect
     if expect == "ok":
         assert json.loads(answered.text) == {"for": scene.record_id if row.identified else None}
-    elif denials:
+    elif denials == "answered":
         check_answer(row, scene, answered.status, answered.headers, answered.body, expect)
         assert answered.messages[0]["type"] == "websocket.http.response.start"
     else:

@@ -28,7 +28,7 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The address of a server with every row, its name, and what each row presents."""
     folder: Path = tmp_path_factory.mktemp(request.param)
     with serving(request.param, "house", folder, HOUSE=str(folder)) as address:
-        exchange(address, "GET", "/0/")
+        exchange(address, "GET", "/0/", timeout=60)  # some listen before they have loaded the application
         yield address, request.param, json.loads((folder / "scenes.json").read_text())
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import pytest
 from bridge import ask, scope_of
 from conftest import Clock
-from expected import asgi_headers, check_answer
+from expected import asgi_headers, check_answer, named
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
@@ -97,10 +97,8 @@ def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kin
             return Sockets
 
 
-def stand(row: Row, kind: str, clock: Clock) -> tuple[Scene, Any, dict[str, Any]]:
-    """The scene, the application behind its gate, and the members of the scope."""
-    gate = Gate("sqlite://", clock=clock, **row.gate)
-    scene = stage(row, gate, clock)
+def stand(row: Row, scene: Scene, kind: str) -> tuple[Any, dict[str, Any]]:
+    """The application behind the gate of the scene, and the members of the scope."""
     by_rules = row.rules is not None
 
     def unguarded(view: E) -> E:
@@ -118,7 +116,7 @@ def stand(row: Row, kind: str, clock: Clock) -> tuple[Scene, Any, dict[str, Any]
     app = Starlette(
         routes=routes,
         middleware=[
-            Middleware(GateMiddleware, gate=gate, rules=scene.rules if by_rules else None, default=row.default)
+            Middleware(GateMiddleware, gate=scene.gate, rules=scene.rules if by_rules else None, default=row.default)
         ],
     )
     url = row.path if row.on is None else f"/guarded/{row.on}"
@@ -126,25 +124,36 @@ def stand(row: Row, kind: str, clock: Clock) -> tuple[Scene, Any, dict[str, Any]
         "path": url, "raw_path": (row.raw or url).encode(), "root_path": row.root, "query_string": scene.query.encode(),
         "headers": asgi_headers(row, scene), "client": (row.peer, 40_000) if row.peer else None,
     }  # fmt: skip
-    return scene, app, members
+    return app, members
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
-@pytest.mark.parametrize("kind", HTTP)
-def test_starlette_answers_as_the_row_says(row: Row, kind: str, clock: Clock) -> None:
+def test_starlette_answers_as_the_row_says(row: Row, clock: Clock) -> None:
     """Status, reason and challenge are those of the row, before functions, coroutines and endpoint classes."""
-    scene, app, members = stand(row, kind, clock)
-    for _ in ("uncached", "cached"):
-        answered = ask(app, scope_of(method=row.method, **members))
-        check_answer(row, scene, answered.status, answered.headers, answered.body)
-        scene.warm(row)
+    scene = stage(row, Gate("sqlite://", clock=clock, **row.gate), clock)
+    for kind in HTTP:
+        app, members = stand(row, scene, kind)
+        scene.forget()
+        for state in ("uncached", "cached"):
+            with named(f"{kind}, {state}"):
+                answered = ask(app, scope_of(method=row.method, **members))
+                check_answer(row, scene, answered.status, answered.headers, answered.body)
+            scene.warm(row)
 
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
-@pytest.mark.parametrize("kind", WEBSOCKET)
-def test_trap_2_starlettes_websockets_are_judged_as_the_row_says(row: Row, kind: str, clock: Clock) -> None:
+def test_trap_2_starlettes_websockets_are_judged_as_the_row_says(row: Row, clock: Clock) -> None:
     """Functions and endpoint classes of WebSockets are not even accepted where the row says no."""
-    scene, app, members = stand(row, kind, clock)
+    scene = stage(row, Gate("sqlite://", clock=clock, **row.gate), clock)
+    for kind in WEBSOCKET:
+        scene.forget()
+        with named(kind):
+            check_handshake(row, scene, kind)
+
+
+def check_handshake(row: Row, scene: Scene, kind: str) -> None:
+    """Open a WebSocket to a server that answers denials, and to one that cannot."""
+    app, members = stand(row, scene, kind)
     expect = row.websocket or row.expect
     answered = ask(app, scope_of("websocket", extensions={"websocket.http.response": {}}, **members))
     if expect == "ok":
