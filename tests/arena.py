@@ -113,6 +113,11 @@ def forked(call: Callable[..., None], *arguments: Any) -> int:
     return process
 
 
+def step_of(number: int, steps: int) -> int:
+    """The step at which this kill is: as far apart as so many kills let them be, the last one first."""
+    return steps - number * steps // KILLS
+
+
 def main() -> None:
     """Kill, start again, and count."""
     gate = Gate(STORE)
@@ -126,8 +131,8 @@ def main() -> None:
     for number in range(KILLS):
         at_server = number % 2 == 0
         if at_server:
-            ORDER.write_text(str(number // 2 % SERVER_STEPS + 1))
-        forked(visit, url, 0 if at_server else number // 2 % CLIENT_STEPS + 1)
+            ORDER.write_text(str(step_of(number, SERVER_STEPS)))
+        forked(visit, url, 0 if at_server else step_of(number, CLIENT_STEPS))
         while True:
             ended, status = os.wait()
             if ended != server:

@@ -46,12 +46,33 @@ def test_set_equals_the_naive_test(
 def test_what_is_common_to_two_sets(
     one: list[IPv4Network | IPv6Network], other: list[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address
 ) -> None:
-    """Is what lies in both, whichever comes first; and is named by blocks of theirs."""
+    """Is what lies in both, whichever comes first; and its texts name just that."""
     first, second = (Networks.parse([str(network) for network in networks], "x") for networks in (one, other))
     both = first.admit(str(address)) and second.admit(str(address))
     for common in (first.common(second), second.common(first)):
         assert common.admit(str(address)) == both
-        assert set(common.blocks) <= {*first.blocks, *second.blocks}
+        named = Networks.parse(common.blocks, "x")
+        assert (named.starts, named.ends) == (common.starts, common.ends)
+        assert Networks.load(common.blocks, common.packed()).admit(str(address)) == both
+
+
+def test_what_is_common_to_two_long_sets() -> None:
+    """May be longer than a list that somebody writes; and the families are kept apart."""
+    tens, elevens = ([f"{first}.{n // 256}.{n % 256}.0/24" for n in range(0, 18_000, 2)] for first in (10, 11))
+    one = Networks.parse(["11.0.0.0/8", *tens, "2001:db8::/32"], "x")
+    other = Networks.parse(["10.0.0.0/8", *elevens, "2001:db8::1"], "x")
+    common = one.common(other)
+    assert len(common.blocks) == 18_001
+    for address, inside in (
+        ("10.0.2.1", True),
+        ("11.0.2.1", True),
+        ("10.0.1.1", False),
+        ("2001:db8::1", True),
+        ("2001:db8::2", False),
+    ):
+        assert common.admit(address) == inside
+    nothing = Networks.parse(["10.0.0.0/8"], "x").common(Networks.parse(["11.0.0.0/8"], "x"))
+    assert (nothing.blocks, nothing.admit("10.0.0.1")) == ((), False)
 
 
 @given(NETWORKS, NETWORKS)

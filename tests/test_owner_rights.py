@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from bridge import scope_of, send_to
-from conftest import Clock, reason_of
+from conftest import START, Clock, reason_of
 
 from faregate import (
     AllowedScopes,
@@ -259,6 +259,40 @@ def test_a_refresh_token_that_changes_hands_in_an_exchange_is_asked_about_again(
     answer = gate.tokens.exchange(made.secret)
     assert answer.scope == ()
     assert not gate.verify(answer.access_token).allows("a")
+
+
+# What happens to a family while an exchange is on its way, and what that comes to.
+MEANWHILE: dict[str, tuple[Callable[[Gate, str], object], str]] = {
+    "deactivated": (lambda gate, family: gate.tokens.deactivate(family), "deactivated"),
+    "narrowed": (lambda gate, family: gate.tokens.update(family, scopes=["b"]), "insufficient_scope"),
+    "moved": (
+        lambda gate, family: gate.tokens.update(family, allowed_cidr_blocks=["192.0.2.1"]),
+        "address_not_allowed",
+    ),
+    "put off": (lambda gate, family: gate.tokens.update(family, not_before=START + 1), "not_yet_valid"),
+    "deleted": (lambda gate, family: gate.tokens.delete(family), "unknown_credential"),
+    "rotated": (lambda gate, family: gate.tokens.rotate(family), "unknown_credential"),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_an_exchange_is_judged_when_it_is_written(make_gate: Make, store: str, what: str) -> None:
+    """What happens after its first look, as while the application is asked about the owner, counts; nothing is spent."""
+    happens, reason = MEANWHILE[what]
+    coming: list[str] = []
+
+    def rights(_: Owner) -> AllowedScopes:
+        if coming:
+            happens(gate, coming.pop())
+        return AllowedScopes(general_scopes=("a", "b"))
+
+    gate = make_gate(store, owner_rights=rights, owner_rights_ttl=0)
+    made = gate.tokens.create(name="s", type="REFRESH", scopes=["a", "b"], owner=U1)
+    coming.append(made.token.id)
+    assert reason_of(lambda: gate.tokens.exchange(made.secret, ["a"], address="198.51.100.1")) == reason
+    with gate._store.reading() as reading:
+        for table in ("exchanges", "access"):
+            assert reading._connection.exec_driver_sql(f"SELECT count(*) FROM faregate_{table}").scalar_one() == 0
 
 
 def test_the_answer_is_kept_for_a_while(make_gate: Make, store: str, monkeypatch: pytest.MonkeyPatch) -> None:

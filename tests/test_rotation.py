@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from conftest import Clock, reason_of
 
-from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal, StoreUnavailable
+from faregate import Conflict, Denied, Gate, InvalidInput, Issued, NotFound, Org, Owner, Principal, StoreUnavailable
 from faregate.bearer import Texts
 from faregate.credentials import digest
 from faregate.errors import WouldWait
+from faregate.rotation import Rotation
 
 WRITE = "gate:tokens:write"
 
@@ -51,6 +52,47 @@ def test_a_lost_answer_locks_nobody_out(gate: Gate, clock: Clock) -> None:
     assert states(gate, first, third) == ["ok", "ok"]
     clock.now += 0.001
     assert states(gate, first, third) == ["unknown_credential", "ok"]
+
+
+def test_a_family_is_rotated_while_it_is_exchanged(tmp_path: Path) -> None:
+    """However fast a thief exchanges, who manages the family closes it at the first try."""
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
+    for number in range(10):
+        made = gate.tokens.create(name="s", type="REFRESH", expires_in=3600)
+        going, ends = threading.Event(), list[str]()
+
+        def exchange(secret: str, going: threading.Event, ends: list[str]) -> None:
+            try:
+                while True:
+                    secret = str(gate.tokens.exchange(secret).refresh_token)
+                    going.set()
+            except Denied as denied:
+                ends.append(denied.reason)
+
+        thief = threading.Thread(target=exchange, args=(made.secret, going, ends))
+        thief.start()
+        going.wait()
+        new = gate.tokens.rotate(made.token.id, leaked=number % 2 == 0).secret
+        thief.join()
+        assert ends == ["unknown_credential"]
+        assert gate.tokens.exchange(new).refresh_token
+    gate.close()
+
+
+def test_of_two_rotations_of_a_family_one_wins(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that began before the other had ended has lost, though the record is the same."""
+    made = gate.tokens.create(name="s", type="REFRESH")
+    replace, other = Rotation._replace, list[Issued]()
+
+    def late(self: Rotation, *given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(Rotation, "_replace", replace)
+        other.append(gate.tokens.rotate(made.token.id))
+        return replace(self, *given, **named)
+
+    monkeypatch.setattr(Rotation, "_replace", late)
+    with pytest.raises(Conflict, match="Another rotation"):
+        gate.tokens.rotate(made.token.id)
+    assert gate.tokens.exchange(other[0].secret).refresh_token
 
 
 def test_a_grace_ends_with_the_token_as_it_was(gate: Gate, clock: Clock) -> None:

@@ -78,12 +78,12 @@ class Limits:
 
 
 def common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    """The blocks of the addresses that both admit; of two that overlap one holds the other."""
+    """The blocks of the addresses that both admit: as they are where one holds the other, else as few as will do."""
     if admitted(one) <= admitted(other) or admitted(other) <= admitted(one):
         return one if admitted(one) <= admitted(other) else other
-    return tuple(
-        block for some, others in ((one, other), (other, one)) for block in some if BLOCKS[block] <= admitted(others)
-    )
+    pairs = ((one, other), (other, one))
+    held = {block for some, others in pairs for block in some if BLOCKS[block] <= admitted(others)}
+    return tuple(sorted(block for block in held if not any(BLOCKS[block] < BLOCKS[wider] for wider in held)))
 
 
 @dataclass

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, summarize_address_range
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -21,7 +21,7 @@ import msgspec
 from faregate.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 MAX_BLOCKS = 10_000
 
@@ -95,14 +95,23 @@ def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
 
 
 class Networks(msgspec.Struct, frozen=True):
-    """A set of networks, kept as canonical texts and searched as sorted ranges.
+    """A set of networks, searched as sorted ranges.
 
-    ``starts`` and ``ends`` are the merged, inclusive ranges, as the keys of :func:`pack`.
+    ``starts`` and ``ends`` are the merged, inclusive ranges, as the keys of :func:`pack`; ``texts`` are the canonical
+    texts that they were read from, None where there were none.
     """
 
-    blocks: tuple[str, ...]
     starts: tuple[bytes, ...]
     ends: tuple[bytes, ...]
+    texts: tuple[str, ...] | None = None
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The canonical texts: those that there were, else as few as will do."""
+        if self.texts is not None:
+            return self.texts
+        ranges = ((ip_address(start[1:]), ip_address(end[1:])) for start, end in self._ranges())
+        return tuple(str(block) for start, end in ranges for block in summarize_address_range(start, end))
 
     @classmethod
     def parse(cls, texts: Sequence[object], member: str) -> Networks:
@@ -112,8 +121,7 @@ class Networks(msgspec.Struct, frozen=True):
         if len(texts) > MAX_BLOCKS:
             raise InvalidInput(f"{member}: at most {MAX_BLOCKS} blocks, got {len(texts)}")
         networks = [parse_block(text, f"{member}[{index}]") for index, text in enumerate(texts)]
-        starts, ends = _merge(networks)
-        return cls(tuple(dict.fromkeys(map(str, networks))), starts, ends)
+        return cls(*_merge(networks), tuple(dict.fromkeys(map(str, networks))))
 
     @classmethod
     def load(cls, texts: Sequence[str], packed: bytes) -> Networks:
@@ -126,7 +134,7 @@ class Networks(msgspec.Struct, frozen=True):
         starts, ends = msgspec.msgpack.decode(packed[4:], type=tuple[tuple[bytes, ...], tuple[bytes, ...]])
         if len(starts) != len(ends):
             return cls.parse(texts, "allowedCidrBlocks")
-        return cls(tuple(texts), starts, ends)
+        return cls(starts, ends, tuple(texts))
 
     def packed(self) -> bytes:
         """Return the ranges in a form that loads without parsing a text."""
@@ -147,28 +155,37 @@ class Networks(msgspec.Struct, frozen=True):
 
     def covers(self, other: Networks) -> bool:
         """Tell whether every address of ``other`` is in here. Ranges are merged, so each must fit in one."""
-        for start, end in zip(other.starts, other.ends, strict=True):
+        for start, end in other._ranges():
             index = bisect_right(self.starts, start) - 1
             if index < 0 or end > self.ends[index]:
                 return False
         return True
 
     def common(self, other: Networks) -> Networks:
-        """Return the networks of the addresses that lie in both. Of two blocks that overlap one holds the other."""
+        """Return the networks of the addresses that lie in both; if the one covers the other, that one as it is."""
         if other.covers(self):
             return self
         if self.covers(other):
             return other
-        blocks = [
-            block
-            for some, others in ((self, other), (other, self))
-            for block in some.blocks
-            if others.covers(Networks.parse([block], "block"))
-        ]
-        return Networks.parse(list(dict.fromkeys(blocks)), "block")
+        starts: list[bytes] = []
+        ends: list[bytes] = []
+        mine, theirs = 0, 0
+        while mine < len(self.starts) and theirs < len(other.starts):
+            start, end = max(self.starts[mine], other.starts[theirs]), min(self.ends[mine], other.ends[theirs])
+            if start <= end:
+                starts.append(start)
+                ends.append(end)
+            if self.ends[mine] < other.ends[theirs]:
+                mine += 1
+            else:
+                theirs += 1
+        return Networks(tuple(starts), tuple(ends))
+
+    def _ranges(self) -> Iterator[tuple[bytes, bytes]]:
+        return zip(self.starts, self.ends, strict=True)
 
 
-NOWHERE = Networks((), (), ())
+NOWHERE = Networks((), ())
 
 
 def _key(packed: bytes) -> bytes:

@@ -213,7 +213,8 @@ def _network(record: Record, way: _Way) -> tuple[str, dict[str, Any]]:
     }
     if record.networks is None:
         return f"{way.words}; every address is allowed", told
-    return f"{way.words}; " + (f"allowed by {matched}" if matched else f"allowed are {some(blocks)}"), told
+    allowed = f"allowed by {matched}" if matched else f"allowed are {some(blocks)}" if blocks else "none is allowed"
+    return f"{way.words}; {allowed}", told
 
 
 def _enough(principal: Principal, needs: tuple[Need, ...], on: object) -> tuple[str, dict[str, Any]]:

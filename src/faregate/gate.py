@@ -193,8 +193,9 @@ class Gate:
         return self._audit.list(since, subject, limit, by)
 
     def purge(self, keep: timedelta | float = KEEP, *, by: str | None = None) -> Purged:
-        """Remove entries of the feed older than ``keep``, secrets past their grace, and traces of what is gone.
+        """Remove entries of the feed older than ``keep``, and, whatever its age, what can be of no use any more.
 
+        That is secrets past their grace, dead access credentials, traces of what is gone, revocations that are over.
         The newest entry stays. Other processes that have not read what is removed drop their caches. The purge is
         itself an entry, if anything was removed.
         """

@@ -14,7 +14,7 @@ from faregate.errors import Denied, InvalidInput, StoreUnavailable, UnsupportedT
 from faregate.inspection import Inspected, inspect
 from faregate.instants import as_datetime
 from faregate.members import token_of
-from faregate.model import AllowedScopes, Introspected, PermissionGrant, RealmScopes, RoleGrant, Token
+from faregate.model import AllowedScopes, Introspected, PermissionGrant, RealmScopes, RoleGrant, ServiceScopes, Token
 from faregate.principal import Principal
 from faregate.record import KNOWN, NETWORK
 from faregate.references import JWT, REDEEMED, SHARE
@@ -22,6 +22,8 @@ from faregate.scopes import AnyResource, common_grants, common_scopes, compile_g
 from faregate.share_members import share_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from faregate.actors import By, Desk
     from faregate.owner_rights import Rights
     from faregate.references import Reference, References
@@ -162,25 +164,51 @@ def _reaches(actor: Actor, reading: Reading, found: Inspected) -> bool:
 def _as_kept(family: Token, grants: Grants) -> Token:
     """Return the token behind an access credential with what that opens now, as far as it is kept in the token."""
     allowed = family.allowed_scopes
-    services = {one.service_definition_id: one for one in allowed.services_scopes}
-    kept = AllowedScopes(
-        general_scopes=tuple(name for _, kind, name in grants if kind == "scope"),
-        organization_scopes=_kept(allowed.organization_scopes, "organization", grants),
-        services_scopes=tuple(_kept(scopes, service, grants) for service, scopes in services.items()),
+    kept = msgspec.structs.replace(
+        allowed,
+        organization_scopes=_kept(allowed.organization_scopes),
+        services_scopes=tuple(map(_kept, allowed.services_scopes)),
     )
-    return msgspec.structs.replace(family, allowed_scopes=kept, scope=flat_list(compile_grants(kept)))
+    listed = common_grants(compile_grants(kept), grants)
+    told = AllowedScopes(
+        general_scopes=tuple(name for _, kind, name in listed if kind == "scope"),
+        organization_scopes=_listed(allowed.organization_scopes, "organization", listed),
+        services_scopes=tuple(_listed(one, one.service_definition_id, listed) for one in _united(allowed)),
+    )
+    return msgspec.structs.replace(family, allowed_scopes=told, scope=flat_list(listed))
 
 
-def _kept(scopes: Realm, realm: str, grants: Grants) -> Realm:
+def _kept(scopes: Realm) -> Realm:
     """Return what is kept of one realm: its permissions, its roles, both or neither."""
-    permissions = _of(realm, "permission", grants) if "PERMISSIONS" in scopes.kept_in_token else {}
-    roles = _of(realm, "role", grants) if "ROLES" in scopes.kept_in_token else {}
+    if "PERMISSIONS" not in scopes.kept_in_token:
+        scopes = msgspec.structs.replace(scopes, all_permissions=False, permissions=())
+    if "ROLES" not in scopes.kept_in_token:
+        scopes = msgspec.structs.replace(scopes, all_roles=False, roles=())
+    return scopes
+
+
+def _united(allowed: AllowedScopes) -> Iterable[ServiceScopes]:
+    """Return each service once, with what is kept of any entry of it."""
+    united: dict[str, ServiceScopes] = {}
+    for one in allowed.services_scopes:
+        known = united.get(one.service_definition_id, one)
+        kept = tuple(dict.fromkeys(known.kept_in_token + one.kept_in_token))
+        united[one.service_definition_id] = msgspec.structs.replace(one, kept_in_token=kept)
+    return united.values()
+
+
+def _listed(scopes: Realm, realm: str, grants: Grants) -> Realm:
+    """Return the grants of one realm in its form, where all stands for each."""
+    permissions, roles = _of(realm, "permission", grants), _of(realm, "role", grants)
+    every_permission, every_role = "*" in permissions, "*" in roles
+    each_permission = tuple(PermissionGrant(name, on) for name, on in permissions.items())
+    each_role = tuple(RoleGrant(name, one) for name, on in roles.items() for one in on or (None,))
     return msgspec.structs.replace(
         scopes,
-        all_permissions="*" in permissions,
-        all_roles="*" in roles,
-        permissions=tuple(PermissionGrant(name, on) for name, on in permissions.items() if name != "*"),
-        roles=tuple(RoleGrant(name, one) for name, on in roles.items() if name != "*" for one in on or (None,)),
+        all_permissions=every_permission,
+        all_roles=every_role,
+        permissions=() if every_permission else each_permission,
+        roles=() if every_role else each_role,
     )
 
 

@@ -195,6 +195,11 @@ def check_window(limit: object, offset: object) -> None:
         raise InvalidInput("offset: 0 or more")
 
 
+def loosens(before: Columns, after: Columns) -> bool:
+    """Tell whether a refresh token that each exchange replaced would go on: then a thief of it is not seen."""
+    return before["require_rotation"] is True and after["require_rotation"] is not True
+
+
 def check_times(values: Columns, now: float) -> None:
     """Raise InvalidInput unless a token with these columns expires after ``now`` and after it starts."""
     expires, begins = values["expires_at"], values["not_before"]

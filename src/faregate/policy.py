@@ -27,9 +27,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     ``max_lifetime`` and ``default_lifetime`` count from the creation, as a timedelta or in seconds. A token whose
     expiry is left out expires with its maker, after the default lifetime or after the longest one, whichever is
     first; ``require_expiry`` refuses one that never expires. ``max_tokens_per_owner`` counts the tokens of an owner
-    that have not expired; those of nobody are not counted. ``allowed_scopes``, an AllowedScopes or a list of general
-    scopes, is the widest that any token or share may grant. What exists already stays as it is until it is changed.
-    Raises InvalidInput for bounds that cannot be.
+    that have not expired and were not revoked; those of nobody are not counted. ``allowed_scopes``, an AllowedScopes
+    or a list of general scopes, is the widest that any token or share may grant. What exists already stays as it is
+    until it is changed. Raises InvalidInput for bounds that cannot be.
     """
 
     max_lifetime: Span | None = None

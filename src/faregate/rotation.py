@@ -55,13 +55,16 @@ class Rotation:
         return self._replace(token_id, current, span, by, leaked=leaked)
 
     def _current(self, token_id: str, by: By) -> bytes | None:
-        """Return the digest that a rotation by ``by`` replaces.
+        """Return the digest that a rotation by ``by`` replaces: of a family, what its credentials have in common.
 
+        Exchanges, which may come at any time, leave that as it is, and so the rotation goes through.
         A credential that was current when the request was identified, and is not now, has lost to another rotation,
         unless that was this caller's own: then its answer may be what was lost.
         """
         with self._desk.reading(by, self._desk.now()) as (reading, actor):
             row = actor.find(reading, token_id, "token.rotate")
+            if row["type"] == REFRESH:
+                return reading.refresh.line(row["id"])
             current = reading.tokens.current_digest(row["id"])
         if isinstance(by, Principal) and by.id == row["id"]:
             last = self._last.get(by.id)
@@ -71,7 +74,7 @@ class Rotation:
         return current
 
     def _replace(self, token_id: str, current: bytes | None, span: float | None, by: By, *, leaked: bool) -> Issued:
-        """Replace the credential ``current``, or raise Conflict if that is no longer the token's."""
+        """Replace the credential, or raise Conflict if what was ``current`` is so no longer."""
         now = self._desk.now()
         with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.rotate")
@@ -82,6 +85,9 @@ class Rotation:
             if refresh and span:
                 raise InvalidInput("grace: a refresh token has none; it is replaced at once")
             _check_alive(row, now)
+            if refresh:
+                still = change.refresh.line(row["id"]) == current
+                current = change.tokens.current_digest(row["id"]) if still else None
             again = itself and actor.record is not None and actor.record.digest != current
             if current is None or (again and not change.tokens.is_unseen(current)):
                 raise Conflict(_LOST)

@@ -267,6 +267,26 @@ def test_the_networks_of_the_family_are_those_of_its_exchange(gate: Gate) -> Non
     assert (entry.actor, entry.details) == (f"refresh:{made.token.id}", {"address": "198.51.100.1"})
 
 
+def test_more_networks_in_common_than_a_list_holds(gate: Gate) -> None:
+    """An access credential goes on where both admit it, and what it makes is open from there and nowhere else."""
+    tens, elevens = ([f"{first}.{n // 256}.{n % 256}.0/24" for n in range(0, 18_000, 2)] for first in (10, 11))
+    made = gate.tokens.create(
+        name="s", type="REFRESH", scopes=["gate:tokens:write"], allowed_cidr_blocks=["11.0.0.0/8", *tens]
+    )
+    access = gate.tokens.exchange(made.secret, address="10.0.2.1").access_token
+    gate.tokens.update(made.token.id, allowed_cidr_blocks=["10.0.0.0/8", *elevens])
+    by = gate.verify(access, address="10.0.2.1")
+    assert reason_of(lambda: gate.verify(access, address="10.0.1.1")) == "address_not_allowed"
+    assert gate.introspect(access).active
+    child = gate.tokens.create(name="c", by=by).secret
+    for address, reason in (
+        ("10.0.2.1", "ok"),
+        ("10.0.1.1", "address_not_allowed"),
+        ("11.0.1.1", "address_not_allowed"),
+    ):
+        assert reason_of(lambda: gate.verify(child, address=address)) == reason  # noqa: B023
+
+
 def test_texts_that_are_no_refresh_credential(gate: Gate) -> None:
     """Refused for what they are."""
     for text in ("junk", mint("fg", "rft"), mint("other", "rft"), mint("fg", "act"), "fg_rft_" + "a" * 49):
@@ -457,6 +477,24 @@ def test_trap_10_nothing_is_wider_than_its_maker(gate: Gate) -> None:
         assert refused == "insufficient_scope"
     child = gate.tokens.create(name="c", scopes=["docs:read"], by=principal).token
     assert (child.allowed_cidr_blocks, child.expires_at) == (("10.0.0.0/8",), made.token.expires_at)
+
+
+def test_only_who_covers_a_family_lets_it_go_on(gate: Gate) -> None:
+    """Without rotation a thief goes unseen, so that is for who could have made the family; with it, for who reaches it."""
+    whose: dict[str, Any] = {"owner": Owner("u1"), "expires_in": 600}
+    wide = gate.tokens.create(name="w", type="REFRESH", scopes=["gate:tokens:*", "docs:*"], **whose)
+    same = gate.tokens.create(name="s", type="REFRESH", scopes=["gate:tokens:*"], require_rotation=False, **whose)
+    by = gate.verify(gate.tokens.create(name="m", scopes=["gate:tokens:*"], **whose).secret)
+    child = gate.tokens.create(
+        name="c", scopes=["gate:tokens:write"], by=gate.verify(gate.tokens.exchange(wide.secret).access_token)
+    )
+    for actor in (by, gate.verify(child.secret)):
+        refused = reason_of(lambda: gate.tokens.update(wide.token.id, require_rotation=False, by=actor))  # noqa: B023
+        assert refused == "insufficient_scope"
+    for state in (True, False):
+        assert gate.tokens.update(same.token.id, require_rotation=state, by=by).require_rotation is state
+    gate.tokens.update(wide.token.id, require_rotation=False)
+    assert gate.tokens.update(wide.token.id, require_rotation=True, by=by).require_rotation is True
 
 
 def test_the_shortest_way(tmp_path: Path) -> None:

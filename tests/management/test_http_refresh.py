@@ -228,6 +228,40 @@ def test_what_is_listed_is_what_is_open_now(api: Api) -> None:
     assert [one.name for one in now.organization_scopes.roles] == ["boss"]
 
 
+def test_a_service_that_is_named_twice_is_listed_once(api: Api) -> None:
+    """With what either entry keeps; and all of it where one entry has all, whatever the other lists besides."""
+    keeps: dict[str, Any] = {"keptInToken": ["PERMISSIONS"]}
+    hides = {"permissions": [{"permissionId": "hidden"}]}
+    for entries, listed in (
+        ([hides, {**keeps, **REALM}], ["s/permission:edit@x"]),
+        ([{**keeps, "permissions": [EDIT]}, {**keeps, "permissions": [{**EDIT, "resources": ["y"]}]}], ["s/permission:edit@x", "s/permission:edit@y"]),
+        ([{**keeps, "allPermissions": True}, {**keeps, "permissions": [EDIT]}], ["s/permission:*@*", "s/permission:edit@x"]),
+        ([{"allPermissions": True}, {**keeps, "permissions": [EDIT]}], ["s/permission:edit@x"]),
+    ):  # fmt: skip
+        services = [{"serviceDefinitionId": "s", **one} for one in entries]
+        made = api.create(type="REFRESH", allowedScopes={"servicesScopes": services})
+        access = ask(api, grant(made["token"])).get_json()["access_token"]
+        headers = {"Authorization": f"Bearer {api.admin}"}
+        told = api.client.post("/auth/introspect", data={"token": access}, headers=headers).get_json()
+        assert told["active"] is True
+        record: Any = api.gate.introspect(access).record
+        assert sorted(record.scope) == listed
+        (service,) = told["allowedScopes"]["servicesScopes"]
+        assert (service["keptInToken"], service["allPermissions"]) == (["PERMISSIONS"], "s/permission:*@*" in listed)
+        assert bool(service["permissions"]) is not service["allPermissions"]
+
+
+def test_much_in_common_is_told_as_well(api: Api) -> None:
+    """What two lists of a thousand scopes have in common may be more than one list can hold."""
+    narrow, wide = [f"a:{number}" for number in range(500)], [f"b:{number}" for number in range(900)]
+    made = api.create(type="REFRESH", scopes=[*narrow, "b:*"])
+    access = ask(api, grant(made["token"])).get_json()["access_token"]
+    api.gate.tokens.update(made["id"], scopes=["a:*", *wide])
+    told = api.gate.introspect(access)
+    assert sorted(told.scope) == sorted([*narrow, *wide])
+    assert sorted(told.record.scope) == sorted([*narrow, *wide])  # type: ignore[union-attr]
+
+
 def test_introspection_of_a_refresh_token_says_that_it_is_one(api: Api) -> None:
     """It is active while it may be exchanged, of no type that is presented, and nothing is spent by asking."""
     made = api.create(type="REFRESH", scopes=["a"], owner={"id": "u1"})

@@ -159,7 +159,7 @@ def test_whoever_is_killed_in_an_exchange_comes_through(tmp_path: Path) -> None:
     assert killed["server"] + killed["client"] >= KILLS * 0.8
     assert min(killed.values()) >= KILLS * 0.4
     assert told.pop("exchanges") >= KILLS
-    assert told.pop("repeated") >= 0
+    assert told.pop("repeated") >= KILLS * 0.1  # answers were lost, and asked for again
     assert told == {"failed": 0, "twins": 0, "secrets": 1, "in step": True, "audit": ["token.create"]}, done.stderr
 
 

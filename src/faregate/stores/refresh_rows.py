@@ -46,6 +46,10 @@ class RefreshRows:
         exchange = None if last is None else Exchange(*last)
         return Family(values, values.pop("current"), exchange if exchange is not None and exchange.sound else None)
 
+    def line(self, token_id: str) -> bytes | None:
+        """Return the digest of what the credentials of a family have in common."""
+        return self._connection.execute(select(families.c.digest).where(families.c.token_id == token_id)).scalar()
+
     def found(self, token_id: str, digest: bytes) -> None:
         """Keep what a new token's credentials have in common, in place of what they had."""
         self._connection.execute(delete(families).where(families.c.token_id == token_id))
