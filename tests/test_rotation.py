@@ -339,6 +339,19 @@ def test_a_leaked_secret_dies_at_once(gate: Gate) -> None:
     assert family.states() == GONE
 
 
+def test_a_leak_takes_along_what_was_exchanged(gate: Gate) -> None:
+    """Of the families in the line no access credential is left, so that an activation brings back none."""
+    maker = gate.tokens.create(name="m", scopes=[WRITE])
+    family = gate.tokens.create(name="s", type="REFRESH", by=gate.verify(maker.secret))
+    other = gate.tokens.create(name="o", type="REFRESH")
+    answer, apart = gate.tokens.exchange(family.secret), gate.tokens.exchange(other.secret)
+    gate.tokens.deactivate(maker.token.id, leaked=True)
+    assert states(gate, answer.access_token, apart.access_token) == ["unknown_credential", "ok"]
+    gate.tokens.activate(family.token.id)
+    again = gate.tokens.exchange(str(answer.refresh_token))
+    assert states(gate, answer.access_token, again.access_token) == ["unknown_credential", "ok"]
+
+
 def test_a_leak_is_followed_through_what_was_deleted(gate: Gate) -> None:
     """Who deletes the link in between hides nothing."""
     family = Family(gate)

@@ -106,6 +106,22 @@ def test_secrets_past_their_grace_go(gate: Gate, clock: Clock) -> None:
     assert [gate.verify(one.secret).id for one in fresh] == [one.token.id for one in tokens]
 
 
+def test_dead_access_credentials_go(gate: Gate, clock: Clock) -> None:
+    """From their end on, and not a microsecond before; what lives is not touched, and is told until then why it is dead."""
+    family = gate.tokens.create(name="s", type="REFRESH", expires_in=7200)
+    first = gate.tokens.exchange(family.secret)
+    clock.now += 900
+    second = gate.tokens.exchange(str(first.refresh_token))
+    clock.now += 900 - 0.000_001
+    assert gate.purge().access == 0
+    clock.now += 0.000_001
+    assert reason_of(lambda: gate.verify(first.access_token)) == "expired"
+    assert gate.purge().access == 1
+    assert reason_of(lambda: gate.verify(second.access_token)) == "ok"
+    assert not gate.introspect(first.access_token).active
+    assert gate.tokens.exchange(str(second.refresh_token)).refresh_token
+
+
 def test_traces_of_deleted_makers_go_with_the_last_that_they_made(gate: Gate, clock: Clock) -> None:
     """As long as something is left, a leak can be followed through what is gone."""
 
