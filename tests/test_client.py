@@ -243,6 +243,16 @@ def test_what_is_no_token_endpoint_is_said_to_be_none(service: Service, answer: 
     assert RefreshAuth(service.url, service.path).access_token()
 
 
+def test_the_last_second_of_a_family_is_an_answer(service: Service) -> None:
+    """What is left of it is rounded down to no second; it is used all the same, and then exchanged again."""
+    service.login()
+    answers = [f'{{"access_token": "{name}", "expires_in": 0, "refresh_token": "r{name}"}}' for name in "ab"]
+    with httpx2.Client(transport=Faulty(*answers)) as http:
+        auth = RefreshAuth(service.url, service.path, http=http)
+        assert [auth.access_token(), auth.access_token()] == ["a", "b"]
+    assert service.kept()["refresh_token"] == "rb"
+
+
 def test_a_refusal_says_why(service: Service) -> None:
     """With the code and the words of the gate, and without the credential; it is not asked twice."""
     auth, made = service.login()
