@@ -26,6 +26,7 @@ from werkzeug.serving import make_server
 
 from faregate import Gate
 from faregate.client import RefreshAuth
+from faregate.endpoint import TokenEndpoint
 from faregate.refresh import Refresh
 from faregate_flask import Faregate
 
@@ -92,7 +93,7 @@ def visit(url: str, last: int) -> None:
     step = Steps(last)
     for name in ("open", "write", "fsync", "replace"):
         setattr(os, name, watched(getattr(os, name), step))
-    httpx2.Client.post = watched(httpx2.Client.post, step)  # type: ignore[method-assign]
+    TokenEndpoint._post = watched(TokenEndpoint._post, step)  # type: ignore[method-assign]
     auth = RefreshAuth(f"{url}/auth/token", KEPT)
     with httpx2.Client(auth=auth) as client:
         first = json.loads(KEPT.read_text())["access_token"]

@@ -21,7 +21,7 @@ import requests
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from faregate import Gate, InvalidInput, Issued, client, keeper
+from faregate import Gate, InvalidInput, Issued, client, endpoint, keeper
 from faregate.client import ExchangeRefused, ExchangeUnanswered, RefreshAuth
 from faregate.keeper import Keeper, Kept
 from faregate_flask import Faregate
@@ -61,6 +61,11 @@ class Service:
         auth.keep(made.secret)
         return auth, made
 
+    def renew_early(self) -> None:
+        """Have what is kept be due, though it is good for a while."""
+        kept = self.kept()
+        self.path.write_text(json.dumps({**kept, "renew_at": 0.0}))
+
     def kept(self) -> dict[str, Any]:
         """What is in the file."""
         found: dict[str, Any] = json.loads(self.path.read_bytes())
@@ -97,9 +102,16 @@ class Faulty(httpx2.HTTPTransport):
             raise httpx2.ConnectError("no way there")
         if fault is not None and fault.isdigit():
             return httpx2.Response(int(fault), text="no", request=request)
-        if fault is not None and fault.startswith(("{", "<")):
-            return httpx2.Response(200, text=fault, request=request)
+        if fault is not None and fault.startswith(("{", "<", "\x00")):
+            return httpx2.Response(200, content=fault.removeprefix("\x00").encode("latin-1"), request=request)
+        if fault is not None and fault.startswith("later"):
+            return httpx2.Response(429, headers={"Retry-After": fault[5:]}, request=request)
         answer = super().handle_request(request)
+        if fault is not None and fault.startswith("after"):  # a proxy's word, when the gate has done its work
+            answer.read()
+            return httpx2.Response(int(fault[5:]), text="upstream", request=request)
+        if fault == "cut":
+            return httpx2.Response(200, content=answer.read()[:-20], request=request)
         if fault in ("lost", "spoilt"):
             answer.read()
             raise httpx2.ReadError("the answer was lost") if fault == "lost" else httpx2.DecodingError("no gzip")
@@ -190,7 +202,22 @@ def test_a_login_replaces_what_was_kept(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "faults", [["lost"], ["lost", "lost"], ["unsent"], ["502"], ["spoilt"], ["lost", "503", "unsent", "429"]]
+    "faults",
+    [
+        ["lost"],
+        ["lost", "lost"],
+        ["unsent"],
+        ["502"],
+        ["spoilt"],
+        ["lost", "503", "unsent", "429"],
+        ["cut"],
+        ["\x00"],
+        ["after503"],
+        ["after408"],
+        ["after524"],
+        ["after599"],
+        ["after425"],
+    ],
 )
 def test_trap_9_what_was_lost_is_asked_for_again(service: Service, faults: list[str]) -> None:
     """And is the same: nothing is taken for theft."""
@@ -207,13 +234,15 @@ def test_trap_9_what_was_lost_is_asked_for_again(service: Service, faults: list[
 
 def test_a_gate_that_does_not_answer_is_asked_later(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while it is said so; what is kept is good still."""
-    monkeypatch.setattr(client, "PATIENCE", 0.5)
+    monkeypatch.setattr(endpoint, "PATIENCE", 0.5)
     service.login()
     with httpx2.Client(transport=Faulty(*["unsent"] * 100)) as http:
         begun = time.monotonic()
         with pytest.raises(ExchangeUnanswered, match="did not answer"):
             RefreshAuth(service.url, service.path, http=http).access_token()
         assert time.monotonic() - begun < 2
+        assert isinstance(http._transport, Faulty)
+        assert http._transport.posts <= 4  # there are pauses, each longer than the one before
     assert RefreshAuth(service.url, service.path).access_token()
 
 
@@ -231,6 +260,9 @@ def test_a_gate_that_does_not_answer_is_asked_later(service: Service, monkeypatc
         '{"access_token": "a", "expires_in": 1e308}',
         '{"access_token": "a\\r\\nb", "expires_in": 3}',
         '{"access_token": "a", "expires_in": 3, "refresh_token": ""}',
+        '{"access_token": "a", "expires_in": 3, "token_type": "DPoP"}',
+        '{"access_token": "\xff", "expires_in": 3}',
+        '{"x": ' + "[" * 5000 + "]" * 5000 + "}",
     ],
 )
 def test_what_is_no_token_endpoint_is_said_to_be_none(service: Service, answer: str) -> None:
@@ -253,6 +285,197 @@ def test_the_last_second_of_a_family_is_an_answer(service: Service) -> None:
     assert service.kept()["refresh_token"] == "rb"
 
 
+@pytest.mark.parametrize("fault", ["lost", "after503", "after524", "cut"])
+def test_an_early_renewal_whose_answer_is_lost_is_settled(service: Service, fault: str) -> None:
+    """At once, though the old credential would do for now: later the same exchange could not be repeated."""
+    service.login()
+    network = Faulty()
+    with httpx2.Client(transport=network) as http:
+        auth = RefreshAuth(service.url, service.path, http=http)
+        first = auth.access_token()
+        service.renew_early()
+        network.faults = [fault, "unsent", fault]
+        assert auth.access_token() != first
+        assert network.posts == 5
+    assert service.gate.introspect(service.kept()["refresh_token"]).active
+
+
+def test_a_gate_that_puts_off_is_not_pressed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says for how long; what is longer than there is patience is said at once, and what is nonsense ignored."""
+    monkeypatch.setattr(endpoint, "PATIENCE", 3.0)
+    service.login()
+    network = Faulty("later1", "later60")
+    with httpx2.Client(transport=network) as http:
+        auth, begun = RefreshAuth(service.url, service.path, http=http), time.monotonic()
+        with pytest.raises(ExchangeUnanswered, match="429"):
+            auth.access_token()
+        assert 1.0 <= time.monotonic() - begun < 2.5
+        network.faults = ["latersoon"]
+        assert auth.access_token()
+        assert network.posts == 4
+
+
+def test_what_does_not_come_to_its_end_is_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that drips, and one that goes on and on: nobody waits for either for ever."""
+    monkeypatch.setattr(endpoint, "PATIENCE", 0.1)
+    monkeypatch.setattr(endpoint, "TIMEOUT", 0.5)
+
+    def drips() -> Iterator[bytes]:
+        while True:
+            yield b" "
+            time.sleep(0.05)
+
+    def floods() -> Iterator[bytes]:
+        while True:
+            yield b" " * 10_000
+
+    service.login()
+    for body in (drips, floods):
+        answer = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body()))  # noqa: B023
+        begun = time.monotonic()
+        with httpx2.Client(transport=answer) as http, pytest.raises(ExchangeUnanswered, match="end"):
+            RefreshAuth(service.url, service.path, http=http).access_token()
+        assert time.monotonic() - begun < 2
+
+
+def test_no_proxy_hears_what_is_said_on_this_machine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In plain words, that is; whatever the environment has for others."""
+    auth, made = service.login()
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    assert service.gate.verify(auth.access_token()).id == made.token.id
+
+
+def test_what_a_client_sends_by_itself_is_left_out(service: Service) -> None:
+    """Its own credential, or, where it has this very object for its own, the exchange within the exchange."""
+    _, made = service.login()
+    with httpx2.Client() as http:
+        auth = RefreshAuth(service.url, service.path, http=http)
+        http.auth = auth
+        assert service.gate.verify(auth.access_token()).id == made.token.id
+
+
+def test_words_of_a_refusal_are_plain(service: Service) -> None:
+    """What stands in a log or on a terminal has no control characters, and an end."""
+    service.login()
+    words = "\x1b]0;title\x07\\n" + "x" * 10_000
+    refusal = httpx2.Response(400, content=json.dumps({"error": "invalid_grant", "error_description": words}))
+    with httpx2.Client(transport=httpx2.MockTransport(lambda _: refusal)) as http:
+        with pytest.raises(ExchangeRefused) as raised:
+            RefreshAuth(service.url, service.path, http=http).access_token()
+        assert str(raised.value).startswith("invalid_grant: ?]0;title?")
+        assert len(str(raised.value)) < 600
+        refusal = httpx2.Response(400, content=b'{"error": "a\\n"}')
+        with pytest.raises(ExchangeRefused, match="invalid_answer"):
+            RefreshAuth(service.url, service.path, http=http).access_token()
+
+
+def test_who_waited_for_what_failed_is_told_the_same(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten threads one asks, and all are told; they do not fail one after the other."""
+    monkeypatch.setattr(endpoint, "PATIENCE", 0.5)
+    service.login()
+    network = Faulty(*["unsent"] * 100)
+    with httpx2.Client(transport=network) as http, ThreadPoolExecutor(10) as threads:
+        auth, begun = RefreshAuth(service.url, service.path, http=http), time.monotonic()
+
+        def told(_: int) -> str:
+            with pytest.raises(ExchangeUnanswered) as raised:
+                auth.access_token()
+            return str(raised.value)
+
+        assert len(set(threads.map(told, range(10)))) == 1
+        assert time.monotonic() - begun < 2
+        network.faults = []
+        assert auth.access_token()  # who comes later asks again
+
+
+def test_an_event_loop_is_left_to_others(service: Service) -> None:
+    """What is at hand takes no thread; whoever waits for an exchange takes none that the application uses."""
+    auth, _ = service.login()
+    url = f"{service.origin}/x"
+
+    async def main() -> float:
+        async with httpx2.AsyncClient(auth=auth) as http, anyio.create_task_group() as tasks:
+            await http.get(url)
+            anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+            with Keeper(service.path).turn():
+                assert (await http.get(url)).text == "x"
+                service.gate.revoke(service.kept()["access_token"])
+                for _ in range(5):
+                    tasks.start_soon(http.get, url)
+                await anyio.sleep(0.3)
+                begun = time.monotonic()
+                await anyio.to_thread.run_sync(time.sleep, 0)
+                waited = time.monotonic() - begun
+        return waited
+
+    assert anyio.run(main) < 0.2
+    assert service.exchanges == 2
+
+
+def test_what_is_in_the_file_counts_for_all(service: Service) -> None:
+    """Another login, and none: what is in memory is of the file as it was."""
+    auth, first = service.login()
+    assert service.gate.verify(auth.access_token()).id == first.token.id
+    _, second = service.login()
+    assert service.gate.verify(auth.access_token()).id == second.token.id
+    service.path.unlink()
+    with pytest.raises(InvalidInput, match="log in"):
+        auth.access_token()
+
+
+def test_a_file_is_of_one_gate(service: Service) -> None:
+    """The refresh token of one is not sent to another."""
+    service.login()
+    with pytest.raises(InvalidInput, match="a file for each gate"):
+        RefreshAuth("http://127.0.0.1:9/auth/token", service.path).access_token()
+    assert service.exchanges == 0
+
+
+def test_a_file_of_another_user_is_not_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may read it all the same would take it away from him by writing it."""
+    auth, _ = service.login()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(InvalidInput, match="another user's"):
+        auth.access_token()
+
+
+def test_a_login_in_the_middle_of_an_exchange_is_told_to_wait(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a word on what is going on; what was kept is kept."""
+    auth, made = service.login()
+    monkeypatch.setattr(keeper, "_LONGEST_TURN", 0.1)
+    for other in (Keeper(service.path), auth._keeper):
+        with other.turn(), pytest.raises(OSError, match="takes too long"):
+            auth.keep("another")
+    assert service.kept()["refresh_token"] == made.secret
+
+
+def test_what_is_written_is_on_the_disk_before_it_is_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the file, then its name, then the folder; and nobody else can have the file open."""
+    auth, _ = service.login()
+    done: list[str] = []
+    fsync, replace, stat = os.fsync, os.replace, os.fstat
+
+    def syncing(descriptor: int) -> None:
+        done.append("folder" if stat(descriptor).st_mode & 0o040000 else "file")
+        fsync(descriptor)
+
+    def replacing(*names: Any) -> None:
+        done.append("name")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", replacing)
+    planted = Path(f"{service.path}.new")
+    planted.write_text("")
+    with planted.open("rb") as before:
+        auth.access_token()
+        assert before.read() == b""
+    assert done == ["file", "file", "name", "folder"]
+
+
 def test_a_refusal_says_why(service: Service) -> None:
     """With the code and the words of the gate, and without the credential; it is not asked twice."""
     auth, made = service.login()
@@ -268,7 +491,7 @@ def test_a_refusal_says_why(service: Service) -> None:
 
 def test_it_is_renewed_before_it_ends(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """At four fifths of a short life; while the gate does not answer, the old one goes on until its end."""
-    monkeypatch.setattr(client, "PATIENCE", 0.2)
+    monkeypatch.setattr(endpoint, "PATIENCE", 0.2)
     _, made = service.login(expires_in=600)
     now = time.time()
 
@@ -282,7 +505,8 @@ def test_it_is_renewed_before_it_ends(service: Service, monkeypatch: pytest.Monk
         def time(cls) -> float:
             return now + cls.ahead
 
-    monkeypatch.setattr(client, "time", Moved)
+    for module in (client, endpoint):
+        monkeypatch.setattr(module, "time", Moved)
     network = Faulty()
     with httpx2.Client(transport=network) as http:
         auth = RefreshAuth(service.url, service.path, http=http)
@@ -322,12 +546,16 @@ def test_a_rejected_credential_is_replaced_once(service: Service) -> None:
         service.gate.revoke(service.kept()["access_token"])
         assert http.post(f"{service.origin}/x", content=iter([b"gone"])).status_code == 401
         assert service.exchanges == 2
+        # The next one goes with a new one.
+        assert http.post(f"{service.origin}/x", content=iter([b"new"])).text == "new"
+        assert service.exchanges == 3
+        service.gate.revoke(service.kept()["access_token"])
         service.gate.tokens.update(made.token.id, allowed_cidr_blocks=["192.0.2.1"])
         with pytest.raises(ExchangeRefused, match="address"):
             http.get(f"{service.origin}/x")
         service.gate.tokens.update(made.token.id, allowed_cidr_blocks=[], scopes=["b"])
         assert http.get(f"{service.origin}/x").status_code == 403
-        assert service.exchanges == 4
+        assert service.exchanges == 5
 
 
 def test_what_cannot_be_written_is_not_asked_for(service: Service) -> None:
@@ -413,7 +641,7 @@ def test_nobody_waits_for_ever_for_another_process(service: Service, monkeypatch
     """One that was stopped in the middle of an exchange."""
     auth, _ = service.login()
     monkeypatch.setattr(keeper, "_LONGEST_TURN", 0.2)
-    with Keeper(service.path).turn(), pytest.raises(ExchangeUnanswered, match="Another process"):
+    with Keeper(service.path).turn(), pytest.raises(ExchangeUnanswered, match="another thread or process"):
         auth.access_token()
     assert auth.access_token()
 
@@ -495,7 +723,7 @@ def test_representations_hide_what_is_kept(service: Service) -> None:
     """Of the object, and of what it holds."""
     auth, made = service.login()
     access = auth.access_token()
-    for text in (repr(auth), repr(auth._kept), repr(auth._keeper.read())):
+    for text in (repr(auth), repr(auth._known), repr(auth._keeper.read())):
         assert made.secret not in text
         assert access not in text
         assert service.kept()["refresh_token"] not in text
@@ -509,13 +737,15 @@ def test_a_redirect_takes_nothing_along(service: Service) -> None:
         seen.append(request)
         if request.url.host == "127.0.0.1":
             return httpx2.Response(307, headers={"Location": "https://evil.example/x"})
-        return httpx2.Response(200)
+        return httpx2.Response(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
     auth, _ = service.login()
     auth.access_token()
     with httpx2.Client(auth=auth, transport=httpx2.MockTransport(elsewhere), follow_redirects=True) as http:
         http.get(f"{service.origin}/x")
     assert ["Authorization" in one.headers for one in seen] == [True, False]
+    auth.access_token()
+    assert service.exchanges == 1  # what was not presented there was not rejected
     del seen[:]
     with httpx2.Client(transport=httpx2.MockTransport(elsewhere), follow_redirects=True) as http:
         moved = RefreshAuth(service.url, service.path, http=http)
@@ -541,7 +771,7 @@ class Forking(httpx2.HTTPTransport):
 
 auth = RefreshAuth({service.url!r}, {str(service.path)!r}, http=httpx2.Client(transport=Forking()))
 plain = httpx2.Client()
-os.register_at_fork(after_in_child=lambda: setattr(auth, "_http", plain))
+os.register_at_fork(after_in_child=lambda: setattr(auth._endpoint, "_http", plain))
 auth.access_token()
 """
     with subprocess.Popen(

@@ -5,6 +5,7 @@ It is written whole or not at all, and is on the disk before what it holds is us
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _LONGEST_TURN = 60.0  # seconds that somebody else may take before this gives up
 _LOOK_EVERY = 0.02
+# What reading JSON may raise; the second holds all that was read, and so is never passed on.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ROOM = 16_384  # bytes that there must be for what is to be written
 
 
@@ -30,6 +33,7 @@ class Kept(msgspec.Struct, frozen=True):
     """What the file holds. ``renew_at`` and ``expires_at`` are epoch seconds, ``scope`` is what was asked for."""
 
     refresh_token: str
+    url: str  # where it is exchanged, and nowhere else
     access_token: str = ""
     scope: str = ""
     renew_at: float = 0.0
@@ -56,12 +60,13 @@ class Keeper:
         """
         lock, deadline = self._lock, time.monotonic() + (_LONGEST_TURN if wait else 0.0)
         if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise BlockingIOError
+            raise self._taken()
         try:
             descriptor = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             self._descriptor = descriptor
             try:
-                _wait_for(descriptor, deadline)
+                if not _waited_for(descriptor, deadline):
+                    raise self._taken()
                 yield
             finally:
                 if self._descriptor == descriptor:  # and this is not a child that was forked in the middle of it
@@ -76,17 +81,28 @@ class Keeper:
         """Make the folder of the file, for nobody else, unless it is there."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def mark(self) -> tuple[int, ...] | None:
+        """Return what is another whenever the file was written since, None if there is none."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
     def read(self) -> Kept:
-        """Return what is kept. InvalidInput if that is nothing, or if others can read it."""
+        """Return what is kept. InvalidInput if that is nothing, or if it is not this user's alone."""
         try:
             with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_mode & 0o077:
-                    raise InvalidInput(f"{self.path}: others can read it; give it mode 0600, or log in again")
-                return msgspec.json.decode(file.read(), type=Kept)
+                found, content = os.fstat(file.fileno()), file.read()
         except FileNotFoundError:
             raise self.nothing() from None
-        except msgspec.MsgspecError:
-            raise InvalidInput(f"{self.path}: holds no refresh token; log in again, and keep() it") from None
+        if found.st_mode & 0o077:
+            raise InvalidInput(f"{self.path}: others can read it; give it mode 0600, or log in again")
+        if found.st_uid != os.geteuid():  # root could read it; but then the other user could no longer
+            raise InvalidInput(f"{self.path}: is another user's; use it as that one, or log in to a file of your own")
+        with suppress(*UNREADABLE):
+            return msgspec.json.decode(content, type=Kept)
+        raise InvalidInput(f"{self.path}: holds no refresh token; log in again, and keep() it")
 
     def nothing(self) -> InvalidInput:
         """Return the error that says that nothing is kept yet."""
@@ -107,9 +123,10 @@ class Keeper:
                 os.close(directory)
 
     def _draft(self, content: bytes) -> Path:
-        """Write the file under another name, which nobody else can read either."""
+        """Write the file under another name, as one that nobody else can have opened before."""
         draft = Path(f"{self.path}.new")
-        descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        draft.unlink(missing_ok=True)  # it is left of a turn that was cut short
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
             while content:  # of a disk that is nearly full it is a part that was written
@@ -118,6 +135,10 @@ class Keeper:
         finally:
             os.close(descriptor)
         return draft
+
+    def _taken(self) -> BlockingIOError:
+        words = "another thread or process is about an exchange, and takes too long; try again"
+        return BlockingIOError(errno.EAGAIN, words, str(self.path))
 
     def hold(self) -> None:
         """Let the process fork at any time: a turn may take longer than who forks can wait."""
@@ -135,14 +156,12 @@ class Keeper:
             self._descriptor = None
 
 
-def _wait_for(descriptor: int, deadline: float) -> None:
-    """Lock a file, which is somebody else's until then; BlockingIOError if it still is at the deadline."""
+def _waited_for(descriptor: int, deadline: float) -> bool:
+    """Lock a file; say whether that could be done before the deadline."""
     while True:
-        try:
+        with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_LOOK_EVERY)
-        else:
-            return
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_EVERY)
