@@ -233,6 +233,7 @@ def test_a_login_replaces_what_was_kept(service: Service) -> None:
         ["after408"],
         ["after524"],
         ["after599"],
+        ["lost", "404", "<html>"],
         ["after425"],
     ],
 )

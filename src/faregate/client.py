@@ -43,15 +43,18 @@ class _Failed(NamedTuple):
     refresh_token: str
     error: ExchangeRefused | ExchangeUnanswered
 
+    def __repr__(self) -> str:
+        return f"_Failed({self.error!r})"
+
 
 class RefreshAuth(httpx2.Auth):
     """Sends an access credential along with each request, and exchanges the refresh token for a new one in time.
 
     ``url`` is that of the gate's ``POST /token``, https or on this machine. ``path`` is the file that keeps the newest
     refresh token, of mode 0600; :meth:`keep` writes the first one into it. Several processes may share it, and what
-    one of them writes counts for all; without the file nobody is logged in. ``scopes``
-    narrows what is asked for. The credential goes to the origin of ``url`` and to ``origins``, and nowhere else.
-    ``http`` is the client that asks for exchanges, for the sake of its certificates and proxies.
+    one of them writes counts for all; without the file nobody is logged in. ``scopes`` narrows what is asked for. The
+    credential goes to the origin of ``url`` and to ``origins``, and nowhere else. ``http`` is the client that asks for
+    exchanges, for the sake of its certificates and proxies.
 
     Use it as ``auth`` of an ``httpx2.Client`` or ``AsyncClient``, or of ``requests``. A request raises ExchangeRefused
     when the gate says no (of ``error`` ``invalid_grant``: its user has to log in again), ExchangeUnanswered when the

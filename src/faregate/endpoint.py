@@ -129,8 +129,12 @@ class TokenEndpoint:
                 done = done or not isinstance(error, _UNSENT)
                 trouble = f"{type(error).__name__}: {error}"
             else:
-                if not answer.lost:
-                    return self._granted(answer, began)
+                granted = None if answer.lost else _told(answer, began)
+                if granted is not None:
+                    return granted
+                if not answer.lost and not done:  # nobody's word but a proxy's, if anything was exchanged before
+                    words = f"{self.url} answered {answer.status}, and not as a token endpoint does"
+                    raise ExchangeRefused("invalid_answer", words)
                 done = done or answer.status != _PUT_OFF
                 wait = max(wait, answer.retry_after)
                 trouble = f"the answer is {answer.status}, and does not tell what came of it"
@@ -157,17 +161,16 @@ class TokenEndpoint:
             later = answer.headers.get("Retry-After", "") if answer.status_code == _PUT_OFF else ""
             return _Answered(answer.status_code, content, float(later) if re.fullmatch(r"[0-9]{1,9}", later) else 0.0)
 
-    def _granted(self, answer: _Answered, began: float) -> Granted:
+
+def _told(answer: _Answered, began: float) -> Granted | None:
+    """Return what was granted, None if this is no token endpoint's answer; ExchangeRefused if it says no."""
+    with suppress(*UNREADABLE):
         if answer.status == 200:
-            with suppress(*UNREADABLE):
-                told = msgspec.json.decode(answer.content, type=_Answer)
-                return Granted(told.access_token, told.refresh_token, began, told.expires_in)
-        else:
-            with suppress(*UNREADABLE):
-                refusal = msgspec.json.decode(answer.content, type=_Refusal)
-                raise ExchangeRefused(refusal.error, _UNSAID.sub("?", refusal.error_description[:500]))
-        words = f"{self.url} answered {answer.status}, and not as a token endpoint does"
-        raise ExchangeRefused("invalid_answer", words)
+            told = msgspec.json.decode(answer.content, type=_Answer)
+            return Granted(told.access_token, told.refresh_token, began, told.expires_in)
+        refusal = msgspec.json.decode(answer.content, type=_Refusal)
+        raise ExchangeRefused(refusal.error, _UNSAID.sub("?", refusal.error_description[:500]))
+    return None
 
 
 def check_url(url: str) -> None:
