@@ -200,7 +200,7 @@ def test_deleting_leaves_no_secret(gate: Gate) -> None:
     gate.tokens.rotate(token.id, grace=60)
     gate.tokens.delete(token.id)
     gate.tokens.delete(maker.token.id)
-    assert [rows(gate, table) for table in ("tokens", "secrets", "unseen", "deleted")] == [0, 0, 0, 0]
+    assert [rows(gate, table) for table in ("tokens", "secrets", "unseen", "descent")] == [0, 0, 0, 0]
 
 
 RACE = """

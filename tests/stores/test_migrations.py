@@ -133,7 +133,12 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
         connection.execute("DROP TABLE faregate_jwt_revocations")
         for table in ("families", "exchanges", "access"):
             connection.execute(f"DROP TABLE faregate_{table}")
-        for column in ("require_rotation", "revoked_at"):
+        connection.execute("DROP TABLE faregate_descent")
+        connection.execute("CREATE TABLE faregate_deleted (id VARCHAR(36) PRIMARY KEY, made_by TEXT NOT NULL)")
+        for column in ("actor_kind", "actor_id"):
+            connection.execute(f"ALTER TABLE faregate_feed DROP COLUMN {column}")
+        connection.execute("ALTER TABLE faregate_sequence DROP COLUMN page")
+        for column in ("require_rotation", "revoked_at", "leaked", "deactivated_by"):
             connection.execute(f"ALTER TABLE faregate_tokens DROP COLUMN {column}")
         connection.execute("UPDATE faregate_schema SET version_num = '0003'")
     connection.close()

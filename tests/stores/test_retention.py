@@ -134,12 +134,12 @@ def test_traces_of_deleted_makers_go_with_the_last_that_they_made(gate: Gate, cl
     leaf = child(low.secret)
     for one in (middle, low):
         gate.tokens.delete(one.token.id)
-    assert (gate.purge().makers, count(gate, "faregate_deleted")) == (0, 2)
+    assert (gate.purge().makers, count(gate, "faregate_descent")) == (0, 2)
     gate.tokens.deactivate(top.token.id, leaked=True)
     assert reason_of(lambda: gate.verify(leaf.secret)) == "deactivated"
     gate.tokens.delete(leaf.token.id)
     assert gate.purge().makers == 2
-    assert count(gate, "faregate_deleted") == 0
+    assert count(gate, "faregate_descent") == 0
 
 
 def test_a_trace_stays_for_a_share_that_is_left(gate: Gate) -> None:
@@ -159,7 +159,7 @@ def test_more_than_fits_into_one_transaction(gate: Gate, clock: Clock) -> None:
     with gate._store.changing() as change:
         change._connection.exec_driver_sql(
             "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-            " INSERT INTO faregate_feed SELECT i, 5.0, 'x', 'token.update', 'y', NULL, '{}' FROM n",
+            " INSERT INTO faregate_feed (sequence, at, actor, action, subject, org_id, details) SELECT i, 5.0, 'x', 'token.update', 'y', NULL, '{}' FROM n",
             (2 * _AT_ONCE + 10,),
         )
         change._connection.exec_driver_sql("UPDATE faregate_sequence SET value = ?", (2 * _AT_ONCE + 10,))

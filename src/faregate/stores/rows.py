@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import and_, func, or_, select, true
 
 from faregate.instants import END_OF_TIME
-from faregate.stores.schema import deleted, tokens
+from faregate.stores.schema import descent, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,14 +72,14 @@ class Rows:
 
 
 def lineage(connection: Connection, token_id: str) -> list[str]:
-    """Return the ids of a token and of all that come from it, those that are gone among them."""
+    """Return the ids of a token and of all that it made or rotated, and those did, those that are gone among them."""
     line, newest = {token_id: None}, [token_id]
     while newest:
         found: list[str] = []
         for some in batched(newest):
-            for table in (tokens, deleted):
-                found += connection.execute(select(table.c.id).where(table.c.made_by.in_(some))).scalars()
-        newest = [one for one in found if one not in line]
+            for table, origin in ((tokens, tokens.c.made_by), (descent, descent.c.origin)):
+                found += connection.execute(select(table.c.id).where(origin.in_(some))).scalars()
+        newest = list(dict.fromkeys(one for one in found if one not in line))
         line |= dict.fromkeys(newest)
     return list(line)
 

@@ -19,9 +19,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
-VERSION = "0006"
+VERSION = "0007"
 
 metadata = MetaData()
 
@@ -59,6 +60,8 @@ tokens = Table(
     Column("made_by", Text),
     Column("require_rotation", Boolean),
     Column("revoked_at", Double),
+    Column("leaked", Boolean, nullable=False, server_default=false()),
+    Column("deactivated_by", Text),
 )
 Index("faregate_tokens_owner", tokens.c.org_id, tokens.c.owner_id)
 Index("faregate_tokens_made_by", tokens.c.made_by)
@@ -81,14 +84,16 @@ unseen = Table(
     sqlite_with_rowid=False,
 )
 
-# Tokens that are gone and made others, so that who comes after a leaked one is found all the same.
-deleted = Table(
-    "faregate_deleted",
+# Where tokens come from beside their maker: the tokens that minted a secret of theirs by rotation, and, of tokens that
+# are gone, their maker. So what comes after a leaked token is found whatever happened in between.
+descent = Table(
+    "faregate_descent",
     metadata,
     Column("id", String(36), primary_key=True),
-    Column("made_by", Text, nullable=False),
+    Column("origin", Text, primary_key=True),
+    sqlite_with_rowid=False,
 )
-Index("faregate_deleted_made_by", deleted.c.made_by)
+Index("faregate_descent_origin", descent.c.origin)
 
 # The record of a refresh token stands for a family of credentials: the digest of what they have in common. The current
 # one of them is in the table of secrets; whatever else of the family is presented was that once, and is retired.
@@ -182,21 +187,25 @@ feed = Table(
     Column("at", Double, nullable=False),
     Column("actor", Text),
     Column("action", String(32), nullable=False),
-    Column("subject", String(64), nullable=False),
+    Column("subject", String(512), nullable=False),
     Column("org_id", Text),
     Column("details", Text, nullable=False),
+    Column("actor_kind", String(16)),
+    Column("actor_id", Text),
 )
 
 # Of one organization, or about one record, in their order.
 Index("faregate_feed_org", feed.c.org_id, feed.c.sequence)
 Index("faregate_feed_subject", feed.c.subject, feed.c.sequence)
 
-# The one row under which every change is written, so that sequence order is commit order.
+# The one row under which every change is written, so that sequence order is commit order. ``page`` is the identity of
+# the page that readers map, by which a writer knows whether another one was put in its place.
 sequence = Table(
     "faregate_sequence",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("value", _COUNT, nullable=False),
+    Column("page", Text),
 )
 
 # Alembic's own table, under this package's name; its one row is the version of the tables above.

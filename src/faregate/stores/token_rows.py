@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, select, union_all, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 
 from faregate.stores.rows import ID, Rows, batched, owned, reached, sound
-from faregate.stores.schema import deleted, secrets, shares, tokens, unseen
+from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, Any]
 
-_CHILD = deleted.alias()
+_CHILD = descent.alias()
 
 
 class TokenRows(Rows):
@@ -84,16 +84,27 @@ class TokenRows(Rows):
             self._connection.execute(update(tokens).where(tokens.c.id.in_(some)).values(counted))
 
     def delete(self, token_id: str) -> None:
-        """Remove a token and its credentials. Of one that made others it is kept who made it."""
+        """Remove a token and its credentials. Where it comes from is kept for as long as others come from it."""
         mine = select(secrets.c.digest).where(secrets.c.token_id == token_id)
-        others = (select(table.c.made_by).where(table.c.made_by == token_id) for table in (tokens, shares, deleted))
-        made = select(tokens.c.id, tokens.c.made_by).where(
-            tokens.c.id == token_id, tokens.c.made_by.is_not(None), union_all(*others).exists()
-        )
         self._connection.execute(delete(unseen).where(unseen.c.digest.in_(mine)))
         self._connection.execute(delete(secrets).where(secrets.c.token_id == token_id))
-        self._connection.execute(insert(deleted).from_select(["id", "made_by"], made))
+
+        maker = self._connection.execute(select(tokens.c.made_by).where(tokens.c.id == token_id)).scalar()
+        if maker is not None:
+            self.descend(token_id, maker)
+        childless = (descent.c.id == token_id) & ~_has_children(descent.c.id)
+        self._connection.execute(delete(descent).where(childless))
         self._connection.execute(delete(tokens).where(tokens.c.id == token_id))
+
+    def descend(self, token_id: str, origin: str) -> None:
+        """Keep that a token comes from another one: it minted a secret of it, or, of a token that is gone, made it."""
+        edge = {"id": token_id, "origin": origin}
+        if self._connection.execute(select(descent).filter_by(**edge)).first() is None:
+            self._connection.execute(insert(descent).values(edge))
+
+    def forget_minters(self, token_id: str) -> None:
+        """Forget who minted secrets of a token that lives: none of those opens anything any more."""
+        self._connection.execute(delete(descent).where(descent.c.id == token_id))
 
     def is_unseen(self, digest: bytes) -> bool:
         """Tell whether a credential is a rotation's new one that nobody has presented yet."""
@@ -143,16 +154,22 @@ class TokenRows(Rows):
         return self._connection.execute(delete(secrets).where(secrets.c.digest.in_(over))).rowcount
 
     def delete_childless(self, most: int) -> int:
-        """Forget tokens that are gone and of which nothing is left that they made; return how many there were."""
-        made = (select(table.c.made_by).where(table.c.made_by == deleted.c.id) for table in (tokens, shares, _CHILD))
-        childless = select(deleted.c.id).where(*(~one.exists() for one in made)).limit(most)
-        return self._connection.execute(delete(deleted).where(deleted.c.id.in_(childless))).rowcount
+        """Forget where tokens came from that are gone, as nothing does that comes from them; return how many."""
+        alive = exists().where(tokens.c.id == descent.c.id)
+        some = select(descent.c.id).where(~alive, ~_has_children(descent.c.id)).distinct().limit(most)
+        return self._connection.execute(delete(descent).where(descent.c.id.in_(some))).rowcount
 
     def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:
         """Move ``last_used_at`` forward, never back; no version, no entry: it is no change of the record."""
         for token_id, at in uses:
             earlier = tokens.c.last_used_at.is_(None) | (tokens.c.last_used_at < at)
             self._connection.execute(update(tokens).where((tokens.c.id == token_id) & earlier).values(last_used_at=at))
+
+
+def _has_children(token_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the rule of whether anything comes from a token."""
+    made = (exists().where(table.c.made_by == token_id) for table in (tokens.alias(), shares))
+    return or_(*made, exists().where(_CHILD.c.origin == token_id))
 
 
 def _conditions(query: TokenQuery) -> Iterator[ColumnElement[bool]]:

@@ -1,0 +1,51 @@
+"""Who acted, by kind and record; tokens that leaked; where they come from; the page that readers map."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Add the columns, join makers of what is gone to the table of descent, and make the feed anew for its subjects."""
+    op.add_column("faregate_tokens", sa.Column("leaked", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("faregate_tokens", sa.Column("deactivated_by", sa.Text))
+    op.add_column("faregate_sequence", sa.Column("page", sa.Text))
+    op.create_table(
+        "faregate_descent",
+        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("origin", sa.Text, primary_key=True),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("faregate_descent_origin", "faregate_descent", ["origin"])
+    op.execute("INSERT INTO faregate_descent (id, origin) SELECT id, made_by FROM faregate_deleted")
+    op.drop_table("faregate_deleted")
+    _widen_feed()
+
+
+def _widen_feed() -> None:
+    op.drop_index("faregate_feed_org", "faregate_feed")
+    op.drop_index("faregate_feed_subject", "faregate_feed")
+    op.rename_table("faregate_feed", "faregate_feed_before")
+    op.create_table(
+        "faregate_feed",
+        sa.Column(
+            "sequence", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+        ),
+        sa.Column("at", sa.Double, nullable=False),
+        sa.Column("actor", sa.Text),
+        sa.Column("action", sa.String(32), nullable=False),
+        sa.Column("subject", sa.String(512), nullable=False),
+        sa.Column("org_id", sa.Text),
+        sa.Column("details", sa.Text, nullable=False),
+        sa.Column("actor_kind", sa.String(16)),
+        sa.Column("actor_id", sa.Text),
+    )
+    op.execute(
+        "INSERT INTO faregate_feed (sequence, at, actor, action, subject, org_id, details) "
+        "SELECT sequence, at, actor, action, subject, org_id, details FROM faregate_feed_before"
+    )
+    op.drop_table("faregate_feed_before")
+    op.create_index("faregate_feed_org", "faregate_feed", ["org_id", "sequence"])
+    op.create_index("faregate_feed_subject", "faregate_feed", ["subject", "sequence"])
