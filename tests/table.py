@@ -152,6 +152,9 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
         match step.split():
             case ["leak"] if maker is not None:
                 gate.tokens.deactivate(maker.token.id, leaked=True)
+            case ["hand", *whose, owner]:
+                with suppress(Denied):
+                    gate.tokens.update("self" if whose else record_id, owner=Owner(owner), by=by)
             case ["rights", owner, *scopes]:
                 row.gate["owner_rights"].now[owner] = scopes
                 gate.owner_changed(Owner(owner))

@@ -240,6 +240,9 @@ def test_a_token_from_its_creation_to_its_end(store: str) -> None:
         "found",
         "cli",
     )
+    assert (closed["leaked"], closed["closed"]) == (True, {"tokens": [], "shares": []})
+    rotated = ask("rotate", identity, "--leaked")
+    assert (rotated["deactivated"], rotated["leaked"], rotated["closed"]) == (True, False, closed["closed"])
     assert ask("activate", identity, "--by", "me")["deactivatedUpdatedBy"] == "me"
     assert (
         ask(
@@ -264,8 +267,9 @@ def test_a_token_from_its_creation_to_its_end(store: str) -> None:
         gate.tokens.get(identity)
     entries = gate.audit().items
     assert [entry.action.removeprefix("token.") for entry in entries] == [
-        "create", "update", "update", "rotate", "deactivate", "activate", "delete",
+        "create", "update", "update", "rotate", "deactivate", "rotate", "activate", "delete",
     ]  # fmt: skip
+    assert {(entry.actor_kind, entry.actor_id) for entry in entries} == {("cli", None)}
     assert entries[1].details == {
         "members": ["allowedCidrBlocks", "allowedScopes", "description", "expiresAt", "name", "notBefore", "owner.name"]
     }

@@ -767,7 +767,7 @@ def test_a_thousand_first_tokens_make_one_fetch(guarded: Gate, endpoint: Endpoin
 def test_the_keys_of_one_issuer_open_nothing_of_another(endpoint: Endpoint, make_gate: Callable[..., Gate]) -> None:
     """Whatever they are called; and one whose endpoint is down closes no other."""
     endpoint.answer = says("oops", 500)
-    other = provider.issuer(issuer="https://other.example", keys=jwks(jwk("rsa2", kid="rsa")))
+    other = provider.issuer(issuer="https://other.example", name="other", keys=jwks(jwk("rsa2", kid="rsa")))
     gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=endpoint.url), other])
     assert gate.verify(token(key="rsa2", header={"kid": "rsa"}, iss="https://other.example")).owner is not None
     assert reason_of(lambda: gate.verify(token(iss="https://other.example"))) == "unknown_credential"

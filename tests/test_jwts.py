@@ -413,7 +413,9 @@ def test_an_issuer_that_cannot_be_is_refused(arguments: dict[str, Any], member: 
 @pytest.mark.parametrize(
     ("issuers", "words"),
     [
-        ([issuer(), issuer(audience="b")], "same name"),
+        ([issuer(), issuer(audience="b", name="b")], "same 'iss'"),
+        ([issuer(), issuer(issuer="https://b.example")], "all but one a name"),
+        ([issuer(name="a"), issuer(issuer="https://b.example", name="a")], "all but one a name"),
         (issuer(), "a list of faregate.Issuer"),
         (["https://id.example"], "a list of faregate.Issuer"),
         (None, "a list of faregate.Issuer"),

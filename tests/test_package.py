@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 def test_public_names() -> None:
     """The names that applications may rely on."""
     assert faregate.__all__ == [
-        "ANY", "AUTHENTICATED", "PUBLIC", "AllowedScopes", "AuditEntry", "AuditPage", "Batch", "Conflict", "Denied", "Exchanged", "Explanation", "Failure",
+        "ANY", "AUTHENTICATED", "PUBLIC", "AllowedScopes", "AuditEntry", "AuditPage", "Batch", "Closed", "Conflict", "Denied", "Exchanged", "Explanation", "Failure",
         "FaregateError", "Gate", "Introspected", "InvalidInput", "Issued", "IssuedShare", "Issuer", "Misconfigured", "NotFound", "Org", "Owner", "Page",
         "Permission", "PermissionGrant", "Policy", "PreconditionFailed", "Principal", "Purged", "RealmScopes", "Redeemed", "Role", "RoleGrant",
         "ServiceScopes", "Share", "ShareParams", "Step", "StoreUnavailable", "Token", "UnsupportedTokenType", "any_of", "path",

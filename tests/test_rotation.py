@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 from conftest import Clock, reason_of
 
-from faregate import Conflict, Denied, Gate, InvalidInput, Issued, NotFound, Org, Owner, Principal, StoreUnavailable
+from faregate import (
+    Closed,
+    Conflict,
+    Denied,
+    Gate,
+    InvalidInput,
+    Issued,
+    NotFound,
+    Org,
+    Owner,
+    Principal,
+    StoreUnavailable,
+)
 from faregate.bearer import Texts
 from faregate.credentials import digest
 from faregate.errors import WouldWait
@@ -205,7 +217,7 @@ def test_deleting_leaves_no_secret(gate: Gate) -> None:
 
 RACE = """
 import sys
-from faregate import Conflict, Denied, Gate
+from faregate import Closed, Conflict, Denied, Gate
 gate = Gate(sys.argv[1])
 for line in sys.stdin:
     by = gate.verify(line.strip())
@@ -347,8 +359,10 @@ def test_a_leak_takes_along_what_was_exchanged(gate: Gate) -> None:
     answer, apart = gate.tokens.exchange(family.secret), gate.tokens.exchange(other.secret)
     gate.tokens.deactivate(maker.token.id, leaked=True)
     assert states(gate, answer.access_token, apart.access_token) == ["unknown_credential", "ok"]
+    renewed = gate.tokens.rotate(family.token.id, leaked=True)
     gate.tokens.activate(family.token.id)
-    again = gate.tokens.exchange(str(answer.refresh_token))
+    assert reason_of(lambda: gate.tokens.exchange(str(answer.refresh_token))) == "unknown_credential"
+    again = gate.tokens.exchange(renewed.secret)
     assert states(gate, answer.access_token, again.access_token) == ["unknown_credential", "ok"]
 
 
@@ -375,15 +389,102 @@ def test_a_leak_that_is_told_late_counts(gate: Gate) -> None:
 
 
 def test_what_a_leak_closed_an_admin_opens(gate: Gate) -> None:
-    """A leak that the owner tells can be undone by him; one that an admin tells, by an admin."""
+    """A leak that the owner tells can be undone by the owner; one that an admin tells, by an admin alone."""
     family = Family(gate)
     owner = gate.verify(family.other.secret)
     gate.tokens.deactivate(family.root.token.id, leaked=True, by=owner)
+    renewed = gate.tokens.rotate(family.child.token.id, leaked=True, by=owner)
     gate.tokens.activate(family.child.token.id, by=owner)
+    assert states(gate, family.child.secret, renewed.secret) == ["unknown_credential", "ok"]
     gate.tokens.deactivate(family.root.token.id, leaked=True)
-    assert reason_of(lambda: gate.tokens.activate(family.child.token.id, by=owner)) == "insufficient_scope"
-    assert reason_of(lambda: gate.tokens.activate(family.grandchild.token.id, by=owner)) == "insufficient_scope"
+    for call in (gate.tokens.activate, partial(gate.tokens.rotate, leaked=True)):
+        for one in (family.child, family.grandchild):
+            assert reason_of(lambda call=call, one=one: call(one.token.id, by=owner)) == "insufficient_scope"
+    gate.tokens.rotate(family.grandchild.token.id, leaked=True)
     gate.tokens.activate(family.grandchild.token.id)
+    assert family.states()[1] == "unknown_credential"
+
+
+def test_what_leaked_opens_nothing_before_its_secret_is_replaced(gate: Gate) -> None:
+    """Neither the token nor what came from it is activated, nor rotated as if nothing were; the leak's rotation comes first."""
+    family = Family(gate)
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    for one in (family.root, family.child, family.grandchild):
+        assert gate.tokens.get(one.token.id).leaked
+        for call in (gate.tokens.activate, gate.tokens.rotate):
+            with pytest.raises(Conflict, match="leaked"):
+                call(one.token.id)
+        assert gate.tokens.activate_many([one.token.id]).failures
+        renewed = gate.tokens.rotate(one.token.id, leaked=True)
+        assert (renewed.token.deactivated, renewed.token.leaked) == (True, False)
+        gate.tokens.activate(one.token.id)
+        assert states(gate, one.secret, renewed.secret) == ["unknown_credential", "ok"]
+
+
+def test_a_leak_ends_every_grace(gate: Gate) -> None:
+    """Of the token, and of what came from it: nothing is left in it after a rotation and an activation."""
+    family = Family(gate)
+    for one in (family.root, family.child):
+        gate.tokens.rotate(one.token.id, grace=3600)
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    assert states(gate, family.root.secret, family.child.secret) == ["unknown_credential"] * 2
+    for one in (family.root, family.child):
+        gate.tokens.rotate(one.token.id, leaked=True)
+        gate.tokens.activate(one.token.id)
+    assert states(gate, family.root.secret, family.child.secret) == ["unknown_credential"] * 2
+
+
+@pytest.mark.parametrize("kind", ["API", "REFRESH"])
+def test_a_leak_is_followed_through_rotations(gate: Gate, kind: str) -> None:
+    """What the leaked token rotated is closed, whoever made it and rotated it since, and so is what that made."""
+    family = Family(gate)
+    scopes = ["gate:tokens:*", "docs:read"]
+    victim = gate.tokens.create(name="v", type=kind, scopes=scopes, owner=Owner("u1"))
+    stolen = gate.tokens.rotate(victim.token.id, by=gate.verify(family.root.secret))
+    secret = gate.tokens.exchange(stolen.secret).access_token if kind == "REFRESH" else stolen.secret
+    made = gate.tokens.create(name="made by the thief", by=gate.verify(secret))
+    gate.tokens.rotate(victim.token.id, grace=60 if kind == "API" else None)
+    closed = gate.tokens.deactivate(family.root.token.id, leaked=True).closed
+    assert closed is not None
+    assert {victim.token.id, made.token.id} <= set(closed.tokens)
+    assert states(gate, secret, made.secret)[1] == "deactivated"
+    assert states(gate, secret)[0] != "ok"
+    fresh = gate.tokens.rotate(victim.token.id, leaked=True)
+    gate.tokens.activate(victim.token.id)
+    assert states(gate, secret)[0] == "unknown_credential"
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    if kind == "API":
+        assert states(gate, fresh.secret) == ["ok"]
+
+
+def test_a_rotation_is_followed_through_what_was_deleted(gate: Gate) -> None:
+    """Whoever deletes what the thief rotated, or the token that leaked in between, hides nothing."""
+    family = Family(gate)
+    scopes = ["gate:tokens:*", "docs:read"]
+    victim = gate.tokens.create(name="v", scopes=scopes, owner=Owner("u1"))
+    stolen = gate.tokens.rotate(victim.token.id, by=gate.verify(family.child.secret))
+    made = gate.tokens.create(name="m", by=gate.verify(stolen.secret))
+    gate.tokens.delete(victim.token.id)
+    gate.tokens.delete(family.child.token.id)
+    assert gate.purge().makers == 0
+    gate.tokens.deactivate(family.root.token.id, leaked=True)
+    assert states(gate, made.secret) == ["deactivated"]
+    gate.tokens.delete(made.token.id)
+    gate.shares.revoke(family.share.share.id)
+    gate.tokens.delete(family.grandchild.token.id)
+    assert gate.purge().makers >= 1
+
+
+def test_the_answer_to_a_leak_names_what_was_closed(gate: Gate) -> None:
+    """Tokens and shares by their ids; what was closed before is not named again, and no other answer has that member."""
+    family = Family(gate)
+    gate.tokens.deactivate(family.grandchild.token.id)
+    closed = gate.tokens.rotate(family.root.token.id, leaked=True).token.closed
+    assert closed == Closed((family.child.token.id,), (family.share.share.id,))
+    assert gate.tokens.get(family.grandchild.token.id).leaked
+    assert gate.tokens.deactivate(family.root.token.id, leaked=True).closed == Closed()
+    assert gate.tokens.deactivate(family.root.token.id).closed is None
+    assert gate.tokens.get(family.root.token.id).closed is None
 
 
 def test_a_leak_of_many_is_closed_in_one_go(gate: Gate) -> None:

@@ -11,6 +11,7 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from faregate.errors import Denied, InvalidInput, NotFound, StoreUnavailable
+from faregate.identities import KINDS
 from faregate.members import access_limits, limits_of, network_columns, org_columns, owner_columns, owner_of, token_of
 from faregate.model import Org, Owner
 from faregate.principal import Principal
@@ -30,6 +32,7 @@ from faregate.texts import check_name, some
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
+    from faregate.identities import Identities
     from faregate.members import Values
     from faregate.model import Token
     from faregate.owner_rights import OwnerRights, Rights
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 ADMIN = "gate:admin"
 READ, WRITE = "gate:tokens:read", "gate:tokens:write"
 READ_SHARES, WRITE_SHARES = "gate:shares:read", "gate:shares:write"
-ROOT = "root"
+ROOT, APPLICATION, CLI = "root", "application", "cli"  # kinds of actors without a credential
 SELF = "self"
 # The scope that each call demands, and the one that it demands of the token itself.
 NEEDS: dict[str, tuple[str, str | None]] = {
@@ -64,23 +67,42 @@ NEEDS: dict[str, tuple[str, str | None]] = {
     "share.redeem": (READ_SHARES, READ_SHARES),
     "audit.list": (ADMIN, ADMIN),
 }
-By = Principal | str | None
+# What the id of a record may look like.
+_RECORD_ID = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|({'|'.join(KINDS)}):.*", re.DOTALL)
+
+
+class CommandLine(msgspec.Struct, frozen=True):
+    """Whoever uses the command line, under a name for the record. That is root, whatever the name."""
+
+    name: str = CLI
+
+
+Outside = CommandLine | str | None  # who acts without a credential
+By = Principal | Outside
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who acts: ``name`` is recorded; ``principal`` is None for the application itself, which is root."""
+    """Who acts. ``principal`` is None for the application itself, which is root.
+
+    ``name`` is recorded for people. Two actors are the same by ``kind`` and record, never by their names.
+    """
 
     name: str
+    kind: str
     principal: Principal | None = None
 
     @classmethod
     def of(cls, by: By) -> Actor:
         """Return the actor of ``by=``: nobody is root, a text is recorded and trusted, a principal is judged."""
-        if isinstance(by, Principal):
-            return cls(by.identity, by)
-        if by is None:
-            return cls(ROOT)
-        return cls(check_name(by, "by"))
+        match by:
+            case None:
+                return cls(ROOT, ROOT)
+            case Principal():
+                return cls(by.identity, by.kind, by)
+            case CommandLine(name=name):
+                return cls(check_name(name, "by"), CLI)
+            case _:
+                return cls(check_name(by, "by"), APPLICATION)
 
     @property
     def record(self) -> Record | None:
@@ -93,9 +115,22 @@ class Actor(msgspec.Struct, frozen=True):
         return None if self.record is None else self.record.id
 
     @property
+    def key(self) -> str:
+        """Who this is, for comparison: its owner in its organization; of what is nobody's, its record."""
+        mine = self.record
+        if mine is None:
+            return self.kind
+        if mine.owner.id is None:
+            return f"{mine.kind}:{mine.id}"
+        return msgspec.json.encode((mine.org.id, mine.owner.idp_id, mine.owner.id)).decode()
+
+    @property
     def maker(self) -> str | None:
         """What the records that it makes remember: its record's id, else its name, else nothing."""
-        return self.id or (None if self.name == ROOT else self.name)
+        if self.id is not None or self.kind == ROOT:
+            return self.id
+        # A name that could be the id of a record gives that record no reach.
+        return f"{self.kind}:{self.name}" if _RECORD_ID.fullmatch(self.name) else self.name
 
     @property
     def root(self) -> bool:
@@ -138,11 +173,10 @@ class Actor(msgspec.Struct, frozen=True):
     def outranks(self, token: Columns) -> bool:
         """Whether this actor is above the owner of a token, so that its deactivation is not the owner's to undo.
 
-        Root and admins are, unless they are that owner; a name that the application gave is, unless it is the
-        owner's.
+        The application is, whatever name it gives, and admins are, unless they are that owner.
         """
         if self.record is None:
-            return self.name == ROOT or self.name != token["owner_id"]
+            return True
         mine = self.record
         theirs = (token["owner_id"], token["owner_idp_id"], token["org_id"])
         same = (mine.owner.id, mine.owner.idp_id, mine.org.id) == theirs
@@ -212,7 +246,11 @@ class Actor(msgspec.Struct, frozen=True):
 
     def entry(self, now: float, action: str, record: Columns, details: object) -> Entry:
         """Return the entry of the change feed that tells what this actor does to a record."""
-        return Entry(now, self.name, action, record["id"], record["org_id"], details)
+        return self.entry_about(now, action, record["id"], record["org_id"], details)
+
+    def entry_about(self, now: float, action: str, subject: str, org_id: str | None, details: object) -> Entry:
+        """Return the entry of the change feed that tells what this actor does to a subject that may be no record."""
+        return Entry(now, self.name, action, subject, org_id, details, self.kind, self.id)
 
     def amend(
         self, change: Change, now: float, action: str, before: Columns, changed: Columns, details: object
@@ -228,9 +266,12 @@ class Actor(msgspec.Struct, frozen=True):
 class Desk:
     """Where management calls are taken: each in one transaction, with its actor as that one is now."""
 
-    def __init__(self, store: Store, owner_rights: OwnerRights, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, owner_rights: OwnerRights, identities: Identities, clock: Callable[[], float]
+    ) -> None:
         self._store = store
         self._owner_rights = owner_rights
+        self.identities = identities
         self._clock = clock
 
     def now(self) -> float:
@@ -254,7 +295,16 @@ class Desk:
     def announce_owner(self, owner_id: str) -> None:
         """Tell every process that owners of this id changed, which is for the application to say."""
         with self._store.changing() as change:
-            change.enter(Entry(self.now(), ROOT, OWNER_CHANGED, owner_id, None, {}))
+            change.enter(Actor.of(None).entry_about(self.now(), OWNER_CHANGED, owner_id, None, {}))
+
+    def actor_of(self, record: Record) -> Actor:
+        """Return the actor whose credential has a record, for what holders do by their credential alone."""
+        return Actor.of(Principal(record.named(self.identities)))
+
+    @property
+    def joins_rights(self) -> bool:
+        """Whether the application says what owners may do."""
+        return self._owner_rights.limits
 
     def rights_of(self, owner: Owner) -> Rights:
         """Return what the application says that an owner may do now. Not for use in a transaction."""
@@ -315,7 +365,7 @@ class Desk:
         if record.kind == "jwt":
             # It proves who calls, for minutes; how long what he makes may live, is for the policy to say.
             record = msgspec.structs.replace(record, not_before=-inf, expires_at=inf)
-        return Actor.of(Principal(record, by.address, rights.grants))
+        return Actor.of(Principal(record.named(self.identities), by.address, rights.grants))
 
 
 def _jwt_now(record: Record, reading: Reading, now: float) -> Record:

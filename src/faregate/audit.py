@@ -58,4 +58,6 @@ def _entry(row: Values) -> AuditEntry:
         subject=row["subject"],
         org_id=row["org_id"],
         details=row["details"],
+        actor_kind=row["actor_kind"],
+        actor_id=row["actor_id"],
     )

@@ -13,6 +13,7 @@ from faregate.claims import MAX_SUBJECT
 from faregate.credentials import check_brand
 from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
+from faregate.identities import Identities
 from faregate.instants import as_datetime
 from faregate.introspection import Introspection
 from faregate.issuer import NEEDS_EXTRA, Issuer
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime, timedelta
 
-    from faregate.actors import By
+    from faregate.actors import By, Outside
     from faregate.jwt import TrustedIssuers
     from faregate.members import Members
     from faregate.model import AuditPage, Explanation, Introspected, Purged
@@ -108,13 +109,14 @@ class Gate:
 
         self._store = Store(store)
         rights = OwnerRights(owner_rights, owner_rights_ttl)
-        self._records = Records(self._store, rights)
+        identities = _identities(issuers)
+        self._records = Records(self._store, rights, identities)
         self._usage = Usage(self._store)
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path), brand)
-        self._issuers = _trusted(issuers, policy, clock)
+        self._issuers = _trusted(issuers, identities, policy, clock)
         references = References(brand, share_tokens, self._issuers)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
-        self._desk = Desk(self._store, rights, clock)
+        self._desk = Desk(self._store, rights, identities, clock)
         refresh = Refresh(self._desk, self._usage, brand=brand)
         self._introspection = Introspection(self._desk, references, share_tokens, refresh, brand=brand)
         self._explainer = Explainer(self._desk, references, self.proxies)
@@ -192,7 +194,7 @@ class Gate:
         """
         return self._audit.list(since, subject, limit, by)
 
-    def purge(self, keep: timedelta | float = KEEP, *, by: str | None = None) -> Purged:
+    def purge(self, keep: timedelta | float = KEEP, *, by: Outside = None) -> Purged:
         """Remove entries of the feed older than ``keep``, and, whatever its age, what can be of no use any more.
 
         That is secrets past their grace, dead access credentials, traces of what is gone, revocations that are over.
@@ -266,7 +268,9 @@ class Gate:
         given_columns(given, 0.0)
         if owner.id is None:
             raise InvalidInput("owner: somebody who is logged in has an id")
-        return Principal(session_record(owner, org, scopes_of(given)))
+        identities = self._desk.identities
+        identities.check(owner)
+        return Principal(session_record(owner, org, scopes_of(given)).named(identities))
 
     def joined(self, principal: Principal) -> Principal:
         """Return the principal of a session with what its owner may do now, for the management API.
@@ -297,10 +301,16 @@ class Gate:
         self._store.close()
 
 
-def _trusted(issuers: Sequence[Issuer], policy: Policy, clock: Callable[[], float]) -> TrustedIssuers | None:
-    """Return the reader of the issuers' tokens; None where there are none, and nothing of it need be loaded."""
+def _identities(issuers: Sequence[Issuer]) -> Identities:
     if not isinstance(issuers, list | tuple) or not all(isinstance(one, Issuer) for one in issuers):
         raise InvalidInput("issuers: a list of faregate.Issuer")
+    return Identities({issuer.issuer: issuer.name for issuer in issuers if issuer.name is not None})
+
+
+def _trusted(
+    issuers: Sequence[Issuer], identities: Identities, policy: Policy, clock: Callable[[], float]
+) -> TrustedIssuers | None:
+    """Return the reader of the issuers' tokens; None where there are none, and nothing of it need be loaded."""
     if not issuers:
         return None
     if policy.max_lifetime is None and any(one.manages for one in issuers):
@@ -309,4 +319,4 @@ def _trusted(issuers: Sequence[Issuer], policy: Policy, clock: Callable[[], floa
         from faregate.jwt import TrustedIssuers  # noqa: PLC0415
     except ImportError:
         raise InvalidInput(f"issuers: {NEEDS_EXTRA}") from None
-    return TrustedIssuers(issuers, clock)
+    return TrustedIssuers(issuers, identities, clock)

@@ -15,7 +15,6 @@ from faregate.inspection import Inspected, inspect
 from faregate.instants import as_datetime
 from faregate.members import token_of
 from faregate.model import AllowedScopes, Introspected, PermissionGrant, RealmScopes, RoleGrant, ServiceScopes, Token
-from faregate.principal import Principal
 from faregate.record import KNOWN, NETWORK
 from faregate.references import JWT, REDEEMED, SHARE
 from faregate.scopes import AnyResource, common_grants, common_scopes, compile_grants, flat_list
@@ -94,7 +93,7 @@ class Introspection:
             reason=reason,
             kind=record.kind,
             scope=common_scopes(held),
-            subject=Principal(record).identity,
+            subject=record.named(self._desk.identities).identity,
             username=record.owner.name,
             expires_at=as_datetime(min(record.expires_at, record.superseded_at)),
         )
@@ -151,7 +150,7 @@ class Introspection:
                 return
             # A credential that is dead already has no word to say.
             if now < found.record.superseded_at and not found.record.deactivated:
-                deactivate(change, Actor.of(Principal(found.record)), found.row, None, now)
+                deactivate(change, self._desk.actor_of(found.record), found.row, None, now)
 
 
 def _reaches(actor: Actor, reading: Reading, found: Inspected) -> bool:

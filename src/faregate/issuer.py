@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from faregate.addresses import Networks
 from faregate.errors import InvalidInput
+from faregate.identities import KINDS
 from faregate.instants import parse_span
 from faregate.texts import check_id
 
@@ -24,6 +25,7 @@ ALWAYS = ("iss", "exp", "aud", "sub")
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 MOST_LEEWAY = 120.0  # seconds
 
@@ -35,6 +37,9 @@ class Issuer:
     ``algorithms`` are those of JWA (RFC 7518, RFC 8037) that are accepted, either of HMAC or of public keys. The keys
     are those of ``jwks_url``, a JWK set that is fetched over https (http on loopback), or ``keys``: a JWK set as a
     dict, one public key as PEM, or the secret of an HMAC algorithm.
+
+    ``name`` stands before the ``sub`` in the identity of its tokens, as in ``corp:alice``. Of several issuers, one may
+    be without a name: its subjects are known by their ``sub`` alone.
 
     ``typ`` is that of the header; None demands that there is none. ``leeway`` are the seconds, 0 to 120, by which the
     issuer's clock may differ. ``scopes_claim`` names the claim with the scopes, a text with spaces between or a
@@ -53,6 +58,7 @@ class Issuer:
         audience: str | Sequence[str],
         algorithms: Sequence[str],
         *,
+        name: str | None = None,
         jwks_url: str | None = None,
         keys: Keys | None = None,
         typ: str | None = "at+jwt",
@@ -65,6 +71,9 @@ class Issuer:
         manages: bool = False,
     ) -> None:
         self.issuer = check_id(issuer, "issuer")
+        if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name) or name in KINDS):
+            raise InvalidInput(f"name: 1 to 64 letters, digits, '.', '_' and '-', and none of {', '.join(KINDS)}")
+        self.name = name
         self.prefix = f"jwt:{quote(self.issuer, safe='')}/"  # of the names of what its tokens stand for
         self.audiences = frozenset(check_id(one, "audience") for one in _texts(audience, "audience"))
         if "*" in self.audiences:

@@ -20,6 +20,7 @@ from faregate.jwks import FetchedKeys, GivenKeys
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from faregate.identities import Identities
     from faregate.issuer import Issuer
     from faregate.jwks import KeySource
     from faregate.keys import Key
@@ -70,10 +71,15 @@ class Trust(NamedTuple):
 class TrustedIssuers:
     """Reads the tokens of several issuers. InvalidInput where two have the same name."""
 
-    def __init__(self, issuers: Sequence[Issuer], clock: Callable[[], float]) -> None:
-        names = [one.issuer for one in issuers]
-        if len(set(names)) < len(names):
-            raise InvalidInput("issuers: two have the same name, by which their tokens are told apart")
+    def __init__(self, issuers: Sequence[Issuer], identities: Identities, clock: Callable[[], float]) -> None:
+        if len({issuer.issuer for issuer in issuers}) < len(issuers):
+            raise InvalidInput("issuers: two have the same 'iss', by which their tokens are told apart")
+        if len({issuer.name for issuer in issuers}) < len(issuers):
+            raise InvalidInput(
+                "issuers: give all but one a name of its own, as in Issuer(name='corp', …), so that no two providers' "
+                "users have the same identity"
+            )
+        self._identities = identities
         self._trusts = [Trust(one, _source(one, clock)) for one in issuers]
 
     def read(self, raw: bytes, *, wait: bool) -> Trusted:
@@ -104,6 +110,9 @@ class TrustedIssuers:
             _refuse("its signature is not one of its key (RFC 7515 section 5.2)")
         check_header(_members(header), trust.issuer)
         claims = read_claims(_members(payload), trust.issuer)
+        taken = None if trust.issuer.name is not None else self._identities.reserved(claims.subject)
+        if taken is not None:
+            _refuse(f"its sub begins with '{taken}:', which is how others are called; give the issuer a name")
         return Trusted(claims, partial(trust.keys.holds, named.kid, named.alg, key.identity))
 
     def close(self) -> None:

@@ -87,7 +87,7 @@ def blank_columns(token_type: str, now: float) -> Values:
     """Return the columns of a new token that no caller gives."""
     empty = ("description", "rotated_at", "last_used_at", "deactivated_updated_by", "deactivated_updated_on")
     return {
-        **dict.fromkeys((*empty, "deactivated_reason", "revoked_at")),
+        **dict.fromkeys((*empty, "deactivated_reason", "deactivated_by", "revoked_at")),
         "require_rotation": True if token_type == REFRESH else None,
         "id": new_id(),
         "version": 1,
@@ -97,6 +97,7 @@ def blank_columns(token_type: str, now: float) -> Values:
         "updated_at": now,
         "deactivated": False,
         "deactivated_by_admin": False,
+        "leaked": False,
     }
 
 
@@ -173,7 +174,7 @@ def token_of(columns: Columns) -> Token:
     """Return the token that has these columns."""
     allowed = stored_scopes(columns["allowed_scopes"], columns["id"])
     instants = ("rotated_at", "not_before", "expires_at", "last_used_at", "deactivated_updated_on", "revoked_at")
-    plain = ("name", "description", "type", "deactivated", "deactivated_updated_by", "deactivated_reason")
+    plain = ("name", "description", "type", "deactivated", "deactivated_updated_by", "deactivated_reason", "leaked")
     values: Values = {column: columns[column] for column in ("id", *plain, "made_by", "version")}
     values |= {column: as_datetime(columns[column]) for column in ("created_at", "updated_at", *instants)}
     return Token(

@@ -66,11 +66,20 @@ class AllowedScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     services_scopes: tuple[ServiceScopes, ...] = ()
 
 
+class Closed(msgspec.Struct, frozen=True):
+    """What a leak closed beside the token itself: the ids of tokens that were deactivated, and of shares revoked."""
+
+    tokens: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
+
+
 class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The record behind an API token, or a family of refresh tokens. It never holds the credential, nor its digest.
 
     Instants are aware UTC datetimes. ``version`` counts the changes of the record; ``last_used_at`` is
-    written behind and moves it not. ``require_rotation`` and ``revoked_at`` are of type REFRESH alone.
+    written behind and moves it not. ``require_rotation`` and ``revoked_at`` are of type REFRESH alone. ``leaked`` says
+    that the token was closed as leaked: it is not activated before a rotation has replaced its credential.
+    ``closed`` is no part of the record: it is set in the answer to a call with ``leaked`` alone.
     """
 
     id: str
@@ -90,12 +99,14 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     deactivated_updated_by: str | None
     deactivated_updated_on: datetime | None
     deactivated_reason: str | None
+    leaked: bool
     require_rotation: bool | None
     revoked_at: datetime | None
     owner: Owner
     org: Org
     made_by: str | None
     version: int
+    closed: Closed | None = None
 
 
 class Issued(msgspec.Struct, frozen=True):
@@ -231,7 +242,9 @@ class Introspected(msgspec.Struct, frozen=True, kw_only=True):
 class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     """One change, as the change feed keeps it: what ``actor`` did to ``subject``, a record's id.
 
-    ``sequence`` grows with each commit; ``org_id`` is the organization of the record.
+    ``actor`` is a name for people. Who it was, ``actor_kind`` and ``actor_id`` tell: the kind of the credential and the
+    id of its record (of a JWT, ``jwt:<iss>/<sub>``); or ``root``, ``application`` for what ``by=`` named, ``cli`` for
+    the command line, without a record. ``sequence`` grows with each commit; ``org_id`` is the record's organization.
     """
 
     sequence: int
@@ -241,6 +254,8 @@ class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     subject: str
     org_id: str | None
     details: Any
+    actor_kind: str | None = None
+    actor_id: str | None = None
 
 
 class AuditPage(msgspec.Struct, frozen=True):

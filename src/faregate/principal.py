@@ -61,8 +61,8 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def identity(self) -> str:
-        """One name for frameworks: the owner's id, else ``<kind>:<id>``."""
-        return self.record.owner.id or f"{self.record.kind}:{self.record.id}"
+        """One name for frameworks: the owner's id, after its provider's name if that has one, else ``<kind>:<id>``."""
+        return self.record.identity
 
     @property
     def display_name(self) -> str:

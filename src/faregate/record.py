@@ -18,12 +18,13 @@ import msgspec
 from faregate.addresses import NOWHERE, Networks, canonical
 from faregate.errors import Denied, InvalidInput
 from faregate.model import AllowedScopes, Org, Owner
-from faregate.scopes import ANY, Key, Resources, common_grants, compile_grants, display, lacking, open_scopes
+from faregate.scopes import ANY, Grants, Key, Resources, common_grants, compile_grants, display, lacking, open_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from faregate.claims import Claims
+    from faregate.identities import Identities
 
 _logger = logging.getLogger("faregate")
 
@@ -46,6 +47,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
     A share is nobody's: its maker's owner is ``shared_by``, and ``redeem_only`` says that this credential of
     it opens nothing but its redemption. ``unseen`` is the new secret of a rotation until it is first presented.
+    ``alias`` is the identity where the owner's id alone would name another one; see :mod:`faregate.identities`.
     An access credential is of its family's record, and opens what both open. A use of what is ``noted`` is written
     down. A JWT counts by the clock of its issuer, which may differ by ``leeway`` seconds, from ``issued_at`` on, for as
     long as its key is ``trusted``, and unless the store has one of ``revocations``.
@@ -69,6 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     unseen: bool = False
     noted: bool = False
     shared_by: Owner | None = None
+    alias: str | None = None
     digest: bytes = b""
     leeway: float = 0.0
     issued_at: float | None = None
@@ -91,13 +94,32 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         everything = self.grants.get(("general", "scope", "*")) == ANY
         return everything and self.kind == "token" and self.owner.id is None and self.org.id is None
 
+    @property
+    def identity(self) -> str:
+        """One name for whoever this is: the owner's, else ``<kind>:<id>``."""
+        return self.alias or self.owner.id or f"{self.kind}:{self.id}"
+
     def admits(self, now: float, address: str | None) -> bool:
         """Tell whether this is alive, in time at ``now``, and open to ``address``."""
         return self.opens <= now < self.closes and (self.networks is None or self.networks.admit(address))
 
+    def named(self, identities: Identities) -> Record:
+        """Return this with its alias, if it needs one."""
+        alias = identities.alias(self.kind, self.id, self.owner)
+        return self if alias is None else msgspec.structs.replace(self, alias=alias)
+
     def closed(self) -> Record:
         """Return this as it is once its owner is gone: deactivated."""
         return msgspec.structs.replace(self, deactivated=True, opens=inf, closes=-inf)
+
+    def bounded(self, grants: Grants | None, gone: bool) -> Record:  # noqa: FBT001  both are an owner's rights
+        """Return this as far as its owner may now: within ``grants``, None for all; nothing once that one is gone."""
+        if gone:
+            return msgspec.structs.replace(self, grants={}, scopes=frozenset(), not_before=inf, expires_at=-inf)
+        if grants is None:
+            return self
+        common = common_grants(self.grants, grants)
+        return msgspec.structs.replace(self, grants=common, scopes=open_scopes(common))
 
     def revoke(self) -> Record:
         """Return this as it is once it is revoked."""

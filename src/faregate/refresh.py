@@ -18,16 +18,14 @@ from faregate.credentials import digest, family_digest, kind_of, marks_of, mint,
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.members import Values, access_limits, as_list, limits_of, owner_of
 from faregate.model import AllowedScopes, Exchanged
-from faregate.principal import Principal
 from faregate.scopes import MAX_SCOPES, check_scope, common_scopes, compile_grants, display, lacking
-from faregate.stores.entry import Entry
 from faregate.stores.family import Exchange, Family
 from faregate.texts import some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from faregate.actors import Desk
+    from faregate.actors import Actor, Desk
     from faregate.owner_rights import Rights
     from faregate.stores.sql import Change, Reading
     from faregate.usage import Usage
@@ -67,7 +65,9 @@ class Refresh:
             if _reused(family, presented, now):
                 details = {"address": canonical(address) if address else None}
                 # Whoever this was, it is not told to be the owner.
-                _revoke(change, family.row, now, "token.reuse", f"refresh:{family.row['id']}", details)
+                holder = self._desk.actor_of(limits_of(family.row))
+                holder = msgspec.structs.replace(holder, name=f"refresh:{family.row['id']}")
+                _revoke(change, holder, family.row, now, "token.reuse", details)
             elif rights is None:
                 raise limits_of(family.row).refusal(now, address)  # somebody else has revoked it this very moment
             else:
@@ -90,7 +90,8 @@ class Refresh:
         with self._desk.changing(None, now) as (change, _):
             family = change.refresh.family(presented.family)
             if family is not None and family.row["revoked_at"] is None:
-                _revoke(change, family.row, now, "token.revoke", Principal(limits_of(family.row)).identity, {})
+                holder = self._desk.actor_of(limits_of(family.row))
+                _revoke(change, holder, family.row, now, "token.revoke", {})
 
     def delete_access(self, credential: str) -> None:
         """Delete an access credential; nothing if there is none."""
@@ -102,8 +103,8 @@ class Refresh:
             found = change.refresh.by_access(known)
             if found is not None:
                 change.refresh.delete_access(known)
-                name = Principal(access_limits(*found, known)).identity
-                change.enter(Entry(now, name, "access.delete", found[0]["id"], found[0]["org_id"], {}))
+                holder = self._desk.actor_of(access_limits(*found, known))
+                change.enter(holder.entry(now, "access.delete", found[0], {}))
 
     def _read(self, credential: str, address: str | None) -> _Presented:
         if marks_of(credential.encode(errors="replace")) is None:
@@ -199,10 +200,10 @@ def _judge(row: Values, rights: Rights, wanted: AllowedScopes | None, now: float
         raise Denied("insufficient_scope", words, scope=lacked, record_id=row["id"], address=address)
 
 
-def _revoke(change: Change, row: Values, now: float, action: str, actor: str, details: Values) -> None:
+def _revoke(change: Change, actor: Actor, row: Values, now: float, action: str, details: Values) -> None:
     change.tokens.update({"revoked_at": now, "updated_at": now}, row["id"])
     change.refresh.forget_exchange(row["id"])
-    change.enter(Entry(now, actor, action, row["id"], row["org_id"], details))
+    change.enter(actor.entry(now, action, row, details))
 
 
 def _wanted(scopes: Sequence[str]) -> AllowedScopes:

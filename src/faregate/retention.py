@@ -15,12 +15,13 @@ from faregate.errors import InvalidInput
 from faregate.instants import parse_span
 from faregate.issuer import MOST_LEEWAY
 from faregate.model import Purged
-from faregate.stores.entry import PURGED, Entry
+from faregate.principal import Principal
+from faregate.stores.entry import PURGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faregate.actors import Desk
+    from faregate.actors import Desk, Outside
     from faregate.stores.sql import Change
 
 KEEP = timedelta(days=365)
@@ -33,9 +34,9 @@ class Retention:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def purge(self, keep: timedelta | float, by: str | None) -> Purged:
+    def purge(self, keep: timedelta | float, by: Outside) -> Purged:
         """Remove what is dead, as :meth:`faregate.Gate.purge` says."""
-        if by is not None and not isinstance(by, str):
+        if isinstance(by, Principal):
             raise InvalidInput("by: a name for the record; only the application itself purges its store")
         now = self._desk.now()
         oldest = now - parse_span(keep, "keep")
@@ -54,10 +55,10 @@ class Retention:
         )
         if purged != Purged():
             with self._desk.changing(by, now) as (change, actor):
-                change.enter(Entry(now, actor.name, PURGED, "store", None, msgspec.structs.asdict(purged)))
+                change.enter(actor.entry_about(now, PURGED, "store", None, msgspec.structs.asdict(purged)))
         return purged
 
-    def _repeat(self, by: str | None, now: float, step: Callable[[Change], int]) -> int:
+    def _repeat(self, by: Outside, now: float, step: Callable[[Change], int]) -> int:
         """Repeat a step, in a transaction of its own each time, until it removes nothing; return how much it did."""
         removed = 0
         while True:

@@ -8,13 +8,14 @@ from faregate.claims import MAX_SUBJECT, subject_key, token_key
 from faregate.errors import InvalidInput
 from faregate.instants import parse_instant
 from faregate.issuer import MOST_LEEWAY
-from faregate.stores.entry import JWT_REVOKED, JWT_SUBJECT_REVOKED, Entry
+from faregate.principal import Principal
+from faregate.stores.entry import JWT_REVOKED, JWT_SUBJECT_REVOKED
 from faregate.texts import check_id, check_name, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from faregate.actors import Desk
+    from faregate.actors import Desk, Outside
     from faregate.instants import Instant
 
 
@@ -30,7 +31,7 @@ class JwtRevocations:
         self._desk = desk
         self._issuers = list(issuers)
 
-    def revoke(self, issuer: str, jti: str, *, until: Instant | None = None, by: str | None = None) -> None:
+    def revoke(self, issuer: str, jti: str, *, until: Instant | None = None, by: Outside = None) -> None:
         """Revoke the token with this ``jti``.
 
         ``until`` is its ``exp``, or later: after that the revocation may be forgotten. Without it, it never is.
@@ -45,7 +46,7 @@ class JwtRevocations:
         *,
         before: Instant | None = None,
         until: Instant | None = None,
-        by: str | None = None,
+        by: Outside = None,
     ) -> None:
         """Revoke every token of this subject with an ``iat`` not after ``before``, by default now, or without one.
 
@@ -65,9 +66,9 @@ class JwtRevocations:
         details: dict[str, object],
         before: float | None,
         until: Instant | None,
-        by: str | None,
+        by: Outside,
     ) -> None:
-        if by is not None and not isinstance(by, str):
+        if isinstance(by, Principal):
             raise InvalidInput("by: a name for the record; only the application itself revokes JWTs")
         now = self._desk.now()
         end = None if until is None else parse_instant(until, "until")
@@ -75,7 +76,7 @@ class JwtRevocations:
             raise InvalidInput("until: lies in the past; give the exp of the token, or leave it out")
         with self._desk.changing(by, now) as (change, actor):
             change.revocations.add(key, before, end)
-            change.enter(Entry(now, actor.name, action, key, None, {**details, "until": end}))
+            change.enter(actor.entry_about(now, action, key, None, {**details, "until": end}))
 
     def _check_issuer(self, issuer: str) -> str:
         if self._issuers and issuer not in self._issuers:

@@ -6,9 +6,11 @@ from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from faregate.actors import SELF, By, Desk
 from faregate.credentials import digest, family_digest, mint
-from faregate.deactivation import REVOKED, close_lineage
+from faregate.deactivation import LEAKED, REVOKED, close_descent, require_activation
 from faregate.errors import Conflict, InvalidInput
 from faregate.instants import parse_span
 from faregate.members import REFRESH, Values, limits_of
@@ -17,6 +19,9 @@ from faregate.principal import Principal
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from faregate.actors import Actor
+    from faregate.stores.sql import Change
 
 MAX_GRACE = 7 * 86_400.0
 SELF_GRACE = 60.0
@@ -84,7 +89,7 @@ class Rotation:
             refresh = row["type"] == REFRESH
             if refresh and span:
                 raise InvalidInput("grace: a refresh token has none; it is replaced at once")
-            _check_alive(row, now)
+            _check_alive(row, now, actor, leaked=leaked)
             if refresh:
                 still = change.refresh.line(row["id"]) == current
                 current = change.tokens.current_digest(row["id"]) if still else None
@@ -104,17 +109,38 @@ class Rotation:
                 raise Conflict(_LOST)
             if refresh:
                 change.refresh.found(row["id"], family_digest(secret))
-            if leaked:
-                close_lineage(change, actor, row, None, now)
+            closed = close_descent(change, actor, row, None, now) if leaked else None
+            _keep_minter(change, actor, row, leaked=leaked)
             if len(self._last) >= _REMEMBERED:
                 self._last.clear()
             # Before the commit: whoever finds the new credential finds this, too.
             self._last[row["id"]] = _Done(digest(secret), get_ident())
-            return Issued(actor.amend(change, now, "token.rotate", row, {"rotated_at": now}, details), secret)
+            values = {"rotated_at": now, "leaked": False} if row["leaked"] else {"rotated_at": now}
+            token = actor.amend(change, now, "token.rotate", row, values, details)
+            return Issued(msgspec.structs.replace(token, closed=closed), secret)
 
 
-def _check_alive(row: Values, now: float) -> None:
+def _keep_minter(change: Change, actor: Actor, row: Values, *, leaked: bool) -> None:
+    """Keep whose credential knows the new one, for the case that it leaks; after a leak nobody's knows an older one."""
+    if leaked:
+        change.tokens.forget_minters(row["id"])
+    if actor.kind in ("token", "access") and actor.id != row["id"]:
+        change.tokens.descend(row["id"], str(actor.id))
+
+
+def _check_alive(row: Values, now: float, actor: Actor, *, leaked: bool) -> None:
+    """Raise Conflict for a token that cannot be rotated as it is.
+
+    One that was closed as leaked is rotated with ``leaked``, by whoever may activate it; else Denied.
+    """
     if row["revoked_at"] is not None:
         raise Conflict(REVOKED)
-    if row["deactivated"] or (row["expires_at"] is not None and row["expires_at"] <= now):
-        raise Conflict("A deactivated or expired token cannot be rotated; activate or replace it.")
+    if row["expires_at"] is not None and row["expires_at"] <= now:
+        raise Conflict("An expired token cannot be rotated; replace it.")
+    if not row["deactivated"]:
+        return
+    if not row["leaked"]:
+        raise Conflict("A deactivated token cannot be rotated; activate or replace it.")
+    if not leaked:
+        raise Conflict(LEAKED)
+    require_activation(actor, row)

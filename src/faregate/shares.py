@@ -30,7 +30,6 @@ from faregate.share_members import (
     share_of,
 )
 from faregate.share_tokens import REDEEMED_LIFETIME, ShareTokens
-from faregate.stores.entry import Entry
 from faregate.stores.reach import ShareQuery
 from faregate.texts import check_id
 
@@ -188,8 +187,8 @@ class Shares:
                 raise _exhausted(row, address)
             until = min(now + REDEEMED_LIFETIME, row["expires_at"])
             token, token_id = self._tokens.mint(row["id"], now, now + REDEEMED_LIFETIME)
-            redeemer = actor.name if secret is None else f"share:{row['id']}"
-            change.enter(Entry(now, redeemer, "share.redeem", row["id"], row["org_id"], {"jti": token_id}))
+            redeemer = actor if secret is None else self._desk.actor_of(share_limits(row))
+            change.enter(redeemer.entry(now, "share.redeem", row, {"jti": token_id}))
         return Redeemed(token, "Bearer", datetime.fromtimestamp(until, UTC), stored_texts(row["object_ids"]))
 
     def _redeemable(

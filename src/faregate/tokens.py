@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
+import msgspec
+
 from faregate.credentials import digest, family_digest, mint
-from faregate.deactivation import REVOKED, activate, check_leaked, close_lineage, deactivate
-from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed
+from faregate.deactivation import REVOKED, activate, check_leaked, close_descent, deactivate
+from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed, StoreUnavailable
 from faregate.instants import Instant, parse_instant
 from faregate.members import (
     REFRESH,
@@ -27,6 +29,7 @@ from faregate.members import (
     names_of,
     org_columns,
     owner_columns,
+    owner_of,
     token_of,
 )
 from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
@@ -43,7 +46,9 @@ if TYPE_CHECKING:
     from faregate.actors import By, Desk
     from faregate.deactivation import Switch
     from faregate.model import Exchanged
+    from faregate.owner_rights import Rights
     from faregate.policy import Policy
+    from faregate.record import Record
     from faregate.refresh import Refresh
     from faregate.stores.sql import Change
 
@@ -104,6 +109,8 @@ class Tokens:
             actor.permit("token.create")
             inherited = actor.inherited
             parties = keep_parties(given, inherited, update=False)
+            if "owner_id" in given:
+                self._desk.identities.check(owner_of(parties))
             values: Values = {**blank_columns(type, now), "made_by": actor.maker, **inherited, **parties}
             if "expires_at" not in given:
                 usual = LIFETIME if type == REFRESH else None
@@ -180,6 +187,7 @@ class Tokens:
         """
         now = self._desk.now()
         given = given_columns(members, now)
+        hands = self._hands(token_id, given, now, by)
         with self._desk.changing(by, now) as (change, actor):
             before = actor.find(change, token_id, "token.update")
             if if_version is not None and before["version"] not in if_version:
@@ -195,8 +203,11 @@ class Tokens:
                 raise Conflict(REVOKED)
             check_change_of_times(before, after, now)
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
-            if loosens(before, after) or not covers(limits_of(before), limits_of(after)):
-                actor.require_cover(limits_of(after))
+            if owner_of(after) != owner_of(before):
+                self._desk.identities.check(owner_of(after))
+            earlier, later = self._in_hands(hands, before, after)
+            if loosens(before, after) or not covers(earlier, later):
+                actor.require_cover(later)
             self._check_policy(change, before, after, now)
             details = {"members": names_of(changed)}
             return actor.amend(change, now, "token.update", before, changed, details)
@@ -209,9 +220,9 @@ class Tokens:
         The old credential dies at once, or at the end of ``grace`` (0 to 7 days, never past the expiry; by default 0,
         and 60 s where a token rotates itself; of a refresh token always 0). In its grace it opens routes, and rotates
         only while the new one was never presented: that one dies unseen, the grace stays, and so the loss of an
-        answer locks nobody out. ``leaked`` forces no grace, deactivates every token and revokes every share that
-        this one made, and that those made. Conflict if the token is expired, deactivated or revoked, or another
-        rotation came first.
+        answer locks nobody out. ``leaked`` forces no grace, and closes what came from the token as
+        :meth:`deactivate` does; whoever may activate a token that was closed as leaked rotates it so, and it stays
+        deactivated. Conflict if the token is expired, deactivated or revoked, or another rotation came first.
         """
         return self._rotation.rotate(token_id, grace, leaked=check_leaked(leaked), by=by)
 
@@ -231,20 +242,24 @@ class Tokens:
     def deactivate(self, token_id: str, *, reason: str | None = None, leaked: bool = False, by: By = None) -> Token:
         """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over.
 
-        ``leaked`` closes whatever came from it, too: it deactivates every token and revokes every share that it
-        made, and that those made.
+        ``leaked`` closes whatever came from it, too: it deactivates every token that it made or rotated, revokes every
+        share that it made, and goes on with what those made and rotated. All their graces end. The answer's ``closed``
+        names them. None of them is activated before :meth:`rotate` with ``leaked`` has replaced its credential.
         """
         _check_reason(reason)
         check_leaked(leaked)
         now = self._desk.now()
         with self._desk.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.deactivate")
-            if leaked:
-                close_lineage(change, actor, row, reason, now)
-            return deactivate(change, actor, row, reason, now)
+            closed = close_descent(change, actor, row, reason, now) if leaked else None
+            token = deactivate(change, actor, row, reason, now, leaked=leaked)
+            return msgspec.structs.replace(token, closed=closed)
 
     def activate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
-        """Open a deactivated token again: only for who deactivated it, an admin, or root. Repeating changes nothing."""
+        """Open a deactivated token again: only for who deactivated it, an admin, or root. Repeating changes nothing.
+
+        Conflict for a token that was revoked, or was closed as leaked and not rotated since.
+        """
         _check_reason(reason)
         now = self._desk.now()
         with self._desk.changing(by, now) as (change, actor):
@@ -285,6 +300,28 @@ class Tokens:
                 else:
                     successes.append(token_id)
         return Batch(tuple(successes), tuple(failures))
+
+    def _hands(self, token_id: str, given: Values, now: float, by: By) -> dict[Owner, Rights]:
+        """Return what the owners before and after a change may do, where another one is named and rights are joined.
+
+        The application is asked, which may take its time; so it is asked before the change's transaction.
+        """
+        if not self._desk.joins_rights or not any(column in given for column in _OWNER):
+            return {}
+        with self._desk.reading(by, now) as (reading, actor):
+            before = actor.find(reading, token_id, "token.update")
+        after = {**before, **keep_parties(given, before, update=True)}
+        return {owner: self._desk.rights_of(owner) for owner in {owner_of(before), owner_of(after)}}
+
+    def _in_hands(self, hands: dict[Owner, Rights], before: Values, after: Values) -> tuple[Record, Record]:
+        """Return what a token opens before and after a change; where the owner changes, with what each may do now."""
+        earlier, later = limits_of(before), limits_of(after)
+        if not self._desk.joins_rights or owner_of(before) == owner_of(after):
+            return earlier, later
+        try:
+            return earlier.bounded(*hands[owner_of(before)]), later.bounded(*hands[owner_of(after)])
+        except KeyError:  # somebody else has changed the owner meanwhile: ask again
+            raise StoreUnavailable from None
 
     def _check_policy(self, change: Change, before: Values, after: Values, now: float) -> None:
         """Raise InvalidInput or Conflict where what is changed is beyond the policy; what stays is not asked about."""

@@ -141,7 +141,9 @@ def test_over_http(clock: Clock, framework: str) -> None:
     assert (answer.status_code, answer.get_json()["limit"], answer.get_json()["more"]) == (200, 2, True)
     assert [one["sequence"] for one in answer.get_json()["items"]] == [2, 3]
     first = answer.get_json()["items"][0]
-    assert list(first) == ["sequence", "at", "actor", "action", "subject", "orgId", "details"]
+    names = ["sequence", "at", "actor", "action", "subject", "orgId", "details", "actorKind", "actorId"]
+    assert list(first) == names
+    assert (first["actorKind"], first["actorId"]) == ("token", api.gate.verify(api.admin).id)
     assert (first["at"], first["actor"], first["action"], first["orgId"]) == (
         "1970-01-12T13:46:40Z",
         f"token:{api.gate.verify(api.admin).id}",

@@ -26,7 +26,7 @@ from faregate_starlette import management
 MEMBERS = [
     "id", "name", "description", "type", "scope", "allowedScopes", "allowedCidrBlocks", "createdAt", "updatedAt",
     "rotatedAt", "notBefore", "expiresAt", "lastUsedAt", "deactivated", "deactivatedUpdatedBy", "deactivatedUpdatedOn",
-    "deactivatedReason", "requireRotation", "revokedAt", "owner", "org", "madeBy",
+    "deactivatedReason", "leaked", "requireRotation", "revokedAt", "owner", "org", "madeBy",
 ]  # fmt: skip
 
 

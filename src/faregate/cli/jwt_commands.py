@@ -11,6 +11,7 @@ from faregate.cli.parameters import by_option, instant
 from faregate.cli.source import pass_source
 
 if TYPE_CHECKING:
+    from faregate.actors import CommandLine
     from faregate.cli.source import Source
     from faregate.instants import Instant
 
@@ -42,7 +43,7 @@ def revoke(
     subject: str | None,
     before: Instant | None,
     until: Instant | None,
-    by: str,
+    by: CommandLine,
 ) -> None:
     """Revoke one token, or those of a subject, for good.
 

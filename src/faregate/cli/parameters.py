@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from faregate.actors import CLI, CommandLine
 from faregate.credentials import MAX_LENGTH
 from faregate.errors import InvalidInput
 from faregate.instants import parse_instant
@@ -98,7 +99,11 @@ def json_option(command: Command) -> Command:
 def by_option(command: Command) -> Command:
     """Add ``--by``."""
     words = "Who does it, for the record."
-    return click.option("--by", default="cli", show_default=True, metavar="NAME", help=words)(command)
+
+    def as_root(_: click.Context, __: click.Parameter, name: str) -> CommandLine:
+        return CommandLine(name)
+
+    return click.option("--by", default=CLI, show_default=True, metavar="NAME", help=words, callback=as_root)(command)
 
 
 def page_options(command: Command) -> Command:

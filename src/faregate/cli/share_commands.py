@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
+    from faregate.actors import CommandLine
     from faregate.cli.parameters import Command
     from faregate.cli.source import Source
     from faregate.instants import Instant
@@ -66,7 +67,7 @@ def share() -> None:
 @by_option
 @json_option
 @pass_source
-def create(source: Source, /, objects: tuple[str, ...], *, by: str, as_json: bool, **options: Any) -> None:
+def create(source: Source, /, objects: tuple[str, ...], *, by: CommandLine, as_json: bool, **options: Any) -> None:
     """Create a share and print its secret, once.
 
     It takes --scope, and --expires-in or --expires-at. The secret alone goes to standard output. It is nobody's: who
@@ -123,7 +124,7 @@ def show(source: Source, share_id: str, *, as_json: bool) -> None:
 @by_option
 @json_option
 @pass_source
-def update(source: Source, /, share_id: str, *, by: str, as_json: bool, **options: Any) -> None:
+def update(source: Source, /, share_id: str, *, by: CommandLine, as_json: bool, **options: Any) -> None:
     """Change what is given and keep the rest. Scopes and networks are replaced whole; the objects stay.
 
     An expired share can be extended, a revoked one cannot. What was redeemed from it follows at once.
@@ -145,7 +146,7 @@ def update(source: Source, /, share_id: str, *, by: str, as_json: bool, **option
 @by_option
 @json_option
 @pass_source
-def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by: str, as_json: bool) -> None:
+def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by: CommandLine, as_json: bool) -> None:
     """Redeem a share for a token, and print that, once.
 
     The token opens the objects for 15 minutes, and it counts as a redemption. The secret, if used, is read from
@@ -168,7 +169,7 @@ def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by:
 @by_option
 @json_option
 @pass_source
-def revoke(source: Source, share_id: str, *, by: str, as_json: bool) -> None:
+def revoke(source: Source, share_id: str, *, by: CommandLine, as_json: bool) -> None:
     """Close a share for good, at once, with what was redeemed from it."""
     with source.gate() as gate:
         revoked = gate.shares.revoke(share_id, by=by)

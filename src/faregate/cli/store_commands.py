@@ -17,6 +17,7 @@ from faregate.retention import KEEP
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from faregate.actors import CommandLine
     from faregate.cli.source import Source
 
 
@@ -93,7 +94,7 @@ def status(context: click.Context, source: Source, *, as_json: bool) -> None:
 @by_option
 @json_option
 @pass_source
-def purge(source: Source, keep: timedelta, *, by: str, as_json: bool) -> None:
+def purge(source: Source, keep: timedelta, *, by: CommandLine, as_json: bool) -> None:
     """Remove what nobody needs any more.
 
     Which is: entries of the audit older than --keep (the newest one always stays), secrets that were rotated and are

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
+    from faregate.actors import CommandLine
     from faregate.cli.parameters import Command
     from faregate.cli.source import Source
     from faregate.instants import Instant
-    from faregate.model import AllowedScopes, Issued, Token
+    from faregate.model import AllowedScopes, Closed, Issued, Token
 
 
 def _grants(command: Command) -> Command:
@@ -71,7 +72,7 @@ def token() -> None:
 @by_option
 @json_option
 @pass_source
-def create(source: Source, /, name: str, kind: str, *, by: str, as_json: bool, **options: Any) -> None:
+def create(source: Source, /, name: str, kind: str, *, by: CommandLine, as_json: bool, **options: Any) -> None:
     """Create a token and print its secret, once.
 
     The secret alone goes to standard output, so that it can be piped. Without an expiry the token never expires,
@@ -139,7 +140,15 @@ def show(source: Source, token_id: str, *, as_json: bool) -> None:
 @json_option
 @pass_source
 def update(
-    source: Source, /, token_id: str, name: str | None, *, no_scopes: bool, by: str, as_json: bool, **options: Any
+    source: Source,
+    /,
+    token_id: str,
+    name: str | None,
+    *,
+    no_scopes: bool,
+    by: CommandLine,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Change what is given and keep the rest. Scopes and networks are replaced whole.
 
@@ -165,15 +174,20 @@ def update(
 @by_option
 @json_option
 @pass_source
-def rotate(source: Source, token_id: str, grace: timedelta | None, *, leaked: bool, by: str, as_json: bool) -> None:
+def rotate(
+    source: Source, token_id: str, grace: timedelta | None, *, leaked: bool, by: CommandLine, as_json: bool
+) -> None:
     """Replace the secret and print the new one, once.
 
-    The secret alone goes to standard output. With --leaked every token and share that was made with the old one is
-    closed as well, and what those made.
+    The secret alone goes to standard output. With --leaked every token that the old one made or rotated is closed as
+    well, every share that it made, and what comes from those. A token that was closed as leaked is rotated with
+    --leaked before it can be activated.
     """
     check_open()
     with source.gate() as gate:
         issued = gate.tokens.rotate(token_id, grace=grace, leaked=leaked, by=by)
+    if not as_json:
+        _tell_closed(issued.token.closed)
     _show_secret(issued, "has a new secret", as_json=as_json)
 
 
@@ -184,14 +198,21 @@ def rotate(source: Source, token_id: str, grace: timedelta | None, *, leaked: bo
 @by_option
 @json_option
 @pass_source
-def deactivate(source: Source, token_id: str, reason: str | None, *, leaked: bool, by: str, as_json: bool) -> None:
-    """Close a token, at once and everywhere. It can be activated again."""
+def deactivate(
+    source: Source, token_id: str, reason: str | None, *, leaked: bool, by: CommandLine, as_json: bool
+) -> None:
+    """Close a token, at once and everywhere. It can be activated again.
+
+    With --leaked whatever came from it is closed, too, and none of it is activated before 'rotate --leaked' has
+    replaced its secret.
+    """
     with source.gate() as gate:
         closed = gate.tokens.deactivate(token_id, reason=reason, leaked=leaked, by=by)
     if as_json:
         click.echo(wire.show(closed))
     else:
         echo(f"Token {closed.id} ({closed.name}) is deactivated, by {closed.deactivated_updated_by}.")
+        _tell_closed(closed.closed)
 
 
 @token.command()
@@ -200,7 +221,7 @@ def deactivate(source: Source, token_id: str, reason: str | None, *, leaked: boo
 @by_option
 @json_option
 @pass_source
-def activate(source: Source, token_id: str, reason: str | None, *, by: str, as_json: bool) -> None:
+def activate(source: Source, token_id: str, reason: str | None, *, by: CommandLine, as_json: bool) -> None:
     """Open a token again that was deactivated, whoever did that."""
     with source.gate() as gate:
         opened = gate.tokens.activate(token_id, reason=reason, by=by)
@@ -215,7 +236,7 @@ def activate(source: Source, token_id: str, reason: str | None, *, by: str, as_j
 @by_option
 @json_option
 @pass_source
-def delete(source: Source, token_id: str, *, by: str, as_json: bool) -> None:
+def delete(source: Source, token_id: str, *, by: CommandLine, as_json: bool) -> None:
     """Remove a token, for good. What it made stays."""
     with source.gate() as gate:
         gate.tokens.delete(token_id, by=by)
@@ -264,6 +285,14 @@ def _show_secret(issued: Issued, words: str, *, as_json: bool) -> None:
     name = f"Token {issued.token.id}"
     told = f"{name} ({issued.token.name}) {words}. Its secret is shown this once:"
     secret(wire.show(issued) if as_json else issued.secret, "" if as_json else told, name)
+
+
+def _tell_closed(closed: Closed | None) -> None:
+    if closed is None:
+        return
+    for kind, ids in (("Token", closed.tokens), ("Share", closed.shares)):
+        for record_id in ids:
+            echo(f"{kind} {record_id} came from it and is closed.", err=True)
 
 
 def _show(source: Source, one: Token, *, as_json: bool) -> None:

@@ -90,6 +90,12 @@ MEMBERS: dict[str, dict[str, Any]] = {
     # what callers say
     "grace": _say("The seconds that the old secret stays open, 7 days at most.", 60, minimum=0, maximum=604_800),
     "leaked": _say("Leave no grace, and close whatever came from the token.", False),
+    "Token.leaked": _say("Whether it was closed as leaked; then a rotation comes before its activation.", False),
+    "PutToken.leaked": _say("As it is."),
+    "PatchToken.leaked": _say("As it is."),
+    "closed": _say("What a leak closed beside the token; in the answer to `leaked` alone."),
+    "tokens": _say("The tokens that were deactivated.", [_ID]),
+    "shares": _say("The shares that were revoked.", [_ID]),
     "reason": _say("Why, for the record.", "found in a log", maxLength=500, pattern=_LINES),
     "ids": _say("The tokens.", [_ID], maxItems=MAX_BATCH, items=_KEY),
     # shares
@@ -156,7 +162,12 @@ MEMBERS: dict[str, dict[str, Any]] = {
     # the audit
     "sequence": _say("The place of the entry: it grows with each commit.", 41),
     "at": _say("When it was done.", _INSTANT),
-    "actor": _say("Who did it.", "u1"),
+    "actor": _say("Who did it, by a name for people.", "u1"),
+    "actorKind": _say(
+        "The kind of the credential that did it; or `root`, `application` or `cli`, without a credential. Null in "
+        "entries of older versions.", "token",
+    ),
+    "actorId": _say("The id of the credential's record.", _ID),
     "action": _say("What was done.", "token.create"),
     "AuditEntry.subject": _say("The id of the record that it was done to.", _ID),
     "orgId": _say("The organization of the record.", "acme"),

@@ -72,6 +72,7 @@ class ChangeToken(TokenIn, rename="camel", forbid_unknown_fields=True, kw_only=T
     deactivated_updated_by: str | UnsetType | None = UNSET
     deactivated_updated_on: InstantIn | UnsetType = UNSET
     deactivated_reason: str | UnsetType | None = UNSET
+    leaked: bool | UnsetType = UNSET
     made_by: str | UnsetType | None = UNSET
     revoked_at: InstantIn | UnsetType = UNSET
     token: Any = UNSET  # ignored: nobody sets a credential
@@ -238,6 +239,8 @@ def _members(shown: Shown) -> dict[str, Any]:
         case _:
             members: dict[str, Any] = msgspec.to_builtins(shown)
             members.pop("version", None)
+            if members.get("closed", ()) is None:  # it is of the answer to a leak alone
+                del members["closed"]
             return members
 
 

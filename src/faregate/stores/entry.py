@@ -16,7 +16,11 @@ OF_THE_STORE = (
 
 
 class Entry(NamedTuple):
-    """One entry of the change feed: what ``actor`` did to ``subject``. Never holds a credential or digest."""
+    """One entry of the change feed: what ``actor`` did to ``subject``. Never holds a credential or digest.
+
+    ``actor`` is a name for people. ``actor_kind`` and ``actor_id`` tell who it was: the kind of the credential and the
+    id of its record, or ``root``, ``application`` or ``cli``, which have no record.
+    """
 
     at: float
     actor: str | None
@@ -24,3 +28,5 @@ class Entry(NamedTuple):
     subject: str
     org_id: str | None
     details: Any
+    actor_kind: str | None = None
+    actor_id: str | None = None

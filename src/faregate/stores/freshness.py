@@ -20,6 +20,7 @@ from cachetools import FIFOCache
 
 from faregate import forks
 from faregate.errors import StoreUnavailable, WouldWait
+from faregate.identities import NOBODY_ELSE, Identities
 from faregate.record import redeemed_record
 from faregate.stores import page
 from faregate.stores.entry import OWNER_CHANGED
@@ -89,7 +90,14 @@ class _Filed:
 class Records:
     """The records of one store, as fresh as its newest committed change."""
 
-    def __init__(self, store: Store, owner_rights: OwnerRights, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self,
+        store: Store,
+        owner_rights: OwnerRights,
+        identities: Identities = NOBODY_ELSE,
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._identities = identities
         self._database = store.database
         self._owner_rights = owner_rights
         in_memory = store.database.path is None
@@ -133,6 +141,7 @@ class Records:
             record = self._records.by_digest.get(digest)
             if record is None or record.trusted is not None:  # of a JWT what was read now counts
                 record = find(self, digest)
+                record = None if record is None else record.named(self._identities)
             if record is None:
                 self._unknown[digest] = True
             elif not record.unseen:  # which is looked at each time, until somebody has noted it

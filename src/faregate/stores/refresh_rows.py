@@ -68,7 +68,12 @@ class RefreshRows:
 
     def forget_exchange(self, token_id: str) -> None:
         """Have the last exchange of a family never be repeated."""
-        self._connection.execute(delete(exchanges).where(exchanges.c.token_id == token_id))
+        self.forget_exchanges([token_id])
+
+    def forget_exchanges(self, token_ids: Sequence[str]) -> None:
+        """Have the last exchanges of families never be repeated."""
+        for some in batched(token_ids):
+            self._connection.execute(delete(exchanges).where(exchanges.c.token_id.in_(some)))
 
     def add_access(self, values: Values) -> None:
         """Insert an access credential. Some that are long dead go, so that there are never many more of them."""

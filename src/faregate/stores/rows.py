@@ -53,6 +53,14 @@ class Rows:
         row = self._connection.execute(select(self.table).where(*where)).mappings().first()
         return None if row is None else sound(row)
 
+    def of(self, ids: Sequence[str]) -> list[Values]:
+        """Return the columns of those records of these ids that there are."""
+        found: list[Values] = []
+        for some in batched(ids):
+            rows = self._connection.execute(select(self.table).where(self.table.c.id.in_(some)))
+            found += map(sound, rows.mappings())
+        return found
+
     def made_by(self, token_ids: Sequence[str]) -> list[Values]:
         """Return the columns of all records that one of these tokens made."""
         made: list[Values] = []

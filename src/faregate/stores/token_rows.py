@@ -148,6 +148,12 @@ class TokenRows(Rows):
             self._connection.execute(insert(unseen).values(digest=new))
         return True
 
+    def end_graces(self, token_ids: Sequence[str]) -> None:
+        """Remove the credentials of tokens that a rotation has superseded."""
+        for some in batched(token_ids):
+            superseded = secrets.c.token_id.in_(some) & secrets.c.superseded_at.is_not(None)
+            self._connection.execute(delete(secrets).where(superseded))
+
     def delete_superseded(self, now: float, most: int) -> int:
         """Remove credentials whose grace is over, so many at most; return how many there were."""
         over = select(secrets.c.digest).where(secrets.c.superseded_at <= now).limit(most)
