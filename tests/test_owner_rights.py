@@ -579,3 +579,126 @@ def test_a_changed_owner_counts_in_another_process(tmp_path: Path) -> None:
             gate.owner_changed(U1)
         other.stdin.close()
     gate.close()
+
+
+class Hands:
+    """A gate whose owners' rights are a dictionary, an admin, and a token of the admin's own."""
+
+    def __init__(self, make_gate: Callable[..., Gate]) -> None:
+        self.rights: dict[str, Any] = {"boss": ["docs:*", "gate:*"], "ann": ["docs:*"], "bob": ["other"]}
+        self.gate = make_gate("sqlite://", owner_rights=self.may, owner_rights_ttl=0)
+        scopes = ["docs:*", "gate:*"]
+        self.admin = self.gate.tokens.create(name="admin", scopes=scopes, owner=Owner("boss"))
+        self.token = self.gate.tokens.create(name="t", scopes=["docs:read"], owner=Owner("boss"))
+
+    def may(self, owner: Owner) -> AllowedScopes | None:
+        """What an owner may do."""
+        scopes = self.rights.get(str(owner.id))
+        return None if scopes is None else AllowedScopes(general_scopes=tuple(scopes))
+
+    def hand(self, token_id: str, owner: Owner, **members: Any) -> str:
+        """What comes of the admin's naming another owner."""
+        by = self.gate.verify(self.admin.secret)
+        return reason_of(lambda: self.gate.tokens.update(token_id, owner=owner, by=by, **members))
+
+
+def test_no_rights_are_borrowed_by_naming_another_owner(make_gate: Callable[..., Gate]) -> None:
+    """An admin whose rights were cut gets no more by a token of his own that is now somebody's who may more."""
+    hands = Hands(make_gate)
+    hands.rights["boss"] = ["gate:*"]
+    before = hands.gate.tokens.get(hands.token.token.id)
+    assert hands.hand(hands.token.token.id, Owner("ann")) == "insufficient_scope"
+    assert hands.hand(hands.admin.token.id, Owner("ann")) == "insufficient_scope"
+    assert hands.gate.tokens.get(hands.token.token.id) == before
+    assert hands.hand(hands.token.token.id, Owner("bob")) == "ok"
+    assert not hands.gate.verify(hands.token.secret).allows("docs:read")
+
+
+def test_what_both_owners_may_is_handed_on(make_gate: Callable[..., Gate]) -> None:
+    """The admin's own rights are asked only where the token would open more than before."""
+    hands = Hands(make_gate)
+    token = hands.gate.tokens.create(name="t", scopes=["docs:read"], owner=Owner("ann")).token
+    hands.rights |= {"boss": ["gate:*"], "eve": ["docs:*", "more"]}
+    assert hands.hand(token.id, Owner("eve")) == "ok"
+    assert hands.hand(token.id, Owner("bob")) == "ok"
+    assert hands.hand(token.id, Owner("eve")) == "insufficient_scope"
+    hands.rights["boss"] = ["gate:*", "docs:*"]
+    assert hands.hand(token.id, Owner("eve")) == "ok"
+
+
+def test_scopes_and_owner_change_together(make_gate: Callable[..., Gate]) -> None:
+    """Each side is what the token opens with the rights of its owner then: narrowing by one hides no widening by the other."""
+    hands = Hands(make_gate)
+    hands.rights |= {"ann": ["a"], "eve": ["b"], "boss": ["gate:*"]}
+    token = hands.gate.tokens.create(name="t", scopes=["a", "b"], owner=Owner("ann")).token
+    assert hands.hand(token.id, Owner("eve"), scopes=["b"]) == "insufficient_scope"
+    assert hands.hand(token.id, Owner("eve"), scopes=["a"]) == "ok"
+
+
+def test_nobody_brings_a_gone_owners_token_back_without_covering_it(make_gate: Callable[..., Gate]) -> None:
+    """Not even one without scopes, for longer than the admin has himself."""
+    hands = Hands(make_gate)
+    token = hands.gate.tokens.create(name="t", scopes=["docs:read"], owner=Owner("ann"))
+    plain = hands.gate.tokens.create(name="p", owner=Owner("ann"))
+    hands.rights |= {"boss": ["gate:*"], "eve": ["docs:*"]}
+    del hands.rights["ann"]
+    assert hands.hand(token.token.id, Owner("eve")) == "insufficient_scope"
+    hands.gate.tokens.update(hands.admin.token.id, expires_in=60)
+    assert hands.hand(plain.token.id, Owner("eve")) == "insufficient_scope"
+    for one in (token, plain):
+        assert reason_of(lambda one=one: hands.gate.verify(one.secret)) == "deactivated"
+    assert hands.hand(token.token.id, Owner("gone")) == "ok"
+
+
+def test_another_provider_is_another_owner(make_gate: Callable[..., Gate]) -> None:
+    """And so is any other member by which the application may tell people apart."""
+    gate = make_gate("sqlite://", owner_rights_ttl=0, owner_rights=lambda owner: AllowedScopes(
+        general_scopes=("gate:*", *(["docs:*"] if owner.idp_id or owner.name else []))
+    ))  # fmt: skip
+    admin = gate.tokens.create(name="admin", scopes=["docs:*", "gate:*"], owner=Owner("ann"))
+    by = gate.verify(admin.secret)
+    for owner in (Owner("ann", idp_id="x"), Owner("ann", name="Ann")):
+        assert reason_of(lambda owner=owner: gate.tokens.update("self", owner=owner, by=by)) == "insufficient_scope"
+
+
+def test_an_owner_who_changes_meanwhile_is_asked_about_again(make_gate: Callable[..., Gate]) -> None:
+    """Rights of somebody who is the owner no more decide nothing: the call is to be repeated."""
+    hands = Hands(make_gate)
+    token = hands.gate.tokens.create(name="t", scopes=["docs:read"], owner=Owner("ann")).token
+    hands.rights["eve"] = ["docs:*"]
+    asked: list[str] = []
+
+    def may(owner: Owner) -> AllowedScopes | None:
+        if owner.id == "eve" and not asked:
+            asked.append("eve")
+            hands.gate.tokens.update(token.id, owner=Owner("bob"))
+        return Hands.may(hands, owner)
+
+    hands.gate._desk._owner_rights._hook = may
+    assert hands.hand(token.id, Owner("eve")) == "store_unavailable"
+    assert hands.gate.tokens.get(token.id).owner == Owner("bob")
+
+
+def test_who_names_no_other_owner_asks_nothing(make_gate: Callable[..., Gate]) -> None:
+    """A record that is written back as it is, or without an owner, depends on no answer of the application."""
+    hands = Hands(make_gate)
+
+    def down(owner: Owner) -> AllowedScopes | None:
+        raise TimeoutError(owner.id)
+
+    hands.gate._desk._owner_rights._hook = down
+    token = hands.token.token
+    assert hands.gate.tokens.update(token.id, name="n", owner=token.owner).name == "n"
+    assert reason_of(lambda: hands.gate.tokens.update(token.id, owner=Owner("ann"))) == "store_unavailable"
+
+
+def test_a_share_stays_its_makers_owners(make_gate: Callable[..., Gate]) -> None:
+    """Handing on the token that made it makes the share neither wider nor alive again."""
+    hands = Hands(make_gate)
+    by = hands.gate.verify(hands.admin.secret)
+    share = hands.gate.shares.create("x", scopes=["docs:read"], expires_in=60, by=by)
+    hands.rights["boss"] = ["gate:*"]
+    hands.gate.tokens.update(hands.admin.token.id, owner=Owner("ann"))
+    assert not hands.gate.verify(share.secret).allows("docs:read", on="x")
+    del hands.rights["boss"]
+    assert reason_of(lambda: hands.gate.verify(share.secret)) == "deactivated"

@@ -310,8 +310,8 @@ class Tokens:
             return {}
         with self._desk.reading(by, now) as (reading, actor):
             before = actor.find(reading, token_id, "token.update")
-        after = {**before, **keep_parties(given, before, update=True)}
-        return {owner: self._desk.rights_of(owner) for owner in {owner_of(before), owner_of(after)}}
+        owners = {owner_of(before), owner_of({**before, **keep_parties(given, before, update=True)})}
+        return {owner: self._desk.rights_of(owner) for owner in owners} if len(owners) > 1 else {}
 
     def _in_hands(self, hands: dict[Owner, Rights], before: Values, after: Values) -> tuple[Record, Record]:
         """Return what a token opens before and after a change; where the owner changes, with what each may do now."""
