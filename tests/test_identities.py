@@ -165,6 +165,13 @@ def test_who_acted_is_told_by_kind_and_record(gate: Gate) -> None:
     ]
 
 
+def test_sessions_of_two_providers_are_two(gate: Gate) -> None:
+    """Whoever is logged in by one has other deeds than the namesake of the other."""
+    for provider_id in (None, "p1", "p2"):
+        gate.tokens.create(name="a", by=gate.session(Owner("ann", idp_id=provider_id), scopes=["gate:tokens:write"]))
+    assert [entry.actor_id for entry in gate.audit().items] == ["session:ann", "session:p1/ann", "session:p2/ann"]
+
+
 def test_a_name_that_could_be_a_records_id_reaches_nothing(gate: Gate) -> None:
     """What the application made by such a name is not the ownerless token's of that id, and no leak of it closes it."""
     ownerless = gate.tokens.create(name="a", scopes=["gate:tokens:*"])

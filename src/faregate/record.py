@@ -314,12 +314,14 @@ def _literal(scopes: tuple[str, ...], objects: frozenset[str] | None) -> tuple[d
 def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Record:
     """Return the record of somebody whom the application has logged in: without limits of network and time.
 
-    Its id is no record's: whatever people are called, it begins as no identifier of a token or share does.
+    Its id is no record's: whatever people are called, it begins as no identifier of a token or share does. Those whom
+    different providers know by the same id have different ones.
     """
     grants = compile_grants(allowed_scopes)
+    names = (owner.id,) if owner.idp_id is None else (owner.idp_id, owner.id)
     return Record(
         kind="session",
-        id=f"session:{quote(owner.id or '', safe='')}",
+        id="session:" + "/".join(quote(name or "", safe="") for name in names),
         owner=owner,
         org=org,
         opens=-inf,
