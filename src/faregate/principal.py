@@ -149,7 +149,7 @@ def path(name: str) -> PathParameter:
 
 
 def resource_text(on: object) -> str | None:
-    """Return what ``on=`` names as the text that is compared; InvalidInput for a parameter that no adapter filled in."""
+    """Return ``on=`` as the text that is compared; InvalidInput for a parameter that no adapter filled in."""
     if isinstance(on, PathParameter):
         raise InvalidInput(f"on=path({on.name!r}): only requires() of an adapter knows the route; pass the value")
     return None if on is None else str(on)

@@ -108,7 +108,7 @@ def test_a_redemption_is_judged_again_in_its_transaction(
     change: dict[str, Any], secret: bool, reason: str, clock: Clock
 ) -> None:
     """What is changed after the first look counts, though the counting statement does not know of it."""
-    waiting = []
+    waiting: list[bool] = []
 
     def hook(owner: Owner) -> AllowedScopes:
         # The application is asked about the share's maker between the two looks.
