@@ -286,12 +286,24 @@ def test_any_of_nothing_is_refused() -> None:
         any_of()
 
 
-def test_path_is_for_adapters() -> None:
-    """The core knows no routes: an unresolved parameter is a mistake, never a pass."""
-    gate = Gate("sqlite://")
-    principal = gate.verify(gate.tokens.create(name="root", scopes=["a:*"]).secret)
-    with pytest.raises(InvalidInput, match="doc_id"):
-        principal.require("a:b", on=path("doc_id"))
+@pytest.mark.parametrize("scopes", [["a:b"], ["a:*"], ["*"], []])
+@pytest.mark.parametrize("owner", [Owner(), Owner("u1")])
+def test_path_is_for_adapters(scopes: list[str], owner: Owner) -> None:
+    """The core knows no routes: an unresolved parameter is a mistake, never a pass, whatever is granted."""
+    gate = Gate("sqlite://", owner_rights=lambda _: AllowedScopes(general_scopes=("a:b",)))
+    secret = gate.tokens.create(name="t", scopes=scopes, owner=owner).secret
+    principal = gate.verify(secret)
+    for call in (
+        lambda: principal.require("a:b", on=path("doc_id")),
+        lambda: principal.require("a:b", "a:b", on=path("doc_id")),
+        lambda: principal.require(any_of("a:b", "c"), on=path("doc_id")),
+        lambda: principal.allows("a:b", on=path("doc_id")),
+        lambda: gate.explain(secret, needs="a:b", on=path("doc_id")),
+        lambda: gate.explain(secret, on=path("doc_id")),
+        lambda: gate.explain(None, needs="a:b", on=path("doc_id")),
+    ):
+        with pytest.raises(InvalidInput, match="doc_id"):
+            call()
 
 
 def test_allowed_objects() -> None:

@@ -6,14 +6,19 @@ import stat
 import subprocess
 import sys
 import threading
+from base64 import urlsafe_b64encode
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import provider
 import pytest
 from conftest import reason_of
 
-from faregate import Gate, InvalidInput, StoreUnavailable
-from faregate.signing import SigningSecret
+from faregate import Gate, InvalidInput, Issuer, StoreUnavailable
+from faregate.doctor import examine
+from faregate.signing import SigningSecret, same_key
 
 OLD, NEW = "old" * 16, "new" * 16
 PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----"
@@ -122,3 +127,75 @@ def test_a_broken_file_closes_redemption_and_nothing_else(tmp_path: Path, conten
     assert reason_of(lambda: fresh.verify(token)) == "store_unavailable"
     gate.close()
     fresh.close()
+
+
+def oct_set(*secrets: str) -> dict[str, list[dict[str, str]]]:
+    """A JWK set of secrets."""
+    encoded = [urlsafe_b64encode(secret.encode()).rstrip(b"=").decode() for secret in secrets]
+    return {"keys": [{"kty": "oct", "kid": str(number), "k": each} for number, each in enumerate(encoded)]}
+
+
+def hmac_issuer(keys: Any, name: str = "https://id.example", algorithm: str = "HS256") -> Issuer:
+    """An issuer that signs with a secret."""
+    return Issuer(name, "api", [algorithm], keys=keys)
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        hmac_issuer(NEW),
+        hmac_issuer(NEW, algorithm="HS384"),
+        hmac_issuer(NEW + "\0"),
+        hmac_issuer(oct_set("other" * 16, NEW)),
+    ],
+)
+def test_an_issuers_secret_is_not_the_gates(issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The issuer could make shares with it: given, from the environment or beside the database, it is refused."""
+    for secret in (NEW, [OLD, NEW], f"{OLD}, {NEW}", NEW.encode()):
+        with pytest.raises(InvalidInput, match="secret: is the HMAC secret of one of the issuers"):
+            Gate("sqlite://", secret=secret, issuers=[hmac_issuer(OLD * 2, "https://other.example"), issuer])
+    Gate("sqlite://", secret=OLD, issuers=[issuer]).close()
+
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    key = tmp_path / "gate.db.key"
+    gate = Gate(url, issuers=[issuer])
+    assert gate.verify(redeemed(gate)).kind == "share"
+    key.write_text(f"{OLD}\n{NEW}\n")
+    with pytest.raises(StoreUnavailable) as caught:
+        redeemed(gate)
+    assert "one of the issuers" in caught.value.cause
+    gate.close()
+    with pytest.raises(InvalidInput, match=r"gate\.db\.key: is the HMAC secret"):
+        Gate(url, issuers=[issuer])
+    findings = {finding.check: finding for finding in examine(url, {"issuers": [issuer]})}
+    assert "one of the issuers" in findings["secret"].words
+    Gate(url).close()
+
+    monkeypatch.setenv("FAREGATE_SECRET", NEW)
+    with pytest.raises(InvalidInput, match="FAREGATE_SECRET: is the HMAC secret"):
+        Gate("sqlite://", issuers=[issuer])
+
+
+def test_a_secret_is_one_issuers_alone() -> None:
+    """Each could sign as the other, which may be trusted with more; a public key may well be of several."""
+    with pytest.raises(InvalidInput, match="have the same HMAC secret"):
+        Gate(
+            "sqlite://",
+            issuers=[
+                hmac_issuer(NEW, "https://a.example"),
+                hmac_issuer(oct_set(NEW, OLD), "https://b.example", "HS256"),
+            ],
+        )
+    Gate("sqlite://", issuers=[hmac_issuer(NEW, "https://a.example"), hmac_issuer(OLD, "https://b.example")]).close()
+    public = [
+        provider.issuer(issuer=name, keys=provider.jwks("ec")) for name in ("https://a.example", "https://b.example")
+    ]
+    Gate("sqlite://", issuers=public).close()
+
+
+def test_what_signs_alike_is_the_same_key() -> None:
+    """HMAC fills short keys with zeros and hashes long ones: two texts may be one key."""
+    long = b"x" * 65
+    assert same_key(b"x" * 32, b"x" * 32 + bytes(9))
+    assert same_key(long, sha256(long).digest())
+    assert not same_key(b"x" * 32, b"x" * 33)

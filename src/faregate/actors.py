@@ -24,7 +24,7 @@ from faregate.members import access_limits, limits_of, network_columns, org_colu
 from faregate.model import Org, Owner
 from faregate.principal import Principal
 from faregate.record import beyond
-from faregate.scopes import display, lacking
+from faregate.scopes import display, lacking, met
 from faregate.stores.entry import OWNER_CHANGED, Entry
 from faregate.stores.reach import Reach
 from faregate.texts import check_name, some
@@ -140,7 +140,11 @@ class Actor(msgspec.Struct, frozen=True):
     @property
     def admin(self) -> bool:
         """Whether every record of the organization is reached. Root is admin everywhere."""
-        return self.principal is None or self.principal.allows(ADMIN)
+        if self.principal is None:
+            return True
+        # Sessions often carry wildcards; only the scope itself makes an admin of whoever is logged in.
+        named = self.principal.kind != "session" or ADMIN in self.principal.record.scopes
+        return named and self.principal.allows(ADMIN)
 
     @property
     def inherited(self) -> Values:
@@ -201,6 +205,9 @@ class Actor(msgspec.Struct, frozen=True):
         need = NEEDS[call][itself]
         if self.principal is not None and need is not None:
             self.principal.require(need)
+            if need == ADMIN and not self.admin:
+                words = f"A session is an admin only where {ADMIN} itself is named."
+                raise Denied("insufficient_scope", words, scope=[ADMIN], record_id=self.id)
         return itself
 
     def find(self, reading: Reading, record_id: str, call: str) -> dict[str, Any]:
@@ -235,6 +242,8 @@ class Actor(msgspec.Struct, frozen=True):
         wider = beyond(self.principal.record, record)
         if self.principal.rights is not None:
             wider += [display(key) for key in lacking(self.principal.rights, record.grants)]
+        if self.principal.kind == "session" and not self.admin and met((record.grants,), ADMIN, None):
+            wider.append(ADMIN)
         wider = list(dict.fromkeys(wider))
         if wider:
             raise Denied(

@@ -250,7 +250,8 @@ def _is_private(network: IPv4Network | IPv6Network) -> bool:
 
 def _secret(path: str, settings: Mapping[str, Any]) -> Iterator[Finding]:
     try:
-        secret = SigningSecret(settings.get("secret"), path)
+        theirs = [each for one in settings.get("issuers", ()) for each in one.secrets]
+        secret = SigningSecret(settings.get("secret"), path, theirs)
         ShareTokens(secret, settings.get("brand", "fg"))
         number = len(secret.known())
     except InvalidInput as error:

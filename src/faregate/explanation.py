@@ -13,7 +13,7 @@ from faregate.errors import REASONS, Denied, InvalidInput, StoreUnavailable
 from faregate.inspection import Inspected, inspect
 from faregate.instants import as_datetime
 from faregate.model import Explanation, Step
-from faregate.principal import Principal
+from faregate.principal import Principal, resource_text
 from faregate.record import ALIVE, ENOUGH, IN_TIME, KNOWN, NETWORK, PRESENTED, WELL_FORMED
 from faregate.references import ACCESS, JWT, REDEEMED, REFRESH, SHARE, TOKEN
 from faregate.scopes import AnyResource, check_needs, describe, granting
@@ -62,14 +62,15 @@ class Explainer:
             raise InvalidInput("credential, address: expected texts")
         if address is not None and (peer is not None or forwarded):
             raise InvalidInput("address: give it, or the peer and what was forwarded, from which it is found")
+        wanted = resource_text(on)
         hops = self._proxies.trace(peer, forwarded) if peer is not None or forwarded else []
         way = _Way(hops[-1].address if hops else address, hops)
-        looks = {step.number: step for step in self._look(credential, way, check_needs(needs), on)}
+        looks = {step.number: step for step in self._look(credential, way, check_needs(needs), wanted)}
         steps = [looks.get(number) or _step(number, "was not looked at") for number in NAMES]
         reason = next((step.reason for step in steps if step.reason is not None), None)
         return Explanation(reason is None, reason, None if reason is None else REASONS[reason].status, tuple(steps))
 
-    def _look(self, credential: str | None, way: _Way, needs: tuple[Need, ...], on: object) -> Iterator[Step]:
+    def _look(self, credential: str | None, way: _Way, needs: tuple[Need, ...], on: str | None) -> Iterator[Step]:
         if credential is None:
             yield _step(PRESENTED, "no credential", reason="missing_credential")
             return
@@ -134,7 +135,7 @@ _WORDS = {
 
 
 def _judge(
-    found: Inspected, rights: Rights, now: float, way: _Way, needs: tuple[Need, ...], on: object
+    found: Inspected, rights: Rights, now: float, way: _Way, needs: tuple[Need, ...], on: str | None
 ) -> Iterator[Step]:
     record = found.record.closed() if rights.gone else found.record
     reasons: dict[int, str] = {}
@@ -217,13 +218,12 @@ def _network(record: Record, way: _Way) -> tuple[str, dict[str, Any]]:
     return f"{way.words}; {allowed}", told
 
 
-def _enough(principal: Principal, needs: tuple[Need, ...], on: object) -> tuple[str, dict[str, Any]]:
-    wanted = None if on is None else str(on)
+def _enough(principal: Principal, needs: tuple[Need, ...], on: str | None) -> tuple[str, dict[str, Any]]:
     if not needs:
-        return "any valid credential will do", {"needs": [], "on": wanted}
-    told = [_need(principal, need, wanted) for need in needs]
+        return "any valid credential will do", {"needs": [], "on": on}
+    told = [_need(principal, need, on) for need in needs]
     words = "; ".join(f"{one['need']}: {_by(one)}" for one in told)
-    return words + ("" if wanted is None else f" (on {wanted!r})"), {"needs": told, "on": wanted}
+    return words + ("" if on is None else f" (on {on!r})"), {"needs": told, "on": on}
 
 
 def _need(principal: Principal, need: Need, on: str | None) -> dict[str, Any]:

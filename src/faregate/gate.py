@@ -69,7 +69,8 @@ class Gate:
     function of an Owner that returns AllowedScopes, or None for one who is gone; its answers are kept for
     ``owner_rights_ttl`` seconds (0 asks each time) or until :meth:`owner_changed`. It may take its time, in a worker
     thread on an event loop, and should have a time-out of its own: whatever it raises is StoreUnavailable.
-    ``issuers`` are those whose JWTs open the gate, too: a list of :class:`faregate.Issuer`.
+    ``issuers`` are those whose JWTs open the gate, too: a list of :class:`faregate.Issuer`. A secret of HMAC belongs to
+    one issuer alone, and is none of the gate's.
 
     The constructor opens the store, makes or checks its tables, and closes it: a gate may be made before a
     fork. Raises InvalidInput for a setting that cannot be, StoreUnavailable if the store cannot be opened.
@@ -112,8 +113,9 @@ class Gate:
         identities = _identities(issuers)
         self._records = Records(self._store, rights, identities)
         self._usage = Usage(self._store)
-        share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path), brand)
         self._issuers = _trusted(issuers, identities, policy, clock)
+        theirs = [each for one in issuers for each in one.secrets]
+        share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path, theirs), brand)
         references = References(brand, share_tokens, self._issuers)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
         self._desk = Desk(self._store, rights, identities, clock)

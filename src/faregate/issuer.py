@@ -100,6 +100,11 @@ class Issuer:
         self.jwks_url = None if jwks_url is None else _check_url(jwks_url, self.algorithms)
         self.keys = None if keys is None else _given_keys(keys, self.algorithms)
 
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The secrets with which its tokens are signed; none where it has public keys."""
+        return () if self.keys is None else self.keys.secrets
+
     def __repr__(self) -> str:
         return f"Issuer({self.issuer!r})"
 

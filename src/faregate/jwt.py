@@ -7,6 +7,7 @@ is known, and not before. The claims are judged in :mod:`faregate.claims`.
 from __future__ import annotations
 
 from functools import partial
+from itertools import combinations
 from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -16,6 +17,7 @@ from faregate.claims import Claims, check_header, read_claims
 from faregate.errors import Denied, InvalidInput
 from faregate.jsontext import parse_object
 from faregate.jwks import FetchedKeys, GivenKeys
+from faregate.signing import same_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +71,7 @@ class Trust(NamedTuple):
 
 
 class TrustedIssuers:
-    """Reads the tokens of several issuers. InvalidInput where two have the same name."""
+    """Reads the tokens of several issuers. InvalidInput where two have the same ``iss``, name or secret."""
 
     def __init__(self, issuers: Sequence[Issuer], identities: Identities, clock: Callable[[], float]) -> None:
         if len({issuer.issuer for issuer in issuers}) < len(issuers):
@@ -80,6 +82,10 @@ class TrustedIssuers:
                 "users have the same identity"
             )
         self._identities = identities
+        for one, other in combinations(issuers, 2):
+            if any(same_key(mine, theirs) for mine in one.secrets for theirs in other.secrets):
+                both = f"{one.issuer!r} and {other.issuer!r}"
+                raise InvalidInput(f"issuers: {both} have the same HMAC secret, so each can sign as the other")
         self._trusts = [Trust(one, _source(one, clock)) for one in issuers]
 
     def read(self, raw: bytes, *, wait: bool) -> Trusted:

@@ -80,13 +80,17 @@ class Unusable(ValueError):
 
 
 class Key(NamedTuple):
-    """One key for one algorithm. ``identity`` says which key of which name it is; ``size`` is its signatures'."""
+    """One key for one algorithm. ``identity`` says which key of which name it is; ``size`` is its signatures'.
+
+    ``secret`` is that of HMAC, with which whoever has it also signs.
+    """
 
     kid: str | None
     algorithm: str
     identity: bytes
     size: int
     verify: Callable[[bytes, bytes], bool]
+    secret: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Key({self.kid!r}, {self.algorithm})"
@@ -110,6 +114,11 @@ class KeySet:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The secrets of HMAC among the keys."""
+        return tuple(key.secret for key in self._keys.values() if key.secret is not None)
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         """Return the key that a token names, or None.
@@ -249,7 +258,8 @@ def _secret_key(secret: bytes, kid: str | None, algorithm: str) -> Key:
 
 def _key(kid: str | None, algorithm: str, material: bytes, size: int, key: object) -> Key:
     named = repr((kid, algorithm)).encode() + b"\0" + material
-    return Key(kid, algorithm, sha256(named).digest(), size, partial(_verify, algorithm, key))
+    secret = key if isinstance(key, bytes) else None
+    return Key(kid, algorithm, sha256(named).digest(), size, partial(_verify, algorithm, key), secret)
 
 
 def _verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> bool:

@@ -21,6 +21,7 @@ from faregate.scopes import (
     missing_scopes,
     reached_by,
 )
+from faregate.texts import some
 
 
 class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -82,18 +83,22 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         InvalidInput if a need is not one.
         """
         try:
-            if not more and self.rights is None and need in self.record.scopes:
+            # A parameter that no adapter filled in names no object, so it is refused below.
+            if not more and self.rights is None and need in self.record.scopes and type(on) is not PathParameter:
                 return
         except TypeError:  # what cannot be looked up is no need, as is said below
             pass
         needs = check_needs((need, *more))
-        unmet = [one for one in needs if not self._met(one, on)]
+        wanted = resource_text(on)
+        unmet = [one for one in needs if not self._met(one, wanted)]
         if unmet:
-            raise self._refusal(tuple(unmet), on)
+            raise self._refusal(tuple(unmet), wanted)
 
     def allows(self, need: Need, *more: Need, on: object = None) -> bool:
         """Tell whether :meth:`require` would return."""
-        return all(self._met(one, on) for one in check_needs((need, *more)))
+        needs = check_needs((need, *more))
+        wanted = resource_text(on)
+        return all(self._met(one, wanted) for one in needs)
 
     def allowed_objects(self, need: Need) -> Resources:
         """Return the objects on which ``need`` is met: ``ANY``, or a set, empty where it is not covered."""
@@ -110,21 +115,21 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     def _held(self) -> Held:
         return (self.record.grants,) if self.rights is None else (self.record.grants, self.rights)
 
-    def _met(self, need: Need, on: object) -> bool:
-        return self.record.root or met(self._held, need, _as_text(on))
+    def _met(self, need: Need, on: str | None) -> bool:
+        return self.record.root or met(self._held, need, on)
 
-    def _refusal(self, unmet: tuple[Need, ...], on: object) -> Denied:
+    def _refusal(self, unmet: tuple[Need, ...], on: str | None) -> Denied:
         if self.record.kind == "share":
             # What the share grants on another object is no scope that is missing.
             lacked = tuple(need for need in unmet if not reached_by(self._held, need))
             if not lacked:
                 return Denied("object_not_shared", record_id=self.record.id, address=self.address)
             unmet = lacked
-        words = ", ".join(map(describe, unmet)) + ("" if on is None else f" on {_as_text(on)!r}")
+        words = some([*map(describe, unmet)]) + ("" if on is None else f" on {on!r}")
         return Denied(
             "insufficient_scope",
             f"The credential does not grant {words}.",
-            scope=missing_scopes(self._held, unmet, _as_text(on)),
+            scope=missing_scopes(self._held, unmet, on),
             record_id=self.record.id,
             address=self.address,
         )
@@ -143,7 +148,8 @@ def path(name: str) -> PathParameter:
     return PathParameter(name)
 
 
-def _as_text(on: object) -> str | None:
+def resource_text(on: object) -> str | None:
+    """Return ``on=`` as the text that is compared; InvalidInput for a parameter that no adapter filled in."""
     if isinstance(on, PathParameter):
         raise InvalidInput(f"on=path({on.name!r}): only requires() of an adapter knows the route; pass the value")
     return None if on is None else str(on)

@@ -37,10 +37,19 @@ Demand = Need | Sequence[Need] | Condition
 _Demand = tuple[Need, ...] | Condition
 Default = Literal["deny", "identify"]
 
-# Empty and dot segments (RFC 3986 section 3.3), backslashes, control characters, and slashes encoded twice.
-_AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|\Z)|[\\\x00-\x1f\x7f-\x9f]|%2f|%5c", re.IGNORECASE)
-_ENCODED = re.compile(r"%2f|%5c", re.IGNORECASE)
-_UNLIKELY = re.compile(r"[*{}<>?#%]")
+# Whoever stands before or behind may decode once more than the router does, or read on to the next slash what Java's
+# servers call parameters of a segment ("/a;x" is "/a" to them), and take dot segments away (RFC 3986 section 5.2.4).
+_DOTS = r"(?:\.|%(?:25)*2e){0,2}"
+_SEGMENT_ENDS = r"(?:[/;]|%(?:25)*3b|\Z)"
+# Empty and dot segments, backslashes, control characters, and what separates if it is decoded again.
+_AMBIGUOUS = re.compile(
+    rf"//|/(?!\Z){_DOTS}{_SEGMENT_ENDS}|[\\\x00-\x1f\x7f-\x9f]|%(?:25)*(?:2f|5c|3b|[01][0-9a-f]|7f)",
+    re.IGNORECASE,
+)
+# Of a path as it was sent, one encoding is the ordinary one.
+_ENCODED = re.compile(rf"%(?:25)*(?:2f|5c)|/(?!\Z|/){_DOTS}{_SEGMENT_ENDS}", re.IGNORECASE)
+_PARAMETERS = re.compile(r";[^/]*")
+_UNLIKELY = re.compile(r"[*{}<>?#%;]")
 
 
 class Scopes:
@@ -158,6 +167,14 @@ class Rules:
         path = path or "/"  # the place where the application is mounted
         if _AMBIGUOUS.search(path) or _ENCODED.search(raw_path) or not path.startswith("/"):
             return None
+        demand = self._ruled(path)
+        if demand is None or ";" not in path:
+            return demand
+        plain = self._ruled(_PARAMETERS.sub("", path))
+        return None if plain is None else _stricter(demand, plain)
+
+    def _ruled(self, path: str) -> _Demand | None:
+        """Return what a path asks for that can be read in one way only, or None where no rule opens it."""
         if path in self._exact:
             return self._exact[path]
         found = next((demand for prefix, demand in self._prefixes if path.startswith(prefix)), None)

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from hmac import compare_digest, digest
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from faregate.errors import InvalidInput, StoreUnavailable
 
 SHORTEST = 32  # bytes, as long as the hash of HS256 (RFC 7518 section 3.2)
 ENVIRONMENT = "FAREGATE_SECRET"
+_HASHES = ("sha256", "sha384", "sha512")
 
 Secret = str | bytes | Sequence[str | bytes]
 
@@ -26,20 +28,25 @@ class SigningSecret:
     """Where the secrets come from: ``given``, the environment, the file ``<database>.key``, or this process.
 
     ``database`` is the path of the database's file, None for memory. In a text, commas and white space stand
-    between secrets. Raises InvalidInput for a secret that is too short, or is a key of another kind.
+    between secrets. ``others`` are secrets that somebody else signs with: whoever has the gate's could make shares.
+    Raises InvalidInput for a secret that is too short, is a key of another kind, or one of those.
     """
 
-    def __init__(self, given: Secret | None, database: str | None) -> None:
+    def __init__(self, given: Secret | None, database: str | None, others: Sequence[bytes] = ()) -> None:
         member = "secret" if given is not None else ENVIRONMENT
         source = given if given is not None else os.environ.get(ENVIRONMENT)
         self._path = None if database is None else Path(f"{database}.key")
         self._identity: tuple[int, ...] | None = None
         self._fixed = source is not None or self._path is None
         self._secrets: tuple[bytes, ...] = ()
+        self._others = tuple(others)
         if source is not None:
-            self._secrets = _parse(source, member)
+            self._secrets = self._parse(source, member)
         elif self._path is None:
             self._secrets = (secrets.token_bytes(SHORTEST),)
+        elif others:
+            with suppress(OSError):
+                self._parse(_read(self._path), str(self._path))
 
     @property
     def given(self) -> tuple[bytes, ...]:
@@ -62,13 +69,22 @@ class SigningSecret:
             found = self._path.stat()
             identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
             if identity != self._identity:
-                self._secrets = _parse(_read(self._path), str(self._path))
+                self._secrets = self._parse(_read(self._path), str(self._path))
                 self._identity = identity
         except FileNotFoundError:
             return ()
         except (OSError, ValueError) as error:
             raise StoreUnavailable from error
         return self._secrets
+
+    def _parse(self, source: object, member: str) -> tuple[bytes, ...]:
+        found = _parse(source, member)
+        if any(same_key(secret, other) for secret in found for other in self._others):
+            raise InvalidInput(
+                f"{member}: is the HMAC secret of one of the issuers, who could sign shares with it; "
+                "give the gate a secret of its own"
+            )
+        return found
 
     def _create(self) -> None:
         """Write a new secret under another name and link it into place: whoever comes second takes the first's."""
@@ -89,6 +105,11 @@ class SigningSecret:
             raise StoreUnavailable from error
         finally:
             draft.unlink(missing_ok=True)
+
+
+def same_key(one: bytes, other: bytes) -> bool:
+    """Tell whether two secrets sign alike: HMAC fills up short ones and hashes long ones (RFC 2104 section 2)."""
+    return any(compare_digest(digest(one, b"", name), digest(other, b"", name)) for name in _HASHES)
 
 
 def _read(path: Path) -> str:

@@ -210,11 +210,63 @@ def test_a_session_is_no_token(site: Site) -> None:
         assert "self" in detail
     problem(site.call("POST", "/tokens", {"name": "x", "org": {"id": "other"}}), 403, "insufficient_scope")
     problem(site.call("GET", "/tokens/session:ann"), 404, "not_found")
-    assert site.call("GET", f"/tokens/{foreign.id}").status_code == 200  # "*" holds gate:admin
+    problem(site.call("GET", f"/tokens/{foreign.id}"), 404, "not_found")  # gate:admin is not named
     site.scopes = ["docs:read"]
     problem(site.call("GET", "/tokens"), 403, "insufficient_scope")
     site.scopes = SCOPES
     problem(site.call("POST", "/tokens", {"name": "x", "scopes": ["other"]}), 403, "insufficient_scope")
+
+
+@pytest.mark.parametrize("scopes", [["*"], ["gate:*"], ["*", "gate:*", "gate:tokens:*", "gate:shares:*"]])
+def test_a_wildcard_makes_no_admin_of_a_session(site: Site, scopes: list[str]) -> None:
+    """No reach, no audit, no other owner, no token that is an admin's; of one's own everything else."""
+    theirs = site.gate.tokens.create(name="x", scopes=["*"], owner=Owner("bob")).token
+    share = site.gate.shares.create("x", scopes=["docs:read"], expires_in=60).share
+    mine = site.gate.tokens.create(name="x", scopes=["gate:*"], owner=Owner("ann")).token
+    site.scopes = scopes
+    for method, path, body in (
+        ("GET", f"/tokens/{theirs.id}", None), ("DELETE", f"/tokens/{theirs.id}", None), ("PATCH", f"/tokens/{theirs.id}", {"name": "y"}),
+        ("POST", f"/tokens/{theirs.id}/rotate", None), ("GET", f"/shares/{share.id}", None), ("POST", f"/shares/{share.id}/revoke", None),
+    ):  # fmt: skip
+        problem(site.call(method, path, body), 404, "not_found")
+    assert [one["id"] for one in site.call("GET", "/tokens").get_json()["items"]] == [mine.id]
+    assert "gate:admin" in problem(site.call("GET", "/audit"), 403, "insufficient_scope")
+    problem(site.call("POST", "/tokens", {"name": "x", "owner": {"id": "bob"}}), 403, "insufficient_scope")
+    for wide in ("gate:admin", "gate:*", "*"):
+        if wide != "*" or "*" in scopes:
+            assert "gate:admin" in problem(
+                site.call("POST", "/tokens", {"name": "x", "scopes": [wide]}), 403, "insufficient_scope"
+            )
+    problem(site.call("POST", f"/tokens/{mine.id}/rotate"), 403, "insufficient_scope")
+    made = site.call("POST", "/tokens", {"name": "x", "scopes": ["gate:tokens:*"]}).get_json()
+    problem(site.call("PATCH", f"/tokens/{made['id']}", {"scopes": ["gate:*"]}), 403, "insufficient_scope")
+    assert site.call("POST", f"/tokens/{made['id']}/rotate").status_code == 200
+
+    site.scopes = [*scopes, "gate:admin"]
+    assert site.call("GET", f"/tokens/{theirs.id}").status_code == 200
+    assert site.call("GET", "/audit").status_code == 200
+    assert site.call("POST", "/tokens", {"name": "x", "scopes": ["gate:*"]}).status_code == 201
+
+
+def test_a_session_is_no_admin_beyond_its_owners_rights(make_site: Callable[..., Site]) -> None:
+    """Both are asked: what the session names, and what its owner may, by whatever wildcard."""
+    rights = ["*"]
+    site = make_site(owner_rights=lambda _: AllowedScopes(general_scopes=tuple(rights)), owner_rights_ttl=0)
+    for scopes, allowed, status in (
+        (["gate:admin"], ["*"], 200), (["gate:admin"], ["gate:*"], 200), (["*"], ["gate:admin"], 403), (["gate:admin"], ["docs:*"], 403),
+    ):  # fmt: skip
+        site.scopes, rights[:] = scopes, allowed
+        assert site.call("GET", "/audit").status_code == status
+
+
+def test_rights_are_joined_before_the_body_is_read(make_site: Callable[..., Site]) -> None:
+    """Whoever may not call is told so; no body of theirs is read, nor is its length found out."""
+    rights: dict[str, AllowedScopes | None] = {"bob": None, "ann": AllowedScopes(general_scopes=("docs:read",))}
+    site = make_site(owner_rights=lambda owner: rights[str(owner.id)])
+    long = {"data": b" " * (1024 * 1024 + 1), "content_type": "application/json"}
+    for path in ("/tokens", "/shares", "/tokens/deactivate", "/introspect"):
+        problem(site.call("POST", path, who="bob", **long), 401, "deactivated")
+        problem(site.call("POST", path, who="ann", **long), 403, "insufficient_scope")
 
 
 def test_the_policy_bounds_what_a_session_makes(make_site: Callable[..., Site]) -> None:

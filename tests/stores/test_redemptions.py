@@ -8,11 +8,12 @@ import threading
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Clock, reason_of
 
-from faregate import Denied, Gate
+from faregate import AllowedScopes, Denied, Gate, Owner
 from faregate.stores.freshness import _SIBLINGS  # pyright: ignore[reportPrivateUsage]
 from faregate.stores.lookup import SqliteLookup
 
@@ -93,6 +94,38 @@ def test_trap_8_the_statement_itself_counts_no_more_than_there_are(gate: Gate) -
     with gate._store.changing() as change:
         assert not change.shares.count_redemption(endless.share.id)
     assert gate.shares.get(made.share.id).redemptions == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "secret", "reason"),
+    [
+        ({"params": {"allowedCidrBlocks": ["10.0.0.0/8"]}}, True, "address_not_allowed"),
+        ({"params": {"maxRedemptions": 1}}, True, "redemptions_exhausted"),
+        ({"params": {"scopes": ["a", "b"]}}, False, "insufficient_scope"),
+    ],
+)
+def test_a_redemption_is_judged_again_in_its_transaction(
+    change: dict[str, Any], secret: bool, reason: str, clock: Clock
+) -> None:
+    """What is changed after the first look counts, though the counting statement does not know of it."""
+    waiting: list[bool] = []
+
+    def hook(owner: Owner) -> AllowedScopes:
+        # The application is asked about the share's maker between the two looks.
+        if owner.id == "ann" and waiting:
+            waiting.pop()
+            gate.shares.update(made.share.id, **change)
+        return AllowedScopes(general_scopes=("*",))
+
+    gate = Gate("sqlite://", clock=clock, owner_rights=hook, owner_rights_ttl=0)
+    maker = gate.verify(gate.tokens.create(name="t", scopes=["a", "b", "gate:shares:*"], owner=Owner("ann")).secret)
+    made = gate.shares.create("x", scopes=["a"], expires_in=HOUR, params={"maxRedemptions": 5}, by=maker)
+    gate.shares.redeem(made.share.id, secret=made.secret)
+    admin = gate.tokens.create(name="t", scopes=["a", "gate:shares:read", "gate:admin"], owner=Owner("bob"))
+    caller = {"secret": made.secret} if secret else {"by": gate.verify(admin.secret)}
+    waiting.append(True)
+    assert reason_of(lambda: gate.shares.redeem(made.share.id, address="192.0.2.1", **caller)) == reason
+    assert (waiting, gate.shares.get(made.share.id).redemptions) == ([], 1)
 
 
 def test_a_share_is_read_once_for_all_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
