@@ -137,7 +137,7 @@ def oct_set(*secrets: str) -> dict[str, list[dict[str, str]]]:
 
 def hmac_issuer(keys: Any, name: str = "https://id.example", algorithm: str = "HS256") -> Issuer:
     """An issuer that signs with a secret."""
-    return Issuer(name, "api", [algorithm], keys=keys)
+    return Issuer(name, "api", [algorithm], name=name.removeprefix("https://"), keys=keys)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,7 @@ def test_a_secret_is_one_issuers_alone() -> None:
             ],
         )
     Gate("sqlite://", issuers=[hmac_issuer(NEW, "https://a.example"), hmac_issuer(OLD, "https://b.example")]).close()
-    public = [
-        provider.issuer(issuer=name, keys=provider.jwks("ec")) for name in ("https://a.example", "https://b.example")
-    ]
+    public = [provider.issuer(issuer=f"https://{name}.example", name=name, keys=provider.jwks("ec")) for name in "ab"]
     Gate("sqlite://", issuers=public).close()
 
 
