@@ -7,8 +7,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from conftest import reason_of
 
-from faregate import Gate, InvalidInput, Org, StoreUnavailable
+from faregate import Gate, InvalidInput, Org, Owner, StoreUnavailable
 from faregate.stores.migrations import upgrade
 from faregate.stores.schema import VERSION
 
@@ -156,4 +157,48 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
                 f"EXPLAIN QUERY PLAN SELECT * FROM faregate_feed WHERE {column} = 'x' AND sequence > 1 ORDER BY sequence"
             ).fetchall()
             assert index in str(plan)
+    gate.close()
+
+
+def test_who_deactivated_a_token_before_activates_it_still(tmp_path: Path) -> None:
+    """An owner what the owner closed, a token what it made and closed; not what the command line or the application did."""
+    path = tmp_path / "gate.db"
+    url = f"sqlite:///{path}"
+    gate = Gate(url)
+    scopes = ["gate:tokens:*"]
+    owner = Owner('ö"/u', idp_id="p")
+    theirs = gate.tokens.create(name="a", owner=owner, org=Org("o"), scopes=scopes)
+    nobodys = gate.tokens.create(name="n", scopes=scopes)
+    cli = gate.tokens.create(name="c", owner=Owner("cli"), scopes=scopes)
+    closed: dict[str, tuple[str, str]] = {}
+    for maker in (theirs, nobodys, cli):
+        made = gate.tokens.create(name="m", by=gate.verify(maker.secret)).token.id
+        gate.tokens.deactivate(made, by=gate.verify(maker.secret))
+        closed[maker.secret] = (made, gate.tokens.get(made).deactivated_updated_by or "")
+    gate.close()
+    with sqlite3.connect(path) as connection:
+        before = connection.execute("SELECT id, deactivated_by FROM faregate_tokens ORDER BY id").fetchall()
+        connection.execute("DROP TABLE faregate_descent")
+        connection.execute("CREATE TABLE faregate_deleted (id VARCHAR(36) PRIMARY KEY, made_by TEXT NOT NULL)")
+        for table, column in (
+            ("feed", "actor_kind"),
+            ("feed", "actor_id"),
+            ("sequence", "page"),
+            ("tokens", "leaked"),
+            ("tokens", "deactivated_by"),
+        ):
+            connection.execute(f"ALTER TABLE faregate_{table} DROP COLUMN {column}")
+        connection.execute("UPDATE faregate_schema SET version_num = '0006'")
+    connection.close()
+    upgrade(url)
+    with sqlite3.connect(path) as connection:
+        after = connection.execute("SELECT id, deactivated_by FROM faregate_tokens ORDER BY id").fetchall()
+    connection.close()
+    assert [row for row in after if row[0] != closed[cli.secret][0]] == [
+        row for row in before if row[0] != closed[cli.secret][0]
+    ]
+    gate = Gate(url)
+    for maker, outcome in ((theirs, "ok"), (nobodys, "ok"), (cli, "insufficient_scope")):
+        by = gate.verify(maker.secret)
+        assert reason_of(lambda by=by, maker=maker: gate.tokens.activate(closed[maker.secret][0], by=by)) == outcome
     gate.close()

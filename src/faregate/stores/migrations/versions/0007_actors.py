@@ -1,5 +1,7 @@
 """Who acted, by kind and record; tokens that leaked; where they come from; the page that readers map."""
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,6 +13,7 @@ def upgrade() -> None:
     """Add the columns, join makers of what is gone to the table of descent, and make the feed anew for its subjects."""
     op.add_column("faregate_tokens", sa.Column("leaked", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("faregate_tokens", sa.Column("deactivated_by", sa.Text))
+    _keep_who_deactivated()
     op.add_column("faregate_sequence", sa.Column("page", sa.Text))
     op.create_table(
         "faregate_descent",
@@ -22,6 +25,32 @@ def upgrade() -> None:
     op.execute("INSERT INTO faregate_descent (id, origin) SELECT id, made_by FROM faregate_deleted")
     op.drop_table("faregate_deleted")
     _widen_feed()
+
+
+def _keep_who_deactivated() -> None:
+    """Let owners, and tokens that are nobody's, activate what they deactivated, as they could before.
+
+    Names that the command line or the application gave are not theirs.
+    """
+    names = (
+        "id",
+        "deactivated_updated_by",
+        "owner_id",
+        "owner_idp_id",
+        "org_id",
+        "deactivated",
+        "deactivated_by_admin",
+    )
+    tokens = sa.table("faregate_tokens", *map(sa.column, (*names, "deactivated_by")))
+    theirs = tokens.c.deactivated.is_(sa.true()) & tokens.c.deactivated_by_admin.is_(sa.false())
+    connection = op.get_bind()
+    for row in connection.execute(sa.select(tokens).where(theirs)).mappings().all():
+        name = row["deactivated_updated_by"] or ""
+        key = name if name.startswith("token:") else None
+        if name == row["owner_id"] and name not in ("cli", "root"):
+            owner = [row["org_id"], row["owner_idp_id"], name]
+            key = json.dumps(owner, separators=(",", ":"), ensure_ascii=False)
+        connection.execute(sa.update(tokens).where(tokens.c.id == row["id"]).values(deactivated_by=key))
 
 
 def _widen_feed() -> None:
