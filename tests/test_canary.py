@@ -115,7 +115,7 @@ def test_what_is_exchanged_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCa
 def test_a_jwt_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither its signature nor the secret that an issuer signs with, whatever becomes of it."""
     caplog.set_level(logging.DEBUG)
-    shared = provider.issuer(algorithms=["HS256"], keys=provider.SECRET, issuer="https://hmac.example")
+    shared = provider.issuer(name="shared", algorithms=["HS256"], keys=provider.SECRET, issuer="https://hmac.example")
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", clock=Clock(), issuers=[provider.issuer(), shared])
     sound = provider.token()
     texts = [

@@ -778,7 +778,7 @@ def test_the_keys_of_one_issuer_open_nothing_of_another(endpoint: Endpoint, make
 def test_the_doctor_looks_for_the_keys(tmp_path: Path, endpoint: Endpoint) -> None:
     """Of the application's issuers; what cannot be used is told."""
     app = Flask("x")
-    given = [provider.issuer(jwks_url=endpoint.url), provider.issuer(issuer="https://other.example")]
+    given = [provider.issuer(jwks_url=endpoint.url), provider.issuer(issuer="https://other.example", name="other")]
     app.config |= {"FAREGATE_STORE": f"sqlite:///{tmp_path / 'gate.db'}", "FAREGATE_ISSUERS": given}
     gate, runner = Faregate(app).gate, app.test_cli_runner()
     endpoint.answer = says(jwks("rsa", "small"))
