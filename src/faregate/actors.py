@@ -25,7 +25,7 @@ from faregate.record import beyond
 from faregate.scopes import display, lacking, met
 from faregate.stores.entry import OWNER_CHANGED, Entry
 from faregate.stores.reach import Reach
-from faregate.texts import check_name, some
+from faregate.texts import MAX_ID, check_name, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -80,7 +80,7 @@ class Actor(msgspec.Struct, frozen=True):
             return cls(by.identity, by)
         if by is None:
             return cls(ROOT)
-        return cls(check_name(by, "by"))
+        return cls(check_name(by, "by", 2 * MAX_ID))  # an identity may be two names
 
     @property
     def record(self) -> Record | None:

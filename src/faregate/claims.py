@@ -16,7 +16,7 @@ from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.instants import END_OF_TIME
 from faregate.issuer import media_type
 from faregate.scopes import MAX_SCOPES, check_scope
-from faregate.texts import check_id, check_name, some
+from faregate.texts import MAX_ID, check_id, check_name, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Members = dict[str, Any]
 MANAGEMENT = "gate:"
-MAX_SUBJECT = 255  # characters (OpenID Connect Core section 2)
+_check_party = partial(check_name, longest=MAX_ID)
 
 
 class Claims(NamedTuple):
@@ -93,7 +93,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse(f"its aud is {some([*map(repr, audience)])}, and not {wanted} (RFC 7519 section 4.1.3)")
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
-    subject = _text(claims, "sub", partial(check_name, longest=MAX_SUBJECT))
+    subject = _text(claims, "sub", _check_party)
     token_id = _text(claims, "jti", check_id) if "jti" in claims else None
     if "client_id" in claims:
         _text(claims, "client_id", check_id)
@@ -105,7 +105,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         record_id=f"{issuer.prefix}{quote(subject, safe='')}",
         issuer=issuer.issuer,
         subject=subject,
-        org=None if issuer.org_claim is None else _text(claims, issuer.org_claim, check_name),
+        org=None if issuer.org_claim is None else _text(claims, issuer.org_claim, _check_party),
         scopes=_scopes(claims.get(issuer.scopes_claim, ()), issuer),
         objects=_objects(claims, issuer),
         networks=issuer.networks,

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from faregate.addresses import Networks
 from faregate.errors import InvalidInput
 from faregate.instants import parse_span
-from faregate.texts import check_id
+from faregate.texts import MAX_ID, check_id, check_name
 
 if TYPE_CHECKING:
     from faregate.keys import KeySet
@@ -64,7 +64,7 @@ class Issuer:
         allowed_cidr_blocks: Sequence[str] = (),
         manages: bool = False,
     ) -> None:
-        self.issuer = check_id(issuer, "issuer")
+        self.issuer = check_name(issuer, "issuer", MAX_ID)
         self.prefix = f"jwt:{quote(self.issuer, safe='')}/"  # of the names of what its tokens stand for
         self.audiences = frozenset(check_id(one, "audience") for one in _texts(audience, "audience"))
         if "*" in self.audiences:

@@ -18,7 +18,7 @@ from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Share, Token
 from faregate.record import Record, access_record, stored_networks, stored_scopes, stored_texts, token_record
 from faregate.scopes import as_allowed_scopes, check_scope, compile_grants, flat_list
-from faregate.texts import check_name, check_text, json_name
+from faregate.texts import MAX_ID, MAX_NAME, check_name, check_text, json_name
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -281,12 +281,11 @@ def expires_column(members: Mapping[str, Any], now: float) -> float | None:
 def _party(value: object, wanted: type[Owner | Org], member: str) -> Any:
     if not isinstance(value, wanted):
         raise InvalidInput(f"{member}: expected {wanted.__name__}(id=…)")
-    for name, text in msgspec.structs.asdict(value).items():
+    for field in msgspec.structs.fields(wanted):
+        text = getattr(value, field.name)
+        longest = MAX_NAME if field.name == "name" else MAX_ID
         if text is not None:
-            check_name(
-                text,
-                f"{member}.{msgspec.structs.fields(wanted)[wanted.__struct_fields__.index(name)].encode_name}",
-            )
+            check_name(text, f"{member}.{field.encode_name}", longest)
     return value
 
 
