@@ -167,10 +167,9 @@ def _scopes(value: object, issuer: Issuer) -> tuple[str, ...]:
     listed: Sequence[object] = value.split(" ") if isinstance(value, str) else cast("Sequence[object]", value)
     if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
         _refuse(f"its {issuer.scopes_claim} is neither a text nor a list of texts (RFC 8693 section 4.2)")
-    names = dict.fromkeys(one for one in map(str, listed) if _grants(one, issuer))
-    if len(names) > MAX_SCOPES:
+    if len(listed) > MAX_SCOPES:
         _refuse(f"it has more than {MAX_SCOPES} scopes")
-    return tuple(names)
+    return tuple(dict.fromkeys(one for one in map(str, listed) if _grants(one, issuer)))
 
 
 def _grants(scope: str, issuer: Issuer) -> bool:
@@ -196,4 +195,6 @@ def _objects(claims: Members, issuer: Issuer) -> frozenset[str] | None:
 def _ids(objects: object) -> frozenset[str]:
     if not isinstance(objects, list | tuple | set | frozenset):
         raise InvalidInput("resources: the function returned neither a list of ids nor None")
+    if len(objects) > MAX_SCOPES:  # pyright: ignore[reportUnknownArgumentType]  its items are checked one by one
+        raise InvalidInput(f"resources: the function returned more than {MAX_SCOPES} ids")
     return frozenset(check_id(one, "resources") for one in cast("Sequence[object]", objects))
