@@ -27,7 +27,7 @@ from faregate.record import beyond
 from faregate.scopes import display, lacking, met
 from faregate.stores.entry import OWNER_CHANGED, Entry
 from faregate.stores.reach import Reach
-from faregate.texts import check_name, some
+from faregate.texts import MAX_ID, check_name, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -100,9 +100,9 @@ class Actor(msgspec.Struct, frozen=True):
             case Principal():
                 return cls(by.identity, by.kind, by)
             case CommandLine(name=name):
-                return cls(check_name(name, "by"), CLI)
-            case _:
-                return cls(check_name(by, "by"), APPLICATION)
+                return cls(check_name(name, "by", 2 * MAX_ID), CLI)
+            case _:  # an identity may be two names
+                return cls(check_name(by, "by", 2 * MAX_ID), APPLICATION)
 
     @property
     def record(self) -> Record | None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("faregate")
 
 QUERY_PARAMETER = "access_token"  # RFC 6750 section 2.3
+MOST_SCOPES = 20  # that a challenge names
+_LONGEST_SCOPE = 2000  # characters; many a proxy has 4 KiB for all headers of an answer
+_LONGEST_IN_LOG = 200  # characters of what a client may choose
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 Headers = list[tuple[str, str]]
 
@@ -142,8 +145,9 @@ class Bearer:
             parameters.append(f'error="{denied.error}"')
         if denied.error == "invalid_token":
             parameters.append(f'error_description="{REASONS[denied.reason].detail}"')
-        if denied.scope:
-            parameters.append(f'scope="{" ".join(denied.scope)}"')
+        scope = _first(denied.scope)
+        if scope:
+            parameters.append(f'scope="{scope}"')
         return "Bearer " + ", ".join(parameters)
 
     def answer(self, denied: Denied, *, route: str) -> Answer:
@@ -169,10 +173,21 @@ def log_denial(denied: Denied, route: str) -> None:
         "denied: reason=%s record=%s address=%s route=%s",
         denied.reason,
         denied.record_id or "-",
-        ascii(denied.address) if denied.address else "-",
-        ascii(route),
+        ascii(denied.address)[:_LONGEST_IN_LOG] if denied.address else "-",
+        ascii(route)[:_LONGEST_IN_LOG],
         exc_info=denied.__cause__,
     )
+
+
+def _first(scopes: Sequence[str]) -> str:
+    """Return the first scopes, as many as a header can hold that proxies hand on."""
+    text = ""
+    for scope in scopes[:MOST_SCOPES]:
+        longer = f"{text} {scope}" if text else scope
+        if len(longer) > _LONGEST_SCOPE:
+            break
+        text = longer
+    return text
 
 
 def problem(status: int, code: str, title: str, detail: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:

@@ -16,7 +16,7 @@ from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.instants import END_OF_TIME
 from faregate.issuer import media_type
 from faregate.scopes import MAX_SCOPES, check_scope
-from faregate.texts import check_id, check_name, some
+from faregate.texts import MAX_ID, check_id, check_name, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Members = dict[str, Any]
 MANAGEMENT = "gate:"
-MAX_SUBJECT = 255  # characters (OpenID Connect Core section 2)
+_check_party = partial(check_name, longest=MAX_ID)
 
 
 class Claims(NamedTuple):
@@ -93,7 +93,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse(f"its aud is {some([*map(repr, audience)])}, and not {wanted} (RFC 7519 section 4.1.3)")
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
-    subject = _text(claims, "sub", partial(check_name, longest=MAX_SUBJECT))
+    subject = _text(claims, "sub", _check_party)
     token_id = _text(claims, "jti", check_id) if "jti" in claims else None
     if "client_id" in claims:
         _text(claims, "client_id", check_id)
@@ -105,7 +105,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         record_id=f"{issuer.prefix}{quote(subject, safe='')}",
         issuer=issuer.issuer,
         subject=subject,
-        org=None if issuer.org_claim is None else _text(claims, issuer.org_claim, check_name),
+        org=None if issuer.org_claim is None else _text(claims, issuer.org_claim, _check_party),
         scopes=_scopes(claims.get(issuer.scopes_claim, ()), issuer),
         objects=_objects(claims, issuer),
         networks=issuer.networks,
@@ -167,10 +167,9 @@ def _scopes(value: object, issuer: Issuer) -> tuple[str, ...]:
     listed: Sequence[object] = value.split(" ") if isinstance(value, str) else cast("Sequence[object]", value)
     if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
         _refuse(f"its {issuer.scopes_claim} is neither a text nor a list of texts (RFC 8693 section 4.2)")
-    names = dict.fromkeys(one for one in map(str, listed) if _grants(one, issuer))
-    if len(names) > MAX_SCOPES:
+    if len(listed) > MAX_SCOPES:
         _refuse(f"it has more than {MAX_SCOPES} scopes")
-    return tuple(names)
+    return tuple(dict.fromkeys(one for one in map(str, listed) if _grants(one, issuer)))
 
 
 def _grants(scope: str, issuer: Issuer) -> bool:
@@ -196,4 +195,6 @@ def _objects(claims: Members, issuer: Issuer) -> frozenset[str] | None:
 def _ids(objects: object) -> frozenset[str]:
     if not isinstance(objects, list | tuple | set | frozenset):
         raise InvalidInput("resources: the function returned neither a list of ids nor None")
+    if len(objects) > MAX_SCOPES:  # pyright: ignore[reportUnknownArgumentType]  its items are checked one by one
+        raise InvalidInput(f"resources: the function returned more than {MAX_SCOPES} ids")
     return frozenset(check_id(one, "resources") for one in cast("Sequence[object]", objects))

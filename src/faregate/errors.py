@@ -89,6 +89,9 @@ REASONS = {
 }
 
 
+_LONGEST = 2000  # characters of an error's words, whatever was sent that they quote
+
+
 class FaregateError(Exception):
     """The root of every error that this package raises on purpose."""
 
@@ -117,7 +120,7 @@ class Denied(FaregateError):
         self.status = known.status
         self.error = known.error
         self.title = known.title
-        self.detail = detail or known.detail
+        self.detail = _brief(detail or known.detail)
         self.scope = tuple(scope)
         self.record_id = record_id
         self.address = address
@@ -148,6 +151,9 @@ class Refused(FaregateError):
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+
+    def __init__(self, words: str = "") -> None:
+        super().__init__(_brief(words))
 
 
 class InvalidInput(Refused, ValueError):
@@ -198,3 +204,7 @@ class WouldWait(Exception):
 
 class Misconfigured(FaregateError, RuntimeError):
     """The application guards something in a way that cannot work; answered 500, never opened."""
+
+
+def _brief(words: str) -> str:
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"

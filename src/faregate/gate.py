@@ -9,7 +9,6 @@ from faregate.actors import Desk
 from faregate.addresses import TrustedProxies, peer_address
 from faregate.audit import Audit
 from faregate.bearer import Answer, Bearer, Headers, Texts, log_denial
-from faregate.claims import MAX_SUBJECT
 from faregate.credentials import check_brand
 from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
@@ -32,7 +31,7 @@ from faregate.share_tokens import ShareTokens
 from faregate.shares import Shares
 from faregate.signing import SigningSecret
 from faregate.stores.freshness import Records
-from faregate.texts import check_name
+from faregate.texts import MAX_ID, check_name
 from faregate.tokens import Tokens
 from faregate.usage import Usage
 from faregate.verifier import Verifier
@@ -288,7 +287,7 @@ class Gate:
         """
         if not isinstance(owner, Owner) or owner.id is None:
             raise InvalidInput("owner: expected Owner(id=…)")
-        self._desk.announce_owner(check_name(owner.id, "owner.id", MAX_SUBJECT))
+        self._desk.announce_owner(check_name(owner.id, "owner.id", MAX_ID))
 
     def answer(self, denied: Denied, *, route: str) -> Answer:
         """Return the HTTP answer to a denial on ``route``, and log it."""

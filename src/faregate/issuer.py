@@ -11,7 +11,7 @@ from faregate.addresses import Networks
 from faregate.errors import InvalidInput
 from faregate.identities import KINDS
 from faregate.instants import parse_span
-from faregate.texts import check_id
+from faregate.texts import MAX_ID, check_id, check_name
 
 if TYPE_CHECKING:
     from faregate.keys import KeySet
@@ -70,7 +70,7 @@ class Issuer:
         allowed_cidr_blocks: Sequence[str] = (),
         manages: bool = False,
     ) -> None:
-        self.issuer = check_id(issuer, "issuer")
+        self.issuer = check_name(issuer, "issuer", MAX_ID)
         if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name) or name in KINDS):
             raise InvalidInput(f"name: 1 to 64 letters, digits, '.', '_' and '-', and none of {', '.join(KINDS)}")
         self.name = name

@@ -17,8 +17,8 @@ from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Share, Token
 from faregate.record import Record, access_record, stored_networks, stored_scopes, stored_texts, token_record
-from faregate.scopes import as_allowed_scopes, check_scope, compile_grants, flat_list
-from faregate.texts import check_name, check_text, json_name
+from faregate.scopes import MAX_SCOPES, as_allowed_scopes, check_scope, compile_grants, flat_list
+from faregate.texts import MAX_ID, MAX_NAME, check_name, check_text, json_name
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -258,7 +258,7 @@ def scopes_of(members: Members) -> AllowedScopes:
         raise InvalidInput("scopes, allowedScopes: scopes is short for generalScopes; give one of them")
     allowed = AllowedScopes()
     if "scopes" in members:
-        scopes = as_list(members["scopes"], "scopes")
+        scopes = as_list(members["scopes"], "scopes", MAX_SCOPES)
         allowed = AllowedScopes(general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(scopes)))
     elif "allowed_scopes" in members:
         allowed = as_allowed_scopes(members["allowed_scopes"])
@@ -282,12 +282,11 @@ def expires_column(members: Mapping[str, Any], now: float) -> float | None:
 def _party(value: object, wanted: type[Owner | Org], member: str) -> Any:
     if not isinstance(value, wanted):
         raise InvalidInput(f"{member}: expected {wanted.__name__}(id=…)")
-    for name, text in msgspec.structs.asdict(value).items():
+    for field in msgspec.structs.fields(wanted):
+        text = getattr(value, field.name)
+        longest = MAX_NAME if field.name == "name" else MAX_ID
         if text is not None:
-            check_name(
-                text,
-                f"{member}.{msgspec.structs.fields(wanted)[wanted.__struct_fields__.index(name)].encode_name}",
-            )
+            check_name(text, f"{member}.{field.encode_name}", longest)
     return value
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faregate.claims import MAX_SUBJECT, subject_key, token_key
+from faregate.claims import subject_key, token_key
 from faregate.errors import InvalidInput
 from faregate.instants import parse_instant
 from faregate.issuer import MOST_LEEWAY
 from faregate.principal import Principal
 from faregate.stores.entry import JWT_REVOKED, JWT_SUBJECT_REVOKED
-from faregate.texts import check_id, check_name, some
+from faregate.texts import MAX_ID, check_id, check_name, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class JwtRevocations:
         expired, and the revocation may be forgotten; without it, it never is. An earlier revocation stays: the later of
         both instants count.
         """
-        key = subject_key(self._check_issuer(issuer), check_name(subject, "subject", MAX_SUBJECT))
+        key = subject_key(self._check_issuer(issuer), check_name(subject, "subject", MAX_ID))
         last = self._desk.now() if before is None else parse_instant(before, "before")
         self._enter(JWT_SUBJECT_REVOKED, key, {"issuer": issuer, "subject": subject, "before": last}, last, until, by)
 

@@ -92,12 +92,25 @@ def check_needs(needs: tuple[object, ...]) -> tuple[Need, ...]:
 def compile_grants(allowed: AllowedScopes) -> dict[Key, Resources]:
     """Return the grants of an AllowedScopes; InvalidInput names the member that contradicts the rules."""
     grants: dict[Key, Resources] = {}
-    for number, (key, resources) in enumerate(_entries(allowed)):
-        if number >= MAX_SCOPES:
-            raise InvalidInput(f"allowedScopes: at most {MAX_SCOPES} scopes, permissions and roles together")
+    for key, resources in _entries(allowed):
         known = grants.get(key, frozenset[str]())
         grants[key] = ANY if isinstance(known, AnyResource) or isinstance(resources, AnyResource) else known | resources
     return grants
+
+
+def check_number(allowed: AllowedScopes) -> None:
+    """Raise InvalidInput for more grants than a record may be given; a permission counts once for each resource.
+
+    For what is written: a record of before that has more goes on as it is.
+    """
+    realms = (allowed.organization_scopes, *allowed.services_scopes)
+    entries = len(allowed.general_scopes) + len(allowed.services_scopes)
+    for realm in realms:
+        entries += len(realm.roles) + sum(len(permission.resources or "*") for permission in realm.permissions)
+    if entries > MAX_SCOPES:
+        raise InvalidInput(
+            f"allowedScopes: at most {MAX_SCOPES} scopes, services, permissions with each of their resources, and roles"
+        )
 
 
 def met(held: Held, need: Need, on: str | None) -> bool:
@@ -335,9 +348,11 @@ def _quote_name(name: str) -> str:
 
 
 def as_allowed_scopes(value: Any) -> AllowedScopes:
-    """Return ``value``, an AllowedScopes or its JSON shape as a mapping, as an AllowedScopes."""
+    """Return ``value``, an AllowedScopes or its JSON shape as a mapping, as an AllowedScopes of not too many grants."""
     try:
         # An instance is converted too: nothing has checked yet what its members are.
-        return msgspec.convert(msgspec.to_builtins(value), AllowedScopes)
+        allowed = msgspec.convert(msgspec.to_builtins(value), AllowedScopes)
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidInput(f"allowedScopes: {error}") from None
+    check_number(allowed)
+    return allowed

@@ -10,11 +10,14 @@ import re
 
 from faregate.errors import InvalidInput
 
+MAX_ID = 512  # characters of whatever names somebody or something: subjects, owners, organizations, resources
+MAX_NAME = 200  # characters of what people call it
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def check_name(value: object, member: str, longest: int = 200) -> str:
+def check_name(value: object, member: str, longest: int = MAX_NAME) -> str:
     """Return ``value`` if it is a name: 1 to ``longest`` characters that people can see."""
     if not isinstance(value, str) or not value.strip() or len(value) > longest or _UNSEEN.search(value):
         raise InvalidInput(f"{member}: 1 to {longest} characters, none of them a control or direction character")
@@ -30,8 +33,8 @@ def check_text(value: object, member: str, longest: int) -> str:
 
 def check_id(value: object, member: str) -> str:
     """Return ``value`` if it names a permission, a resource or a service: 1 to 512 characters, no control ones."""
-    if not isinstance(value, str) or not 1 <= len(value) <= 512 or _CONTROL.search(value):
-        raise InvalidInput(f"{member}: expected a text of 1 to 512 characters without control characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or _CONTROL.search(value):
+        raise InvalidInput(f"{member}: expected a text of 1 to {MAX_ID} characters without control characters")
     return value
 
 

@@ -37,7 +37,7 @@ from faregate.record import covers
 from faregate.refresh import LIFETIME
 from faregate.rotation import Rotation
 from faregate.stores.reach import TokenQuery
-from faregate.texts import check_id, check_name, check_text
+from faregate.texts import MAX_ID, MAX_NAME, check_id, check_name, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,9 +155,9 @@ class Tokens:
         column = SORTABLE.get(sort.removeprefix("-")) if isinstance(sort, str) else None
         if column is None:
             raise InvalidInput(f"sort: one of {', '.join(SORTABLE)}, with '-' before it for descending")
-        for member, text in (("owner", owner), ("type", type), ("name", name)):
+        for member, text, longest in (("owner", owner, MAX_ID), ("type", type, MAX_NAME), ("name", name, MAX_NAME)):
             if text is not None:
-                check_name(text, member)
+                check_name(text, member, longest)
         check_window(limit, offset)
         before = None if expires_before is None else parse_instant(expires_before, "expiresBefore")
         descending = sort.startswith("-")

@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from werkzeug.test import Client, TestResponse
 
-from faregate import Gate, Issuer
+from faregate import Gate, Issuer, Policy
 from faregate.management.operations import OPERATIONS, PATHS
 from faregate_asgi import GateMiddleware
 from faregate_flask import Faregate
@@ -33,16 +33,24 @@ MEMBERS = [
 class Api:
     """The management API of an application, and credentials to call it with."""
 
-    def __init__(self, url: str, clock: Clock, framework: str = "flask", issuers: Sequence[Issuer] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        framework: str = "flask",
+        issuers: Sequence[Issuer] = (),
+        policy: Policy = Policy(),  # noqa: B008  it cannot be changed
+    ) -> None:
         if framework == "flask":
             app = Flask(__name__)
             app.config.update({"FAREGATE_STORE": url, "FAREGATE_CLOCK": clock, "FAREGATE_ISSUERS": issuers})
+            app.config["FAREGATE_POLICY"] = policy
             faregate = Faregate(app)
             app.register_blueprint(faregate.management(), url_prefix="/auth")
             self.gate = faregate.gate
             self.client = Client(app, TestResponse)
         else:
-            self.gate = Gate(url, clock=clock, issuers=issuers)
+            self.gate = Gate(url, clock=clock, issuers=issuers, policy=policy)
             starlette = Starlette(
                 routes=[Mount("/auth", management(self.gate))], middleware=[Middleware(GateMiddleware, gate=self.gate)]
             )
@@ -564,3 +572,26 @@ def test_other_methods_are_told_which_there_are(api: Api, path: str) -> None:
             for method in ("GET", "HEAD")
         )
         assert (head.status_code, head.headers["Content-Type"]) == (got.status_code, got.headers["Content-Type"])
+
+
+def test_refusals_are_short_whatever_was_sent(api: Api) -> None:
+    """Headers that any client and proxy reads, and a body that nobody minds: the words of a refusal are cut."""
+    maker = api.create(scopes=["gate:tokens:*", "gate:shares:*"])["token"]
+    scopes = [f"s{number}:{'x' * 490}" for number in range(1000)]
+    permissions = [{"permissionId": f"{number}{'ö' * 500}"} for number in range(100)]
+    for path, body, status in (
+        ("/tokens", {"name": "t", "scopes": scopes}, 403),
+        ("/tokens", {"name": "t", "allowedScopes": {"organizationScopes": {"permissions": permissions}}}, 403),
+        ("/shares", {"objectId": "x", "expiresIn": 60, "scopes": scopes}, 403),
+        ("/tokens", {"name": "t", "scopes": ["ö" * 100_000]}, 400),
+        ("/tokens", {"name": "t", "type": "x" * 900_000}, 400),
+        ("/tokens", {"name": "t", "x" * 900_000: 1}, 400),
+        ("/tokens", {"name": "t", "allowedCidrBlocks": ["x" * 900_000]}, 400),
+        ("/shares", {"objectId": "x", "expiresIn": 60, "scopes": ["a"], "params": {"x" * 900_000: 1}}, 400),
+    ):
+        answer = api.call("POST", path, body, secret=maker)
+        assert answer.status_code == status
+        assert len(str(answer.headers)) < 4096
+        assert len(answer.data) < 10_000
+    answer = api.call("POST", "/token", data={"grant_type": "x" * 7000, "refresh_token": "x" * 7000})
+    assert (answer.status_code, len(answer.data) < 10_000) == (400, True)

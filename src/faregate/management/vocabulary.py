@@ -11,6 +11,7 @@ from typing import Any
 from faregate.members import MAX_PAGE
 from faregate.scopes import MAX_SCOPES
 from faregate.share_members import MAX_OBJECTS
+from faregate.texts import MAX_ID, MAX_NAME
 from faregate.tokens import MAX_BATCH, SORTABLE, TYPES
 
 _ID = "0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21"
@@ -26,8 +27,9 @@ def _say(words: str, example: Any = None, **constraints: Any) -> dict[str, Any]:
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 _LINES = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 _SCOPE = r"^(\*|[\u0021\u0023-\u0029\u002b-\u005b\u005d-\u007e]+(:\*)?)$"
-_NAME = {"minLength": 1, "maxLength": 200, "pattern": _LINE}
-_KEY = {"minLength": 1, "maxLength": 512, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+_NAME = {"minLength": 1, "maxLength": MAX_NAME, "pattern": _LINE}
+_PARTY = {"minLength": 1, "maxLength": MAX_ID, "pattern": _LINE}
+_KEY = {"minLength": 1, "maxLength": MAX_ID, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 _SCOPES: dict[str, Any] = {"maxItems": MAX_SCOPES, "items": {"maxLength": 512, "pattern": _SCOPE}}
 _CIDR = {"maxItems": 10_000, "items": {"maxLength": 49, "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"}}
 _SORTABLE = [*SORTABLE, *(f"-{name}" for name in SORTABLE)]
@@ -66,13 +68,13 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "PutToken.token": _say("Ignored: nobody sets a secret."),
     "PatchToken.token": _say("Ignored: nobody sets a secret."),
     # owners and organizations
-    "Owner.id": _say("The owner's id; null means nobody.", "u1"),
-    "Owner.name": _say("What people call the owner.", "Ann"),
-    "acct": _say("The owner's account.", "ann@example.com"),
-    "domain": _say("The owner's domain.", "example.com"),
-    "idpId": _say("The provider that knows the owner by this id.", "https://id.example.com"),
-    "Org.id": _say("The organization's id; null is the organization of those that have none.", "acme"),
-    "Org.name": _say("What people call the organization.", "Acme"),
+    "Owner.id": _say("The owner's id; null means nobody.", "u1", **_PARTY),
+    "Owner.name": _say("What people call the owner.", "Ann", **_NAME),
+    "acct": _say("The owner's account.", "ann@example.com", **_PARTY),
+    "domain": _say("The owner's domain.", "example.com", **_PARTY),
+    "idpId": _say("The provider that knows the owner by this id.", "https://id.example.com", **_PARTY),
+    "Org.id": _say("The organization's id; null is the organization of those that have none.", "acme", **_PARTY),
+    "Org.name": _say("What people call the organization.", "Acme", **_NAME),
     # what is granted
     "generalScopes": _say("Scopes of RFC 6749; a final `:*` covers everything below, `*` all.", ["docs:read"], **_SCOPES),
     "organizationScopes": _say("Permissions and roles of the organization."),
@@ -80,10 +82,10 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "allPermissions": _say("Whether all permissions are granted; then the list is empty.", False),
     "allRoles": _say("Whether all roles are granted; then the list is empty.", False),
     "keptInToken": _say("What introspecting an exchanged token lists.", []),
-    "permissions": _say("The permissions that are granted."),
-    "roles": _say("The roles that are granted."),
+    "permissions": _say("The permissions that are granted.", maxItems=MAX_SCOPES),
+    "roles": _say("The roles that are granted.", maxItems=MAX_SCOPES),
     "permissionId": _say("The permission.", "edit", **_KEY),
-    "resources": _say("On which resources; null or `*` alone means any.", ["r1"], minItems=1),
+    "resources": _say("On which resources; null or `*` alone means any.", ["r1"], minItems=1, maxItems=MAX_SCOPES),
     "RoleGrant.name": _say("The role.", "boss", **_KEY),
     "resource": _say("On which resource; null or `*` means any.", "r1", **_KEY),
     "serviceDefinitionId": _say("The service.", "billing", **_KEY),
@@ -185,7 +187,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "owner": _say("Only those of this owner's id.", "u1", **_NAME),
+    "owner": _say("Only those of this owner's id.", "u1", **_PARTY),
     "type": _say("Only those of this type.", "API", **_NAME),
     "name": _say("Only those of exactly this name.", "ci", **_NAME),
     "deactivated": _say("Only those that are, or are not.", False),
