@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faregate import Gate, InvalidInput
+from faregate import Denied, Gate, InvalidInput
 from faregate.addresses import MAX_BLOCKS, Networks, TrustedProxies, canonical, pack, parse_block
+from faregate.bearer import Texts
 
 
 def v4(network: tuple[int, int]) -> IPv4Network:
@@ -217,3 +220,54 @@ def test_what_clients_write_does_not_fill_the_cache() -> None:
         with pytest.raises(InvalidInput):
             parse_block(text, "x")
     assert pack.cache_info().currsize == before
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What operators were warned of."""
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "named"),
+    [
+        ("192.0.2.0/24", "192.0.2.1:99", "'192.0.2.1:99'"),
+        ("unix", None, "'unix'"),
+        ("unix", "localhost", "'localhost'"),
+    ],
+)
+def test_trap_26_a_proxy_that_names_nobody_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, trusted: str, peer: str | None, named: str
+) -> None:
+    """One WARNING a gate names the peer and the header, however many requests come so."""
+    for gate in (Gate("sqlite://", trusted_proxies=[trusted]), Gate("sqlite://", trusted_proxies=[trusted])):
+        caplog.clear()
+        for lines in ([], [" "], ["", "\t"]):
+            for _ in range(20):
+                with pytest.raises(Denied):
+                    gate.identify(Texts([], peer, forwarded=lines))
+        (words,) = warnings_of(caplog)
+        assert named in words
+        assert "x-forwarded-for" in words
+        assert "waitress" in words
+
+
+def test_who_is_no_proxy_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients need no header, and what cannot be read is the matter of who sent it; neither does an explanation warn."""
+    proxies = TrustedProxies(["192.0.2.0/24"], "x-forwarded-for")
+    assert proxies.client("203.0.113.9", []) == "203.0.113.9"
+    assert proxies.client("192.0.2.1", ["10.0.0.1"]) == "10.0.0.1"
+    assert proxies.client("192.0.2.1", ["junk"]) is None
+    assert TrustedProxies(["192.0.2.0/24"], "forwarded").client("192.0.2.1", ["10.0.0.1"]) is None
+    assert TrustedProxies([], "x-forwarded-for").client("", []) is None
+    gate = Gate("sqlite://", trusted_proxies=["192.0.2.0/24"])
+    gate.explain(gate.tokens.create(name="a").secret, peer="192.0.2.1")
+    assert warnings_of(caplog) == []
+
+
+def test_a_peer_that_is_no_text_is_nobody() -> None:
+    """Neither an address nor a Unix socket, and no error."""
+    proxies = TrustedProxies(["unix", "0.0.0.0/0", "::/0"], "x-forwarded-for")
+    peer: Any
+    for peer in (b"", b"unix:", b"10.0.0.1", 0, 10, [], ["10.0.0.1"], {}, False):
+        assert proxies.client(peer, ["10.0.0.1"]) is None
+        assert TrustedProxies([], "x-forwarded-for").client(peer, []) is None

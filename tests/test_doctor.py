@@ -234,6 +234,16 @@ def test_proxies_that_hold_the_internet(path: Path, blocks: str, wide: str | Non
         assert (code, found["proxies"][0], wide in found["proxies"][1]) == (1, "fault", True)
 
 
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
+def test_trap_26_proxies_have_to_name_the_client(path: Path, header: str) -> None:
+    """Which is no fault that could be seen here: it is told beside the proxies, with their header."""
+    settings = {"trusted_proxies": ["10.0.0.0/8", "unix"], "forwarded_header": header}
+    (found,) = [one for one in examine(f"sqlite:///{path}", settings) if one.check == "proxies"]
+    assert found.verdict == "ok"
+    assert f"10.0.0.0/8, unix: a request from there without {header} has no known address" in found.words
+    assert "waitress" in found.words
+
+
 def test_proxies_of_the_application(tmp_path: Path, path: Path) -> None:
     """As ``flask faregate doctor`` finds them, and as an option names them."""
     settings = {"FAREGATE_STORE": f"sqlite:///{path}", "FAREGATE_TRUSTED_PROXIES": '["0.0.0.0/0"]'}

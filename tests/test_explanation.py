@@ -117,6 +117,26 @@ def test_which_address_from_which_hop(make_gate: Any, header: str) -> None:
     assert "10.0.0.9, the peer" in step(found, 6).words
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "words"),
+    [
+        ("192.0.2.1:99", [], "nobody is named in x-forwarded-for behind 192.0.2.1:99"),
+        ("192.0.2.1", [" "], "nobody is named in x-forwarded-for behind 192.0.2.1"),
+        ("", ["10.0.0.1, ,192.0.2.7"], "nobody is named in x-forwarded-for behind unix, 192.0.2.7"),
+        ("localhost", ["x"], "x-forwarded-for names 'x' behind localhost, which is no address"),
+        ("nobody", ["10.0.0.1"], "the peer, 'nobody', has none, and is no trusted proxy"),
+    ],
+)
+def test_trap_26_why_an_address_is_unknown(make_gate: Any, peer: str, forwarded: list[str], words: str) -> None:
+    """A proxy that names nobody, what is no address, and a peer that has none are told apart."""
+    gate: Gate = make_gate("sqlite://", trusted_proxies=["192.0.2.0/24", "unix"])
+    secret = gate.tokens.create(name="a", allowed_cidr_blocks=["192.0.2.0/24"]).secret
+    found = gate.explain(secret, peer=peer, forwarded=forwarded)
+    assert found.reason == "address_unknown"
+    assert step(found, 6).seen["hops"][-1]["address"] is None
+    assert step(found, 6).words == f"the client's address is unknown: {words}; allowed are 192.0.2.0/24"
+
+
 def test_which_grant_and_which_is_missing(gate: Gate) -> None:
     """Of scopes, permissions and roles, on objects, and of root."""
     allowed = AllowedScopes(

@@ -10,7 +10,7 @@ from anyio import to_thread
 from faregate import Denied, Misconfigured
 from faregate.errors import WouldWait
 from faregate.rules import Rules, Visit
-from faregate_asgi.translation import Reader, encode, method, path, raw_path, respond
+from faregate_asgi.translation import Reader, encode, method, path, raw_path, remove_remote_user, respond
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +27,10 @@ class GateMiddleware:
     """Lets only those requests and WebSockets through to ``app`` that ``gate`` admits, by ``rules`` for their paths.
 
     The application finds the principal in ``scope["user"]`` and what it may do in ``scope["auth"]``, as Starlette
-    has them. ``rules`` and ``default`` are those of :class:`faregate.rules.Rules`; without rules everybody passes
-    and is identified if possible. A Denied that the application raises before it answers, as by
-    ``scope["user"].require(…)``, is answered here. ``lifespan`` passes untouched. The event loop waits for nothing
-    longer than a look-up: whatever would, is done in a worker thread.
+    has them; a header ``Remote-User`` of the client is removed. ``rules`` and ``default`` are those of
+    :class:`faregate.rules.Rules`; without rules everybody passes and is identified if possible. A Denied that the
+    application raises before it answers, as by ``scope["user"].require(…)``, is answered here. ``lifespan`` passes
+    untouched. The event loop waits for nothing longer than a look-up: whatever would, is done in a worker thread.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class GateMiddleware:
             route = f"{method(scope)} {self._rules.name(path(scope))}"
             await respond(self._gate.answer(denied, route=route), scope, send)
             return
+        remove_remote_user(scope)
         scope[VISIT] = scope["auth"] = visit
         scope["user"] = visit.principal or Nobody(visit)
         if visit.announces():

@@ -18,6 +18,12 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+# The header that applications take for the server's word about who calls: bridges to WSGI and Django turn both
+# spellings into HTTP_REMOTE_USER, which Django's RemoteUserMiddleware reads over ASGI. X-Forwarded-User, X-Remote-User
+# and the like become nobody's REMOTE_USER: they are between the application and the proxy that sets them.
+_REMOTE_USER = (b"remote-user", b"remote_user")
+
+
 class Reader:
     """Takes the texts by which a caller is identified out of the requests to one gate."""
 
@@ -56,6 +62,14 @@ class Reader:
             unsafe=scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS,
             origin=", ".join(others[b"origin"]) if b"origin" in others else None,
         )
+
+
+def remove_remote_user(scope: Scope) -> None:
+    """Remove the header ``Remote-User`` from a request, however it is spelled."""
+    # Most names differ in their length, which costs next to nothing to see.
+    found = [line for line in scope["headers"] if len(line[0]) == 11 and line[0].lower() in _REMOTE_USER]
+    if found:
+        scope["headers"] = [line for line in scope["headers"] if line not in found]
 
 
 def query(scope: Scope) -> str:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 PRINCIPAL = "faregate.principal"
 DENIED = "faregate.denied"
-# What the application takes for the server's own word about who calls: only the gate's counts.
+# What the application takes for the server's own word about who calls: only the gate's counts. HTTP_REMOTE_USER is a
+# client's header, Remote-User or Remote_User. X-Forwarded-User, X-Remote-User and the like become nobody's
+# REMOTE_USER: they are between the application and the proxy that sets them.
 _OTHERS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", PRINCIPAL, DENIED)
 
 

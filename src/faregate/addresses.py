@@ -8,6 +8,7 @@ by ``is_private`` and the like.
 
 from __future__ import annotations
 
+import logging
 import re
 from bisect import bisect_right
 from functools import lru_cache
@@ -22,6 +23,8 @@ from faregate.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+_logger = logging.getLogger("faregate")
 
 MAX_BLOCKS = 10_000
 
@@ -219,11 +222,22 @@ class Hop(NamedTuple):
     trusted: bool
 
 
+# What servers write for the peer of a Unix socket, beside None and "": gunicorn and granian write "", uvicorn and
+# hypercorn None, waitress "localhost", uWSGI "0.0.0.0", nginx "unix:". No TCP connection comes from any of these.
+# A server that copies text from a header could write them too; such a server is the only rewriter, and "unix" is
+# not trusted beside it. The name that a client binds its own socket to is not among them: it chooses that freely.
+_UNIX_PEERS = frozenset({"", "unix", "localhost", "0.0.0.0"})  # noqa: S104  compared, not bound
+_UNIX_PREFIX = "unix:"
+
+
 class TrustedProxies:
     """The one rule that finds a client's address, for one configured set of proxies and one header.
 
     ``trusted`` holds CIDR blocks, addresses, or ``unix`` for a peer that has no address; ``*`` is refused.
     ``header`` is ``x-forwarded-for`` or ``forwarded`` (RFC 7239). Values in, value out: no request is seen.
+
+    A trusted proxy that names nobody is not the client, whose address is then unknown: some servers drop the header,
+    and everybody would pass for the proxy. The first such request is logged as a warning.
     """
 
     def __init__(self, trusted: Sequence[str], header: str) -> None:
@@ -237,6 +251,7 @@ class TrustedProxies:
         self._unix = "unix" in trusted
         self.networks = Networks.parse([block for block in trusted if block != "unix"], "trusted_proxies")
         self.any = bool(trusted)
+        self._warned = False
 
     def client(self, peer: str | None, lines: Sequence[str]) -> str | None:
         """Return the client's address in canonical text, or None where it is unknown.
@@ -246,19 +261,32 @@ class TrustedProxies:
         """
         if not self.any:
             return peer_address(peer)
-        return self.trace(peer, lines)[-1].address
+        client = self.trace(peer, lines)[-1]
+        if not client.text:
+            self._warn(peer)
+        return client.address
 
     def trace(self, peer: str | None, lines: Sequence[str]) -> list[Hop]:
-        """Return the hops that are looked at to find the client, the peer first; the last one is the client."""
+        """Return the hops that are looked at to find the client, the peer first; the last one is the client.
+
+        The last one has an empty text where a trusted hop names nobody.
+        """
         address = peer_address(peer)
-        trusted = self._unix if not peer else self._trusts(address)
-        seen = [Hop("peer", peer or "unix", address, trusted)]
-        joined = ",".join(lines)
-        if not trusted or not joined.strip(" \t"):
+        trusted = self._unix if _has_no_address(peer) else self._trusts(address)
+        seen = [Hop("peer", str(peer or "unix"), address, trusted)]
+        if not trusted:
             return seen
+
+        joined = ",".join(lines)
+        if not joined.strip(" \t"):
+            return [*seen, Hop(self.header, "", None, trusted=False)]
+
         hops = _forwarded_hops(joined) if self.header == "forwarded" else joined.split(",")
-        for text in reversed(hops or [""]):  # what cannot be read is a hop that is no address
-            address = _hop_address(text.strip(" \t"))
+        if hops is None:
+            return [*seen, Hop(self.header, joined, None, trusted=False)]
+
+        for text in reversed(hops):
+            address = peer_address(text.strip(" \t"))
             seen.append(Hop(self.header, text.strip(" \t"), address, self._trusts(address)))
             if not seen[-1].trusted:
                 break
@@ -267,20 +295,39 @@ class TrustedProxies:
     def _trusts(self, address: str | None) -> bool:
         return address is not None and self.networks.admit(address)
 
+    def _warn(self, peer: str | None) -> None:
+        """Log once that a trusted proxy named nobody."""
+        if self._warned:
+            return
+        self._warned = True
+        _logger.warning(
+            "The trusted proxy %s sent a request without a client address in the header %s: the client is unknown, and "
+            "credentials with allowed networks are denied. The proxy's own health checks may come so; for others, have "
+            "the proxy set the header and the server hand it on (waitress drops it, unless started with "
+            "--no-clear-untrusted-proxy-headers). Told once.",
+            ascii(str(peer or "unix")),
+            self.header,
+        )
+
 
 def peer_address(peer: str | None) -> str | None:
     """Return the address of the other end of a connection, as text that may be anything; None if it is none."""
-    return _read_hop(peer) if peer and len(peer) <= LONGEST else _hop_address(peer or "")
+    if not isinstance(peer, str):
+        return None
+    return _read_hop(peer) if len(peer) <= LONGEST else _read_hop.__wrapped__(peer)
 
 
-def _hop_address(text: str) -> str | None:
-    """Return the address of a peer or hop, which may carry a port; None if unspecified or no address."""
-    # Cached as addresses are, and for the same reason only up to a length.
-    return _read_hop(text) if len(text) <= LONGEST else _read_hop.__wrapped__(text)
+def _has_no_address(peer: str | None) -> bool:
+    """Return True for the peer of a Unix socket, whatever the server writes for it."""
+    return peer is None or (isinstance(peer, str) and (peer in _UNIX_PEERS or peer.startswith(_UNIX_PREFIX)))
 
 
 @lru_cache(maxsize=4096)
 def _read_hop(text: str) -> str | None:
+    """Return the address of a peer or hop, which may carry a port; None if unspecified or no address.
+
+    Cached as addresses are, and for the same reason only up to a length: ask :func:`peer_address`.
+    """
     host, port = text, ""
     if text.startswith("["):
         host, bracket, port = text[1:].partition("]")

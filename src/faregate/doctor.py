@@ -215,7 +215,11 @@ def _proxies(settings: Mapping[str, Any]) -> Iterator[Finding]:
         )
         yield Finding("proxies", FAULT, words)
     else:
-        yield Finding("proxies", OK, f"trusted are {some([str(one) for one in trusted])}")
+        words = (
+            f"trusted are {some([str(one) for one in trusted])}: a request from there without {proxies.header} has no "
+            "known address (waitress drops that header unless told)"
+        )
+        yield Finding("proxies", OK, words)
 
 
 def _wide(blocks: Iterable[str]) -> list[str]:

@@ -115,13 +115,24 @@ class _Way:
 
     @property
     def words(self) -> str:
-        """The address, and which hop it is."""
+        """The address and which hop it is, or why it is unknown."""
         if self.address is None:
-            return "the client's address is unknown"
+            return f"the client's address is unknown{self._why_unknown()}"
         if len(self.hops) < 2:
             return f"{self.address}, the peer" if self.hops else self.address
         passed = some([hop.text for hop in self.hops[:-1]])
         return f"{self.address}, named by {self.hops[-1].source} behind {passed}"
+
+    def _why_unknown(self) -> str:
+        if not self.hops:
+            return ""
+        client = self.hops[-1]
+        if len(self.hops) < 2:
+            return f": the peer, {client.text!r}, has none, and is no trusted proxy"
+        passed = some([hop.text for hop in self.hops[:-1]])
+        if not client.text:
+            return f": nobody is named in {client.source} behind {passed}"
+        return f": {client.source} names {client.text!r} behind {passed}, which is no address"
 
 
 _WORDS = {

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from table import Row, Scene
 
 from faregate.errors import REASONS
+
+# What a client may send for an application to take it for somebody else; no application behind a gate sees it.
+FORGED = [("remote-user", "root"), ("remote_user", "root")]
 
 
 @contextmanager
@@ -49,14 +52,20 @@ def check_answer(
 
 
 def asgi_headers(row: Row, scene: Scene) -> list[tuple[bytes, bytes]]:
-    """The header lines of a row's request, each on its own, as an ASGI server hands them on."""
+    """The header lines of a row's request, each on its own, as an ASGI server hands them on, and forged ones."""
     forwarded = row.gate.get("forwarded_header", "x-forwarded-for")
-    lines = [("authorization", line) for line in scene.authorization]
+    lines = [*FORGED]
+    lines += [("authorization", line) for line in scene.authorization]
     lines += [("x-api-key", line) for line in scene.header]
     lines += [(forwarded, line) for line in row.forwarded]
     lines += [("cookie", scene.cookie)] if scene.cookie else []
     lines += [("origin", row.origin)] if row.origin else []
     return [(name.encode(), value.encode("latin-1")) for name, value in lines]
+
+
+def check_unforged(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """No header tells an ASGI application who asks."""
+    assert [value for name, value in headers if b"remote" in name.lower()] == []
 
 
 def wsgi_environ(row: Row, scene: Scene) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Clock
+from expected import check_unforged
 from table import Row, rows, stage
 
 from faregate import Gate
@@ -35,6 +36,7 @@ class Room:
 
     async def _asgi(self, scope: Any, receive: Any, send: Any) -> None:
         user = scope["user"]
+        check_unforged(scope["headers"])
         if self.row.on is not None:
             user.require(*self.scene.needs, on=self.row.on)
         told = json.dumps({"for": user.id if user.is_authenticated else None})
@@ -50,6 +52,7 @@ class Room:
 
     def _wsgi(self, environ: Any, start_response: Any) -> list[bytes]:
         principal = environ["faregate.principal"]
+        assert "HTTP_REMOTE_USER" not in environ
         if self.row.on is not None:
             if principal is None:
                 raise environ["faregate.denied"]

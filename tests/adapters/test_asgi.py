@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sqlite3
 import subprocess
@@ -15,8 +16,11 @@ from typing import Any
 import anyio
 import pytest
 from anyio import to_thread
+from asgiref.wsgi import WsgiToAsgi
 from bridge import ask, scope_of, send_to
 from conftest import Clock
+from django.conf import settings as django_settings
+from django.core.handlers.asgi import ASGIRequest
 from starlette.applications import Starlette
 from starlette.authentication import requires as starlettes_requires
 from starlette.middleware import Middleware
@@ -29,6 +33,9 @@ from faregate.bearer import Texts
 from faregate.errors import REASONS, WouldWait
 from faregate_asgi import GateMiddleware
 from faregate_starlette import management
+
+if not django_settings.configured:
+    django_settings.configure()
 
 
 def bearer(secret: str) -> list[tuple[bytes, bytes]]:
@@ -220,10 +227,95 @@ def test_trap_18_a_peer_is_text_that_may_be_anything() -> None:
         ("10.0.0.1\n", 1),
         ("10.0.0.999", 1),
         ["_hidden", 1],
+        [],
+        (b"10.0.0.1", 1),
+        (b"", 1),
+        (["10.0.0.1"], 1),
+        (None, None),
+        (10, 1),
     ):
         answered = ask(guarded, scope_of(headers=bearer(secret), client=client))
         assert (answered.status, b"address_" in answered.body) == (403, True)
     assert ask(guarded, scope_of(headers=bearer(secret), client=("10.0.0.1", 1))).status == 200
+
+
+def test_trap_26_a_unix_socket_in_a_scope() -> None:
+    """Nothing, an empty text, or a word for a socket is the peer that ``unix`` trusts; bytes and lists are not."""
+    gate = Gate("sqlite://", trusted_proxies=["unix"])
+    secret = gate.tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"]).secret
+    guarded = GateMiddleware(hello, gate=gate, rules={"/": AUTHENTICATED})
+    headers = [*bearer(secret), (b"x-forwarded-for", b"10.0.0.1")]
+    client: Any
+    for client in (
+        None,
+        (),
+        ("", 0),
+        ("", "0"),
+        ["unix", None],
+        ("unix:", 0),
+        ("unix:/run/x.sock", 0),
+        (None, None),
+        ("0.0.0.0", 0),  # noqa: S104  a peer, not bound
+    ):
+        assert ask(guarded, scope_of(headers=headers, client=client)).status == 200, client
+    for client in ((b"", 0), (b"unix:", 0), ([], 0), (0, 0), "unix:", ("/run/x.sock", 0), ("127.0.0.1", 0)):
+        assert ask(guarded, scope_of(headers=headers, client=client)).status == 403, client
+
+
+def test_a_header_remote_user_is_removed() -> None:
+    """In every spelling and on every way in; the other headers are those of the server, in their order."""
+    gate = Gate("sqlite://")
+    secret = gate.tokens.create(name="a", owner=Owner(id="u1")).secret
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["headers"])
+        if scope["type"] == "http":
+            await hello(scope, receive, send)
+
+    kept = [(b"x-remote-user", b"proxy"), (b"remote-host", b"h"), (b"x-client-ip", b"i"), (b"x-forwarded-user", b"f")]
+    forged = [
+        (name, b"root") for name in (b"remote-user", b"remote_user", b"Remote-User", b"REMOTE_USER", b"Remote_user")
+    ]
+    mixed = [*forged[:2], *kept, *forged[2:]]
+    rules: Any
+    for rules, credential in (
+        (None, bearer(secret)), (None, bearer(secret)), (None, []), (None, bearer("junk")), ({"/": PUBLIC}, []),
+        ({"/": PUBLIC}, bearer(secret)), ({"/": AUTHENTICATED}, bearer(secret)), ({"/x": "x"}, bearer(secret)),
+    ):  # fmt: skip
+        default: Any = "identify" if rules == {"/x": "x"} else None
+        middleware = GateMiddleware(app, gate=gate, rules=rules, default=default)
+        for kind in ("http", "websocket"):
+            for members in ({"headers": [*credential, *mixed]}, {"headers": (*mixed, *credential)}):
+                seen.clear()
+                ask(middleware, scope_of(kind, **members))
+                assert [line for line in seen[0] if line[0] != b"authorization"] == kept, (rules, kind)
+    untouched = [*bearer(secret), *kept]
+    ask(GateMiddleware(app, gate=gate), scope_of(headers=untouched))
+    assert seen[-1] is untouched
+
+
+def test_what_becomes_of_remote_user_in_django_and_behind_a_bridge() -> None:
+    """Django's ASGI requests and asgiref's bridge to WSGI have no HTTP_REMOTE_USER of a client."""
+    gate = Gate("sqlite://")
+    told: list[dict[str, Any]] = []
+
+    async def django(scope: Any, receive: Any, send: Any) -> None:
+        told.append(ASGIRequest(scope, io.BytesIO()).META)
+        await hello(scope, receive, send)
+
+    def bridged(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        told.append(environ)
+        start_response("200 OK", [])
+        return [b""]
+
+    headers = [(b"remote-user", b"root"), (b"remote_user", b"root"), (b"x-forwarded-user", b"ann")]
+    for app in (django, WsgiToAsgi(bridged)):  # type: ignore[no-untyped-call]
+        assert ask(GateMiddleware(app, gate=gate), scope_of(headers=headers)).status == 200
+        assert told[-1]["HTTP_X_FORWARDED_USER"] == "ann"
+        assert not {"REMOTE_USER", "HTTP_REMOTE_USER"} & set(told[-1])
+        assert ask(app, scope_of(headers=headers)).status == 200
+        assert "HTTP_REMOTE_USER" in told[-1]  # as it is without the gate
 
 
 def test_the_log_names_the_rule_and_not_the_path(caplog: pytest.LogCaptureFixture) -> None:

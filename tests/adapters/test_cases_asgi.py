@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bridge import Answered, ask, scope_of
 from conftest import Clock
-from expected import asgi_headers, check_answer, named
+from expected import asgi_headers, check_answer, check_unforged, named
 from table import Row, Scene, rows, stage
 
 from faregate import Gate
@@ -20,6 +20,7 @@ def application_of(row: Row, scene: Scene) -> Any:
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         user = scope["user"]
+        check_unforged(scope["headers"])
         if row.on is not None:
             user.require(*scene.needs, on=row.on)
         told = json.dumps({"for": user.id if user.is_authenticated else None})

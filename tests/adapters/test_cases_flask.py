@@ -26,12 +26,16 @@ def test_flask_answers_as_the_row_says(row: Row, kind: str, clock: Clock) -> Non
 
     def unguarded(**_: str) -> dict[str, str | None]:
         principal = request.environ["faregate.principal"]
+        assert request.remote_user == (principal.identity if principal else None)
+        assert "Remote-User" not in request.headers
         return {"for": principal.id if principal else None}
 
     def view(**_: str) -> dict[str, str]:
+        assert request.remote_user is None  # without the middleware a header is a header, and nobody's word
         return {"for": current_principal.id}
 
     async def coroutine(**_: str) -> dict[str, str]:
+        assert request.remote_user is None
         return {"for": current_principal.id}
 
     inner = view if kind == "function" else coroutine

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from expected import check_answer
+from expected import FORGED, check_answer
 from house import ROWS
 from servers import HANDSHAKE, exchange, serving
 from table import Row, Scene
@@ -36,7 +36,8 @@ def request_of(number: int, row: Row, told: dict[str, Any]) -> tuple[str, list[t
     """The target and the header lines of a row's request."""
     target = f"/{number}{row.raw or quote(row.path)}" + (f"?{told['query']}" if told["query"] else "")
     forwarded = row.gate.get("forwarded_header", "x-forwarded-for").title()
-    headers = [("Authorization", line) for line in told["authorization"]]
+    headers = [(name.title(), value) for name, value in FORGED]
+    headers += [("Authorization", line) for line in told["authorization"]]
     headers += [("X-Api-Key", line) for line in told["header"]]
     headers += [(forwarded, line) for line in row.forwarded]
     headers += [("Cookie", told["cookie"])] if told["cookie"] else []

@@ -8,11 +8,11 @@ from typing import Any, Protocol, TypeVar
 import pytest
 from bridge import ask, scope_of
 from conftest import Clock
-from expected import asgi_headers, check_answer, named
+from expected import asgi_headers, check_answer, check_unforged, named
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -40,22 +40,23 @@ WEBSOCKET = ["websocket function", "websocket endpoint"]
 def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kind
     """A guarded endpoint of this kind, which tells who asks."""
 
-    def told(user: Any) -> dict[str, Any]:
-        return {"for": user.id if user.is_authenticated else None}
+    def told(connection: HTTPConnection[Any]) -> dict[str, Any]:
+        check_unforged(connection.headers.raw)
+        return {"for": connection.user.id if connection.user.is_authenticated else None}
 
     match kind:
         case "function":
 
             @guard
             def function(request: Request) -> JSONResponse:
-                return JSONResponse(told(request.user))
+                return JSONResponse(told(request))
 
             return function
         case "coroutine":
 
             @guard
             async def coroutine(request: Request) -> JSONResponse:
-                return JSONResponse(told(request.user))
+                return JSONResponse(told(request))
 
             return coroutine
         case "endpoint":
@@ -63,7 +64,7 @@ def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kin
             @guard
             class Endpoint(HTTPEndpoint):
                 async def get(self, request: Request) -> JSONResponse:
-                    return JSONResponse(told(request.user))
+                    return JSONResponse(told(request))
 
                 post = options = get
 
@@ -73,7 +74,7 @@ def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kin
             class Methods(HTTPEndpoint):
                 @guard
                 async def get(self, request: Request) -> JSONResponse:
-                    return JSONResponse(told(request.user))
+                    return JSONResponse(told(request))
 
                 post = options = get
 
@@ -83,7 +84,7 @@ def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kin
             @guard
             async def function_of_websocket(websocket: WebSocket) -> None:
                 await websocket.accept()
-                await websocket.send_text(json.dumps(told(websocket.user)))
+                await websocket.send_text(json.dumps(told(websocket)))
 
             return function_of_websocket
         case _:
@@ -92,7 +93,7 @@ def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kin
             class Sockets(WebSocketEndpoint):
                 async def on_connect(self, websocket: WebSocket) -> None:
                     await websocket.accept()
-                    await websocket.send_text(json.dumps(told(websocket.user)))
+                    await websocket.send_text(json.dumps(told(websocket)))
 
             return Sockets
 

@@ -26,6 +26,7 @@ def application_of(row: Row, scene: Scene) -> Any:
             if principal is None:
                 raise environ["faregate.denied"]
             principal.require(*scene.needs, on=row.on)
+        assert "HTTP_REMOTE_USER" not in environ
         assert environ.get("REMOTE_USER") == (principal.identity if principal else None)
         assert environ.get("AUTH_TYPE") == ("Bearer" if principal else None)
         start_response("200 OK", [("Content-Type", "application/json")])
