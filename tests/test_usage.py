@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event, text
 
-from faregate import Gate, StoreUnavailable
+from faregate import Gate, Owner, StoreUnavailable, usage
+from faregate.stores.schema import tokens
 from faregate.stores.sql import Store
+from faregate.stores.token_rows import TokenRows
 from faregate.usage import Usage
 
 
@@ -34,11 +40,11 @@ def wait_until(met: object) -> bool:
 def test_uses_are_written_after_a_while(tmp_path: Path) -> None:
     """By a thread, without being asked."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
-    gate._verifier._usage = usage = Usage(gate._store, every=0.05)
+    gate._verifier._usage = often = Usage(gate._store, every=0.05)
     issued = gate.tokens.create(name="a")
     gate.verify(issued.secret)
     assert wait_until(lambda: gate.tokens.get(issued.token.id).last_used_at is not None)
-    usage.close()
+    often.close()
     gate.close()
 
 
@@ -84,7 +90,7 @@ def test_a_failure_to_write_is_kept_for_later(
     issued = gate.tokens.create(name="a")
     gate.verify(issued.secret)
 
-    def refuse(_: Store) -> None:
+    def refuse(_: Store, **__: object) -> None:
         raise StoreUnavailable
 
     with monkeypatch.context() as broken:
@@ -114,10 +120,189 @@ def test_without_a_thread_requests_go_on(monkeypatch: pytest.MonkeyPatch) -> Non
     gate.close()
 
 
-def test_many_uses_are_written_in_short_transactions() -> None:
-    """Twelve hundred tokens, three transactions."""
-    gate = Gate("sqlite://")
-    for number in range(1200):
-        gate._usage._notes[f"id{number}"] = 1.0
-    gate._usage.flush()
+def many(gate: Gate, count: int) -> list[str]:
+    """The ids of so many tokens, copied from one."""
+    issued = gate.tokens.create(name="a")
+    with gate._store.changing() as change:
+        names = ", ".join(column.name for column in tokens.columns)
+        rest = ", ".join("printf('%s-%05d', id, :n)" if name == "id" else name for name in names.split(", "))
+        statement = text(f"INSERT INTO faregate_tokens ({names}) SELECT {rest} FROM faregate_tokens WHERE id = :id")
+        change._connection.execute(statement, [{"n": n, "id": issued.token.id} for n in range(count)])
+    return [f"{issued.token.id}-{n:05}" for n in range(count)]
+
+
+def written(gate: Gate) -> dict[str, float]:
+    """When the tokens were used last, those that were."""
+    with gate._store.reading() as reading:
+        found = reading._connection.execute(text("SELECT id, last_used_at FROM faregate_tokens"))
+        return {token_id: at for token_id, at in found if at is not None}
+
+
+def test_many_uses_are_written_in_short_transactions(tmp_path: Path) -> None:
+    """Twelve hundred tokens, three transactions of one statement each, by id; the lock is free in between."""
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
+    ids = many(gate, 1200)
+    gate._usage._notes.update(dict.fromkeys(reversed(ids), 5.0))
+    seen: list[tuple[str, Any, bool]] = []
+
+    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+        seen.append((statement.split(maxsplit=1)[0], parameters, executemany))
+
+    engine = gate._store._open()
+    event.listen(engine, "before_cursor_execute", watch)
+    gate.flush()
+    updates = [(parameters, executemany) for word, parameters, executemany in seen if word == "UPDATE"]
+    assert [word for word, _, _ in seen if word == "BEGIN"] == ["BEGIN"] * 3
+    assert [(len(parameters), executemany) for parameters, executemany in updates] == [
+        (500, True),
+        (500, True),
+        (200, True),
+    ]
+    assert written(gate) == dict.fromkeys(ids, 5.0)
     assert not gate._usage._notes
+    gate.close()
+
+
+def test_a_use_moves_forward_only_and_moves_nothing_else() -> None:
+    """An earlier one, of a slower process, changes nothing; no column but one is written; a deleted token is no error."""
+    gate = Gate("sqlite://")
+    first, second = many(gate, 2)
+    gate._usage._notes.update({first: 5.0, second: 5.0})
+    gate.flush()
+    gate.tokens.deactivate(first)
+    before = gate.tokens.get(first)
+    gate._usage._notes.update({first: 4.0, second: 6.0, "gone": 7.0})
+    gate.flush()
+    assert written(gate) == {first: 5.0, second: 6.0}
+    assert gate.tokens.get(first) == before
+    assert not gate._usage._notes
+
+
+@pytest.mark.parametrize("failure", [MemoryError, KeyboardInterrupt, SystemExit, TypeError, StoreUnavailable])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_batch_that_fails_by_anything_stays_noted(
+    monkeypatch: pytest.MonkeyPatch, failure: type[BaseException], when: str
+) -> None:
+    """The batches before it are written, it and those after it wait, and what was noted meanwhile counts."""
+    gate = Gate("sqlite://")
+    ids = many(gate, 1200)
+    gate._usage._notes.update(dict.fromkeys(ids, 5.0))
+    note_uses = TokenRows.note_uses
+    calls = []
+
+    def fail(rows: TokenRows, uses: Any) -> None:
+        calls.append(uses)
+        if len(calls) == 2:
+            gate._usage._notes[ids[500]] = 6.0  # used again, meanwhile
+            if when == "after":
+                note_uses(rows, uses)
+            raise failure
+        note_uses(rows, uses)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(TokenRows, "note_uses", fail)
+        with suppress(BaseException):
+            gate.flush()
+    assert written(gate) == dict.fromkeys(ids[:500], 5.0)
+    assert gate._usage._notes == {ids[500]: 6.0, **dict.fromkeys(ids[501:], 5.0)}
+    gate.flush()
+    assert written(gate) == {**dict.fromkeys(ids, 5.0), ids[500]: 6.0}
+
+
+def test_what_is_used_again_while_it_is_written_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer note outlives the batch that wrote the older one."""
+    gate = Gate("sqlite://")
+    (only,) = many(gate, 1)
+    gate._usage._notes[only] = 5.0
+    note_uses = TokenRows.note_uses
+
+    def used_again(rows: TokenRows, uses: Any) -> None:
+        note_uses(rows, uses)
+        gate._usage._notes[only] = 6.0
+
+    with monkeypatch.context() as slow:
+        slow.setattr(TokenRows, "note_uses", used_again)
+        gate.flush()
+    assert gate._usage._notes == {only: 6.0}
+    gate.flush()
+    assert written(gate) == {only: 6.0}
+
+
+def test_others_write_between_the_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another thread, and another process, need not wait for the last batch."""
+    gate, other = (Gate(f"sqlite:///{tmp_path / 'gate.db'}") for _ in range(2))
+    gate._usage._notes.update(dict.fromkeys(many(gate, 10_000), 5.0))
+    left: list[int] = []
+    begun = threading.Event()
+    note_uses = TokenRows.note_uses
+
+    def telling(rows: TokenRows, uses: Any) -> None:
+        begun.set()
+        note_uses(rows, uses)
+
+    def write(by: Gate) -> None:
+        begun.wait(10)
+        by.owner_changed(Owner("ann"))
+        left.append(len(gate._usage._notes))
+
+    monkeypatch.setattr(TokenRows, "note_uses", telling)
+    threads = [threading.Thread(target=write, args=(by,)) for by in (gate, other)]
+    for thread in threads:
+        thread.start()
+    gate.flush()
+    for thread in threads:
+        thread.join()
+    assert all(left), left
+    gate.close()
+    other.close()
+
+
+END = """
+import sys
+from faregate import Gate
+gate = Gate(sys.argv[1])
+for number in range(1200):
+    gate._usage._notes[f"id{number}"] = 1.0
+gate.verify(sys.argv[2])
+"""
+
+
+def test_a_process_ends_though_the_database_is_locked(tmp_path: Path) -> None:
+    """It gives the uses up after one short wait, and says so."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    gate = Gate(url)
+    issued = gate.tokens.create(name="a")
+    holder = sqlite3.connect(tmp_path / "gate.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", END, url, issued.secret], capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 13  # the wait of any other writer is 15 seconds
+    assert ended.stderr.count("trying again later") == 1
+    holder.close()
+    gate.close()
+
+
+def test_a_process_ends_though_the_database_is_gone(tmp_path: Path) -> None:
+    """Nothing is made anew where it was."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    gate = Gate(url)
+    issued = gate.tokens.create(name="a")
+    script = END + "import pathlib; pathlib.Path(sys.argv[1].removeprefix('sqlite:///')).unlink()"
+    ended = subprocess.run(
+        [sys.executable, "-c", script, url, issued.secret], capture_output=True, text=True, check=True
+    )
+    assert ended.stderr.count("trying again later") == 1
+    assert not (tmp_path / "gate.db").exists()
+
+
+def test_writing_ends_in_time_for_who_ends(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a store is slow the rest waits for the next time, or is given up."""
+    gate = Gate("sqlite://")
+    ids = many(gate, 1200)
+    gate._usage._notes.update(dict.fromkeys(ids, 5.0))
+    with monkeypatch.context() as slow:
+        slow.setattr(usage, "_AT_MOST", 0.0)
+        gate.flush()
+    assert "of 700 tokens wait" in caplog.text or "of 1200 tokens wait" in caplog.text
+    gate.flush()
+    assert len(written(gate)) == 1200

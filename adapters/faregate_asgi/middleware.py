@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from faregate_asgi.translation import Application, Message, Receive, Scope, Send
 
 VISIT = "faregate.visit"
+_SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 
 
 class GateMiddleware:
@@ -30,7 +31,8 @@ class GateMiddleware:
     has them; a header ``Remote-User`` of the client is removed. ``rules`` and ``default`` are those of
     :class:`faregate.rules.Rules`; without rules everybody passes and is identified if possible. A Denied that the
     application raises before it answers, as by ``scope["user"].require(…)``, is answered here. ``lifespan`` passes
-    untouched. The event loop waits for nothing longer than a look-up: whatever would, is done in a worker thread.
+    untouched, and times of last use are written before the server hears that the application has shut down. The event
+    loop waits for nothing longer than a look-up: whatever would, is done in a worker thread.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class GateMiddleware:
         if kind not in ("http", "websocket"):
             if kind != "lifespan":
                 raise Misconfigured(f"The gate does not know what to do with {kind!r}, so it stays shut")
-            await self._app(scope, receive, send)
+            await self._live(scope, receive, send)
             return
         principal = self._peek(scope) if self._rules.open else None
         try:
@@ -66,6 +68,24 @@ class GateMiddleware:
         except Denied as denied:  # of a principal that the application has asked itself
             # Where an answer was begun, the server says that this comes too late.
             await respond(self._gate.answer(denied, route=f"{method(scope)} -"), scope, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application live its life, and write the times of last use at its end.
+
+        After a signal servers end the process as soon as they hear of the end, before any finalizer could write.
+        """
+        told = False
+
+        async def sending(message: Message) -> None:
+            nonlocal told
+            if message["type"] in _SHUT_DOWN:
+                told = True
+                await to_thread.run_sync(self._gate.flush)
+            await send(message)
+
+        await self._app(scope, receive, sending)
+        if not told:  # it has returned without a word, which is the end, too
+            await to_thread.run_sync(self._gate.flush)
 
     def _peek(self, scope: Scope) -> Principal | None:
         """Return the principal of a request as most are, where nothing but ``Authorization`` has to be looked at."""

@@ -293,6 +293,13 @@ class Gate:
         """Return the HTTP answer to a denial on ``route``, and log it."""
         return self.bearer.answer(denied, route=route)
 
+    def flush(self) -> None:
+        """Write the times of last use that were noted so far. The gate stays open; a failure is logged.
+
+        For adapters, where a server says that the process is about to end. Takes some seconds at most.
+        """
+        self._usage.flush()
+
     def close(self) -> None:
         """Write what is still to be written and close the store. A later use opens it again."""
         self._usage.close()

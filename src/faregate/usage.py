@@ -1,7 +1,8 @@
 """When each token was used last: noted in memory on the request, written behind in batches.
 
 Writing moves one column, forward only, and nothing else: a whole row written back would revive what was
-deactivated meanwhile. A failure to write never reaches a request; the notes wait for the next batch.
+deactivated meanwhile. A failure to write never reaches a request; a note is forgotten only after it was
+committed, so whatever cuts a batch short, it waits for the next time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import weakref
 from threading import Event, Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from faregate import forks
@@ -22,6 +23,8 @@ _logger = logging.getLogger("faregate")
 
 EVERY = 10.0  # seconds between batches
 _BATCH = 500  # tokens a transaction, so that the write lock is held briefly
+_WAITS = 2.0  # seconds for a write lock that another holds: whoever ends or forks waits for this, too
+_AT_MOST = 5.0  # seconds after which no batch is begun, so that a process ends in time for its supervisor
 
 
 class Usage:
@@ -112,20 +115,33 @@ def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:
 
 
 def _write(store: Store, notes: dict[str, float]) -> None:
-    left = len(notes)  # what is noted from now on waits for the next time
-    while notes and left > 0:
-        left -= _BATCH
-        batch: list[tuple[str, float]] = []
-        while notes and len(batch) < _BATCH:
-            try:
-                batch.append(notes.popitem())
-            except KeyError:  # another thread took the last one
-                break
+    """Write the notes of now in batches, for a few seconds; what is not written stays noted."""
+    due = sorted(notes.copy().items())  # by id, so that two who write lock rows in one order
+    give_up = monotonic() + _AT_MOST
+    for start in range(0, len(due), _BATCH):
+        batch = due[start : start + _BATCH]
+        began = monotonic()
+        if began > give_up:
+            _logger.warning("the times of last use of %d tokens wait: the store takes too long", len(due) - start)
+            return
+
         try:
-            with store.changing() as change:
+            with store.changing(waits=_WAITS) as change:
                 change.tokens.note_uses(batch)
         except StoreUnavailable:
             _logger.warning("the times of last use could not be written; trying again later", exc_info=True)
-            for record_id, at in batch:
-                notes.setdefault(record_id, at)
             return
+        for record_id, at in batch:
+            _forget(notes, record_id, at)
+
+        if start + _BATCH < len(due):
+            sleep(
+                monotonic() - began
+            )  # others who wait for the lock look again now and then: half of the time is theirs
+
+
+def _forget(notes: dict[str, float], record_id: str, at: float) -> None:
+    """Take a note out that was written, unless there is a newer one by now."""
+    noted = notes.pop(record_id, at)
+    if noted > at:
+        notes.setdefault(record_id, noted)

@@ -49,17 +49,65 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 def test_lifespan_is_untouched() -> None:
-    """It passes with the very scope, receive and send."""
+    """It passes with the very scope and receive, and whatever the application sends."""
     seen: list[Any] = []
 
-    async def app(*arguments: Any) -> None:
-        seen.append(arguments)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend((scope, receive))
+        await send({"type": "lifespan.startup.complete"})
 
-    scope, receive, send = {"type": "lifespan"}, object(), object()
+    async def send(message: Any) -> None:
+        seen.append(message)
+
+    scope, receive = {"type": "lifespan"}, object()
     middleware = GateMiddleware(app, gate=Gate("sqlite://"), rules={})
     asyncio.run(middleware(scope, receive, send))  # type: ignore[arg-type]
-    assert seen == [(scope, receive, send)]
+    assert seen == [scope, receive, {"type": "lifespan.startup.complete"}]
+    assert seen[0] is scope
     assert scope == {"type": "lifespan"}
+
+
+@pytest.mark.parametrize("said", ["lifespan.shutdown.complete", "lifespan.shutdown.failed", None])
+def test_lifespan_ends_with_the_uses_written(said: str | None) -> None:
+    """Before the server hears of the end; off the event loop; and the gate stays open for others."""
+    gate = Gate("sqlite://")
+    issued = gate.tokens.create(name="a")
+    gate.verify(issued.secret)
+    threads: list[int] = []
+    written: list[bool] = []
+    flush = gate._usage.flush
+
+    def watched() -> None:
+        threads.append(threading.get_ident())
+        flush()
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        if said is not None:
+            await send({"type": said})
+
+    async def send(message: Any) -> None:
+        assert message == {"type": said}
+        written.append(gate.tokens.get(issued.token.id).last_used_at is not None)
+
+    gate._usage.flush = watched  # type: ignore[method-assign]
+    asyncio.run(GateMiddleware(app, gate=gate)({"type": "lifespan"}, object(), send))  # type: ignore[arg-type]
+    assert written == ([True] if said else [])
+    assert gate.tokens.get(issued.token.id).last_used_at is not None
+    assert threads
+    assert threading.get_ident() not in threads
+    assert gate.verify(issued.secret).id == issued.token.id
+
+
+def test_lifespan_that_an_application_does_not_know_is_refused_as_before() -> None:
+    """The server sees the very exception, by which it knows that."""
+    told = ValueError("unknown scope type")
+
+    async def app(*_: Any) -> None:
+        raise told
+
+    with pytest.raises(ValueError, match="unknown scope") as raised:
+        asyncio.run(GateMiddleware(app, gate=Gate("sqlite://"))({"type": "lifespan"}, object(), object()))  # type: ignore[arg-type]
+    assert raised.value is told
 
 
 def test_trap_2_a_protocol_that_is_not_known_stays_shut() -> None:

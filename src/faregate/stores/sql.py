@@ -95,6 +95,11 @@ class Store:
         self._reading = self.lock if self.database.path is None else RLock()
         self._opening = RLock()  # a collection of garbage in the middle of it may write the last uses
         self._engine: Engine | None = None
+        self._engines: list[Engine] = []  # the one that is open, for whoever closes it without the store
+        # The pool is held by reference cycles: without this, a dropped store would keep its connection until the
+        # garbage is collected, maybe in the middle of a fork. Made before the finalizer that writes the last uses,
+        # it runs after that one at exit, and closes what that one opened.
+        weakref.finalize(self, _dispose, self._engines)
         self._identity = (0, 0)
         self._page: Page | None = None
         forks.register(self)
@@ -108,15 +113,16 @@ class Store:
             yield Reading(connection)
 
     @contextmanager
-    def changing(self) -> Generator[Change]:
+    def changing(self, *, waits: float = WRITER_WAITS) -> Generator[Change]:
         """Open a transaction that writes; it is committed at the end of the block, or rolled back by an exception.
 
-        StoreUnavailable if the store cannot answer, or the page that announces changes cannot be written.
+        It waits so many seconds for the write lock. StoreUnavailable if the store cannot answer, or the page that
+        announces changes cannot be written.
         """
         with (
             self._answering(),
-            _held(self.lock),
-            self._open().execution_options(writing=True).begin() as connection,
+            _held(self.lock, waits),
+            self._open().execution_options(writing=True, waits=waits).begin() as connection,
         ):
             # Looked up under the write lock: while this waited for it the page may have been replaced.
             yield Change(connection, self._open_page(connection))
@@ -151,16 +157,13 @@ class Store:
             if self._engine is None:
                 engine = self.database.engine()
                 if self.database.path is not None:
-                    # The pool is held by reference cycles: without this, a dropped store would keep its
-                    # connection until the garbage is collected, maybe in the middle of a fork.
-                    self._closing = weakref.finalize(self, engine.dispose)
+                    self._engines.append(engine)
                 self._engine, self._identity = engine, identity
             return self._engine
 
     def _close(self) -> None:
         if self._engine is not None and self.database.path is not None:
-            self._closing.detach()
-            self._engine.dispose()
+            _dispose(self._engines)
             self._engine = None
 
     def _open_page(self, connection: Connection) -> Page:
@@ -214,10 +217,15 @@ class Store:
             raise StoreUnavailable from error
 
 
+def _dispose(engines: list[Engine]) -> None:
+    while engines:
+        engines.pop().dispose()
+
+
 @contextmanager
-def _held(lock: RLock) -> Generator[None]:
+def _held(lock: RLock, waits: float = WRITER_WAITS) -> Generator[None]:
     """Hold a lock; StoreUnavailable if that takes longer than waiting for the database itself may."""
-    if not lock.acquire(timeout=WRITER_WAITS):
+    if not lock.acquire(timeout=waits):
         raise StoreUnavailable
     try:
         yield

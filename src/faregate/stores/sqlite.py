@@ -103,8 +103,19 @@ class SqliteDatabase:
 
 
 def _begin(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("writing")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("writing"):
+        connection.exec_driver_sql("BEGIN")
+        return
+
+    waits = options.get("waits", WRITER_WAITS)
+    try:
+        if waits != WRITER_WAITS:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {waits * 1000:.0f}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        if waits != WRITER_WAITS:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {WRITER_WAITS * 1000:.0f}")
 
 
 def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, exists, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from faregate.stores.rows import ID, Rows, batched, owned, reached, sound
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
@@ -167,9 +167,10 @@ class TokenRows(Rows):
 
     def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:
         """Move ``last_used_at`` forward, never back; no version, no entry: it is no change of the record."""
-        for token_id, at in uses:
-            earlier = tokens.c.last_used_at.is_(None) | (tokens.c.last_used_at < at)
-            self._connection.execute(update(tokens).where((tokens.c.id == token_id) & earlier).values(last_used_at=at))
+        at = bindparam("at")
+        earlier = tokens.c.last_used_at.is_(None) | (tokens.c.last_used_at < at)
+        moved = update(tokens).where((tokens.c.id == bindparam("token")) & earlier).values(last_used_at=at)
+        self._connection.execute(moved, [{"token": token_id, "at": used_at} for token_id, used_at in uses])
 
 
 def _has_children(token_id: ColumnElement[Any]) -> ColumnElement[bool]:
