@@ -233,6 +233,14 @@ def served(name: str, transport: str, folder: Path, *, nginx: bool) -> Iterator[
     for program in (["nginx"] if nginx else []) + (["uwsgi"] if name.startswith("uwsgi") else []):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: apt-get install nginx-light uwsgi-core uwsgi-plugin-python3")
+    if name.startswith("uwsgi"):
+        asked = subprocess.run(
+            ["uwsgi", "--plugin", "python3", "--python-version"], capture_output=True, text=True, check=False
+        )
+        if asked.stdout.strip().split(".")[:2] != list(map(str, sys.version_info[:2])):
+            pytest.skip(
+                f"the Python of uWSGI is {asked.stdout.strip() or 'missing'}, not this one: its packages do not load there"
+            )
     server = SERVERS[name]
     (folder / "served.py").write_text(APP)
     store = f"sqlite:///{folder / 'gate.db'}"
