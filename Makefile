@@ -6,13 +6,18 @@ READY := .venv/.ready
 # The tests start hundreds of processes; what one of them has compiled need not be compiled by the next.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check fuzz soak bench clean
+.PHONY: demo test test-servers check fuzz soak bench clean
 
 demo: $(READY)
 	$(BIN)/python -u examples/demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+
+# What real servers call their peer, by TCP and by Unix socket, alone and behind nginx. Needs nginx and uWSGI, and
+# says what it skips without them: apt-get install nginx-light uwsgi-core uwsgi-plugin-python3
+test-servers: $(READY)
+	SERVERS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load tests/adapters/test_peers.py
 
 check: $(READY)
 	$(BIN)/ruff check .

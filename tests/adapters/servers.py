@@ -33,8 +33,7 @@ def serving(
 ) -> Iterator[tuple[str, int]]:
     """Run an application of a module in a folder under a server, and yield its address once it listens."""
     written = log or folder / "log"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", *COMMANDS.get(server, server).format(port=port, module=module).split()]
     path = os.pathsep.join([str(folder), str(HERE), str(HERE.parent)])
     with written.open("wb") as output:
@@ -61,22 +60,37 @@ def serving(
             process.wait()
 
 
+def free_port() -> int:
+    """Return a port of this host that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
 def exchange(
-    address: tuple[str, int],
+    address: tuple[str, int] | str,
     method: str,
     target: str,
     headers: Sequence[tuple[str, str]] = (),
     body: bytes = b"",
     *,
     timeout: float = 10,
+    source: str | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Send one request on a connection of its own, header line by header line; return status, headers and body."""
+    """Send one request on a connection of its own, header line by header line; return status, headers and body.
+
+    ``address`` is that of a TCP port, or the path of a Unix socket; ``source`` the address that the client comes from.
+    """
     if not any(name == "Connection" for name, _ in headers):
         headers = [*headers, ("Connection", "close")]
     if body:
         headers = [*headers, ("Content-Length", str(len(body)))]
     head = "".join(f"{name}: {value}\r\n" for name, value in [("Host", "localhost"), *headers])
-    with socket.create_connection(address, timeout=timeout) as connection:
+    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as connection:
+        connection.settimeout(timeout)
+        if source is not None:
+            connection.bind((source, 0))
+        connection.connect(address)
         connection.sendall(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
         received = b""
         while not _complete(received) and (chunk := _receive(connection)):
