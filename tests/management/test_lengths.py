@@ -136,7 +136,13 @@ def test_a_jwt_of_a_long_subject(letter: str, clock: Clock) -> None:
     subject, name, organization, token_id = letter * ID, "https://id.example", "acme", "t2"
     if letter.isascii():  # else the token would be longer than any that is read
         name, organization, token_id = f"https://{letter * (ID - 8)}", letter * ID, letter * ID
-    settings = {"issuer": name, "keys": provider.SECRET, "algorithms": ["HS256"], "manages": True, "org_claim": "org"}
+    settings: dict[str, Any] = {
+        "issuer": name,
+        "keys": provider.SECRET,
+        "algorithms": ["HS256"],
+        "manages": True,
+        "org_claim": "org",
+    }
     issuer = Issuer(**{"audience": provider.AUDIENCE, **settings})
     api = Api("sqlite://", clock, issuers=[issuer], policy=Policy(max_lifetime=3600))
     claims = {"iss": name, "sub": subject, "org": organization, "scope": "gate:tokens:write gate:tokens:read a"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, func, insert, or_, select, update
 
-from faregate.stores.rows import ID, Rows, batched, owned, reached, sound
+from faregate.stores.rows import ID, Order, Rows, batched, owned, reached, sound
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -31,12 +31,11 @@ class TokenRows(Rows):
 
     table = tokens
 
-    def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Sequence[Values], int]:
+    def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the tokens that are reached and meet the query, and how many there are in all."""
-        column = tokens.c[query.sort]
-        order = column.desc() if query.descending else column.asc()
+        order = Order(tokens.c[query.sort], tokens.c.id, query.descending)
         where = (reached(tokens, reach), *_conditions(query))
-        return self.page(where, (order, tokens.c.id), query.limit, query.offset)
+        return self.page(where, order, query.limit, query.offset, query.after)
 
     def count_of(self, owner: Columns, now: float) -> int:
         """Return how many tokens an owner has that have neither expired nor been revoked.
