@@ -9,6 +9,7 @@ from faregate.errors import InvalidInput
 from faregate.instants import as_datetime, parse_instant
 from faregate.members import check_window
 from faregate.model import AuditEntry, AuditPage
+from faregate.paging import fill
 from faregate.stores.reach import FeedQuery
 from faregate.texts import check_id
 
@@ -34,8 +35,12 @@ class Audit:
         with self._desk.reading(by, self._desk.now()) as (reading, actor):
             actor.permit("audit.list")
             orgs = None if actor.root or actor.record is None else (actor.record.org.id,)
-            rows = reading.feed.list(FeedQuery(after, instant, subject, limit), orgs)
-        return AuditPage(tuple(map(_entry, rows[:limit])), limit, len(rows) > limit)
+            query = FeedQuery(after, instant, subject, limit)
+            page, more = fill(reading.feed.list(query, orgs), _entry, limit)
+        entries = [entry for _, entry in page]
+        if query.newest:  # which were read from the end, and older ones are no next page
+            return AuditPage(tuple(reversed(entries)), limit, more=False)
+        return AuditPage(tuple(entries), limit, more)
 
 
 def _start(since: object) -> tuple[int | None, float | None]:

@@ -188,12 +188,14 @@ def token_of(columns: Columns) -> Token:
     )
 
 
-def check_window(limit: object, offset: object) -> None:
+def check_window(limit: object, offset: object, after: object = None) -> None:
     """Raise InvalidInput unless a list can begin at ``offset`` and hold ``limit`` records."""
     if not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
         raise InvalidInput(f"limit: 1 to {MAX_PAGE}")
     if not isinstance(offset, int) or not 0 <= offset < 2**63:
         raise InvalidInput("offset: 0 or more")
+    if offset and after is not None:
+        raise InvalidInput("offset, after: give one of them")
 
 
 def loosens(before: Columns, after: Columns) -> bool:

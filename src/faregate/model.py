@@ -306,9 +306,13 @@ Item = TypeVar("Item", bound=Token | Share)
 
 
 class Page(msgspec.Struct, Generic[Item], frozen=True):
-    """One page of a list: ``items``, and how many there are in ``total``."""
+    """One page of a list: ``items``, and how many there are in ``total``.
+
+    ``next`` is what to give as ``after`` for the page that follows; None where this is the last one.
+    """
 
     items: tuple[Item, ...]
     total: int
     limit: int
     offset: int
+    next: str | None = None

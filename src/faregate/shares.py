@@ -7,6 +7,7 @@ redeemed for a token that lives for minutes; both are judged by the share as it 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Unpack
 
@@ -16,6 +17,7 @@ from faregate.credentials import digest, kind_of, mint
 from faregate.errors import Denied, InvalidInput
 from faregate.members import check_times, check_unchanged, check_window, names_of, owner_of
 from faregate.model import IssuedShare, Page, Redeemed, Share
+from faregate.paging import fill, mark, read_mark
 from faregate.record import covers, stored_texts
 from faregate.share_members import (
     CHANGES,
@@ -30,7 +32,7 @@ from faregate.share_members import (
     share_of,
 )
 from faregate.share_tokens import REDEEMED_LIFETIME, ShareTokens
-from faregate.stores.reach import ShareQuery
+from faregate.stores.reach import Place, ShareQuery
 from faregate.texts import check_id
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from faregate.members import Values
     from faregate.policy import Policy
     from faregate.stores.sql import Reading
+
+
+_NEWEST = "-createdAt"  # the order of every list of shares
 
 
 class Shares:
@@ -99,17 +104,34 @@ class Shares:
             row = actor.find(reading, share_id, "share.get")
         return self._shown(row, now)
 
-    def list(self, object_id: str | None = None, limit: int = 100, offset: int = 0, *, by: By = None) -> Page[Share]:
-        """Return a page of the shares that the actor reaches, the newest first; only those of an object if named."""
+    def list(
+        self,
+        object_id: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        after: str | None = None,
+        by: By = None,
+    ) -> Page[Share]:
+        """Return a page of the shares that the actor reaches, the newest first; only those of an object if named.
+
+        ``after`` is the ``next`` of the page before. A page has at most ``limit`` shares, and fewer where they would
+        weigh more than 4 MiB.
+        """
         if object_id is not None:
             check_id(object_id, "objectId")
-        check_window(limit, offset)
+        check_window(limit, offset, after)
+        place = None if after is None else read_mark(after, _NEWEST)
         now = self._desk.now()
         with self._desk.reading(by, now) as (reading, actor):
             actor.permit("share.list")
-            rows, total = reading.shares.list(ShareQuery(object_id, limit, offset), actor.reach)
+            found, total = reading.shares.list(ShareQuery(object_id, limit, offset, place), actor.reach)
+            page, more = fill(found, partial(share_of, now=now), limit)
+        rows = [row for row, _ in page]
+        following = mark(_NEWEST, Place(rows[-1]["created_at"], rows[-1]["id"])) if more else None
         gone = {owner: self._desk.gone(owner) for owner in set(map(owner_of, rows))}
-        return Page(tuple(share_of(row, now, gone=gone[owner_of(row)]) for row in rows), total, limit, offset)
+        shown = tuple(share_of(row, now, gone=gone[owner_of(row)]) for row in rows)
+        return Page(shown, total, limit, offset, following)
 
     def update(
         self,

@@ -33,10 +33,11 @@ from faregate.members import (
     token_of,
 )
 from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
+from faregate.paging import fill, mark, read_mark
 from faregate.record import covers
 from faregate.refresh import LIFETIME
 from faregate.rotation import Rotation
-from faregate.stores.reach import TokenQuery
+from faregate.stores.reach import Place, TokenQuery
 from faregate.texts import MAX_ID, MAX_NAME, check_id, check_name, check_text
 
 if TYPE_CHECKING:
@@ -146,11 +147,14 @@ class Tokens:
         limit: int = 100,
         offset: int = 0,
         sort: str = "-createdAt",
+        after: str | None = None,
         by: By = None,
     ) -> Page[Token]:
         """Return a page of the tokens that the actor reaches and that meet every filter.
 
         ``owner`` is an owner's id; ``sort`` is a name of :data:`SORTABLE`, with ``-`` before it for descending.
+        ``after`` is the ``next`` of a page in the same order: so a list is walked whole that is changed meanwhile. A
+        page has at most ``limit`` tokens, and fewer where they would weigh more than 4 MiB.
         """
         column = SORTABLE.get(sort.removeprefix("-")) if isinstance(sort, str) else None
         if column is None:
@@ -158,14 +162,17 @@ class Tokens:
         for member, text, longest in (("owner", owner, MAX_ID), ("type", type, MAX_NAME), ("name", name, MAX_NAME)):
             if text is not None:
                 check_name(text, member, longest)
-        check_window(limit, offset)
+        check_window(limit, offset, after)
+        place = None if after is None else read_mark(after, sort)
         before = None if expires_before is None else parse_instant(expires_before, "expiresBefore")
         descending = sort.startswith("-")
-        query = TokenQuery(owner, type, name, deactivated, before, column, descending, limit, offset)
+        query = TokenQuery(owner, type, name, deactivated, before, column, descending, limit, offset, place)
         with self._desk.reading(by, self._desk.now()) as (reading, actor):
             actor.permit("token.list")
             rows, total = reading.tokens.list(query, actor.reach)
-        return Page(tuple(map(token_of, rows)), total, limit, offset)
+            page, more = fill(rows, token_of, limit)
+        following = mark(sort, Place(page[-1][0][column], page[-1][0]["id"])) if more else None
+        return Page(tuple(token for _, token in page), total, limit, offset, following)
 
     def update(
         self,

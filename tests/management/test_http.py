@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -157,8 +158,8 @@ def test_listing(api: Api) -> None:
     assert list(page) == ["items", "total", "limit", "offset"]
     assert ([item["name"] for item in page["items"]], page["total"]) == (["t1", "t2"], 6)
     assert all(list(item) == MEMBERS for item in page["items"])
-    assert answer.headers["Link"] == (
-        '</auth/tokens?limit=2&sort=name&type=API&offset=4>; rel="next", '
+    assert re.sub(r"after=[\w-]+", "after=…", answer.headers["Link"]) == (
+        '</auth/tokens?limit=2&sort=name&type=API&after=…>; rel="next", '
         '</auth/tokens?limit=2&sort=name&type=API&offset=0>; rel="prev"'
     )
     assert "Link" not in api.call("GET", "/tokens").headers
@@ -214,7 +215,7 @@ BAD_MEMBERS: list[tuple[str, object]] = [
     ("expiresIn", 0), ("expiresIn", -1), ("expiresIn", "60"), ("expiresIn", None), ("expiresIn", True), ("expiresIn", 1e200),
     ("notBefore", "x"), ("notBefore", {}), ("notBefore", 1e13),
     ("owner", None), ("owner", "u1"), ("owner", {"id": 5}), ("owner", {"id": ""}), ("owner", {"idp": "x"}), ("owner", {"name": "\n"}),
-    ("org", None), ("org", {"id": []}), ("org", {"id": "a" * 201}), ("org", {"x": 1}),
+    ("org", None), ("org", {"id": []}), ("org", {"id": "a" * 513}), ("org", {"x": 1}),
     ("type", "refresh"), ("type", "nonsense"), ("type", None), ("type", 5),
     ("requireRotation", True), ("requireRotation", "x"),
     ("unknown", 1), ("Name", "x"), ("expires_at", 5),
@@ -518,7 +519,7 @@ def test_a_credential_in_the_query_is_no_parameter(clock: Clock) -> None:
     secrets = [faregate.gate.tokens.create(name="a", scopes=["*"]).secret for _ in range(2)]
     answer = app.test_client().get(f"/auth/tokens?limit=1&access_token={secrets[0]}")
     assert answer.status_code == 200
-    assert answer.headers["Link"] == '</auth/tokens?limit=1&offset=1>; rel="next"'
+    assert re.fullmatch(r'</auth/tokens\?limit=1&after=[\w-]+>; rel="next"', answer.headers["Link"])
 
 
 def test_put_to_self_names_self(api: Api) -> None:

@@ -161,12 +161,13 @@ def shown(record: wire.Shown, status: int = 200, headers: Headers | None = None)
 
 def listed(page: Page[Any], call: Call, query: Sequence[tuple[str, str]]) -> Answer:
     """Return the answer that shows a page of a list, with links to its neighbours (RFC 8288)."""
-    others = [(name, value) for name, value in query if name != "offset"]
+    others = [(name, value) for name, value in query if name not in ("offset", "after")]
     links = [
-        f'<{quote(call.path)}?{urlencode([*others, ("offset", offset)])}>; rel="{relation}"'
-        for relation, offset, there in (
-            ("next", page.offset + page.limit, page.offset + page.limit < page.total),
-            ("prev", max(0, page.offset - page.limit), page.offset > 0),
+        f'<{quote(call.path)}?{urlencode([*others, (name, place)])}>; rel="{relation}"'
+        for relation, name, place, there in (
+            # Not by offset: a list that changes between two pages would leave some out.
+            ("next", "after", page.next, page.next is not None),
+            ("prev", "offset", max(0, page.offset - page.limit), page.offset > 0),
         )
         if there
     ]

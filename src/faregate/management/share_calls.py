@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from faregate.gate import Gate
     from faregate.management.call import Call
 
-FILTERS = {"objectId": TEXT, "limit": NUMBER, "offset": NUMBER}
+FILTERS = {"objectId": TEXT, "limit": NUMBER, "offset": NUMBER, "after": TEXT}
 
 
 def create(gate: Gate, call: Call) -> Answer:

@@ -25,6 +25,7 @@ FILTERS = {
     "expiresBefore": INSTANT,
     "limit": NUMBER,
     "offset": NUMBER,
+    "after": TEXT,
     "sort": TEXT,
 }
 

@@ -195,6 +195,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "objectId": _say("Only those that open this object.", "plan", **_KEY),
     "limit": _say("How many to show at most; 100 if left out.", 10, minimum=1, maximum=MAX_PAGE),
     "offset": _say("After how many to begin.", 0, minimum=0),
+    "after": _say("Where to begin, as the `Link` to the next page says.", "WyItY3JlYXRlZEF0IiwxLjAsIjEiXQ", maxLength=4096, pattern="^[A-Za-z0-9_-]+$"),
     "sort": _say("By which member, with `-` before it for descending; `-createdAt` if left out.", "-createdAt", enum=_SORTABLE),
     "since": _say("Entries after this sequence, or from this instant on; if left out, the newest ones.", 0),
     "subject": _say("Only those about the record of this id.", _ID, **_KEY),

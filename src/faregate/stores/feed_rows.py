@@ -8,15 +8,19 @@ import msgspec
 from sqlalchemy import delete, func, select
 
 from faregate.stores.entry import OF_THE_STORE
+from faregate.stores.rows import batched
 from faregate.stores.schema import feed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
     from faregate.stores.reach import FeedQuery
     from faregate.stores.rows import Values
+
+
+_TAKEN = 16  # entries of a page that are read at once
 
 
 class FeedRows:
@@ -25,9 +29,10 @@ class FeedRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def list(self, query: FeedQuery, orgs: tuple[str | None] | None) -> Sequence[Values]:
-        """Return entries in their order, one more than wanted if there are; only of an organization, if one is named.
+    def list(self, query: FeedQuery, orgs: tuple[str | None] | None) -> Iterator[Values]:
+        """Yield entries, one more than wanted if there are; only of an organization, if one is named.
 
+        They come in their order; where the newest are wanted, these come first. They are read as they are taken.
         ``orgs`` holds that one. What is about the store, and not about a record, is in no organization.
         """
         where = (
@@ -39,11 +44,12 @@ class FeedRows:
             where.append(feed.c.sequence > query.after)
         if query.since is not None:
             where.append(feed.c.at >= query.since)
-        newest = query.after is None and query.since is None
-        order = feed.c.sequence.desc() if newest else feed.c.sequence
-        wanted = select(feed).where(*where).order_by(order).limit(query.limit if newest else query.limit + 1)
-        rows = [_decoded(dict(row)) for row in self._connection.execute(wanted).mappings()]
-        return rows[::-1] if newest else rows
+        order = feed.c.sequence.desc() if query.newest else feed.c.sequence
+        wanted = select(feed.c.sequence).where(*where).order_by(order).limit(query.limit + 1)
+        sequences = self._connection.execute(wanted).scalars().all()
+        for some in batched(sequences, _TAKEN):
+            rows = self._connection.execute(select(feed).where(feed.c.sequence.in_(some)).order_by(order)).mappings()
+            yield from (_decoded(dict(row)) for row in rows.all())
 
     def first_since(self, instant: float) -> int:
         """Return the first sequence of those that are kept: the oldest entry not before an instant, or the newest."""

@@ -15,6 +15,13 @@ class Reach(NamedTuple):
     whole_org: bool
 
 
+class Place(NamedTuple):
+    """The place of a record in a list: its sort key, and the id that tells it from others of the same key."""
+
+    value: str | float | None
+    id: str
+
+
 class TokenQuery(NamedTuple):
     """What a list of tokens is narrowed to, and how it is ordered; None narrows nothing."""
 
@@ -27,6 +34,7 @@ class TokenQuery(NamedTuple):
     descending: bool = True
     limit: int = 100
     offset: int = 0
+    after: Place | None = None
 
 
 class ShareQuery(NamedTuple):
@@ -35,6 +43,7 @@ class ShareQuery(NamedTuple):
     object_id: str | None = None
     limit: int = 100
     offset: int = 0
+    after: Place | None = None
 
 
 class FeedQuery(NamedTuple):
@@ -44,3 +53,8 @@ class FeedQuery(NamedTuple):
     since: float | None = None
     subject: str | None = None
     limit: int = 100
+
+    @property
+    def newest(self) -> bool:
+        """Whether the newest are wanted."""
+        return self.after is None and self.since is None

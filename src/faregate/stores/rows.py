@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from sqlalchemy import and_, func, or_, select, true
+from sqlalchemy import and_, false, func, or_, select, true
 
 from faregate.instants import END_OF_TIME
 from faregate.stores.schema import descent, tokens
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, RowMapping, Table
 
-    from faregate.stores.reach import Reach
+    from faregate.stores.reach import Place, Reach
 
 Values = dict[str, Any]
+T = TypeVar("T")
 
 ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
 
 _BATCH = 500
+_TAKEN = 16  # rows of a page that are read at once
 # What a number becomes that was broken by hand: the value that opens least, or nothing.
 _WORST = {
     "expires_at": 0.0,
@@ -35,6 +37,15 @@ _WORST = {
     "superseded_at": 0.0,
 }
 _NUMBERS = (*_WORST, "rotated_at", "last_used_at", "deactivated_updated_on")
+
+
+class Order(NamedTuple):
+    """How a list is sorted: by a column, and among equals by the id."""
+
+    column: ColumnElement[Any]
+    id: ColumnElement[str]
+    descending: bool
+    newest_id_first: bool = False
 
 
 class Rows:
@@ -70,13 +81,43 @@ class Rows:
         return made
 
     def page(
-        self, where: Iterable[ColumnElement[bool]], order: Sequence[ColumnElement[Any]], limit: int, offset: int
-    ) -> tuple[Sequence[Values], int]:
-        """Return one page of the records that meet all conditions, and how many there are in all."""
+        self, where: Iterable[ColumnElement[bool]], order: Order, limit: int, offset: int, after: Place | None
+    ) -> tuple[Iterator[Values], int]:
+        """Return one page of the records that meet all conditions, and how many meet them in all.
+
+        One record more than ``limit`` is returned if there is one. The rows are read as they are taken, a few at a
+        time, so that whoever stops early reads no more; the ids alone are sorted.
+        """
         conditions = list(where)
         total = self._connection.execute(select(func.count()).select_from(self.table).where(*conditions)).scalar_one()
-        rows = select(self.table).where(*conditions).order_by(*order).limit(limit).offset(offset)
-        return [sound(row) for row in self._connection.execute(rows).mappings()], total
+        if after is not None:
+            conditions.append(_beyond(order, after))
+        ids = select(self.table.c.id).where(*conditions).order_by(*_sorted(order)).limit(limit + 1).offset(offset)
+        return self._taken(self._connection.execute(ids).scalars().all()), total
+
+    def _taken(self, ids: Sequence[str]) -> Iterator[Values]:
+        for some in batched(ids, _TAKEN):
+            rows = self._connection.execute(select(self.table).where(self.table.c.id.in_(some))).mappings()
+            found = {row["id"]: sound(row) for row in rows}
+            yield from (found[one] for one in some if one in found)
+
+
+def _sorted(order: Order) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    # Said for every database alike: nothing is less than anything.
+    key = order.column.desc().nulls_last() if order.descending else order.column.asc().nulls_first()
+    return key, order.id.desc() if order.newest_id_first else order.id.asc()
+
+
+def _beyond(order: Order, after: Place) -> ColumnElement[bool]:
+    """Return the rule of which records come after a place, by the order that :func:`_sorted` says."""
+    column, value = order.column, after.value
+    among_equals = order.id < after.id if order.newest_id_first else order.id > after.id
+    later: ColumnElement[bool]
+    if value is None:
+        later = false() if order.descending else column.is_not(None)
+        return or_(and_(column.is_(None), among_equals), later)
+    later = or_(column < value, column.is_(None)) if order.descending else column > value
+    return or_(later, and_(column == value, among_equals))
 
 
 def lineage(connection: Connection, token_id: str) -> list[str]:
@@ -92,10 +133,10 @@ def lineage(connection: Connection, token_id: str) -> list[str]:
     return list(line)
 
 
-def batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield so many ids at a time as a statement takes."""
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]
+def batched(ids: Sequence[T], size: int = _BATCH) -> Iterator[Sequence[T]]:
+    """Yield so many ids at a time, by default as many as a statement takes."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 def reached(table: Table, reach: Reach | None) -> ColumnElement[bool]:

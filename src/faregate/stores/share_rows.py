@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from faregate.stores.rows import Rows, batched, reached, sound
+from faregate.stores.rows import Order, Rows, batched, reached, sound
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from faregate.stores.reach import Reach, ShareQuery
     from faregate.stores.rows import Values
@@ -25,13 +25,14 @@ class ShareRows(Rows):
 
     table = shares
 
-    def list(self, query: ShareQuery, reach: Reach | None) -> tuple[Sequence[Values], int]:
+    def list(self, query: ShareQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the shares that are reached and meet the query, newest first, and how many there are."""
         where = [reached(shares, reach)]
         if query.object_id is not None:
             holding = select(share_objects.c.share_id).where(share_objects.c.object_id == query.object_id)
             where.append(shares.c.id.in_(holding))
-        return self.page(where, (shares.c.created_at.desc(), shares.c.id.desc()), query.limit, query.offset)
+        order = Order(shares.c.created_at, shares.c.id, descending=True, newest_id_first=True)
+        return self.page(where, order, query.limit, query.offset, query.after)
 
     def by_digest(self, digest: bytes) -> Values | None:
         """Return the columns of the share whose secret has this digest."""

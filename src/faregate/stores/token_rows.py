@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
-from faregate.stores.rows import ID, Rows, batched, owned, reached, sound
+from faregate.stores.rows import ID, Order, Rows, batched, owned, reached, sound
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -31,12 +31,11 @@ class TokenRows(Rows):
 
     table = tokens
 
-    def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Sequence[Values], int]:
+    def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the tokens that are reached and meet the query, and how many there are in all."""
-        column = tokens.c[query.sort]
-        order = column.desc() if query.descending else column.asc()
+        order = Order(tokens.c[query.sort], tokens.c.id, query.descending)
         where = (reached(tokens, reach), *_conditions(query))
-        return self.page(where, (order, tokens.c.id), query.limit, query.offset)
+        return self.page(where, order, query.limit, query.offset, query.after)
 
     def count_of(self, owner: Columns, now: float) -> int:
         """Return how many tokens an owner has that have neither expired nor been revoked.
@@ -167,7 +166,7 @@ class TokenRows(Rows):
 
     def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:
         """Move ``last_used_at`` forward, never back; no version, no entry: it is no change of the record."""
-        at = bindparam("at")
+        at: ColumnElement[float] = bindparam("at")
         earlier = tokens.c.last_used_at.is_(None) | (tokens.c.last_used_at < at)
         moved = update(tokens).where((tokens.c.id == bindparam("token")) & earlier).values(last_used_at=at)
         self._connection.execute(moved, [{"token": token_id, "at": used_at} for token_id, used_at in uses])
