@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from servers import exchange, serving
@@ -51,7 +52,7 @@ GUNICORN = "gunicorn --bind 127.0.0.1:{port}"
         ("waitress", {"TERM_EXITS": "1"}),
     ],
 )
-def test_last_uses_outlive_sigterm(tmp_path: Path, command: str, environment: dict[str, str]) -> None:
+def test_last_uses_outlive_sigterm(tmp_path: Path, command: str, environment: dict[str, Any]) -> None:
     """The use of a request just before the signal is in the store when the server is gone."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(url)
