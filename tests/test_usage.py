@@ -306,3 +306,47 @@ def test_writing_ends_in_time_for_who_ends(monkeypatch: pytest.MonkeyPatch, capl
     assert "of 700 tokens wait" in caplog.text or "of 1200 tokens wait" in caplog.text
     gate.flush()
     assert len(written(gate)) == 1200
+
+
+UNCLOSED = """
+import atexit, gc, sqlite3, sys
+
+
+class Watched(sqlite3.Connection):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        opened.add(id(self))
+
+    def close(self):
+        opened.discard(id(self))
+        super().close()
+
+    def __del__(self):
+        if id(self) in opened:
+            print("dropped, and not closed")
+            opened.discard(id(self))
+
+
+opened, connect = set(), sqlite3.connect
+sqlite3.connect = lambda *arguments, **options: connect(*arguments, factory=Watched, **options)
+atexit.register(lambda: print(f"{len(opened)} not closed"))
+
+from faregate import Gate
+
+gate = Gate(sys.argv[1])
+issued = gate.tokens.create(name="a")
+gate.verify(issued.secret)
+gate.tokens.list()
+"""
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize(
+    "end", ["", "gate.close()", "gate.close(); gate.verify(issued.secret)", "del gate; gc.collect()"]
+)
+def test_no_connection_is_left_unclosed(tmp_path: Path, kind: str, end: str) -> None:
+    """Closed, dropped, or open at exit with uses to write: each connection is closed, as Python 3.13 wants it."""
+    store = "sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'gate.db'}"
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", UNCLOSED + end, store]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout + ended.stderr == "0 not closed\n"

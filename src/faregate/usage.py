@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("faregate")
 
 EVERY = 10.0  # seconds between batches
-_BATCH = 500  # tokens a transaction, so that the write lock is held briefly
+_BATCH = 2000  # tokens a transaction, so that the write lock is held briefly
 _WAITS = 2.0  # seconds for a write lock that another holds: whoever ends or forks waits for this, too
 _AT_MOST = 5.0  # seconds after which no batch is begun, so that a process ends in time for its supervisor
 
@@ -38,7 +38,7 @@ class Usage:
         self._thread: Thread | None = None
         self._stop = Event()
         self._not_before = 0.0
-        self._at_end = weakref.finalize(self, _write, store, self._notes)
+        self._at_end = weakref.finalize(self, _write, store, self._notes, 0.0)
         forks.register(self)
 
     def note(self, record_id: str, now: float) -> None:
@@ -63,7 +63,11 @@ class Usage:
 
     def flush(self) -> None:
         """Write what was noted."""
-        _write(self._store, self._notes)
+        _write(self._store, self._notes, 0.0)
+
+    def write_behind(self) -> None:
+        """Write what was noted, and give other writers as much time as that takes."""
+        _write(self._store, self._notes, 1.0)
 
     def close(self) -> None:
         """Stop the thread and write what was noted. The next note starts it again."""
@@ -108,14 +112,17 @@ def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:
         if alive is None:
             return
         try:
-            alive.flush()
+            alive.write_behind()
         except Exception:
             _logger.exception("the times of last use could not be written")
         del alive
 
 
-def _write(store: Store, notes: dict[str, float]) -> None:
-    """Write the notes of now in batches, for a few seconds; what is not written stays noted."""
+def _write(store: Store, notes: dict[str, float], others: float) -> None:
+    """Write the notes of now in batches, for a few seconds; what is not written stays noted.
+
+    Between batches other writers have ``others`` times as long as a batch took.
+    """
     due = sorted(notes.copy().items())  # by id, so that two who write lock rows in one order
     give_up = monotonic() + _AT_MOST
     for start in range(0, len(due), _BATCH):
@@ -135,9 +142,7 @@ def _write(store: Store, notes: dict[str, float]) -> None:
             _forget(notes, record_id, at)
 
         if start + _BATCH < len(due):
-            sleep(
-                monotonic() - began
-            )  # others who wait for the lock look again now and then: half of the time is theirs
+            sleep(others * (monotonic() - began))  # whoever waits for the lock looks again now and then
 
 
 def _forget(notes: dict[str, float], record_id: str, at: float) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import BindParameter, ColumnElement
 
     from faregate.stores.reach import Reach, TokenQuery
     from faregate.stores.rows import Values
@@ -166,7 +166,7 @@ class TokenRows(Rows):
 
     def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:
         """Move ``last_used_at`` forward, never back; no version, no entry: it is no change of the record."""
-        at: ColumnElement[float] = bindparam("at")
+        at: BindParameter[float] = bindparam("at")
         earlier = tokens.c.last_used_at.is_(None) | (tokens.c.last_used_at < at)
         moved = update(tokens).where((tokens.c.id == bindparam("token")) & earlier).values(last_used_at=at)
         self._connection.execute(moved, [{"token": token_id, "at": used_at} for token_id, used_at in uses])
