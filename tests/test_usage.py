@@ -249,7 +249,7 @@ def test_others_write_between_the_batches(monkeypatch: pytest.MonkeyPatch, tmp_p
     threads = [threading.Thread(target=write, args=(by,)) for by in (gate, other)]
     for thread in threads:
         thread.start()
-    gate.flush()
+    gate._usage.write_behind()
     for thread in threads:
         thread.join()
     assert all(left), left

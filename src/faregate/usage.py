@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("faregate")
 
 EVERY = 10.0  # seconds between batches
-_BATCH = 2000  # tokens a transaction, so that the write lock is held briefly
+_BATCH = 500  # tokens a transaction, so that the write lock is held briefly
 _WAITS = 2.0  # seconds for a write lock that another holds: whoever ends or forks waits for this, too
 _AT_MOST = 5.0  # seconds after which no batch is begun, so that a process ends in time for its supervisor
 
