@@ -152,7 +152,7 @@ def _is_full(path: str | None) -> bool:
 
 def _not_permitted(path: str) -> str | None:
     folder = Path(path).parent
-    for place in (folder, path, *traces(path)):
+    for place in (str(folder), path, *traces(path)):
         if os.path.lexists(place) and not os.access(place, os.R_OK | os.W_OK):
             if not os.access(place, os.R_OK):
                 lack = "read"
