@@ -273,7 +273,7 @@ def test_a_short_secret(path: Path) -> None:
 
 
 def test_a_damaged_store(tmp_path: Path, path: Path) -> None:
-    """One that SQLite finds wrong is a fault; one that is no database is down; one that is not there is no store."""
+    """One that SQLite finds wrong is a fault; one that is no database is, too; one that is not there is no store."""
     gate = Gate(f"sqlite:///{path}")
     for number in range(200):
         gate.tokens.create(name=f"t{number}", description="d" * 500)
@@ -291,7 +291,7 @@ def test_a_damaged_store(tmp_path: Path, path: Path) -> None:
     assert "is damaged" in found["store"][1]
     path.write_bytes(b"no database at all" * 100)
     code, found = doctor(path)
-    assert (code, found["store"][0]) == (3, "down")
+    assert (code, found["store"][0]) == (1, "fault")
     assert "file is not a database" in found["store"][1]
     missing = run("doctor", store=f"sqlite:///{tmp_path / 'missing.db'}")
     assert (missing.returncode, "There is no store" in missing.stderr) == (2, True)

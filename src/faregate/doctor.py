@@ -66,8 +66,10 @@ def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> lis
     findings = [*_files(path), *_file_system(path, mounts)]  # before the store makes files of its own
     try:
         status = read_status(url, thorough=True)
+    except InvalidInput as error:
+        findings.append(Finding("store", FAULT, str(error).removeprefix("store: ")))
     except StoreUnavailable as error:
-        findings.append(Finding("store", DOWN, f"{path} cannot answer: {error.cause}"))
+        findings.append(Finding("store", DOWN, error.cause))
     else:
         clock = settings.get("clock", time.time)
         findings += [*_store(path, status), *_page(path, status), *_clock(status, float(clock()))]
@@ -165,6 +167,10 @@ def _modes(path: str) -> Iterator[Finding]:
             yield Finding("files", FAULT, f"{file} is for everybody {what}: chmod 600 {file}")
         else:
             yield Finding("files", NOTE, f"{file} is for its group {what}")
+    folder = Path(path).parent.stat().st_uid
+    if owners == {0} and folder:
+        words = f"{path} is root's in a folder of user {folder}: if the application runs as that user, chown them"
+        yield Finding("files", NOTE, words)
     if len(owners) > 1:
         yield Finding("files", FAULT, f"{path} and what lies beside it belong to different users: chown them alike")
 

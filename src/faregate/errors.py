@@ -135,12 +135,17 @@ class Denied(FaregateError):
 class StoreUnavailable(Denied):
     """The store cannot answer. The cause is chained; the caller is only told to try again."""
 
-    def __init__(self) -> None:
-        super().__init__("store_unavailable")
+    def __init__(self, why: str | None = None) -> None:
+        super().__init__("store_unavailable", why=why)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.why or self.detail}"
 
     @property
     def cause(self) -> str:
         """What the store's own library said, for people who look after it."""
+        if self.why is not None:
+            return self.why
         error = self.__cause__
         return str(getattr(error, "orig", error) or error or "it took too long")
 

@@ -72,7 +72,9 @@ class Gate:
     one issuer alone, and is none of the gate's.
 
     The constructor opens the store, makes or checks its tables, and closes it: a gate may be made before a
-    fork. Raises InvalidInput for a setting that cannot be, StoreUnavailable if the store cannot be opened.
+    fork. Raises InvalidInput for a setting that cannot be, and for a file that
+    is no store, has two names, or is not what it was; StoreUnavailable if the store cannot be opened now. Either says
+    which file, what is wrong, and what to do.
     """
 
     def __init__(

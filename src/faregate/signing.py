@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from faregate.errors import InvalidInput, StoreUnavailable
+from faregate.ownership import make_alike
 
 SHORTEST = 32  # bytes, as long as the hash of HS256 (RFC 7518 section 3.2)
 ENVIRONMENT = "FAREGATE_SECRET"
@@ -90,17 +91,18 @@ class SigningSecret:
         """Write a new secret under another name and link it into place: whoever comes second takes the first's."""
         if self._path is None:
             return
+        database = str(self._path).removesuffix(".key")
         text = secrets.token_urlsafe(SHORTEST).encode() + b"\n"
         draft = Path(f"{self._path}.{secrets.token_hex(8)}")
         try:
-            _write(draft, text)
+            _write(draft, text, database)
             try:
                 os.link(draft, self._path)
             except FileExistsError:
                 pass
             except OSError:  # a file system without hard links
                 with suppress(FileExistsError):
-                    _write(self._path, text)
+                    _write(self._path, text, database)
         except OSError as error:
             raise StoreUnavailable from error
         finally:
@@ -119,10 +121,11 @@ def _read(path: Path) -> str:
         raise InvalidInput(f"{path}: a secret is a text that can be read as UTF-8") from None
 
 
-def _write(path: Path, text: bytes) -> None:
-    """Make a file that only its owner reads. FileExistsError if there is one."""
+def _write(path: Path, text: bytes, database: str) -> None:
+    """Make a file that the database's users read, and nobody else. FileExistsError if there is one."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
+        make_alike(database, descriptor, most=0o660)  # whoever reads it signs: never for everybody
         os.write(descriptor, text)
         os.fsync(descriptor)
     finally:

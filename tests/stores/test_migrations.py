@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import reason_of
 
-from faregate import Gate, InvalidInput, Org, Owner, StoreUnavailable
+from faregate import Gate, InvalidInput, Org, Owner
 from faregate.stores.migrations import upgrade
 from faregate.stores.schema import VERSION
 
@@ -82,7 +82,7 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     """The cause is chained, and the file is left as it was."""
     path = tmp_path / "gate.db"
     path.write_bytes(b"not a database, " * 100)
-    with pytest.raises(StoreUnavailable) as raised:
+    with pytest.raises(InvalidInput, match="is no SQLite database") as raised:
         Gate(f"sqlite:///{path}")
     assert "not a database" in str(raised.value.__cause__)
     assert path.read_bytes() == b"not a database, " * 100

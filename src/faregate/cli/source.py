@@ -47,6 +47,9 @@ class Source(msgspec.Struct, frozen=True):
         try:
             Path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
+            from faregate.stores import files  # noqa: PLC0415
+
+            files.check_kept(path, files.traces(path))
             raise click.UsageError(f"There is no store at {path} yet; 'faregate token create' makes one") from None
         except OSError as error:
             raise StoreUnavailable from error

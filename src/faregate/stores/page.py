@@ -14,6 +14,8 @@ from mmap import ACCESS_WRITE, mmap
 from pathlib import Path
 from typing import Protocol
 
+from faregate.ownership import make_alike
+
 _SIZE = 8
 _NEVER = 2**64 - 1  # no sequence ever gets here: whoever reads it reads the feed
 
@@ -132,7 +134,8 @@ class FilePage:
             # Written, not merely extended: on a full disk that is an error here, and no SIGBUS later.
             os.pwrite(self._descriptor, bytes(_SIZE - present.st_size), present.st_size)
         if create:
-            _like(database, self._descriptor)
+            with suppress(OSError):
+                make_alike(database, self._descriptor)
 
     def advance(self, sequence: int) -> None:
         """Announce ``sequence`` to every process of this host."""
@@ -162,15 +165,3 @@ class FilePage:
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
-
-
-def _like(database: str, descriptor: int) -> None:
-    """Give the page the mode and owner of the database, as SQLite does with its own companions."""
-    wanted, present = os.stat(database), os.fstat(descriptor)
-    # Who may not, cannot: others then read the feed on each request, which costs reads and no freshness.
-    with suppress(OSError):
-        if (present.st_uid, present.st_gid) != (wanted.st_uid, wanted.st_gid):
-            os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
-    with suppress(OSError):
-        if present.st_mode & 0o777 != wanted.st_mode & 0o777:
-            os.fchmod(descriptor, wanted.st_mode & 0o777)

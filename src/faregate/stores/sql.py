@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from faregate import forks
 from faregate.errors import InvalidInput, StoreUnavailable
-from faregate.stores import schema
+from faregate.stores import files, schema
 from faregate.stores.feed_rows import FeedRows
 from faregate.stores.page import LOOK_EVERY
 from faregate.stores.refresh_rows import RefreshRows
@@ -25,8 +25,9 @@ from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
-from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of
 from faregate.stores.token_rows import TokenRows
+from faregate.texts import some
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -103,8 +104,11 @@ class Store:
         self._identity = (0, 0)
         self._page: Page | None = None
         forks.register(self)
-        with self._answering(), self._reading, self.lock:
-            self._prepare()
+        try:
+            with self._reading, self.lock:
+                self._prepare()
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise files.explained(self.database.path, error) from error
 
     @contextmanager
     def reading(self) -> Generator[Reading]:
@@ -183,7 +187,16 @@ class Store:
     def _prepare(self) -> None:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
         with self._open().begin() as connection:
-            version = _version(connection)
+            columns = columns_of(connection)
+            version = _version(connection) if schema_version.name in columns else None
+        missing = _missing(columns)
+        if version is None:
+            self.database.check_never_used()
+        if missing and (version == schema.VERSION or (version is None and columns)):
+            raise InvalidInput(
+                f"store: {self.database.path} lacks {some(missing)}: restore a backup, or name a file "
+                "in which no other tables have these names"
+            )
         if version in (None, schema.VERSION):
             self.database.enter_wal()
         if version is None:
@@ -245,6 +258,15 @@ def _create(connection: Connection) -> str:
     connection.execute(insert(sequence).values(id=1, value=0))
     connection.execute(insert(schema_version).values(version_num=schema.VERSION))
     return schema.VERSION
+
+
+def _missing(columns: dict[str, set[str]]) -> list[str]:
+    return [
+        f"{table.name}.{column.name}" if table.name in columns else table.name
+        for table in schema.metadata.sorted_tables
+        for column in (table.columns if table.name in columns else list(table.columns)[:1])
+        if column.name not in columns.get(table.name, set())
+    ]
 
 
 @cache

@@ -7,6 +7,7 @@ whatever the time-out. Readers begin deferred and never wait.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -19,7 +20,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
-from faregate.errors import InvalidInput
+from faregate.errors import InvalidInput, StoreUnavailable
+from faregate.stores import files
 from faregate.stores.page import FilePage, MemoryPage, Page
 
 if TYPE_CHECKING:
@@ -40,8 +42,18 @@ class SqliteDatabase:
         if self._memory is not None:
             weakref.finalize(self, self._memory.close)
         self._memory_page = MemoryPage()
+        self._companions: list[str] = []  # as they were before the database was looked at
         if self.path is not None:
+            self._companions = files.traces(self.path)
+            files.check_usable(self.path)
+            files.check_kept(self.path, self._companions)
             _create_private(self.path)
+            files.check_names(self.path)
+
+    def check_never_used(self) -> None:
+        """Raise InvalidInput if there were tables: called where there are none now."""
+        if self.path is not None:
+            files.check_never_used(self.path, self._companions)
 
     def connect_reader(self) -> sqlite3.Connection:
         """Return a connection for look-ups that never waits; of a database in memory always the same one."""
@@ -122,6 +134,18 @@ def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPo
     dbapi_connection.isolation_level = None
 
 
+def columns_of(connection: Connection) -> dict[str, set[str]]:
+    """Return the columns of each table of the package, those of other versions too, by one statement."""
+    found: dict[str, set[str]] = {}
+    rows = connection.exec_driver_sql(
+        "SELECT m.name, p.name FROM sqlite_master AS m, pragma_table_info(m.name) AS p "
+        "WHERE m.type IN ('table', 'view') AND substr(m.name, 1, 9) = 'faregate_'"
+    )
+    for table, column in rows:
+        found.setdefault(table, set()).add(column)
+    return found
+
+
 def path_of(url: str) -> str | None:
     """Return the path of a SQLite URL, None for memory; InvalidInput for any other URL."""
     try:
@@ -152,7 +176,12 @@ def _create_private(path: str) -> None:
         except FileExistsError:
             return
         except OSError as error:
-            raise InvalidInput(f"store: cannot create {path}: {error.strerror}") from error
+            if error.errno == errno.ENOSPC:
+                raise StoreUnavailable(f"{path} cannot be made: its disk is full, so make room") from error
+            raise InvalidInput(
+                f"store: cannot create {path}: {error.strerror}; make its directory, which this process must be "
+                "able to write, or name another file"
+            ) from error
 
 
 def _connect(database: str, waits: float = 0.0) -> sqlite3.Connection:

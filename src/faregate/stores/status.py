@@ -12,10 +12,10 @@ import msgspec
 from sqlalchemy import Inspector, Table, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from faregate.errors import StoreUnavailable
 from faregate.instants import as_datetime
+from faregate.stores import files
 from faregate.stores.schema import VERSION, feed, metadata, schema_version, sequence, shares, tokens
-from faregate.stores.sqlite import SqliteDatabase
+from faregate.stores.sqlite import SqliteDatabase, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -77,7 +77,7 @@ def _reading(url: str) -> Generator[tuple[Connection, int]]:
         with engine.begin() as connection:
             yield connection, size
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise StoreUnavailable from error
+        raise files.explained(path_of(url), error) from error
     finally:
         if engine is not None:
             engine.dispose()

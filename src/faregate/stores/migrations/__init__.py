@@ -10,8 +10,10 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from faregate.errors import InvalidInput, StoreUnavailable
-from faregate.stores.sqlite import SqliteDatabase
+from faregate.errors import InvalidInput
+from faregate.stores import files
+from faregate.stores.schema import schema_version
+from faregate.stores.sqlite import SqliteDatabase, columns_of
 
 
 def upgrade(url: str, version: str = "head") -> None:
@@ -22,14 +24,17 @@ def upgrade(url: str, version: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    engine = SqliteDatabase(url).engine()
+    database = SqliteDatabase(url)
+    engine = database.engine()
     try:
         with engine.execution_options(writing=True).begin() as connection:
+            if schema_version.name not in columns_of(connection):
+                database.check_never_used()
             config.attributes["connection"] = connection
             command.upgrade(config, version)
     except CommandError as error:
         raise InvalidInput(f"store: its tables are of a faregate that this one does not know ({error})") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise StoreUnavailable from error
+        raise files.explained(database.path, error) from error
     finally:
         engine.dispose()
