@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,11 +20,14 @@ from faregate import (
     Permission,
     PermissionGrant,
     Policy,
+    Principal,
     RealmScopes,
     RoleGrant,
 )
 from faregate.model import ServiceScopes
+from faregate.stores import freshness
 from faregate.stores.schema import tokens
+from faregate.weight import RECORD, record_weight
 
 BAD = "no scope"  # what is parsed is refused by another rule, and other words
 
@@ -127,3 +133,85 @@ def test_what_is_heavier_already_goes_on(store: str) -> None:
     assert gate.verify(gate.tokens.rotate(made.token.id).secret).allows(Permission("p0"), on="r2999")
     assert gate.tokens.list().items[0].allowed_scopes == heavy
     gate.close()
+
+
+def test_a_cached_record_weighs_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand networks or a thousand grants push others out, the oldest first; small ones push nobody out."""
+    monkeypatch.setattr(freshness, "MAX_BYTES", 10_000_000)
+    gate = Gate("sqlite://")
+    filed = gate._records._records
+    small = [gate.tokens.create(name="t", scopes=["a"]).secret for _ in range(200)]
+    for secret in small:
+        gate.verify(secret)
+    assert len(filed.by_digest) == 200
+    assert filed._weights.total < 1_000_000
+    blocks = [f"10.{n // 250}.{n % 250}.0/25" for n in range(10_000)]
+    heavy = [gate.tokens.create(name="t", allowed_cidr_blocks=blocks).secret for _ in range(12)]
+    for secret in heavy:
+        gate.verify(secret, address="10.0.0.1")
+        assert filed._weights.total <= freshness.MAX_BYTES
+    assert 2 < len(filed.by_digest) < 10
+    assert gate.verify(small[0]).allows("a")
+    assert gate.verify(heavy[0], address="10.0.0.1").kind == "token"
+
+
+def test_weights_are_as_exact_as_a_bound_needs() -> None:
+    """Within a factor of two of what Python itself needs, for each kind of fat record."""
+    gate = Gate("sqlite://")
+    blocks = [f"2001:db8:{n:x}::/64" for n in range(10_000)]
+    objects = [f"{n:04}{'ö' * 200}" for n in range(1000)]
+    many = AllowedScopes(general_scopes=tuple(f"s{n}:{'x' * 400}" for n in range(1000)))
+    share = gate.shares.create(objects[0], objects[1:], scopes=["a", "b"], expires_in=60)
+    makers: list[Callable[[], Principal]] = [
+        lambda: gate.verify(gate.tokens.create(name="t", allowed_cidr_blocks=blocks).secret, address="2001:db8:1::1"),
+        lambda: gate.verify(gate.tokens.create(name="t", allowed_scopes=many).secret),
+        lambda: gate.verify(
+            gate.tokens.create(name="t", allowed_scopes=AllowedScopes(organization_scopes=permissions(1000))).secret
+        ),
+        lambda: gate.verify(share.secret),
+    ]
+    for make in makers:
+        make()
+        gate.close()
+        gate._records.close()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            record = make().record
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert held / 2 < record_weight(record) < held * 2, (held, record_weight(record))
+
+
+def test_what_is_shared_is_weighed_once() -> None:
+    """A share's objects, whatever the number of its tokens; and nothing is weighed any more when it is dropped."""
+    gate = Gate("sqlite://")
+    weights = gate._records._records._weights
+    objects = [f"{n:04}{'x' * 500}" for n in range(1000)]
+    made = gate.shares.create(objects[0], objects[1:], scopes=["a"], expires_in=60)
+    for number in range(50):
+        gate.verify(gate.shares.redeem(made.share.id, secret=made.secret).token)
+        assert weights.total < record_weight(gate._records._shares[made.share.id]) + (number + 1) * RECORD
+    gate.shares.revoke(made.share.id)
+    other = gate.tokens.create(name="t")
+    gate.verify(other.secret)
+    assert weights.total < 3 * RECORD
+    gate.tokens.delete(other.token.id)
+    gate.close()
+    assert (weights.total, weights._holders) == (0, {})
+
+
+def test_shares_and_rights_at_hand_are_bounded() -> None:
+    """Beside the records, too."""
+    wide = AllowedScopes(general_scopes=tuple(f"s{n}:{'x' * 480}" for n in range(1000)))
+    gate = Gate("sqlite://", owner_rights=lambda _: wide, owner_rights_ttl=600)
+    objects = [f"{n:04}{'x' * 500}" for n in range(1000)]
+    for number in range(40):
+        gate.verify(gate.tokens.create(name="t", owner=Owner(f"u{number}")).secret)
+        made = gate.shares.create(f"x{number}", objects[1:], scopes=["a"], expires_in=60)
+        gate.verify(gate.shares.redeem(made.share.id, secret=made.secret).token)
+    for cache in (gate._records._shares, gate._records._owner_rights._answers):
+        assert 0 < len(cache) < 40
+        assert cache.currsize <= cache.maxsize == 16 * 1024 * 1024

@@ -18,10 +18,12 @@ from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.instants import parse_span
 from faregate.model import AllowedScopes, Owner
 from faregate.scopes import Grants, as_allowed_scopes, compile_grants
+from faregate.weight import grants_weight
 
 Hook = Callable[[Owner], AllowedScopes | None]
 
-_CAPACITY = 16_384  # owners by their id
+_MAX_BYTES = 16 * 1024 * 1024  # of the answers that are at hand, roughly
+_ANSWER = 1000  # bytes of one, beside what it grants
 _NAMESAKES = 16  # owners of one id: other providers, other names
 
 
@@ -50,7 +52,7 @@ class OwnerRights:
         self.limits = hook is not None  # whether anybody is limited at all
         self.lock = Lock()  # held for a moment, and while the process forks
         self._dropped = 0
-        self._answers: FIFOCache[str, dict[Owner, tuple[Rights, float]]] = FIFOCache(_CAPACITY)
+        self._answers: FIFOCache[str, dict[Owner, tuple[Rights, float]]] = FIFOCache(_MAX_BYTES, _weight)
 
     def known(self, owner: Owner) -> Rights | None:
         """Return what an owner may do if that is at hand; None says nothing."""
@@ -91,3 +93,8 @@ class OwnerRights:
         with self.lock:
             self._dropped += 1
             self._answers.clear()
+
+
+def _weight(answers: dict[Owner, tuple[Rights, float]]) -> int:
+    # Those that are heavier than all may be take the place of all.
+    return min(sum(_ANSWER + grants_weight(rights.grants) for rights, _ in answers.values()), _MAX_BYTES)

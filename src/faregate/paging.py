@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from faregate.errors import InvalidInput
-from faregate.stores.reach import Place
-from faregate.stores.rows import ID
+from faregate.stores.reach import ID, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

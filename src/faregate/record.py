@@ -280,7 +280,7 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
 
 def jwt_record(claims: Claims, trusted: Callable[[float], bool | None], digest: bytes) -> Record:
     """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
-    grants, scopes = _literal(claims.scopes, claims.objects)
+    grants, scopes = _literal(claims.scopes) if claims.objects is None else _limited(claims.scopes, claims.objects)
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
     not_before = max(starts, default=-inf)
     return Record(
@@ -303,12 +303,18 @@ def jwt_record(claims: Claims, trusted: Callable[[float], bool | None], digest: 
     )
 
 
+_Literal = tuple[dict[Key, Resources], frozenset[str]]
+
+
 @lru_cache(maxsize=1024)
-def _literal(scopes: tuple[str, ...], objects: frozenset[str] | None) -> tuple[dict[Key, Resources], frozenset[str]]:
+def _literal(scopes: tuple[str, ...]) -> _Literal:
     """Return the grants of scopes that are taken as they are: once for all the tokens that have the same."""
-    resources: Resources = ANY if objects is None else objects
-    grants = {("general", "scope", scope): resources for scope in scopes}
-    return grants, frozenset(scopes) if objects is None else frozenset()
+    return {("general", "scope", scope): ANY for scope in scopes}, frozenset(scopes)
+
+
+def _limited(scopes: tuple[str, ...], objects: frozenset[str]) -> _Literal:
+    """Return the grants of scopes on objects, which each token has of its own."""
+    return {("general", "scope", scope): objects for scope in scopes}, frozenset()
 
 
 def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Record:

@@ -26,6 +26,7 @@ from faregate.stores import page
 from faregate.stores.entry import OWNER_CHANGED
 from faregate.stores.lookup import SqliteLookup
 from faregate.stores.page import never
+from faregate.weight import Weights, record_weight
 
 if TYPE_CHECKING:
     from faregate.owner_rights import OwnerRights
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from faregate.stores.sql import Store
 
 CAPACITY = 65_536
+MAX_BYTES = 64 * 1024 * 1024  # of the records that are at hand, roughly
+SHARES_BYTES = 16 * 1024 * 1024  # of the shares that tokens were redeemed from
 MINTING = frozenset({"token.create", "token.rotate", "share.create"})
 HARMLESS = frozenset({"share.redeem"})  # changes nothing by which a request is judged
 
@@ -47,20 +50,27 @@ T = TypeVar("T")
 Find = Callable[["Records", bytes], "Record | None"]
 
 
+def _share_weight(share: Record) -> int:
+    # One that is heavier than all of them may be takes the place of all.
+    return min(record_weight(share), SHARES_BYTES)
+
+
 class _Filed:
-    """Records by digest, the oldest given up when there are too many, and filed under what they depend on.
+    """Records by digest, the oldest given up when they are too many or too heavy, and filed under what they depend on.
 
     ``by_digest`` is a plain dictionary in the order of insertion: reading it needs no lock and reorders nothing.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self._weights = Weights()
         self.by_digest: dict[bytes, Record] = {}
         self._digests: dict[str, dict[bytes, None]] = {}
 
     def file(self, record: Record) -> None:
         self._remove(record.digest)
-        if len(self.by_digest) >= self._capacity:
+        self._weights.add(record)
+        while self.by_digest and (len(self.by_digest) >= self._capacity or self._weights.total > MAX_BYTES):
             self._remove(next(iter(self.by_digest)))
         # The index comes first: whatever cuts this short, nothing is at hand that no change could drop.
         for subject in record.subjects:
@@ -77,10 +87,14 @@ class _Filed:
     def clear(self) -> None:
         self.by_digest.clear()
         self._digests.clear()
+        self._weights.clear()
 
     def _remove(self, digest: bytes) -> None:
         record = self.by_digest.pop(digest, None)
-        for subject in record.subjects if record is not None else ():
+        if record is None:
+            return
+        self._weights.remove(record)
+        for subject in record.subjects:
             siblings = self._digests.get(subject, {})
             siblings.pop(digest, None)
             if not siblings:
@@ -105,7 +119,7 @@ class Records:
         self._lock = store.lock if in_memory else RLock()
         self._lookup = SqliteLookup(store.database.connect_reader, keep=in_memory)
         self._records = _Filed(capacity)
-        self._shares: FIFOCache[str, Record] = FIFOCache(max(1, capacity // 64))
+        self._shares: FIFOCache[str, Record] = FIFOCache(SHARES_BYTES, _share_weight)
         self._unknown: FIFOCache[bytes, bool] = FIFOCache(capacity)
         self._page: Page | None = None
         self._identity: tuple[int, int] | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from sqlalchemy import and_, false, func, or_, select, true
 
 from faregate.instants import END_OF_TIME
+from faregate.stores.reach import ID
 from faregate.stores.schema import descent, tokens
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Values = dict[str, Any]
 T = TypeVar("T")
-
-ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
 
 _BATCH = 500
 _TAKEN = 16  # rows of a page that are read at once

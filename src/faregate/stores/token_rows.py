@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
-from faregate.stores.rows import ID, Order, Rows, batched, owned, reached, sound
+from faregate.stores.reach import ID
+from faregate.stores.rows import Order, Rows, batched, owned, reached, sound
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
