@@ -21,6 +21,8 @@ Values = dict[str, Any]
 
 ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
 
+FAMILY = tokens.c.type == "REFRESH"  # such a token is a family of credentials, and only those open anything
+
 _BATCH = 500
 # What a number becomes that was broken by hand: the value that opens least, or nothing.
 _WORST = {

@@ -7,28 +7,38 @@ whatever the time-out. Readers begin deferred and never wait.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
 import weakref
 from contextlib import closing, nullcontext
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event, make_url
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import Engine, QueuePool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from faregate.errors import InvalidInput
+from faregate.stores.companions import Companions, Connection
 from faregate.stores.page import FilePage, MemoryPage, Page
+from faregate.stores.schema import VERSION
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
+_logger = logging.getLogger("faregate")
+
 WRITER_WAITS = 15.0  # seconds for the lock that another process holds
 _creating = Lock()
 os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
+
+
+class Halted(OSError):
+    """The store must not be used as it is; the text says why, and what to do."""
 
 
 class SqliteDatabase:
@@ -40,20 +50,62 @@ class SqliteDatabase:
         if self._memory is not None:
             weakref.finalize(self, self._memory.close)
         self._memory_page = MemoryPage()
+        self._companions: Companions | None = None
+        self._said = ""
         if self.path is not None:
             _create_private(self.path)
+            self._companions = Companions(self.path, self._open, self.halt)
 
-    def connect_reader(self) -> sqlite3.Connection:
+    def halt(self, words: str) -> NoReturn:
+        """Raise Halted; the log says so once, however many requests are refused for it."""
+        if words != self._said:
+            _logger.error("the store is shut: %s", words)
+        self._said = words
+        raise Halted(words)
+
+    def check_version(self, version: str | None) -> None:
+        """Raise Halted unless the tables are of the version that this process knows."""
+        if version != VERSION:
+            self.halt(
+                f"the tables of {self.path} have version {version or 'none'}, this process needs {VERSION}; "
+                "start it again with the newest faregate, and run 'faregate db upgrade' if that asks for it"
+            )
+
+    @property
+    def torn(self) -> bool:
+        """Whether what is open has to be closed: it leads to a log that others do not see."""
+        return self._companions is not None and self._companions.torn
+
+    def check(self, connection: Connection) -> None:
+        """Raise Halted if the companions that an open connection uses were removed or replaced."""
+        if self._companions is not None:
+            self._companions.check(connection)
+
+    def connect_reader(self) -> Connection:
         """Return a connection for look-ups that never waits; of a database in memory always the same one."""
         return self._connect(0.0)
 
-    def connect_writer(self) -> sqlite3.Connection:
+    def connect_writer(self) -> Connection:
         """Return a connection that waits longer; of a database in memory always the same one."""
         return self._connect(WRITER_WAITS)
 
-    def _connect(self, waits: float) -> sqlite3.Connection:
+    def _connect(self, waits: float) -> Connection:
         if self._memory is not None:
             return self._memory
+        if self._companions is None:
+            return self._open(waits)
+
+        self._companions.admit()
+        connection = self._open(waits)
+        try:
+            self._companions.note(connection)
+        except (sqlite3.Error, OSError):
+            connection.close()
+            raise
+        self._said = ""
+        return connection
+
+    def _open(self, waits: float = 0.0) -> Connection:
         # mode=rw: a file that was taken away is an error, never an empty database.
         return _connect(f"file:{quote(os.fsencode(str(self.path)))}?mode=rw", waits)
 
@@ -97,14 +149,25 @@ class SqliteDatabase:
         if self.path is not None:
             options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
         engine = create_engine("sqlite://", creator=self.connect_writer, hide_parameters=True, **options)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", self._begin)
+        event.listen(engine, "checkin", self._return)
         event.listen(engine, "connect", _leave_transactions_alone)
         return engine
 
+    def _begin(self, connection: SqlConnection) -> None:
+        writing = connection.get_execution_options().get("writing")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        self.check(raw_of(connection))
 
-def _begin(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("writing")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    def _return(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        """Keep no connection in the pool that was cut off."""
+        if self.torn:
+            entry.invalidate()
+
+
+def raw_of(connection: SqlConnection) -> Connection:
+    """Return the driver's connection."""
+    return cast("Connection", connection.connection.dbapi_connection)
 
 
 def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -144,8 +207,10 @@ def _create_private(path: str) -> None:
             raise InvalidInput(f"store: cannot create {path}: {error.strerror}") from error
 
 
-def _connect(database: str, waits: float = 0.0) -> sqlite3.Connection:
-    connection = sqlite3.connect(database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False)
+def _connect(database: str, waits: float = 0.0) -> Connection:
+    connection = sqlite3.connect(
+        database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False, factory=Connection
+    )
     connection.text_factory = _text  # a text that was broken by hand is an odd text, no failure of the store
     try:
         connection.execute("PRAGMA foreign_keys = ON")
