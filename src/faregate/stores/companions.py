@@ -37,9 +37,9 @@ class Connection(sqlite3.Connection):
 class Companions:
     """The companions of one file, as the connections of one store see them."""
 
-    def __init__(self, path: str, connect: Callable[[], Connection], halt: Callable[[str], NoReturn]) -> None:
+    def __init__(self, path: str, uri: str, halt: Callable[[str], NoReturn]) -> None:
         self._path = path
-        self._connect = connect
+        self._uri = uri
         self._halt = halt
         self._refused: Files | None = None
         self.torn = False  # a connection was cut off, and none was opened since
@@ -82,7 +82,8 @@ class Companions:
     def _alone(self) -> bool:
         """Tell whether nobody has the file open, by a lock that bears none beside it."""
         try:
-            with closing(self._connect()) as connection:
+            with closing(sqlite3.connect(self._uri, uri=True, timeout=0.0)) as connection:
+                # First of all: whatever reads before it would open the companions, and make them where they lack.
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 connection.execute(_READ).fetchall()
         except sqlite3.OperationalError as error:

@@ -51,10 +51,12 @@ class SqliteDatabase:
             weakref.finalize(self, self._memory.close)
         self._memory_page = MemoryPage()
         self._companions: Companions | None = None
-        self._said = ""
+        self._uri, self._said = "", ""
         if self.path is not None:
             _create_private(self.path)
-            self._companions = Companions(self.path, self._open, self.halt)
+            # mode=rw: a file that was taken away is an error, never an empty database.
+            self._uri = f"file:{quote(os.fsencode(self.path))}?mode=rw"
+            self._companions = Companions(self.path, self._uri, self.halt)
 
     def halt(self, words: str) -> NoReturn:
         """Raise Halted; the log says so once, however many requests are refused for it."""
@@ -92,22 +94,19 @@ class SqliteDatabase:
     def _connect(self, waits: float) -> Connection:
         if self._memory is not None:
             return self._memory
-        if self._companions is None:
-            return self._open(waits)
-
-        self._companions.admit()
-        connection = self._open(waits)
+        torn = self.torn
+        if self._companions is not None:
+            self._companions.admit()
+        connection = _connect(self._uri, waits)
         try:
-            self._companions.note(connection)
+            if self._companions is not None:
+                self._companions.note(connection)
         except (sqlite3.Error, OSError):
             connection.close()
             raise
-        self._said = ""
+        if torn:
+            self._said = ""
         return connection
-
-    def _open(self, waits: float = 0.0) -> Connection:
-        # mode=rw: a file that was taken away is an error, never an empty database.
-        return _connect(f"file:{quote(os.fsencode(str(self.path)))}?mode=rw", waits)
 
     def page(self, *, create: bool) -> Page:
         """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
