@@ -187,12 +187,18 @@ class Store:
     def _renew_page(self, connection: Connection, known: str | None) -> None:
         """Open the page that is at its path now, and have it known as the one that readers map."""
         page = self.database.page(create=True)
-        if page.created or page.identity != known:
+        if known is not None and (page.created or page.identity != known):
+            # Forgotten first, for good: a number that is free again may be given to the next page.
+            connection.execute(update(sequence).values(page=None))
+            return
+        if known is None:
             # Somebody deleted or replaced it. Readers look for another one this often; until all of them have, the
             # write lock is held and nothing is acknowledged.
             if self._page is not None:
                 self._page.retire()
             time.sleep(LOOK_EVERY * 1.1)
+            if not page.created and not page.is_current():
+                return  # meanwhile there is another one
             connection.execute(update(sequence).values(page=page.identity))
         page.publish()  # last: whoever dies before leaves no page, and without one the feed is read
         self._page = page
