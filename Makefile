@@ -32,9 +32,10 @@ check: $(READY)
 fuzz: $(READY)
 	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/test_jwts.py tests/management/test_openapi.py -k "Lifecycles or schemathesis or verdict or remembered" $(if $(SEED),--hypothesis-seed=$(SEED))
 
-# The same exchanges of refresh tokens as in the tests, 100,000 of them, and servers and clients killed among them 200 times.
+# The same exchanges of refresh tokens as in the tests, 100,000 of them, and servers and clients killed among them 200 times;
+# and readers and writers of one store that are killed while the files beside it are taken away.
 soak: $(READY)
-	SOAK=1 $(BIN)/python -m pytest --numprocesses 2 tests/stores/test_refresh_processes.py
+	SOAK=1 $(BIN)/python -m pytest --numprocesses 2 -rP tests/stores/test_refresh_processes.py tests/stores/test_storm.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py

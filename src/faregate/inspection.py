@@ -36,7 +36,7 @@ def inspect(reading: Reading, reference: Reference, now: float) -> Inspected:
     Denied ``unknown_credential`` if there is nothing.
     """
     if reference.kind in (TOKEN, REFRESH):
-        found = reading.tokens.by_digest(reference.digest)
+        found = reading.tokens.by_digest(reference.digest, refresh=reference.kind == REFRESH)
         if found is not None:
             row, superseded_at = found
             return Inspected(reference, limits_of(row, reference.digest, superseded_at), row)

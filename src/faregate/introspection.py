@@ -141,7 +141,7 @@ class Introspection:
         reference, now = self._references.read(credential), self._desk.now()
         # Looked at twice: what is not there never waits for the write lock, nor keeps others from it.
         with self._desk.reading(None, now) as (reading, _):
-            if reading.tokens.by_digest(reference.digest) is None:
+            if reading.tokens.by_digest(reference.digest, refresh=False) is None:
                 return
         with self._desk.changing(None, now) as (change, _):
             try:

@@ -1,10 +1,12 @@
 """The files of a SQLite store: what lies beside the database, whose it is, and whether it is what it was.
 
 A database has one name, because SQLite finds its write-ahead log beside the name: by a second one there is a
-second log, and what was acknowledged through one is lost through the other. A database is made before its
-companions, and its tables before the page and the key: companions without a database, and a page or a key
-without tables, are what is left of a store. Who looks at them first and then at the database is misled by
-nobody who makes a store at the same time, and by none that died in the middle of it.
+second log, and what was acknowledged through one is lost through the other.
+
+A database is made before its companions, and its tables before the key, and before the page announces anything. So
+companions without a database, and a key or such a page without tables, are what is left of a store. Who looks at
+them first and then at the database is misled by nobody who makes a store at the same time, and by none that died in
+the middle of it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import stat
 from pathlib import Path
 
 from faregate.errors import FaregateError, InvalidInput, StoreUnavailable
+from faregate.stores.page import read_page
 from faregate.texts import some
 
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -75,7 +78,16 @@ def _is_mounted(file: str, mounts: bytes) -> bool:
 
 def traces(path: str) -> list[str]:
     """Return the companions that are there; look at them before the database."""
-    return [file for file in (f"{path}{suffix}" for suffix in _COMPANIONS) if os.path.lexists(file)]
+    there = [file for file in (f"{path}{suffix}" for suffix in _COMPANIONS) if os.path.lexists(file)]
+    return [file for file in there if not (file.endswith("-page") and _announces_nothing(path))]
+
+
+def _announces_nothing(path: str) -> bool:
+    """Tell whether a page was made for a store in which nothing was ever changed, and which may not be finished."""
+    try:
+        return read_page(path) == 0
+    except OSError:
+        return False
 
 
 def check_kept(path: str, companions: list[str]) -> None:

@@ -112,6 +112,7 @@ class Records:
         capacity: int = CAPACITY,
     ) -> None:
         self._identities = identities
+        self._store = store
         self._database = store.database
         self._owner_rights = owner_rights
         in_memory = store.database.path is None
@@ -129,7 +130,8 @@ class Records:
 
     def at_hand(self, digest: bytes) -> Record | None:
         """Return the record of this digest if it is at hand and was confirmed current; None says nothing."""
-        if self._view[0] != self._applied or monotonic() >= self._look_at:
+        # The time comes first: a page that was cut off is noticed by a look, and not by reading it.
+        if monotonic() >= self._look_at or self._view[0] != self._applied:
             return None
         return self._records.by_digest.get(digest)
 
@@ -138,7 +140,7 @@ class Records:
 
         Raises WouldWait where that cannot be told at once and ``wait`` is False.
         """
-        if self._view[0] != self._applied or monotonic() >= self._look_at:
+        if monotonic() >= self._look_at or self._view[0] != self._applied:
             self._answer(partial(self._confirm, wait=wait), wait=wait)
         return self._records.by_digest.get(digest)
 
@@ -234,13 +236,15 @@ class Records:
                     sleep(_PAUSE)
         except (sqlite3.Error, OSError) as error:
             self._give_up()
+            if self._database.torn:
+                self._store.let_go()
             raise StoreUnavailable from error
         finally:
             self._lock.release()
 
     def _confirm(self, *, wait: bool) -> None:
         """Apply what the feed holds beyond what was applied, from the files that are there now."""
-        if self._view[0] != self._applied or monotonic() >= self._look_at:
+        if monotonic() >= self._look_at or self._view[0] != self._applied:
             looked = monotonic()  # before the look: however long this takes, the next one is not later
             self._look_at_files()
             self._apply(wait=wait)
@@ -279,6 +283,8 @@ class Records:
             self._lookup.close()
             self._nothing_known()
             self._identity = identity
+        self._database.check(self._lookup.connection)
+        self._database.check_version(self._lookup.version())
         if self._page is None or not self._page.is_current():
             self._page = None
             with suppress(OSError):  # it is not there, or is not ours to write: then the feed is read each time

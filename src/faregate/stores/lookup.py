@@ -21,18 +21,20 @@ from faregate.record import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
+
+    from faregate.stores.companions import Connection
 
 _logger = logging.getLogger("faregate")
 
+# A credential opens nothing as another kind than its record's, whoever may have written it there.
 _RECORD = """
 SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
        CAST(t.allowed_scopes AS BLOB), CAST(t.allowed_cidr_blocks AS BLOB), CAST(t.networks AS BLOB),
        t.not_before, t.expires_at, t.deactivated, s.superseded_at,
        EXISTS (SELECT 1 FROM faregate_unseen AS u WHERE u.digest = s.digest)
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
-WHERE s.digest = ?
+WHERE s.digest = ? AND t.type <> 'REFRESH'
 """
 _ACCESS = """
 SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
@@ -40,7 +42,7 @@ SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp
        t.not_before, t.expires_at, t.deactivated, t.revoked_at,
        CAST(a.allowed_scopes AS BLOB), CAST(a.allowed_cidr_blocks AS BLOB), CAST(a.networks AS BLOB), a.expires_at
 FROM faregate_access AS a JOIN faregate_tokens AS t ON t.id = a.token_id
-WHERE a.digest = ?
+WHERE a.digest = ? AND t.type = 'REFRESH'
 """
 _SHARE = """
 SELECT id, owner_id, owner_name, owner_acct, owner_domain, owner_idp_id, org_id, org_name,
@@ -53,6 +55,7 @@ SELECT EXISTS (
 )
 """
 _CHANGES = "SELECT sequence, at, action, subject FROM faregate_feed WHERE sequence >= ? ORDER BY sequence LIMIT ?"
+_VERSION = "SELECT version_num FROM faregate_schema"
 _NEWEST = "SELECT sequence, at FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
 
 
@@ -68,10 +71,10 @@ class Changed(NamedTuple):
 class SqliteLookup:
     """The read connection of one process. Its user holds a lock; ``sqlite3.Error`` passes through."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], *, keep: bool) -> None:
+    def __init__(self, connect: Callable[[], Connection], *, keep: bool) -> None:
         self._connect = connect
         self._keep = keep  # the connection of a database in memory is the database
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
 
     @property
     def is_open(self) -> bool:
@@ -112,6 +115,16 @@ class SqliteLookup:
         rows = self._open().execute(_NEWEST).fetchall()
         return (rows[0][0], rows[0][1]) if rows else (0, 0.0)
 
+    def version(self) -> str | None:
+        """Return the version of the tables."""
+        rows = self._open().execute(_VERSION).fetchall()
+        return rows[0][0] if rows else None
+
+    @property
+    def connection(self) -> Connection:
+        """The open connection."""
+        return self._open()
+
     def announces(self) -> bool:
         """Tell whether a page can be trusted: only beside a database in WAL mode, or in memory."""
         return self._keep or self._open().execute("PRAGMA journal_mode").fetchall() == [("wal",)]
@@ -123,7 +136,7 @@ class SqliteLookup:
             self._closing.detach()
             connection.close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
         if self._connection is None:
             connection = self._connect()
             if not self._keep:

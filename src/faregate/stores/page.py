@@ -53,6 +53,11 @@ class Page(Protocol):
         ...
 
     @property
+    def identity(self) -> str:
+        """Which file it is: no other one has it for as long as a process maps this one."""
+        ...
+
+    @property
     def view(self) -> memoryview:
         """The eight bytes, as one number."""
         ...
@@ -78,6 +83,7 @@ class MemoryPage:
     """The page of a store in memory: an integer of this process."""
 
     created = False
+    identity = "memory"
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(_SIZE)).cast("Q")
@@ -102,8 +108,7 @@ class FilePage:
 
     Raises OSError where the page cannot be opened for writing: who cannot announce a change may not make
     one. Where it opens but cannot be mapped, ``view`` never matches and each request reads the feed. Readers
-    never create it: who does holds the write lock, and where there were changes before waits until every
-    reader has looked (``created``).
+    never create it: who does holds the write lock, and waits until every reader has looked (``created``).
     """
 
     def __init__(self, database: str, *, create: bool) -> None:
@@ -118,6 +123,8 @@ class FilePage:
             self._descriptor = os.open(f"{self._path}.new", flags | os.O_CREAT | os.O_TRUNC, 0o600)
             self.created = True
         self._size_up(database, create=create)
+        present = os.fstat(self._descriptor)
+        self.identity = f"{present.st_dev}:{present.st_ino}"
         try:
             self.view = memoryview(mmap(self._descriptor, _SIZE, access=ACCESS_WRITE)).cast("Q")
             self._mapped = True
@@ -145,12 +152,13 @@ class FilePage:
             os.pwrite(self._descriptor, sequence.to_bytes(_SIZE, sys.byteorder), 0)
 
     def is_current(self) -> bool:
-        """Tell whether the path still leads to the file that is open here."""
+        """Tell whether the path still leads to the file that is open here, and that is whole."""
         try:
-            there, here = os.stat(self._path), os.fstat(self._descriptor)
+            there = os.stat(self._path)
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+        # Cut off in place, the next look at its bytes would be the end of the process (SIGBUS).
+        return f"{there.st_dev}:{there.st_ino}" == self.identity and there.st_size >= _SIZE
 
     def publish(self) -> None:
         """Put a page that was created into its place; until then nobody finds it."""
@@ -160,7 +168,8 @@ class FilePage:
 
     def retire(self) -> None:
         """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
-        self.advance(_NEVER)
+        if os.fstat(self._descriptor).st_size >= _SIZE:
+            self.advance(_NEVER)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):

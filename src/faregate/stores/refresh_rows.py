@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, insert, select, update
 
 from faregate.stores.family import Exchange, Family
-from faregate.stores.rows import batched, sound
+from faregate.stores.rows import FAMILY, batched, sound
 from faregate.stores.schema import access, exchanges, families, secrets, tokens
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class RefreshRows:
         """Return the family whose credentials have in common what has this digest, or None."""
         joined = select(tokens, secrets.c.digest.label("current")).join_from(tokens, families)
         joined = joined.outerjoin(secrets, (secrets.c.token_id == tokens.c.id) & secrets.c.superseded_at.is_(None))
-        row = self._connection.execute(joined.where(families.c.digest == digest)).mappings().first()
+        row = self._connection.execute(joined.where(families.c.digest == digest, FAMILY)).mappings().first()
         if row is None:
             return None
         values = sound(row)
@@ -86,7 +86,9 @@ class RefreshRows:
         found = self._connection.execute(select(access).where(access.c.digest == digest)).mappings().first()
         if found is None:
             return None
-        row = self._connection.execute(select(tokens).where(tokens.c.id == found["token_id"])).mappings().first()
+        row = (
+            self._connection.execute(select(tokens).where(tokens.c.id == found["token_id"], FAMILY)).mappings().first()
+        )
         return None if row is None else (sound(row), sound(found))
 
     def delete_access(self, digest: bytes) -> None:

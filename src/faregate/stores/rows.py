@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 T = TypeVar("T")
 
+FAMILY = tokens.c.type == "REFRESH"  # such a token is a family of credentials, and only those open anything
+
 _BATCH = 500
 _TAKEN = 16  # rows of a page that are read at once
 # What a number becomes that was broken by hand: the value that opens least, or nothing.

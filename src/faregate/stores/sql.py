@@ -25,7 +25,7 @@ from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
-from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, raw_of
 from faregate.stores.token_rows import TokenRows
 from faregate.texts import some
 
@@ -114,6 +114,7 @@ class Store:
     def reading(self) -> Generator[Reading]:
         """Open a transaction that reads. StoreUnavailable if the store cannot answer."""
         with self._answering(), _held(self._reading), self._open().begin() as connection:
+            self.database.check_version(_stamp(connection))
             yield Reading(connection)
 
     @contextmanager
@@ -123,13 +124,16 @@ class Store:
         It waits so many seconds for the write lock. StoreUnavailable if the store cannot answer, or the page that
         announces changes cannot be written.
         """
-        with (
-            self._answering(),
-            _held(self.lock, waits),
-            self._open().execution_options(writing=True, waits=waits).begin() as connection,
-        ):
-            # Looked up under the write lock: while this waited for it the page may have been replaced.
-            yield Change(connection, self._open_page(connection))
+        with self._answering(), _held(self.lock, waits), self._writing(waits) as (connection, page):
+            yield Change(connection, page)
+
+    def let_go(self) -> None:
+        """Close what is open and in nobody's hands, unless that would have to be waited for."""
+        if self._opening.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._opening.release()
 
     def close(self) -> None:
         """Close what is open. The next use opens it again."""
@@ -156,8 +160,8 @@ class Store:
     def _open(self) -> Engine:
         identity = self.database.identity()
         with self._opening:
-            if self._engine is not None and self._identity != identity:
-                self._close()  # the file was replaced: what is open leads to one that nobody else sees
+            if self._engine is not None and (self._identity != identity or self.database.torn):
+                self._close()  # a file was replaced: what is open leads to one that nobody else sees
             if self._engine is None:
                 engine = self.database.engine()
                 if self.database.path is not None:
@@ -170,19 +174,41 @@ class Store:
             _dispose(self._engines)
             self._engine = None
 
-    def _open_page(self, connection: Connection) -> Page:
-        """Return the page that is at its path now: a writer must announce where readers look."""
-        if self._page is None or not self._page.is_current():
-            replaced, page = self._page, self.database.page(create=True)
-            if replaced is not None:
-                replaced.retire()
-            if page.created and connection.execute(select(sequence.c.value)).scalar_one():
-                # Somebody deleted the page. Readers look for a new one this often; until all of them
-                # have, the write lock is held and nothing is acknowledged.
-                time.sleep(LOOK_EVERY * 1.1)
-            page.publish()  # last: whoever dies before leaves no page, and without one the feed is read
-            self._page = page
-        return self._page
+    @contextmanager
+    def _writing(self, waits: float = WRITER_WAITS) -> Generator[tuple[Connection, Page]]:
+        """Open a transaction that writes, and the page that readers map: there a writer must announce it."""
+        engine = self._open().execution_options(writing=True, waits=waits)
+        while True:
+            with engine.begin() as connection:
+                # Under the write lock: while this waited for it, the tables or the page may have been replaced.
+                self.database.check_version(_stamp(connection))
+                known = connection.execute(select(sequence.c.page)).scalar_one()
+                if self._page is not None and self._page.identity == known and self._page.is_current():
+                    raw = raw_of(connection)
+                    yield connection, self._page
+                    break
+                self._renew_page(connection, known)  # in a transaction of its own, which no refusal rolls back
+        # Nothing is acknowledged that went into a log which others do not see.
+        self.database.check(raw)
+
+    def _renew_page(self, connection: Connection, known: str | None) -> None:
+        """Open the page that is at its path now, and have it known as the one that readers map."""
+        page = self.database.page(create=True)
+        if known is not None and (page.created or page.identity != known):
+            # Forgotten first, for good: a number that is free again may be given to the next page.
+            connection.execute(update(sequence).values(page=None))
+            return
+        if known is None:
+            # Somebody deleted or replaced it. Readers look for another one this often; until all of them have, the
+            # write lock is held and nothing is acknowledged.
+            if self._page is not None:
+                self._page.retire()
+            time.sleep(LOOK_EVERY * 1.1)
+            if not page.created and not page.is_current():
+                return  # meanwhile there is another one
+            connection.execute(update(sequence).values(page=page.identity))
+        page.publish()  # last: whoever dies before leaves no page, and without one the feed is read
+        self._page = page
 
     def _prepare(self) -> None:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
@@ -201,7 +227,7 @@ class Store:
             self.database.enter_wal()
         if version is None:
             with self._open().execution_options(writing=True).begin() as connection:
-                version = _version(connection) or _create(connection)
+                version = _version(connection) or self._create(connection)
         if version != schema.VERSION:
             raise InvalidInput(
                 f"store: its tables have version {version}, this faregate needs {schema.VERSION}; "
@@ -210,16 +236,27 @@ class Store:
         # A page out of step costs reads, never freshness, so who may only read goes on.
         with suppress(SQLAlchemyError, OSError):
             if not self._in_step():
-                with self._open().execution_options(writing=True).begin() as connection:
-                    self._open_page(connection).advance(connection.execute(select(sequence.c.value)).scalar_one())
+                with self._writing() as (connection, page):
+                    page.advance(connection.execute(select(sequence.c.value)).scalar_one())
         self.close()
+
+    def _create(self, connection: Connection) -> str:
+        """Create the tables, and the page: nobody reads a store that is being made, so nobody is waited for."""
+        self._page = self.database.page(create=True)
+        for definition in _definitions(connection.dialect.name):
+            connection.exec_driver_sql(definition)
+        connection.execute(insert(sequence).values(id=1, value=0, page=self._page.identity))
+        connection.execute(insert(schema_version).values(version_num=schema.VERSION))
+        self._page.publish()
+        return schema.VERSION
 
     def _in_step(self) -> bool:
         """Tell whether the page is there and announces what the feed holds: then nobody need wait for a writer."""
         with self._open().begin() as connection:
-            last = connection.execute(select(sequence.c.value)).scalar_one()
+            last, known = connection.execute(select(sequence.c.value, sequence.c.page)).one()
         with suppress(OSError):
-            return bool(self.database.page(create=False).view[0] == last)
+            page = self.database.page(create=False)
+            return bool(page.identity == known and page.view[0] == last)
         return False
 
     @contextmanager
@@ -249,15 +286,11 @@ def _held(lock: RLock, waits: float = WRITER_WAITS) -> Generator[None]:
 def _version(connection: Connection) -> str | None:
     if not inspect(connection).has_table(schema_version.name):
         return None
+    return _stamp(connection)
+
+
+def _stamp(connection: Connection) -> str | None:
     return connection.execute(select(schema_version.c.version_num)).scalar()
-
-
-def _create(connection: Connection) -> str:
-    for definition in _definitions(connection.dialect.name):
-        connection.exec_driver_sql(definition)
-    connection.execute(insert(sequence).values(id=1, value=0))
-    connection.execute(insert(schema_version).values(version_num=schema.VERSION))
-    return schema.VERSION
 
 
 def _missing(columns: dict[str, set[str]]) -> list[str]:

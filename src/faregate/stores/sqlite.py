@@ -8,29 +8,39 @@ whatever the time-out. Readers begin deferred and never wait.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 import time
 import weakref
 from contextlib import closing, nullcontext
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, QueuePool, StaticPool, create_engine, event, make_url
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import Engine, QueuePool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import files
+from faregate.stores.companions import Companions, Connection
 from faregate.stores.page import FilePage, MemoryPage, Page
+from faregate.stores.schema import VERSION
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
+_logger = logging.getLogger("faregate")
+
 WRITER_WAITS = 15.0  # seconds for the lock that another process holds
 _creating = Lock()
 os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
+
+
+class Halted(OSError):
+    """The store must not be used as it is; the text says why, and what to do."""
 
 
 class SqliteDatabase:
@@ -42,32 +52,73 @@ class SqliteDatabase:
         if self._memory is not None:
             weakref.finalize(self, self._memory.close)
         self._memory_page = MemoryPage()
-        self._companions: list[str] = []  # as they were before the database was looked at
+        self._traces: list[str] = []  # companions, as they were before the database was looked at
+        self._companions: Companions | None = None
+        self._uri, self._said = "", ""
         if self.path is not None:
-            self._companions = files.traces(self.path)
+            self._traces = files.traces(self.path)
             files.check_usable(self.path)
-            files.check_kept(self.path, self._companions)
+            files.check_kept(self.path, self._traces)
             _create_private(self.path)
             files.check_names(self.path)
+            # mode=rw: a file that was taken away is an error, never an empty database.
+            self._uri = f"file:{quote(os.fsencode(self.path))}?mode=rw"
+            self._companions = Companions(self.path, self._uri, self.halt)
 
     def check_never_used(self) -> None:
         """Raise InvalidInput if there were tables: called where there are none now."""
         if self.path is not None:
-            files.check_never_used(self.path, self._companions)
+            files.check_never_used(self.path, self._traces)
 
-    def connect_reader(self) -> sqlite3.Connection:
+    def halt(self, words: str) -> NoReturn:
+        """Raise Halted; the log says so once, however many requests are refused for it."""
+        if words != self._said:
+            _logger.error("the store is shut: %s", words)
+        self._said = words
+        raise Halted(words)
+
+    def check_version(self, version: str | None) -> None:
+        """Raise Halted unless the tables are of the version that this process knows."""
+        if version != VERSION:
+            self.halt(
+                f"the tables of {self.path} have version {version or 'none'}, this process needs {VERSION}; "
+                "start it again with the newest faregate, and run 'faregate db upgrade' if that asks for it"
+            )
+
+    @property
+    def torn(self) -> bool:
+        """Whether what is open has to be closed: it leads to a log that others do not see."""
+        return self._companions is not None and self._companions.torn
+
+    def check(self, connection: Connection) -> None:
+        """Raise Halted if the companions that an open connection uses were removed or replaced."""
+        if self._companions is not None:
+            self._companions.check(connection)
+
+    def connect_reader(self) -> Connection:
         """Return a connection for look-ups that never waits; of a database in memory always the same one."""
         return self._connect(0.0)
 
-    def connect_writer(self) -> sqlite3.Connection:
+    def connect_writer(self) -> Connection:
         """Return a connection that waits longer; of a database in memory always the same one."""
         return self._connect(WRITER_WAITS)
 
-    def _connect(self, waits: float) -> sqlite3.Connection:
+    def _connect(self, waits: float) -> Connection:
         if self._memory is not None:
             return self._memory
-        # mode=rw: a file that was taken away is an error, never an empty database.
-        return _connect(f"file:{quote(os.fsencode(str(self.path)))}?mode=rw", waits)
+        torn = self.torn
+        if self._companions is not None:
+            self._companions.admit()
+        connection = _connect(self._uri, waits)
+        try:
+            if self._companions is not None:
+                self._companions.note(connection)
+        except (sqlite3.Error, OSError):
+            connection.close()
+            raise
+        if torn:
+            self._said = ""
+        return connection
 
     def page(self, *, create: bool) -> Page:
         """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
@@ -109,18 +160,27 @@ class SqliteDatabase:
         if self.path is not None:
             options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
         engine = create_engine("sqlite://", creator=self.connect_writer, hide_parameters=True, **options)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", self._begin)
+        event.listen(engine, "checkin", self._return)
         event.listen(engine, "connect", _leave_transactions_alone)
         return engine
 
+    def _begin(self, connection: SqlConnection) -> None:
+        options = connection.get_execution_options()
+        if options.get("writing"):
+            _begin_writing(connection, options.get("waits", WRITER_WAITS))
+        else:
+            connection.exec_driver_sql("BEGIN")
+        self.check(raw_of(connection))
 
-def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if not options.get("writing"):
-        connection.exec_driver_sql("BEGIN")
-        return
+    def _return(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        """Keep no connection in the pool that was cut off."""
+        if self.torn:
+            entry.invalidate()
 
-    waits = options.get("waits", WRITER_WAITS)
+
+def _begin_writing(connection: SqlConnection, waits: float) -> None:
+    """Begin a transaction that holds the write lock, which it waits for so many seconds."""
     try:
         if waits != WRITER_WAITS:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {waits * 1000:.0f}")
@@ -130,11 +190,16 @@ def _begin(connection: Connection) -> None:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {WRITER_WAITS * 1000:.0f}")
 
 
+def raw_of(connection: SqlConnection) -> Connection:
+    """Return the driver's connection."""
+    return cast("Connection", connection.connection.dbapi_connection)
+
+
 def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     dbapi_connection.isolation_level = None
 
 
-def columns_of(connection: Connection) -> dict[str, set[str]]:
+def columns_of(connection: SqlConnection) -> dict[str, set[str]]:
     """Return the columns of each table of the package, those of other versions too, by one statement."""
     found: dict[str, set[str]] = {}
     rows = connection.exec_driver_sql(
@@ -184,8 +249,10 @@ def _create_private(path: str) -> None:
             ) from error
 
 
-def _connect(database: str, waits: float = 0.0) -> sqlite3.Connection:
-    connection = sqlite3.connect(database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False)
+def _connect(database: str, waits: float = 0.0) -> Connection:
+    connection = sqlite3.connect(
+        database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False, factory=Connection
+    )
     connection.text_factory = _text  # a text that was broken by hand is an odd text, no failure of the store
     try:
         connection.execute("PRAGMA foreign_keys = ON")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from faregate.stores.reach import ID
-from faregate.stores.rows import Order, Rows, batched, owned, reached, sound
+from faregate.stores.rows import FAMILY, Order, Rows, batched, owned, reached, sound
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -57,9 +57,13 @@ class TokenRows(Rows):
         wanted = (secrets.c.token_id == token_id) & secrets.c.superseded_at.is_(None)
         return self._connection.execute(select(secrets.c.digest).where(wanted)).scalar()
 
-    def by_digest(self, digest: bytes) -> tuple[Values, float | None] | None:
-        """Return the columns of the token whose credential has this digest, and when that was or will be superseded."""
-        wanted = select(tokens, secrets.c.superseded_at).join_from(tokens, secrets).where(secrets.c.digest == digest)
+    def by_digest(self, digest: bytes, *, refresh: bool) -> tuple[Values, float | None] | None:
+        """Return the columns of the token whose credential has this digest, and when that was or will be superseded.
+
+        ``refresh`` says whether the credential is of a refresh token: of another kind than its record it is nothing.
+        """
+        wanted = select(tokens, secrets.c.superseded_at).join_from(tokens, secrets)
+        wanted = wanted.where(secrets.c.digest == digest, FAMILY if refresh else ~FAMILY)
         row = self._connection.execute(wanted).mappings().first()
         if row is None:
             return None
@@ -67,10 +71,10 @@ class TokenRows(Rows):
         return values, values.pop("superseded_at")
 
     def has_secret(self, digest: bytes, now: float) -> bool:
-        """Tell whether a credential is one of its token's live ones."""
+        """Tell whether a credential is one of its token's live ones, which is no refresh token."""
         live = secrets.c.superseded_at.is_(None) | (secrets.c.superseded_at > now)
-        found = self._connection.execute(select(secrets.c.token_id).where((secrets.c.digest == digest) & live))
-        return found.first() is not None
+        wanted = select(secrets.c.token_id).join_from(secrets, tokens).where(secrets.c.digest == digest, live, ~FAMILY)
+        return self._connection.execute(wanted).first() is not None
 
     def add(self, values: Values, digest: bytes) -> None:
         """Insert a token and the digest of its credential."""

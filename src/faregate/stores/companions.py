@@ -1,0 +1,99 @@
+"""The write-ahead log and its index, ``-wal`` and ``-shm`` beside a SQLite file, which all processes have to share.
+
+SQLite forbids to remove or replace them while the file is open. Whoever opened it before goes on with the old ones,
+whoever opens it afterwards gets new ones, and neither sees what the other commits. So there are two laws:
+
+- While a connection is open, SQLite itself removes neither: only the last connection that closes folds the log into
+  the file and removes both. An open connection whose companions are not those at the path was cut off by somebody. It
+  is closed, and nothing is read or acknowledged by it.
+- A file that lacks one of them is opened only if nobody else has it open. So those who were cut off all close, the last
+  of them folds the log into the file, and what was committed is there when it is opened again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Files = tuple[tuple[int, int], tuple[int, int]]
+
+_OPENING = 0.5  # seconds in which another process that opens the file has made its companions
+_PAUSE = 0.005
+_READ = "SELECT 1 FROM sqlite_master LIMIT 1"
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows which companions it opened, if any."""
+
+    companions: Files | None = None
+
+
+class Companions:
+    """The companions of one file, as the connections of one store see them."""
+
+    def __init__(self, path: str, uri: str, halt: Callable[[str], NoReturn]) -> None:
+        self._path = path
+        self._uri = uri
+        self._halt = halt
+        self._refused: Files | None = None
+        self.torn = False  # a connection was cut off, and none was opened since
+
+    def admit(self) -> None:
+        """Wait until the file may be opened; the store is halted if that takes long."""
+        deadline = monotonic() + (0.0 if self.torn else _OPENING)
+        while not self._in_place() and not self._alone():
+            if monotonic() >= deadline:
+                self._cut_off()
+            sleep(_PAUSE)
+        self.torn = False
+
+    def note(self, connection: Connection) -> None:
+        """Have a new connection open its companions, and know them: from now on nobody may remove them."""
+        connection.execute(_READ).fetchall()
+        connection.companions = self._found()
+
+    def check(self, connection: Connection) -> None:
+        """Halt the store if an open connection has other companions than those that are there now."""
+        found = self._found()
+        if connection.companions is None:  # it was not in WAL mode before
+            connection.companions = found
+        if found != connection.companions:
+            self._refused = found
+            self._cut_off()
+
+    def _found(self) -> Files | None:
+        try:
+            log, index = os.stat(f"{self._path}-wal"), os.stat(f"{self._path}-shm")
+        except FileNotFoundError:
+            return None
+        return (log.st_dev, log.st_ino), (index.st_dev, index.st_ino)
+
+    def _in_place(self) -> bool:
+        """Tell whether both are there, and are not those that somebody put in the place of the ones in use."""
+        found = self._found()
+        return found is not None and not (self.torn and found == self._refused)
+
+    def _alone(self) -> bool:
+        """Tell whether nobody has the file open, by a lock that bears none beside it."""
+        try:
+            with closing(sqlite3.connect(self._uri, uri=True, timeout=0.0)) as connection:
+                # First of all: whatever reads before it would open the companions, and make them where they lack.
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute(_READ).fetchall()
+        except sqlite3.OperationalError as error:
+            # Whatever else is wrong, opening the file will tell.
+            return error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
+        return True
+
+    def _cut_off(self) -> NoReturn:
+        self.torn = True
+        self._halt(
+            f"{self._path}-wal or {self._path}-shm was removed or replaced while the database was open; "
+            f"stop all processes that use {self._path}, remove nothing more, and start them again"
+        )
