@@ -102,9 +102,29 @@ class SqliteDatabase:
         return engine
 
 
+def is_busy(error: BaseException) -> bool:
+    """Return True if somebody else holds the database, so that the same may be tried again."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def _begin(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("writing")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("at_once"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writing") else "BEGIN")
+        return
+
+    # Who waits in SQLite cannot let go of a lock for a fork. Only the begin fails at once: a commit without WAL waits
+    # for readers, and cannot begin again.
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        if options.get("writing"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # takes the read lock
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
 
 
 def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
