@@ -10,7 +10,7 @@ import logging
 import os
 from threading import Lock
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 
 class Forkable(Protocol):
@@ -31,21 +31,27 @@ class Forkable(Protocol):
 
 _logger = logging.getLogger("faregate")
 
-_registered: WeakSet[Forkable] = WeakSet()
+# In the order in which they are held: what may be waited for comes first, while nothing else is held yet.
+_slow: WeakKeyDictionary[Forkable, None] = WeakKeyDictionary()
+_quick: WeakKeyDictionary[Forkable, None] = WeakKeyDictionary()
 _held: list[Forkable] = []
 _one_at_a_time = Lock()
 
 
-def register(thing: Forkable) -> None:
-    """Have ``thing`` closed before each fork for as long as it lives."""
+def register(thing: Forkable, *, slow: bool = False) -> None:
+    """Have ``thing`` closed before each fork for as long as it lives.
+
+    A ``slow`` one may be in use for longer than a moment, as a store is by a transaction. It is held before those
+    that requests need.
+    """
     with _one_at_a_time:
-        _registered.add(thing)
+        (_slow if slow else _quick)[thing] = None
 
 
 def _before() -> None:
     """Close everything. An exception here would be swallowed by the interpreter and the fork go on."""
     _one_at_a_time.acquire()
-    for thing in list(_registered):
+    for thing in [*_slow, *_quick]:
         try:
             thing.hold()
             _held.append(thing)

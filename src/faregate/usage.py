@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("faregate")
 
 EVERY = 10.0  # seconds between batches
+_SEE_WAITS = 0.1  # seconds that a request waits for other writers
+_SEE_AGAIN = 1.0  # seconds after which the next request tries it again
 _BATCH = 500  # tokens a transaction, so that the write lock is held briefly
 _WAITS = 2.0  # seconds for a write lock that another holds: whoever ends or forks waits for this, too
 _AT_MOST = 5.0  # seconds after which no batch is begun, so that a process ends in time for its supervisor
@@ -47,18 +49,26 @@ class Usage:
         if self._thread is None:
             self._start()
 
+    def may_see(self, digest: bytes) -> bool:
+        """Return False if :meth:`see` would do nothing: the presentation is remembered, and no write is tried yet."""
+        return digest not in self._store.presented or monotonic() >= self._not_before
+
     def see(self, digest: bytes) -> None:
         """Note, before the request is answered, that a rotated token's new credential was presented.
 
-        Once a rotation. A store that cannot write closes nothing that it can read: it is noted some time later.
+        A store that cannot write closes nothing that it can read: then the presentation is remembered, and the next
+        write of this process, at the latest that of this very use, notes it. Rotations of this process are such
+        writes, so they know of it. Until then (a batch's time after the lock is free, or never if the process is
+        killed) one in another process takes the credential for unseen: it may replace it, and opens nothing by that.
         """
+        self._store.presented[digest] = None
         if monotonic() < self._not_before:
             return
         try:
-            with self._store.changing() as change:
-                change.tokens.see(digest)
+            with self._store.changing(_SEE_WAITS):
+                pass  # a write notes what is remembered
         except StoreUnavailable:
-            self._not_before = monotonic() + EVERY  # meanwhile requests go on without waiting for it
+            self._not_before = monotonic() + _SEE_AGAIN  # meanwhile requests go on without waiting for it
             _logger.warning("it could not be noted that a new credential was presented", exc_info=True)
 
     def flush(self) -> None:

@@ -113,7 +113,7 @@ class Verifier:
         if record is None or (record.trusted is not None and not record.trusted(self._clock())):
             find = self._finder(credential, digest, address, wait=wait)
             record = self._records.fetch(digest, find, wait=wait)
-        if record is not None and record.unseen:
+        if record is not None and record.unseen and self._usage.may_see(digest):
             if not wait:
                 raise WouldWait
             # From now on the credential before it rotates nothing. Meanwhile it may have been replaced.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from threading import RLock
 from time import monotonic, sleep
@@ -26,6 +27,7 @@ from faregate.stores import page
 from faregate.stores.entry import OWNER_CHANGED
 from faregate.stores.lookup import SqliteLookup
 from faregate.stores.page import never
+from faregate.stores.sqlite import is_busy
 from faregate.weight import Weights, record_weight
 
 if TYPE_CHECKING:
@@ -126,6 +128,8 @@ class Records:
         self._identity: tuple[int, int] | None = None
         self._applied, self._applied_at, self._look_at = 0, 0.0, 0.0
         self._view = never()
+        self._failures = 0
+        self._failure: Exception | None = None  # the last of them
         forks.register(self)
 
     def at_hand(self, digest: bytes) -> Record | None:
@@ -216,25 +220,20 @@ class Records:
         """Return what ``step`` reads under the lock; it is repeated while another process holds the database.
 
         The waiting is done here and not by SQLite, whose time-out belongs to the connection and not to the call.
+        Who waits for another thread's turn shares its failure: else each would ask in vain, one after the other.
         """
+        failures = self._failures
         if not self._lock.acquire(blocking=wait):
             raise WouldWait
         try:
+            if self._failures != failures:
+                raise StoreUnavailable from self._failure
             if not wait and not self._lookup.is_open:
                 raise WouldWait
-            deadline = monotonic() + _PATIENCE
-            while True:
-                try:
-                    return step()
-                except sqlite3.OperationalError as error:
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                        raise
-                    if not wait:
-                        raise WouldWait from None
-                    if monotonic() >= deadline:
-                        raise
-                    sleep(_PAUSE)
+            return _repeated(step, wait=wait)
         except (sqlite3.Error, OSError) as error:
+            self._failures += 1
+            self._failure = copy(error)  # without its traceback, whose frames hold this
             self._give_up()
             if self._database.torn:
                 self._store.let_go()
@@ -308,3 +307,19 @@ class Records:
         self._shares.clear()
         self._unknown.clear()
         self._owner_rights.clear()
+
+
+def _repeated(step: Callable[[], T], *, wait: bool) -> T:
+    """Return what ``step`` reads, once no other process holds the database, or raise its error after a moment."""
+    deadline = monotonic() + _PATIENCE
+    while True:
+        try:
+            return step()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            if not wait:
+                raise WouldWait from None
+            if monotonic() >= deadline:
+                raise
+            sleep(_PAUSE)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 import time
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from threading import RLock
 from typing import TYPE_CHECKING
 
 import msgspec
 from sqlalchemy import Connection, Engine, insert, inspect, make_url, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from faregate import forks
@@ -25,7 +25,7 @@ from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
-from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, raw_of
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, is_busy, raw_of
 from faregate.stores.token_rows import TokenRows
 from faregate.texts import some
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from faregate.stores.page import Page
 
 _SOUND = 2**62  # what no honest sequence reaches
+_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # seconds between tries for a lock of the database; the last repeats
 
 
 class Reading:
@@ -86,7 +87,9 @@ class Store:
 
     ``lock`` is held over every transaction that writes, and in memory over every one; readers of a file hold
     another, and whoever takes both takes that one first. Both are held while the process forks, so that nothing
-    is open then.
+    is open then. Who waits for another process holds neither, so a fork waits for running transactions alone.
+
+    ``presented`` holds the digests of new secrets that were presented, until the next write transaction notes that.
     """
 
     def __init__(self, url: str) -> None:
@@ -103,7 +106,8 @@ class Store:
         weakref.finalize(self, _dispose, self._engines)
         self._identity = (0, 0)
         self._page: Page | None = None
-        forks.register(self)
+        self.presented: dict[bytes, None] = {}
+        forks.register(self, slow=True)
         try:
             with self._reading, self.lock:
                 self._prepare()
@@ -113,19 +117,29 @@ class Store:
     @contextmanager
     def reading(self) -> Generator[Reading]:
         """Open a transaction that reads. StoreUnavailable if the store cannot answer."""
-        with self._answering(), _held(self._reading), self._open().begin() as connection:
+        with self._answering(), self._transaction(self._reading, WRITER_WAITS, writing=False) as connection:
             self.database.check_version(_stamp(connection))
             yield Reading(connection)
 
     @contextmanager
-    def changing(self, *, waits: float = WRITER_WAITS) -> Generator[Change]:
+    def changing(self, waits: float = WRITER_WAITS) -> Generator[Change]:
         """Open a transaction that writes; it is committed at the end of the block, or rolled back by an exception.
 
-        It waits so many seconds for the write lock. StoreUnavailable if the store cannot answer, or the page that
+        StoreUnavailable if the store cannot answer, other writers take longer than ``waits`` seconds, or the page that
         announces changes cannot be written.
         """
-        with self._answering(), _held(self.lock, waits), self._writing(waits) as (connection, page):
-            yield Change(connection, page)
+        presented: list[bytes] = []
+        with self._answering(), self._writing(waits) as (connection, page):
+            change = Change(connection, page)
+
+            # Before anything is judged: a rotation must know what was presented before it.
+            presented += list(self.presented)
+            for digest in presented:
+                change.tokens.see(digest)
+
+            yield change
+        for digest in presented:
+            self.presented.pop(digest, None)
 
     def let_go(self) -> None:
         """Close what is open and in nobody's hands, unless that would have to be waited for."""
@@ -157,6 +171,29 @@ class Store:
         self.lock.release()
         self._reading.release()
 
+    @contextmanager
+    def _transaction(self, lock: RLock, waits: float, *, writing: bool) -> Generator[Connection]:
+        """Open a transaction under ``lock``, for which ``waits`` seconds may pass.
+
+        While another process holds the database the begin is tried again and again, and the lock is let go meanwhile:
+        the process may fork, and others that wait come to their own end in time. Nothing was read or changed yet.
+        """
+        deadline = time.monotonic() + waits
+        pauses = iter(_PAUSES)
+        while True:
+            with ExitStack() as held:
+                held.enter_context(_held(lock, deadline))
+                engine = self._open().execution_options(writing=writing, at_once=True)
+                try:
+                    connection = held.enter_context(engine.begin())
+                except OperationalError as error:
+                    if not is_busy(error) or time.monotonic() >= deadline:
+                        raise
+                else:
+                    yield connection
+                    return
+            time.sleep(next(pauses, _PAUSES[-1]))
+
     def _open(self) -> Engine:
         identity = self.database.identity()
         with self._opening:
@@ -177,9 +214,8 @@ class Store:
     @contextmanager
     def _writing(self, waits: float = WRITER_WAITS) -> Generator[tuple[Connection, Page]]:
         """Open a transaction that writes, and the page that readers map: there a writer must announce it."""
-        engine = self._open().execution_options(writing=True, waits=waits)
         while True:
-            with engine.begin() as connection:
+            with self._transaction(self.lock, waits, writing=True) as connection:
                 # Under the write lock: while this waited for it, the tables or the page may have been replaced.
                 self.database.check_version(_stamp(connection))
                 known = connection.execute(select(sequence.c.page)).scalar_one()
@@ -273,9 +309,9 @@ def _dispose(engines: list[Engine]) -> None:
 
 
 @contextmanager
-def _held(lock: RLock, waits: float = WRITER_WAITS) -> Generator[None]:
-    """Hold a lock; StoreUnavailable if that takes longer than waiting for the database itself may."""
-    if not lock.acquire(timeout=waits):
+def _held(lock: RLock, deadline: float) -> Generator[None]:
+    """Hold a lock; StoreUnavailable if that cannot be done before the deadline."""
+    if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise StoreUnavailable
     try:
         yield

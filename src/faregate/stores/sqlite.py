@@ -167,10 +167,11 @@ class SqliteDatabase:
 
     def _begin(self, connection: SqlConnection) -> None:
         options = connection.get_execution_options()
-        if options.get("writing"):
-            _begin_writing(connection, options.get("waits", WRITER_WAITS))
+        writing = bool(options.get("writing"))
+        if options.get("at_once"):
+            _begin_at_once(connection, writing=writing)
         else:
-            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
         self.check(raw_of(connection))
 
     def _return(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
@@ -179,15 +180,27 @@ class SqliteDatabase:
             entry.invalidate()
 
 
-def _begin_writing(connection: SqlConnection, waits: float) -> None:
-    """Begin a transaction that holds the write lock, which it waits for so many seconds."""
+def is_busy(error: BaseException) -> bool:
+    """Return True if somebody else holds the database, so that the same may be tried again."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _begin_at_once(connection: SqlConnection, *, writing: bool) -> None:
+    """Begin a transaction, or fail if another process holds the database.
+
+    Whoever waits in SQLite cannot let go of a lock for a fork. Only the begin fails at once: a commit without WAL waits
+    for readers, and cannot begin again.
+    """
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     try:
-        if waits != WRITER_WAITS:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {waits * 1000:.0f}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if writing:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # takes the read lock
     finally:
-        if waits != WRITER_WAITS:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {WRITER_WAITS * 1000:.0f}")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
 
 
 def raw_of(connection: SqlConnection) -> Connection:
