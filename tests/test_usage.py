@@ -328,7 +328,9 @@ class Watched(sqlite3.Connection):
 
 
 opened, connect = set(), sqlite3.connect
-sqlite3.connect = lambda *arguments, **options: connect(*arguments, factory=Watched, **options)
+sqlite3.connect = lambda *arguments, factory=sqlite3.Connection, **options: connect(
+    *arguments, factory=type("Watched", (Watched, factory), {}), **options
+)
 atexit.register(lambda: print(f"{len(opened)} not closed"))
 
 from faregate import Gate
