@@ -438,7 +438,7 @@ def test_audit_shows_and_follows(store: str) -> None:
     lines = [re.split(r"\s{2,}", line) for line in shown.stdout.splitlines()]
     assert lines[0] == ["SEQUENCE", "AT", "ACTOR", "ACTION", "SUBJECT", "ORG", "DETAILS"]
     assert [(line[0], *line[2:6]) for line in lines[1:]] == [
-        (str(number), "ann", "token.create", one, "o1") for number, one in enumerate(ids, 1)
+        (str(number), "ann (application)", "token.create", one, "o1") for number, one in enumerate(ids, 1)
     ]
     page = json.loads(run("audit", "--since", "1", "--limit", "1", "--json", store=store).stdout)
     assert ([one["subject"] for one in page["items"]], page["more"]) == ([ids[1]], True)

@@ -76,6 +76,14 @@ def test_no_owner_is_called_as_others_are(make_gate: Make, clock: Clock, name: s
     assert gate.verify(provider.token(clock.now, iss=OTHER, sub=f"{name}:alice")).identity == f"corp:{name}:alice"
 
 
+@pytest.mark.parametrize("owner_id", ["Token:x", " token:x", "token :x", "\uff34oken\uff1ax", "CORP:alice"])
+def test_other_spellings_are_the_same_name(make_gate: Make, owner_id: str) -> None:
+    """To whoever reads them, or folds them."""
+    gate = make_gate("sqlite://", issuers=two())
+    with pytest.raises(InvalidInput, match="cannot begin with"):
+        gate.tokens.create(name="a", owner=Owner(owner_id))
+
+
 @pytest.mark.parametrize("owner_id", ["root", "cli", "application", "token", "corporate:alice", ":alice", "a:token:b"])
 def test_other_names_are_free(make_gate: Make, owner_id: str) -> None:
     """Nothing is decided by a name, so people may be called as they are."""
@@ -99,7 +107,7 @@ def test_an_owner_of_before_passes_for_nobody(tmp_path: Path, make_gate: Make) -
     assert gate.audit().items[-1].actor == f"token:{made.token.id}"
 
 
-@pytest.mark.parametrize("name", ["", "token", "session", "a:b", "a b", "x" * 65, "ö", 5])
+@pytest.mark.parametrize("name", ["", "token", "Session", "a:b", "a b", "x" * 65, "ö", 5])
 def test_an_issuers_name_is_a_word(name: Any) -> None:
     """And none of those that kinds of credentials have."""
     with pytest.raises(InvalidInput, match="name:"):

@@ -415,7 +415,7 @@ def test_an_issuer_that_cannot_be_is_refused(arguments: dict[str, Any], member: 
     [
         ([issuer(), issuer(audience="b", name="b")], "same 'iss'"),
         ([issuer(), issuer(issuer="https://b.example")], "all but one a name"),
-        ([issuer(name="a"), issuer(issuer="https://b.example", name="a")], "all but one a name"),
+        ([issuer(name="a"), issuer(issuer="https://b.example", name="A")], "all but one a name"),
         (issuer(), "a list of faregate.Issuer"),
         (["https://id.example"], "a list of faregate.Issuer"),
         (None, "a list of faregate.Issuer"),

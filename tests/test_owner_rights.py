@@ -702,3 +702,25 @@ def test_a_share_stays_its_makers_owners(make_gate: Callable[..., Gate]) -> None
     assert not hands.gate.verify(share.secret).allows("docs:read", on="x")
     del hands.rights["boss"]
     assert reason_of(lambda: hands.gate.verify(share.secret)) == "deactivated"
+
+
+@pytest.mark.parametrize("renamed", [Owner("ann", name="Ann"), Owner("ann", acct="a"), Owner("bob")])
+def test_naming_an_owner_hides_no_widening(make_gate: Callable[..., Gate], renamed: Owner) -> None:
+    """What is written has to be covered as well, though the owner may use nothing of it at present."""
+    hands = Hands(make_gate)
+    hands.rights |= {"boss": ["gate:*", "a"], "ann": ["a"], "bob": ["a"]}
+    token = hands.gate.tokens.create(name="t", scopes=["a", "gate:tokens:write"], owner=Owner("ann"))
+    wider = {"scopes": ["*"]}
+    assert hands.hand(token.token.id, renamed, **wider) == "insufficient_scope"
+    by = hands.gate.verify(token.secret)
+    assert reason_of(lambda: hands.gate.tokens.update("self", owner=renamed, by=by, **wider)) == "insufficient_scope"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wider", [{"scopes": ["b"]}, {"expires_at": None}, {"not_before": None}])
+def test_nobody_widens_what_goes_from_one_who_is_gone_to_another(make_gate: Callable[..., Gate], wider: Any) -> None:
+    """It opens nothing now, and may once somebody is called so."""
+    hands = Hands(make_gate)
+    token = hands.gate.tokens.create(name="t", owner=Owner("ghost"), scopes=["a"], not_before=START, expires_in=60)
+    hands.gate.tokens.update(hands.admin.token.id, expires_in=50, not_before=START)
+    assert hands.hand(token.token.id, Owner("ghost2"), **wider) == "insufficient_scope"
+    assert hands.hand(token.token.id, Owner("ghost2")) == "ok"

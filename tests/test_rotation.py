@@ -517,3 +517,51 @@ def test_who_does_not_reach_tells_of_no_leak(gate: Gate) -> None:
         with pytest.raises(NotFound):
             call(family.root.token.id, leaked=True, by=gate.verify(admin.secret))
     assert family.states() == ["ok"] * 4
+
+
+def test_a_thief_who_tells_of_a_leak_hides_nothing(gate: Gate) -> None:
+    """Whoever comes from a token keeps where its secret came from, with a rotation that calls it leaked, too."""
+    scopes = ["gate:tokens:*", "docs:read"]
+    leaked, one, other = (gate.tokens.create(name=name, scopes=scopes, owner=Owner("u1")) for name in "mab")
+    stolen = gate.tokens.rotate(one.token.id, by=gate.verify(leaked.secret))
+    own = gate.tokens.rotate("self", leaked=True, by=gate.verify(stolen.secret))
+    second = gate.tokens.rotate(other.token.id, by=gate.verify(own.secret))
+    third = gate.tokens.rotate(one.token.id, leaked=True, by=gate.verify(second.secret))
+    assert states(gate, second.secret, third.secret) == ["deactivated", "ok"]
+    gate.tokens.deactivate(leaked.token.id, leaked=True)
+    assert states(gate, third.secret) == ["deactivated"]
+
+    gate.tokens.rotate(one.token.id, leaked=True)
+    gate.tokens.activate(one.token.id)
+    gate.tokens.rotate(leaked.token.id, leaked=True)
+    assert not gate.tokens.get(one.token.id).deactivated
+
+
+def test_a_leak_is_followed_from_what_is_gone(gate: Gate) -> None:
+    """Whoever deletes the token that leaked hides nothing from root; others find nothing, and nothing is closed."""
+    family = Family(gate)
+    gate.tokens.delete("self", by=gate.verify(family.root.secret))
+    admin = gate.verify(gate.tokens.create(name="x", scopes=["gate:*"], owner=Owner("boss")).secret)
+    for call in (partial(gate.tokens.deactivate, by=admin), gate.tokens.rotate):
+        with pytest.raises(NotFound):
+            call(family.root.token.id, leaked=True)
+    assert family.states() == ["ok"] * 4
+    with pytest.raises(NotFound, match=f"closed: token {family.child.token.id}, .*share {family.share.share.id}"):
+        gate.tokens.deactivate(family.root.token.id, leaked=True, reason="late")
+    assert family.states() == GONE
+    gate.tokens.create(name="a", by="cli")
+    for unknown in ("cli", "self", "", family.root.token.id):
+        with pytest.raises(NotFound):
+            gate.tokens.deactivate(unknown, leaked=True)
+    assert states(gate, family.other.secret) == ["ok"]
+
+
+def test_a_family_that_leaked_is_revoked_by_no_retry(gate: Gate) -> None:
+    """Its credentials are all replaced before it opens again, so a client that repeats its exchange ends nothing."""
+    family = gate.tokens.create(name="f", type="REFRESH", scopes=["a"])
+    gate.tokens.exchange(family.secret)
+    gate.tokens.deactivate(family.token.id, leaked=True)
+    assert reason_of(lambda: gate.tokens.exchange(family.secret)) == "deactivated"
+    renewed = gate.tokens.rotate(family.token.id, leaked=True)
+    gate.tokens.activate(family.token.id)
+    assert gate.tokens.exchange(renewed.secret).refresh_token

@@ -11,7 +11,6 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from faregate.errors import Denied, InvalidInput, NotFound, StoreUnavailable
+from faregate.identifiers import is_id
 from faregate.identities import KINDS
 from faregate.members import access_limits, limits_of, network_columns, org_columns, owner_columns, owner_of, token_of
 from faregate.model import Org, Owner
@@ -67,8 +67,6 @@ NEEDS: dict[str, tuple[str, str | None]] = {
     "share.redeem": (READ_SHARES, READ_SHARES),
     "audit.list": (ADMIN, ADMIN),
 }
-# What the id of a record may look like.
-_RECORD_ID = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}|({'|'.join(KINDS)}):.*", re.DOTALL)
 
 
 class CommandLine(msgspec.Struct, frozen=True):
@@ -130,7 +128,8 @@ class Actor(msgspec.Struct, frozen=True):
         if self.id is not None or self.kind == ROOT:
             return self.id
         # A name that could be the id of a record gives that record no reach.
-        return f"{self.kind}:{self.name}" if _RECORD_ID.fullmatch(self.name) else self.name
+        could_be = is_id(self.name) or self.name.startswith(tuple(f"{kind}:" for kind in KINDS))
+        return f"{self.kind}:{self.name}" if could_be else self.name
 
     @property
     def root(self) -> bool:

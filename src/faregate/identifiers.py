@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 if sys.version_info >= (3, 14):
@@ -10,6 +11,14 @@ else:
     from uuid_utils import uuid7
 
 
+_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def new_id() -> str:
     """Return a new identifier, 36 characters, later ones sorting later."""
     return str(uuid7())
+
+
+def is_id(text: str) -> bool:
+    """Return True for what has the form of an identifier."""
+    return _FORM.fullmatch(text) is not None

@@ -7,6 +7,7 @@ other id may begin like that.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 from faregate.errors import InvalidInput
@@ -24,12 +25,15 @@ class Identities:
 
     def __init__(self, providers: Mapping[str, str]) -> None:
         self._providers = dict(providers)
-        self._reserved = (*KINDS, *providers.values())
+        self._reserved = {*KINDS, *map(_folded, providers.values())}
 
     def reserved(self, owner_id: str) -> str | None:
-        """Return the name with which an id begins that it must not begin with, None if there is none."""
-        name, colon, _ = owner_id.partition(":")
-        return name if colon and name in self._reserved else None
+        """Return the name with which an id begins that it must not begin with, None if there is none.
+
+        Spellings that people, or what folds them (RFC 8264), take for the same are the same.
+        """
+        name, colon, _ = _folded(owner_id).partition(":")
+        return name.strip() if colon and name.strip() in self._reserved else None
 
     def check(self, owner: Owner) -> None:
         """Raise InvalidInput for an owner who would pass for somebody else."""
@@ -49,6 +53,10 @@ class Identities:
 
         # The id was written before the name was given away: its record names it from then on.
         return None if self.reserved(owner.id) is None else f"{kind}:{record_id}"
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 NOBODY_ELSE = Identities({})  # where no provider has a name

@@ -71,7 +71,7 @@ class Issuer:
         manages: bool = False,
     ) -> None:
         self.issuer = check_name(issuer, "issuer", MAX_ID)
-        if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name) or name in KINDS):
+        if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in KINDS):
             raise InvalidInput(f"name: 1 to 64 letters, digits, '.', '_' and '-', and none of {', '.join(KINDS)}")
         self.name = name
         self.prefix = f"jwt:{quote(self.issuer, safe='')}/"  # of the names of what its tokens stand for

@@ -76,7 +76,7 @@ class TrustedIssuers:
     def __init__(self, issuers: Sequence[Issuer], identities: Identities, clock: Callable[[], float]) -> None:
         if len({issuer.issuer for issuer in issuers}) < len(issuers):
             raise InvalidInput("issuers: two have the same 'iss', by which their tokens are told apart")
-        if len({issuer.name for issuer in issuers}) < len(issuers):
+        if len({issuer.name and issuer.name.lower() for issuer in issuers}) < len(issuers):
             raise InvalidInput(
                 "issuers: give all but one a name of its own, as in Issuer(name='corp', …), so that no two providers' "
                 "users have the same identity"

@@ -72,6 +72,12 @@ class Closed(msgspec.Struct, frozen=True):
     tokens: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> str:
+        """What was closed, for people."""
+        ids = [*(f"token {one}" for one in self.tokens), *(f"share {one}" for one in self.shares)]
+        return f"What came from it is closed: {', '.join(ids)}." if ids else "Nothing that came from it is open."
+
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The record behind an API token, or a family of refresh tokens. It never holds the credential, nor its digest.

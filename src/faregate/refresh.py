@@ -177,9 +177,13 @@ def _find(reading: Reading, presented: _Presented, address: str | None) -> Famil
 
 
 def _reused(family: Family, presented: _Presented, now: float) -> bool:
-    """Tell whether a living family has to be revoked: its credential is retired, and may not be repeated."""
+    """Tell whether a living family has to be revoked: its credential is retired, and may not be repeated.
+
+    Of one that was closed as leaked it is known that somebody else had a credential, and all of them are replaced
+    before it opens again.
+    """
     record = limits_of(family.row)
-    if presented.digest == family.current or record.revoked or record.expires_at <= now:
+    if presented.digest == family.current or record.revoked or record.expires_at <= now or family.row["leaked"]:
         return False
     successor = presented.repeated(family.exchange) if family.exchange and now < family.exchange.until else None
     return successor is None or digest(successor) != family.current

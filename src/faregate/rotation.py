@@ -121,8 +121,11 @@ class Rotation:
 
 
 def _keep_minter(change: Change, actor: Actor, row: Values, *, leaked: bool) -> None:
-    """Keep whose credential knows the new one, for the case that it leaks; after a leak nobody's knows an older one."""
-    if leaked:
+    """Keep whose credential knows the new one, for the case that it leaks; after a leak nobody's knows an older one.
+
+    Whoever comes from the token itself may be the thief, who would wipe out where the secret came from.
+    """
+    if leaked and actor.id not in change.lineage(row["id"]):
         change.tokens.forget_minters(row["id"])
     if actor.kind in ("token", "access") and actor.id != row["id"]:
         change.tokens.descend(row["id"], str(actor.id))

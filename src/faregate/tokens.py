@@ -9,6 +9,7 @@ import msgspec
 from faregate.credentials import digest, family_digest, mint
 from faregate.deactivation import REVOKED, activate, check_leaked, close_descent, deactivate
 from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed, StoreUnavailable
+from faregate.identifiers import is_id
 from faregate.instants import Instant, parse_instant
 from faregate.members import (
     REFRESH,
@@ -32,7 +33,7 @@ from faregate.members import (
     owner_of,
     token_of,
 )
-from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
+from faregate.model import Batch, Closed, Failure, Issued, Org, Owner, Page, Token
 from faregate.paging import fill, mark, read_mark
 from faregate.record import covers
 from faregate.refresh import LIFETIME
@@ -212,8 +213,10 @@ class Tokens:
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
             if owner_of(after) != owner_of(before):
                 self._desk.identities.check(owner_of(after))
+            if loosens(before, after) or not covers(limits_of(before), limits_of(after)):
+                actor.require_cover(limits_of(after))
             earlier, later = self._in_hands(hands, before, after)
-            if loosens(before, after) or not covers(earlier, later):
+            if not covers(earlier, later):
                 actor.require_cover(later)
             self._check_policy(change, before, after, now)
             details = {"members": names_of(changed)}
@@ -252,15 +255,21 @@ class Tokens:
         ``leaked`` closes whatever came from it, too: it deactivates every token that it made or rotated, revokes every
         share that it made, and goes on with what those made and rotated. All their graces end. The answer's ``closed``
         names them. None of them is activated before :meth:`rotate` with ``leaked`` has replaced its credential.
+        Root closes so what came from a token that is deleted, too: NotFound says what that was.
         """
         _check_reason(reason)
         check_leaked(leaked)
         now = self._desk.now()
         with self._desk.changing(by, now) as (change, actor):
-            row = actor.find(change, token_id, "token.deactivate")
-            closed = close_descent(change, actor, row, reason, now) if leaked else None
-            token = deactivate(change, actor, row, reason, now, leaked=leaked)
-            return msgspec.structs.replace(token, closed=closed)
+            gone = leaked and actor.root and is_id(token_id) and change.tokens.get(token_id) is None
+            row = {"id": token_id} if gone else actor.find(change, token_id, "token.deactivate")
+            closed = close_descent(change, actor, row, reason, now) if leaked else Closed()
+            if not gone:
+                token = deactivate(change, actor, row, reason, now, leaked=leaked)
+                return msgspec.structs.replace(token, closed=closed) if leaked else token
+
+        # Said when what came from it is closed, and that is committed.
+        raise NotFound(f"There is no such token. {closed.words}")
 
     def activate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
         """Open a deactivated token again: only for who deactivated it, an admin, or root. Repeating changes nothing.

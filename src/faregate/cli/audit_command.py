@@ -112,8 +112,7 @@ def _line(entry: AuditEntry, *, as_json: bool) -> None:
 def _cells(entry: AuditEntry) -> Sequence[str]:
     details = msgspec.json.encode(entry.details).decode()
     at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
-    # A name tells nobody apart; where a credential acted, its record does.
-    actor = entry.actor or "-"
-    if entry.actor_id is not None:
-        actor = f"{actor} ({entry.actor_kind} {entry.actor_id})"
+    # A name tells nobody apart, so the kind and the record stand behind it.
+    who = " ".join(filter(None, (entry.actor_kind, entry.actor_id)))
+    actor = f"{entry.actor or '-'} ({who or '-'})"
     return (str(entry.sequence), at, actor, entry.action, entry.subject, entry.org_id or "-", details)
