@@ -205,8 +205,11 @@ class Tokens:
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
             if owner_of(after) != owner_of(before):
                 self._desk.identities.check(owner_of(after))
+            if loosens(before, after) or not covers(limits_of(before), limits_of(after)):
+                actor.require_cover(limits_of(after))
+            # Rights may grow: what is written beside a new owner is no wider for what that one may not do now.
             earlier, later = self._in_hands(hands, before, after)
-            if loosens(before, after) or not covers(earlier, later):
+            if not covers(earlier, later):
                 actor.require_cover(later)
             self._check_policy(change, before, after, now)
             details = {"members": names_of(changed)}
