@@ -347,6 +347,16 @@ class Lifecycles(RuleBasedStateMachine):
             secret, address, model, lambda by: self.gate.tokens.update(target.id if target else "x", by=by, **given)
         )
 
+    @rule(who=st.integers(0, 4), address=addresses, what=numbers, itself=st.booleans(), owner=st.sampled_from(PEOPLE))
+    def hand_over(self, who: int, address: str, what: int, itself: bool, owner: Person) -> None:
+        """Whose rights were cut gives a token, or his own, to somebody who may more, and no one gains by it."""
+        giver: Token = self.pick(self.world.tokens, who)
+        if giver.owner is not None:
+            self.change_rights(whose=giver.owner, rights=("gate:*", "a:*"))
+        kept: Any = {"scopes": None, "blocks": None, "span": None, "org": None}
+        self.update(who=who, old=False, address=address, what=what, itself=itself, owner=owner, **kept)
+        self.present(client=address)
+
     @rule(
         who=numbers,
         old=st.booleans(),
