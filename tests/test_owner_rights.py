@@ -180,6 +180,19 @@ def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(make_gate: Ma
     assert gate.tokens.get("self", by=by).id == by.id
 
 
+def test_nothing_wider_is_written_beside_a_new_owner(make_gate: Make, store: str) -> None:
+    """Who may little now may do more later: what a change of owner writes is covered whatever the new one may now."""
+    directory = Directory(boss=["gate:*", "a"], u1=["a"], u2=["a"])
+    gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
+    boss = gate.verify(gate.tokens.create(name="b", scopes=["gate:*", "a"], owner=Owner("boss")).secret)
+    token = gate.tokens.create(name="t", scopes=["a"], owner=U1)
+    change = lambda: gate.tokens.update(token.token.id, owner=U2, scopes=["a", "b"], by=boss)  # noqa: E731
+    assert reason_of(change) == "insufficient_scope"
+    gate.tokens.update(token.token.id, owner=U2, by=boss)
+    directory.rights["u2"] = ["a", "b"]
+    assert not gate.verify(token.secret).allows("b")
+
+
 def test_a_token_rotates_itself_whatever_its_owner_may(make_gate: Make, store: str) -> None:
     """It gets no more than it had: what its owner lost stays lost."""
     gate = make_gate(store, owner_rights=Directory(u1=["docs:read"]))

@@ -1,17 +1,32 @@
 """A small model of tokens, refresh tokens and shares: what SPEC says of them, in plain sets, sharing no code with the package.
 
 A scope is the set of the needs that it opens, out of a small universe in which ``zz`` stands for whatever has no
-other name; a list of networks is the set of addresses that it admits. To cover is to be a superset.
+other name; a list of networks is the set of addresses that it admits. To cover is to be a superset. What an owner may
+do now is such a set as well, and an owner who is gone has none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 
-NEEDS = (
+GENERAL = (
     "a:r", "a:w", "a:zz", "b", "zz", "gate:tokens:read", "gate:tokens:write", "gate:tokens:zz", "gate:shares:read", "gate:shares:write", "gate:shares:zz",
     "gate:admin", "gate:zz",
 )  # fmt: skip
+# Permissions of the organization and roles of a service, and which needs they open: on which resource, or on any.
+GRANTS = {
+    "edit": {"edit", "edit@r1", "edit@r2"},
+    "edit@r1": {"edit@r1"},
+    "edit@r2": {"edit@r2"},
+    "every permission": {"edit", "edit@r1", "edit@r2", "permission zz"},
+    "svc/boss": {"svc/boss", "svc/boss@r1"},
+    "svc/boss@r1": {"svc/boss@r1"},
+    "every svc/role": {"svc/boss", "svc/boss@r1", "svc/role zz"},
+}
+NEEDS = (*GENERAL, *sorted(set().union(*GRANTS.values())))
+ALL = frozenset(NEEDS)
+EVERYTHING = ("*", "every permission", "every svc/role")
 SCOPES = (
     "a:r",
     "a:w",
@@ -34,21 +49,25 @@ BLOCKS = {
     "0.0.0.0/0": {"10.0.0.1", "10.1.0.1", "192.0.2.1", "any other of IPv4"},
 }
 FOREVER = float("inf")
-Entry = tuple[str, str, str, str | None]
+Owner = tuple[str, str | None]  # a name, and the provider that knows it
+Entry = tuple[str, str, str | None, str, str, str | None]  # name, kind and record of the actor; action, subject, org
+ROOT, TEXT, COMMAND_LINE = ("root", "root"), ("u1", "application"), ("u1", "cli")  # who acts without a credential
 
 
 class Refusal(Exception):
     """A call that is refused: ``invalid``, ``missing``, ``conflict``, or the reason of a denial."""
 
 
-def opened(scopes: tuple[str, ...]) -> set[str]:
+@cache
+def opened(scopes: tuple[str, ...]) -> frozenset[str]:
     """The needs that scopes open."""
-    return {
+    general = {
         need
-        for need in NEEDS
+        for need in GENERAL
         for scope in scopes
         if scope in ("*", need) or (scope[-1] == "*" and need.startswith(scope[:-1]))
     }
+    return frozenset(general.union(*(GRANTS.get(scope, ()) for scope in scopes)))
 
 
 def admitted(blocks: tuple[str, ...]) -> set[str]:
@@ -64,7 +83,7 @@ def admitted(blocks: tuple[str, ...]) -> set[str]:
 class Limits:
     """What a record opens: for whom, where from, until when."""
 
-    scopes: tuple[str, ...]
+    grants: frozenset[str]
     blocks: tuple[str, ...]
     expires: float
     org: str | None
@@ -72,7 +91,7 @@ class Limits:
 
     def cover(self, other: Limits) -> bool:
         """Tell whether these are as wide."""
-        if not self.root and (other.root or self.org != other.org or not opened(other.scopes) <= opened(self.scopes)):
+        if not self.root and (other.root or self.org != other.org or not other.grants <= self.grants):
             return False
         return admitted(other.blocks) <= admitted(self.blocks) and other.expires <= self.expires
 
@@ -101,7 +120,7 @@ class Token:
 
     id: str
     maker: str | None
-    owner: str | None
+    owner: Owner | None
     org: str | None
     scopes: tuple[str, ...]
     blocks: tuple[str, ...]
@@ -110,11 +129,12 @@ class Token:
     unseen: bool = False
     old: str | None = None
     until: float = 0.0
-    closed_by: str | None = None
+    closed_by: object = None
     closed: bool = False
     by_admin: bool = False
-    dead: set[str] = field(default_factory=set)
+    leaked: bool = False
     kind: str = "token"
+    rights: frozenset[str] = ALL  # of one that acts: what its owner may do now
     rotates: bool = True
     revoked: bool = False
     retired: set[str] = field(default_factory=set)
@@ -124,7 +144,12 @@ class Token:
     @property
     def limits(self) -> Limits:
         """What it opens."""
-        return Limits(self.scopes, self.blocks, self.expires, self.org, self.root)
+        return Limits(self.grants, self.blocks, self.expires, self.org, self.root)
+
+    @property
+    def grants(self) -> frozenset[str]:
+        """The needs that it opens: those of its scopes that its owner may, or all as root."""
+        return ALL if self.root else opened(self.scopes) & self.rights
 
     @property
     def root(self) -> bool:
@@ -134,12 +159,12 @@ class Token:
     @property
     def admin(self) -> bool:
         """Whether its organization is its own."""
-        return "gate:admin" in opened(self.scopes)
+        return "gate:admin" in self.grants
 
     @property
-    def name(self) -> str:
-        """What is recorded of what it does."""
-        return self.owner or f"{self.kind}:{self.id}"
+    def who(self) -> object:
+        """Who it is, for who asks whether that was the same one: its owner in its organization, or itself."""
+        return (self.kind, self.id) if self.owner is None else (self.org, self.owner)
 
     def reaches(self, other: Token | Share) -> bool:
         """Tell whether the other record exists for this one."""
@@ -160,10 +185,9 @@ class Share:
 
     id: str
     maker: str | None
-    owner: str | None
+    owner: Owner | None  # its maker's
     org: str | None
     scopes: tuple[str, ...]
-    objects: tuple[str, ...]
     blocks: tuple[str, ...]
     expires: float
     secret: str
@@ -175,12 +199,7 @@ class Share:
     @property
     def limits(self) -> Limits:
         """What it opens."""
-        return Limits(self.scopes, self.blocks, self.expires, self.org)
-
-
-def entry(actor: Token | None, action: str, record: Token | Share) -> Entry:
-    """What the audit says of a change: who did what, to which record, of which organization."""
-    return ("root" if actor is None else actor.name, action, record.id, record.org)
+        return Limits(opened(self.scopes), self.blocks, self.expires, self.org)
 
 
 class World:
@@ -190,9 +209,31 @@ class World:
         self.now = now
         self.tokens: dict[str, Token] = {}
         self.shares: dict[str, Share] = {}
-        self.gone: set[str] = set()  # secrets of deleted tokens
-        self.makers: dict[str, str | None] = {}  # of every token that ever was
+        self.rights: dict[Owner, tuple[str, ...] | None] = {}  # None for who is gone
+        self.origins: dict[str, set[str]] = {}  # of every token that ever was: what made it or minted its secret
+        self.outside = ROOT  # as whom the application itself acts
         self.log: list[list[Entry]] = []  # what was done, in its order; what is in one list, at once
+
+    def gone(self, owner: Owner | None) -> bool:
+        """Whether an owner is gone, and so whatever is his closed."""
+        return owner is not None and self.rights.get(owner, EVERYTHING) is None
+
+    def may(self, owner: Owner | None) -> frozenset[str]:
+        """What an owner may do now; nobody is not limited."""
+        return ALL if owner is None else opened(self.rights.get(owner, EVERYTHING) or ())
+
+    def in_hands(self, limits: Limits, owner: Owner | None) -> Limits:
+        """What a record opens in the hands of an owner, as that one may now."""
+        ends = -FOREVER if self.gone(owner) else limits.expires
+        return limits if limits.root else replace(limits, grants=limits.grants & self.may(owner), expires=ends)
+
+    def entry(self, actor: Token | Share | None, action: str, record: Token | Share) -> Entry:
+        """What the audit says of a change: who did what, to which record, of which organization."""
+        if actor is None:
+            return (*self.outside, None, action, record.id, record.org)
+        kind = actor.kind if isinstance(actor, Token) else "share"
+        owner = actor.owner if isinstance(actor, Token) else None  # who has a share's secret is not its maker
+        return (f"{kind}:{actor.id}" if owner is None else owner[0], kind, actor.id, action, record.id, record.org)
 
     def judge(self, secret: str, address: str) -> str:
         """The reason for which a credential is refused, or ``ok``; a secret that is presented was seen."""
@@ -206,27 +247,28 @@ class World:
         shares = (share for share in self.shares.values() if secret == share.secret or secret in share.redeemed)
         return next(tokens, None) or next(shares, None)
 
-    @staticmethod
-    def acting(family: Token, secret: str) -> Token:
-        """What an access credential is: of its family's record, as wide as both are."""
-        child = family.children[secret]
-        both = opened(child.scopes) & opened(family.scopes)
-        blocks, ends = common(child.blocks, family.blocks), min(child.expires, family.expires)
-        return Token(
-            family.id, family.maker, family.owner, family.org, tuple(sorted(both)), blocks, ends, secret, kind="access"
-        )
+    def acting(self, token: Token, secret: str) -> Token:
+        """What a credential is now: no wider than its owner's rights; one of access is as wide as its family too."""
+        child = token.children.get(secret)
+        if child is None:
+            return replace(token, rights=self.may(token.owner))
+        blocks, ends = common(child.blocks, token.blocks), min(child.expires, token.expires)
+        both = opened(child.scopes) & self.may(token.owner)
+        return replace(token, kind="access", rights=both, blocks=blocks, expires=ends)
 
     def standing(self, family: Token, secret: str, address: str) -> str:
         """The reason for which a refresh token, or an access credential of it, is refused, or ``ok``."""
         child = family.children.get(secret)
-        if family.closed or family.revoked:
-            return "deactivated" if family.closed else "revoked"
+        if family.closed or self.gone(family.owner):
+            return "deactivated"
+        if family.revoked:
+            return "revoked"
         if self.now >= min(family.expires, child.expires if child else FOREVER):
             return "expired"
         both = admitted(family.blocks) & admitted(child.blocks if child else ())
         return "ok" if address in both else "address_not_allowed"
 
-    def look(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911  the rules, one after the other
+    def look(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911, PLR0912  the rules, one after the other
         """The reason for which a credential would be refused, or ``ok``."""
         for token in self.tokens.values():
             if secret in token.children:
@@ -236,13 +278,15 @@ class World:
             if secret in (token.current, token.old):
                 if secret == token.old and self.now >= token.until:
                     return "unknown_credential"
-                if token.closed:
+                if token.closed or self.gone(token.owner):
                     return "deactivated"
                 if self.now >= token.expires:
                     return "expired"
                 return "ok" if address in admitted(token.blocks) else "address_not_allowed"
         for share in self.shares.values():
             if secret == share.secret or secret in share.redeemed:
+                if self.gone(share.owner):
+                    return "deactivated"
                 if share.revoked:
                     return "revoked"
                 if self.now >= min(share.expires, share.redeemed.get(secret, FOREVER)):
@@ -259,7 +303,7 @@ class World:
             raise Refusal(reason)
         token = self.behind(secret)
         assert isinstance(token, Token)
-        return self.acting(token, secret) if secret in token.children else token
+        return self.acting(token, secret)
 
     def exchange(self, secret: str, asked: tuple[str, ...] | None, address: str) -> Token:
         """The family whose refresh credential may be exchanged, or the refusal; one that is used again ends it."""
@@ -269,11 +313,11 @@ class World:
         again = family.last is not None and family.last[0] == secret and self.now < family.last[1]
         if secret in family.retired and not again and not family.revoked and self.now < family.expires:
             family.revoked, family.last = True, None
-            self.log.append([(f"refresh:{family.id}", "token.reuse", family.id, family.org)])
+            self.tell(replace(family, owner=None), "token.reuse", family)  # whoever that was
         reason = self.standing(family, secret, address)
         if reason != "ok":
             raise Refusal(reason)
-        if asked is not None and not opened(asked) <= opened(family.scopes):
+        if asked is not None and not opened(asked) <= opened(family.scopes) & self.may(family.owner):
             raise Refusal("insufficient_scope")
         return family
 
@@ -282,10 +326,16 @@ class World:
         itself = actor is not None and target is not None and actor.id == target.id
         if itself and actor is not None and actor.kind == "access":
             raise Refusal("insufficient_scope")
-        if actor is not None and not (itself and free) and need not in opened(actor.scopes):
-            raise Refusal("insufficient_scope")
+        if not (itself and free):
+            self.demand(actor, need)
         if target is None or (actor is not None and not actor.reaches(target)):
             raise Refusal("missing")
+
+    @staticmethod
+    def demand(actor: Token | None, need: str) -> None:
+        """Refuse an actor who lacks the scope of a call."""
+        if actor is not None and need not in actor.grants:
+            raise Refusal("insufficient_scope")
 
     @staticmethod
     def cover(actor: Token | None, limits: Limits) -> None:
@@ -293,34 +343,42 @@ class World:
         if actor is not None and not actor.limits.cover(limits):
             raise Refusal("insufficient_scope")
 
-    def tell(self, actor: Token | None, action: str, record: Token | Share) -> None:
+    def tell(self, actor: Token | Share | None, action: str, record: Token | Share) -> None:
         """Remember who did what to which record."""
-        self.log.append([entry(actor, action, record)])
+        self.log.append([self.entry(actor, action, record)])
 
-    def close(self, actor: Token | None, token: Token, line: list[Entry] | None = None) -> bool:
-        """Deactivate a token, alone or with others of its line; tell whether anything changed."""
+    def may_activate(self, actor: Token | None, token: Token) -> bool:
+        """Whether an actor may open a token that is closed: an admin, or who closed it."""
+        return actor is None or actor.admin or (not token.by_admin and token.closed_by == actor.who)
+
+    def close(self, actor: Token | None, token: Token, *, leaked: bool = False) -> tuple[bool, list[Entry]]:
+        """Deactivate a token; return whether that was new, and what is told of it."""
         rank = actor is None or actor.outranks(token)
-        if token.closed and (token.by_admin or not rank):
-            return False
-        token.closed, token.by_admin, token.closed_by = True, rank, "root" if actor is None else actor.name
-        if line is None:
-            self.tell(actor, "token.deactivate", token)
-        else:
-            line.append(entry(actor, "token.deactivate", token))
-        return True
+        new = not token.closed or (rank and not token.by_admin)
+        told = [self.entry(actor, "token.deactivate", token)] if new or (leaked and not token.leaked) else []
+        if new:
+            token.closed, token.by_admin, token.closed_by = True, rank, None if actor is None else actor.who
+        token.leaked = token.leaked or leaked
+        return new, told
 
-    def close_line(self, actor: Token | None, leaked: Token) -> None:
-        """Deactivate and revoke whatever came from a token, at once with what was done to itself."""
+    def close_line(self, actor: Token | None, leaked: Token) -> tuple[set[str], set[str], list[Entry]]:
+        """Close whatever came from a token; return which tokens and shares, and what is told of them.
+
+        No secret but the current one opens any of it: neither in its grace, nor of access, nor by another exchange.
+        """
         line = {leaked.id}
-        while more := {one for one, maker in self.makers.items() if maker in line} - line:
+        while more := {one for one, origins in self.origins.items() if origins & line} - line:
             line |= more
-        closed: list[Entry] = self.log[-1]
-        for token in self.tokens.values():
-            if token.id in line:
-                token.children.clear()
-            if token.id in line and token.id != leaked.id:
-                self.close(actor, token, closed)
-        for share in self.shares.values():
-            if share.maker in line and not share.revoked:
-                share.revoked = True
-                closed.append(entry(actor, "share.revoke", share))
+        tokens, shares, told = set[str](), set[str](), list[Entry]()
+        for token in (one for one in self.tokens.values() if one.id in line):
+            token.children.clear()
+            token.old = token.last = None
+            if token is not leaked:
+                new, entries = self.close(actor, token, leaked=True)
+                tokens |= {token.id} if new else set()
+                told += entries
+        for share in (one for one in self.shares.values() if one.maker in line and not one.revoked):
+            share.revoked = True
+            shares.add(share.id)
+            told.append(self.entry(actor, "share.revoke", share))
+        return tokens, shares, told

@@ -215,6 +215,7 @@ class Tokens:
                 self._desk.identities.check(owner_of(after))
             if loosens(before, after) or not covers(limits_of(before), limits_of(after)):
                 actor.require_cover(limits_of(after))
+            # Beside that, what it opens now: a new owner may do more than the one before.
             earlier, later = self._in_hands(hands, before, after)
             if not covers(earlier, later):
                 actor.require_cover(later)
