@@ -405,7 +405,8 @@ class Lifecycles(RuleBasedStateMachine):
                 if leak:
                     target.leaked = False
                     self.close_line(actor, target, issued.token)
-                    self.world.origins[target.id] &= {target.maker}  # nobody else has minted what still opens it
+                    if actor is None or actor.id not in self.world.line(target):  # who may be the thief
+                        self.world.origins[target.id] &= {target.maker}  # nobody else minted what still opens it
                 if actor is not None and not own:
                     self.world.origins[target.id].add(actor.id)
 

@@ -311,7 +311,8 @@ class World:
         if family is None or family.kind != "refresh":
             raise Refusal("unknown_credential")
         again = family.last is not None and family.last[0] == secret and self.now < family.last[1]
-        if secret in family.retired and not again and not family.revoked and self.now < family.expires:
+        alive = not family.revoked and not family.leaked and self.now < family.expires
+        if secret in family.retired and not again and alive:
             family.revoked, family.last = True, None
             self.tell(replace(family, owner=None), "token.reuse", family)  # whoever that was
         reason = self.standing(family, secret, address)
@@ -361,14 +362,19 @@ class World:
         token.leaked = token.leaked or leaked
         return new, told
 
+    def line(self, token: Token) -> set[str]:
+        """A token and all that it made or minted, and those did."""
+        line = {token.id}
+        while more := {one for one, origins in self.origins.items() if origins & line} - line:
+            line |= more
+        return line
+
     def close_line(self, actor: Token | None, leaked: Token) -> tuple[set[str], set[str], list[Entry]]:
         """Close whatever came from a token; return which tokens and shares, and what is told of them.
 
         No secret but the current one opens any of it: neither in its grace, nor of access, nor by another exchange.
         """
-        line = {leaked.id}
-        while more := {one for one, origins in self.origins.items() if origins & line} - line:
-            line |= more
+        line = self.line(leaked)
         tokens, shares, told = set[str](), set[str](), list[Entry]()
         for token in (one for one in self.tokens.values() if one.id in line):
             token.children.clear()
