@@ -112,7 +112,12 @@ def _line(entry: AuditEntry, *, as_json: bool) -> None:
 def _cells(entry: AuditEntry) -> Sequence[str]:
     details = msgspec.json.encode(entry.details).decode()
     at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
-    # A name tells nobody apart, so the kind and the record stand behind it.
-    who = " ".join(filter(None, (entry.actor_kind, entry.actor_id)))
-    actor = f"{entry.actor or '-'} ({who or '-'})"
-    return (str(entry.sequence), at, actor, entry.action, entry.subject, entry.org_id or "-", details)
+    return (str(entry.sequence), at, _actor(entry), entry.action, entry.subject, entry.org_id or "-", details)
+
+
+def _actor(entry: AuditEntry) -> str:
+    """Return the name of an actor, and who that was: alike names tell nobody apart."""
+    name = entry.actor or "-"
+    if entry.actor_kind is None or name in (entry.actor_kind, f"{entry.actor_kind}:{entry.actor_id}"):
+        return name
+    return f"{name} ({' '.join(filter(None, (entry.actor_kind, entry.actor_id)))})"
