@@ -138,6 +138,30 @@ def test_a_reader_of_a_page_that_was_replaced_misses_no_change(path: Path) -> No
     changing.close()
 
 
+@pytest.mark.parametrize("harm", ["removed", "replaced"])
+def test_a_page_that_is_harmed_during_a_change_hides_it_from_nobody(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """A reader finds another page after the change was announced on the old one, and before it was committed."""
+    reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    reader.verify(issued.secret)
+    advance = page.FilePage.advance
+
+    def meanwhile(announcing: page.FilePage, sequence: int) -> None:
+        if harm == "removed":
+            beside(path, "-page").unlink()
+        else:
+            replaced_by_a_copy(beside(path, "-page"))
+        advance(announcing, sequence)
+        reader.verify(issued.secret)
+
+    with monkeypatch.context() as harmed:
+        harmed.setattr(page.FilePage, "advance", meanwhile)
+        writer.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
 def test_nobody_waits_for_readers_who_need_not(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new store, a restart and a restored backup beside its page cost no waiting; a page that is unknown costs one."""
     waited = sleeps(monkeypatch)
