@@ -162,6 +162,38 @@ def test_a_page_that_is_harmed_during_a_change_hides_it_from_nobody(
     assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
 
 
+LOCKER = """
+import fcntl, sys
+file = open(sys.argv[1], "rb")
+fcntl.lockf(file, fcntl.LOCK_SH, 510, 0x40000002)  # as SQLite locks a file that is read
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(path: Path, make_gate: Make, harm: str) -> None:
+    """Each of two who close has the other beside it, or somebody who tries whether he is alone."""
+    gate = make_gate(f"sqlite:///{path}")
+    issued = gate.tokens.create(name="a")
+    gate.close()
+    gate.verify(issued.secret)
+    with another_process(path) as (ask, _):
+        assert ask("deactivate", issued.token.id) == "ok"
+        command = [sys.executable, "-c", LOCKER, path]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as locker:
+            assert locker.stdout is not None
+            assert locker.stdout.readline() == "ready\n"
+            for suffix in HARMS[harm]:
+                beside(path, suffix).unlink()
+            time.sleep(page.LOOK_EVERY * 1.1)
+            assert reason_of(lambda: gate.verify(issued.secret)) == "store_unavailable"
+            assert ask("verify", issued.secret) == "store_unavailable"
+            locker.communicate()
+        assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
+        assert ask("verify", issued.secret) == "deactivated"
+
+
 def test_nobody_waits_for_readers_who_need_not(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new store, a restart and a restored backup beside its page cost no waiting; a page that is unknown costs one."""
     waited = sleeps(monkeypatch)
