@@ -20,6 +20,7 @@ from conftest import reason_of
 from faregate import Gate, NotFound, StoreUnavailable
 from faregate.credentials import mint
 from faregate.stores import page
+from faregate.stores.companions import Companions
 
 Make = Callable[..., Gate]
 Ask = Callable[..., str]
@@ -180,7 +181,7 @@ def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(path: Path, 
     gate.verify(issued.secret)
     with another_process(path) as (ask, _):
         assert ask("deactivate", issued.token.id) == "ok"
-        command = [sys.executable, "-c", LOCKER, path]
+        command = [sys.executable, "-c", LOCKER, str(path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as locker:
             assert locker.stdout is not None
             assert locker.stdout.readline() == "ready\n"
@@ -192,6 +193,32 @@ def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(path: Path, 
             locker.communicate()
         assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
         assert ask("verify", issued.secret) == "deactivated"
+
+
+def test_companions_that_are_removed_while_they_are_opened_are_missed(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that did not learn which it has does not take the next ones for its own."""
+    gate, other = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = gate.tokens.create(name="a")
+    find, asked = Companions._found, 0
+
+    def late(companions: Companions) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # the first was before it was opened
+            for suffix in ("-shm", "-wal"):
+                beside(path, suffix).unlink()
+        return find(companions)
+
+    with monkeypatch.context() as harmed:
+        harmed.setattr(Companions, "_found", late)
+        assert reason_of(lambda: other.verify(issued.secret)) == "store_unavailable"
+    with pytest.raises(StoreUnavailable):
+        gate.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: other.verify(issued.secret)) == "ok"
+    gate.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: other.verify(issued.secret)) == "deactivated"
 
 
 def test_nobody_waits_for_readers_who_need_not(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ Files = tuple[File, File]
 _OPENING = 0.5  # seconds in which another process that opens the file has made its companions
 _FOLDING = 2.0  # seconds in which another one has folded the log, or at least ours can be
 _PAUSE = 0.005
+_MODE = "PRAGMA journal_mode"
 _READ = "SELECT 1 FROM sqlite_master LIMIT 1"
 
 
@@ -80,6 +81,8 @@ class Companions:
         connection.path = self._path
         connection.execute(_READ).fetchall()
         connection.companions = self._found()
+        if connection.companions is None and connection.execute(_MODE).fetchall() == [("wal",)]:
+            self._cut_off()
 
     def check(self, connection: Connection) -> None:
         """Halt the store if an open connection has other companions than those that are there now."""
@@ -120,7 +123,7 @@ class Companions:
 
 
 def _is_orphan(path: str, companions: Files) -> bool:
-    """Tell whether companions lack at their path, and no other one is there: to fold beside a new log would mix both."""
+    """Tell whether one lacks at its path, and no other is in its place: to fold beside a new log would mix both."""
     present = _present(path)
     return None in present and all(there in (None, own) for there, own in zip(present, companions, strict=True))
 
