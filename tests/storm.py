@@ -95,11 +95,13 @@ def tell(number: int, index: int, reason: str) -> None:
         print(f"reader {number}: token {index} is {reason}, which it is no more; {done}", file=sys.stderr, flush=True)
 
 
-def settle() -> None:
-    """Wait until each process has looked at the files as they are now, and does its work."""
+def settle(processes: list[int]) -> None:
+    """Wait until each process has looked at the files as they are now, and does its work; else end all."""
     since, deadline = time.monotonic_ns() + round(LOOK_EVERY * 1e9), time.monotonic() + PATIENCE
     while min(worked[: WRITERS + READERS]) < since:
         if time.monotonic() > deadline:
+            for process in processes:
+                os.kill(process, signal.SIGKILL)
             raise TimeoutError(f"not all work again after {PATIENCE} s")
         time.sleep(0.01)
 
@@ -136,7 +138,7 @@ def main() -> None:
         for number in range(WRITERS + READERS)
     ]
     processes = [forked(work) for work in works]
-    settle()
+    settle(processes)
     done = dict.fromkeys(HARMS, 0)
     ends, ended_early = time.monotonic() + SECONDS, 0
     while time.monotonic() < ends:
@@ -160,8 +162,8 @@ def main() -> None:
                 for suffix in random.choice([["-wal"], ["-shm"], ["-shm", "-wal"]]):
                     Path(f"{FILE}{suffix}").unlink()
         if harm == "companions removed":
-            settle()
-    settle()
+            settle(processes)
+    settle(processes)
     for process in processes:
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
