@@ -4,7 +4,8 @@
 it was changed, and its state: none from before a change until its acknowledgement. An answer is judged if its slot was
 certain before the request and is the same after it; it is stale if it is another one than the slot says. What the slots say
 at the end and a new gate does not is lost. 503 is no answer. A process that is killed while a removed log lives in its
-hands alone takes that with it, which nobody can prevent: so nobody is killed until all have had time to notice.
+hands alone takes that with it, which nobody can prevent: so after that nobody is killed until all work again. The first
+stale answers of each reader are told on stderr, with what was done last.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from mmap import mmap
 from pathlib import Path
 
 from faregate import Denied, Gate, StoreUnavailable
+from faregate.stores.page import LOOK_EVERY
 
 FOLDER, SECONDS = Path(sys.argv[1]), float(sys.argv[2])
 FILE = FOLDER / "gate.db"
 STORE = f"sqlite:///{FILE}"
 TOKENS, WRITERS, READERS = 12, 2, 3
 STATES = {"ok": 1, "deactivated": 2}
-NOTICED = 3.0  # seconds after which each process has looked, and has closed what was cut off
+HARMS = ["killed", "page removed", "page replaced", "companions removed"]
+TOLD = 20  # stale answers of one reader
+PATIENCE = 60.0  # seconds in which all work again, on a machine that does much else
 
 memory = memoryview(mmap(-1, 4096)).cast("Q")
-slots, judged, stale, refused, changed = (memory[start : start + 16] for start in (0, 16, 32, 48, 64))
+slots, judged, stale, refused, changed, worked, harms = (memory[start : start + 16] for start in range(0, 112, 16))
 
 
 def write(number: int, tokens: list[tuple[str, str]]) -> None:
@@ -43,6 +47,7 @@ def write(number: int, tokens: list[tuple[str, str]]) -> None:
             state = random.choice(list(STATES))
             change = gate.tokens.activate if state == "ok" else gate.tokens.deactivate
             while True:
+                began = time.monotonic_ns()
                 try:
                     change(tokens[index][0])
                 except StoreUnavailable:
@@ -51,6 +56,7 @@ def write(number: int, tokens: list[tuple[str, str]]) -> None:
                 else:
                     break
             slots[index] += STATES[state]
+            worked[number] = began
             changed[number] += 1
             time.sleep(0.001)  # SQLite's lock is not fair
 
@@ -59,6 +65,7 @@ def read(number: int, tokens: list[tuple[str, str]]) -> None:
     """Verify all tokens, in turns, until killed."""
     gate = opened(number)
     while True:
+        began, refusals = time.monotonic_ns(), refused[number]
         if random.random() < 0.001:
             gate.close()
         for index, (_, secret) in enumerate(tokens):
@@ -73,7 +80,30 @@ def read(number: int, tokens: list[tuple[str, str]]) -> None:
                 time.sleep(0.01)
             elif before % 4 and slots[index] == before:
                 judged[number] += 1
-                stale[number] += STATES.get(reason) != before % 4
+                if STATES.get(reason) != before % 4:
+                    stale[number] += 1
+                    tell(number, index, reason)
+        if refused[number] == refusals:
+            worked[number] = began
+
+
+def tell(number: int, index: int, reason: str) -> None:
+    """Say what a reader got that is stale, and what had been done when."""
+    if stale[number] <= TOLD:
+        ago = {harm: (time.monotonic_ns() - harms[at]) / 1e9 for at, harm in enumerate(HARMS) if harms[at]}
+        done = ", ".join(f"{harm} {seconds:.3f} s ago" for harm, seconds in ago.items())
+        print(f"reader {number}: token {index} is {reason}, which it is no more; {done}", file=sys.stderr, flush=True)
+
+
+def settle(processes: list[int]) -> None:
+    """Wait until each process has looked at the files as they are now, and does its work; else end all."""
+    since, deadline = time.monotonic_ns() + round(LOOK_EVERY * 1e9), time.monotonic() + PATIENCE
+    while min(worked[: WRITERS + READERS]) < since:
+        if time.monotonic() > deadline:
+            for process in processes:
+                os.kill(process, signal.SIGKILL)
+            raise TimeoutError(f"not all work again after {PATIENCE} s")
+        time.sleep(0.01)
 
 
 def opened(number: int) -> Gate:
@@ -108,12 +138,14 @@ def main() -> None:
         for number in range(WRITERS + READERS)
     ]
     processes = [forked(work) for work in works]
-    done = dict.fromkeys(["killed", "page removed", "page replaced", "companions removed"], 0)
+    settle(processes)
+    done = dict.fromkeys(HARMS, 0)
     ends, ended_early = time.monotonic() + SECONDS, 0
     while time.monotonic() < ends:
         time.sleep(random.uniform(0.1, 1.2))
         harm = min(done, key=lambda one: (done[one], random.random()))
         done[harm] += 1
+        harms[HARMS.index(harm)] = time.monotonic_ns()
         with suppress(FileNotFoundError):  # nobody has made it anew yet
             if harm == "killed":
                 number = random.randrange(len(works))
@@ -130,8 +162,8 @@ def main() -> None:
                 for suffix in random.choice([["-wal"], ["-shm"], ["-shm", "-wal"]]):
                     Path(f"{FILE}{suffix}").unlink()
         if harm == "companions removed":
-            time.sleep(NOTICED)
-    time.sleep(NOTICED)
+            settle(processes)
+    settle(processes)
     for process in processes:
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)

@@ -20,6 +20,7 @@ from conftest import reason_of
 from faregate import Gate, NotFound, StoreUnavailable
 from faregate.credentials import mint
 from faregate.stores import page
+from faregate.stores.companions import Companions
 
 Make = Callable[..., Gate]
 Ask = Callable[..., str]
@@ -136,6 +137,88 @@ def test_a_reader_of_a_page_that_was_replaced_misses_no_change(path: Path) -> No
         changing.tokens.deactivate(issued.token.id)
         assert ask("verify", issued.secret) == "deactivated"
     changing.close()
+
+
+@pytest.mark.parametrize("harm", ["removed", "replaced"])
+def test_a_page_that_is_harmed_during_a_change_hides_it_from_nobody(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """A reader finds another page after the change was announced on the old one, and before it was committed."""
+    reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = writer.tokens.create(name="a")
+    reader.verify(issued.secret)
+    advance = page.FilePage.advance
+
+    def meanwhile(announcing: page.FilePage, sequence: int) -> None:
+        if harm == "removed":
+            beside(path, "-page").unlink()
+        else:
+            replaced_by_a_copy(beside(path, "-page"))
+        advance(announcing, sequence)
+        reader.verify(issued.secret)
+
+    with monkeypatch.context() as harmed:
+        harmed.setattr(page.FilePage, "advance", meanwhile)
+        writer.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
+
+
+LOCKER = """
+import fcntl, sys
+file = open(sys.argv[1], "rb")
+fcntl.lockf(file, fcntl.LOCK_SH, 510, 0x40000002)  # as SQLite locks a file that is read
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(path: Path, make_gate: Make, harm: str) -> None:
+    """Each of two who close has the other beside it, or somebody who tries whether he is alone."""
+    gate = make_gate(f"sqlite:///{path}")
+    issued = gate.tokens.create(name="a")
+    gate.close()
+    gate.verify(issued.secret)
+    with another_process(path) as (ask, _):
+        assert ask("deactivate", issued.token.id) == "ok"
+        command = [sys.executable, "-c", LOCKER, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as locker:
+            assert locker.stdout is not None
+            assert locker.stdout.readline() == "ready\n"
+            for suffix in HARMS[harm]:
+                beside(path, suffix).unlink()
+            time.sleep(page.LOOK_EVERY * 1.1)
+            assert reason_of(lambda: gate.verify(issued.secret)) == "store_unavailable"
+            assert ask("verify", issued.secret) == "store_unavailable"
+            locker.communicate()
+        assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
+        assert ask("verify", issued.secret) == "deactivated"
+
+
+def test_companions_that_are_removed_while_they_are_opened_are_missed(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that did not learn which it has does not take the next ones for its own."""
+    gate, other = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
+    issued = gate.tokens.create(name="a")
+    find, asked = Companions._found, 0
+
+    def late(companions: Companions) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # the first was before it was opened
+            for suffix in ("-shm", "-wal"):
+                beside(path, suffix).unlink()
+        return find(companions)
+
+    with monkeypatch.context() as harmed:
+        harmed.setattr(Companions, "_found", late)
+        assert reason_of(lambda: other.verify(issued.secret)) == "store_unavailable"
+    with pytest.raises(StoreUnavailable):
+        gate.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: other.verify(issued.secret)) == "ok"
+    gate.tokens.deactivate(issued.token.id)
+    assert reason_of(lambda: other.verify(issued.secret)) == "deactivated"
 
 
 def test_nobody_waits_for_readers_who_need_not(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,32 +6,55 @@ whoever opens it afterwards gets new ones, and neither sees what the other commi
 - While a connection is open, SQLite itself removes neither: only the last connection that closes folds the log into
   the file and removes both. An open connection whose companions are not those at the path was cut off by somebody. It
   is closed, and nothing is read or acknowledged by it.
-- A file that lacks one of them is opened only if nobody else has it open. So those who were cut off all close, the last
-  of them folds the log into the file, and what was committed is there when it is opened again.
+- A file that lacks one of them is opened only if nobody else has it open. So those who were cut off all close, and what
+  was committed is there when it is opened again: each folds the removed log into the file before it closes. SQLite does
+  that only for the last one, who finds nobody else at the file; two who close at once, or one beside whom somebody
+  tries whether he is alone, would leave it to each other.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Files = tuple[tuple[int, int], tuple[int, int]]
+File = tuple[int, int]
+Files = tuple[File, File]
 
 _OPENING = 0.5  # seconds in which another process that opens the file has made its companions
+_FOLDING = 2.0  # seconds in which another one has folded the log, or at least ours can be
 _PAUSE = 0.005
+_MODE = "PRAGMA journal_mode"
 _READ = "SELECT 1 FROM sqlite_master LIMIT 1"
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which companions it opened, if any."""
+    """A connection that knows which companions it opened, if any, and that is not closed before it has saved a log."""
 
+    path = ""
     companions: Files | None = None
+
+    def close(self) -> None:
+        """Close the connection; what is in a log that was removed is folded into the file first."""
+        companions, self.companions = self.companions, None
+        try:
+            if companions is not None and _is_orphan(self.path, companions):
+                self._fold()
+        finally:
+            super().close()
+
+    def _fold(self) -> None:
+        deadline = monotonic() + _FOLDING
+        with suppress(sqlite3.Error):  # the disk is full, say: another one who closes tries again
+            self.rollback()
+            # As far as others do not read; they fold the rest when they close. Busy is who folds just now.
+            while self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0][0] and monotonic() < deadline:
+                sleep(_PAUSE)
 
 
 class Companions:
@@ -55,8 +78,11 @@ class Companions:
 
     def note(self, connection: Connection) -> None:
         """Have a new connection open its companions, and know them: from now on nobody may remove them."""
+        connection.path = self._path
         connection.execute(_READ).fetchall()
         connection.companions = self._found()
+        if connection.companions is None and connection.execute(_MODE).fetchall() == [("wal",)]:
+            self._cut_off()
 
     def check(self, connection: Connection) -> None:
         """Halt the store if an open connection has other companions than those that are there now."""
@@ -68,11 +94,8 @@ class Companions:
             self._cut_off()
 
     def _found(self) -> Files | None:
-        try:
-            log, index = os.stat(f"{self._path}-wal"), os.stat(f"{self._path}-shm")
-        except FileNotFoundError:
-            return None
-        return (log.st_dev, log.st_ino), (index.st_dev, index.st_ino)
+        log, index = _present(self._path)
+        return None if log is None or index is None else (log, index)
 
     def _in_place(self) -> bool:
         """Tell whether both are there, and are not those that somebody put in the place of the ones in use."""
@@ -97,3 +120,21 @@ class Companions:
             f"{self._path}-wal or {self._path}-shm was removed or replaced while the database was open; "
             f"stop all processes that use {self._path}, remove nothing more, and start them again"
         )
+
+
+def _is_orphan(path: str, companions: Files) -> bool:
+    """Tell whether one lacks at its path, and no other is in its place: to fold beside a new log would mix both."""
+    present = _present(path)
+    return None in present and all(there in (None, own) for there, own in zip(present, companions, strict=True))
+
+
+def _present(path: str) -> tuple[File | None, File | None]:
+    return _identity(f"{path}-wal"), _identity(f"{path}-shm")
+
+
+def _identity(file: str) -> File | None:
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

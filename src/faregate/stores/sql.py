@@ -219,13 +219,17 @@ class Store:
                 # Under the write lock: while this waited for it, the tables or the page may have been replaced.
                 self.database.check_version(_stamp(connection))
                 known = connection.execute(select(sequence.c.page)).scalar_one()
-                if self._page is not None and self._page.identity == known and self._page.is_current():
+                page = self._page
+                if page is not None and page.identity == known and page.is_current():
                     raw = raw_of(connection)
-                    yield connection, self._page
+                    yield connection, page
                     break
                 self._renew_page(connection, known)  # in a transaction of its own, which no refusal rolls back
-        # Nothing is acknowledged that went into a log which others do not see.
+        # Nothing is acknowledged that went into a log which others do not see, or that a reader may miss: who found
+        # another page in the meantime has read the feed without this change, and does not hear of it from that page.
         self.database.check(raw)
+        if not page.is_current():
+            _wait_for_readers()
 
     def _renew_page(self, connection: Connection, known: str | None) -> None:
         """Open the page that is at its path now, and have it known as the one that readers map."""
@@ -235,11 +239,10 @@ class Store:
             connection.execute(update(sequence).values(page=None))
             return
         if known is None:
-            # Somebody deleted or replaced it. Readers look for another one this often; until all of them have, the
-            # write lock is held and nothing is acknowledged.
+            # Somebody deleted or replaced it. Until all readers have found that, the write lock is held.
             if self._page is not None:
                 self._page.retire()
-            time.sleep(LOOK_EVERY * 1.1)
+            _wait_for_readers()
             if not page.created and not page.is_current():
                 return  # meanwhile there is another one
             connection.execute(update(sequence).values(page=page.identity))
@@ -306,6 +309,11 @@ class Store:
 def _dispose(engines: list[Engine]) -> None:
     while engines:
         engines.pop().dispose()
+
+
+def _wait_for_readers() -> None:
+    """Let every reader look once whether its files are those that are there; each reads the feed then."""
+    time.sleep(LOOK_EVERY * 1.1)
 
 
 @contextmanager
