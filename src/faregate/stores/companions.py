@@ -65,12 +65,13 @@ class Companions:
         self._uri = uri
         self._halt = halt
         self._refused: Files | None = None
+        self._logless = False  # the file was not in WAL mode when it was opened last, so it has none
         self.torn = False  # a connection was cut off, and none was opened since
 
     def admit(self) -> None:
         """Wait until the file may be opened; the store is halted if that takes long."""
         deadline = monotonic() + (0.0 if self.torn else _OPENING)
-        while not self._in_place() and not self._alone():
+        while not self._logless and not self._in_place() and not self._alone():
             if monotonic() >= deadline:
                 self._cut_off()
             sleep(_PAUSE)
@@ -81,7 +82,9 @@ class Companions:
         connection.path = self._path
         connection.execute(_READ).fetchall()
         connection.companions = self._found()
-        if connection.companions is None and connection.execute(_MODE).fetchall() == [("wal",)]:
+        self._logless = connection.companions is None
+        if self._logless and connection.execute(_MODE).fetchall() == [("wal",)]:
+            self._logless = False
             self._cut_off()
 
     def check(self, connection: Connection) -> None:

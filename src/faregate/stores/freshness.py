@@ -25,9 +25,8 @@ from faregate.identities import NOBODY_ELSE, Identities
 from faregate.record import redeemed_record
 from faregate.stores import page
 from faregate.stores.entry import OWNER_CHANGED
-from faregate.stores.lookup import SqliteLookup
+from faregate.stores.lookup import SqliteLookup, is_busy
 from faregate.stores.page import never
-from faregate.stores.sqlite import is_busy
 from faregate.weight import Weights, record_weight
 
 if TYPE_CHECKING:

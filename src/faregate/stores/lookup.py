@@ -6,6 +6,7 @@ Every read is read to its end: a cursor left open would freeze the connection's 
 from __future__ import annotations
 
 import logging
+import sqlite3
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -224,3 +225,9 @@ def _dead(record_id: str, digest: bytes) -> Record:
         deactivated=True,
         digest=digest,
     )
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return True if somebody else holds the database, so that the same may be tried again."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF == sqlite3.SQLITE_BUSY

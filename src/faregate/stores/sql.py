@@ -19,13 +19,14 @@ from faregate import forks
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import files, schema
 from faregate.stores.feed_rows import FeedRows
+from faregate.stores.lookup import is_busy
 from faregate.stores.page import LOOK_EVERY
 from faregate.stores.refresh_rows import RefreshRows
 from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
-from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, is_busy, raw_of
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, raw_of
 from faregate.stores.token_rows import TokenRows
 from faregate.texts import some
 

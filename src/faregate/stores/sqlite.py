@@ -180,12 +180,6 @@ class SqliteDatabase:
             entry.invalidate()
 
 
-def is_busy(error: BaseException) -> bool:
-    """Return True if somebody else holds the database, so that the same may be tried again."""
-    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code & 0xFF == sqlite3.SQLITE_BUSY
-
-
 def _begin_at_once(connection: SqlConnection, *, writing: bool) -> None:
     """Begin a transaction, or fail if another process holds the database.
 
