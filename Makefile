@@ -41,6 +41,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/hit.py
 	$(BIN)/python benchmarks/request.py
 	$(BIN)/python benchmarks/jwts.py
+	$(BIN)/python benchmarks/flood.py
 
 clean:
 	rm -rf .venv

@@ -55,8 +55,7 @@ class GateMiddleware:
         try:
             visit = Visit(self._gate, principal) if principal is not None else await self._enter(scope)
         except Denied as denied:
-            route = f"{method(scope)} {self._rules.name(path(scope))}"
-            await respond(self._gate.answer(denied, route=route), scope, send)
+            await respond(self._rules.answer(self._gate, denied, method(scope), path(scope)), scope, send)
             return
         remove_remote_user(scope)
         scope[VISIT] = scope["auth"] = visit

@@ -50,12 +50,11 @@ class GateMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, or have the application answer it."""
-        wanted = path(environ)
-        route = f"{environ['REQUEST_METHOD']} "
+        wanted, method = path(environ), environ["REQUEST_METHOD"]
         try:
             visit = self._rules.enter(self._gate, wanted, raw_path(environ), texts(environ, self._gate))
         except Denied as denied:
-            answer = self._gate.answer(denied, route=route + self._rules.name(wanted))
+            answer = self._rules.answer(self._gate, denied, method, wanted)
             return _respond(answer, environ, start_response)
         for name in _OTHERS:
             environ.pop(name, None)
@@ -66,7 +65,7 @@ class GateMiddleware:
         try:
             return _begun(self._app(environ, starting))
         except Denied as denied:  # of a principal that the application has asked itself
-            answer = self._gate.answer(denied, route=f"{route}-")
+            answer = self._gate.answer(denied, route=f"{method} -")
             # Where an answer was begun, the server knows from exc_info whether it is too late for another one.
             return _respond(answer, environ, start_response, *([sys.exc_info()] if starting.begun else []))
 

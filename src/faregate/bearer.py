@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -140,15 +141,9 @@ class Bearer:
         """Return the value of ``WWW-Authenticate`` for a denial, or None (RFC 6750 section 3)."""
         if denied.error is None and denied.status != 401:
             return None
-        parameters = [f'realm="{self.realm}"']
-        if denied.error is not None:
-            parameters.append(f'error="{denied.error}"')
-        if denied.error == "invalid_token":
-            parameters.append(f'error_description="{REASONS[denied.reason].detail}"')
-        scope = _first(denied.scope)
-        if scope:
-            parameters.append(f'scope="{scope}"')
-        return "Bearer " + ", ".join(parameters)
+        scope = _first(denied.scope) if denied.scope else ""
+        challenge = _challenge(self.realm, denied.error, denied.reason)
+        return f'{challenge}, scope="{scope}"' if scope else challenge
 
     def answer(self, denied: Denied, *, route: str) -> Answer:
         """Return the answer to a denial, and leave its one record in the log."""
@@ -159,7 +154,13 @@ class Bearer:
             headers.append(("WWW-Authenticate", challenge))
         if denied.status == 503:
             headers.append(("Retry-After", "1"))
-        return problem(denied.status, denied.reason, denied.title, denied.detail, headers)
+        body = _refused(denied.status, denied.reason, denied.title, denied.detail)
+        return Answer(denied.status, [*_FIXED, *headers], body)
+
+
+def logs_denials() -> bool:
+    """Tell whether the records of denials are written anywhere; if not, a route need not be named for them."""
+    return _logger.isEnabledFor(logging.INFO)
 
 
 def log_denial(denied: Denied, route: str) -> None:
@@ -167,7 +168,7 @@ def log_denial(denied: Denied, route: str) -> None:
     if denied.logged:
         return
     denied.logged = True
-    if not _logger.isEnabledFor(logging.INFO):
+    if not logs_denials():
         return
     _logger.info(
         "denied: reason=%s record=%s address=%s route=%s",
@@ -177,6 +178,17 @@ def log_denial(denied: Denied, route: str) -> None:
         ascii(route)[:_LONGEST_IN_LOG],
         exc_info=denied.__cause__,
     )
+
+
+@lru_cache(maxsize=64)
+def _challenge(realm: str, error: str | None, reason: str) -> str:
+    """Return a challenge as far as no scopes are named."""
+    parameters = [f'realm="{realm}"']
+    if error is not None:
+        parameters.append(f'error="{error}"')
+    if error == "invalid_token":
+        parameters.append(f'error_description="{REASONS[reason].detail}"')
+    return "Bearer " + ", ".join(parameters)
 
 
 def _first(scopes: Sequence[str]) -> str:
@@ -192,6 +204,13 @@ def _first(scopes: Sequence[str]) -> str:
 
 def problem(status: int, code: str, title: str, detail: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
     """Return an answer of RFC 9457: ``type``, ``title``, ``status``, ``detail``, and ``code``."""
+    return Answer(status, [*_FIXED, *headers], _body(status, code, title, detail))
+
+
+_FIXED = (("Content-Type", "application/problem+json"), ("Cache-Control", "no-store"))
+
+
+def _body(status: int, code: str, title: str, detail: str) -> bytes:
     members = {
         "type": f"urn:faregate:{code}",
         "title": title,
@@ -199,8 +218,11 @@ def problem(status: int, code: str, title: str, detail: str, headers: Sequence[t
         "detail": detail,
         "code": code,
     }
-    fixed = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]
-    return Answer(status, [*fixed, *headers], msgspec.json.encode(members))
+    return msgspec.json.encode(members)
+
+
+# Most denials have the words of their reason. Of an application's own few are kept: each has 2,000 characters at most.
+_refused = lru_cache(maxsize=64)(_body)
 
 
 def refusal(refused: Refused) -> Answer:

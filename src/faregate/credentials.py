@@ -29,6 +29,7 @@ _OTHERS = 22 + 6  # those, and the checksum
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BRAND = re.compile(r"[a-z][a-z0-9]{0,15}")
 _OPAQUE = re.compile(r"([a-z][a-z0-9]{0,15})_([a-z]{3})_([0-9A-Za-z]{43})([0-9A-Za-z]{6})")
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _BASE64URL = f"{_ALPHABET}-_".encode()
 
 
@@ -104,7 +105,10 @@ def _masked(credential: str, own: bytes) -> bytes:
 
 
 def _checksum(body: str) -> str:
-    return _base62(crc32(body.encode()), 6)
+    # A flood of what nobody knows has it reckoned for each text.
+    rest, last = divmod(crc32(body.encode()), 3844)
+    first, middle = divmod(rest, 3844)
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def _base62(number: int, width: int) -> str:

@@ -44,15 +44,15 @@ class References:
         ``unknown_credential`` for another brand or kind, a wrong checksum, a signature of nobody who is trusted.
         StoreUnavailable while an issuer's keys are not known; WouldWait where they would have to be waited for.
         """
+        kind = kind_of(credential, self._brand) if len(credential) <= MAX_OPAQUE else None
+        if kind is not None:  # which is a b64token, too
+            return Reference(_RECORDS[kind], digest or digest_of(credential))
         raw = credential.encode(errors="replace")  # a half of a surrogate pair is in no credential
         marks = marks_of(raw)
         if marks is None:
             raise Denied("malformed_credential")
         if digest is None:
             digest = digest_of(credential)
-        kind = kind_of(credential, self._brand) if len(raw) <= MAX_OPAQUE else None
-        if kind is not None:
-            return Reference(_RECORDS[kind], digest)
         signed = self._share_tokens.read(credential)
         if signed is not None:
             return Reference(REDEEMED, digest, signed)

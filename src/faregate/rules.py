@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 import msgspec
 
+from faregate.bearer import logs_denials
 from faregate.errors import Denied, InvalidInput
 from faregate.scopes import Need, check_needs
 
 if TYPE_CHECKING:
-    from faregate.bearer import Headers, Texts
+    from faregate.bearer import Answer, Headers, Texts
     from faregate.gate import Gate
     from faregate.principal import Principal
 
@@ -152,6 +153,10 @@ class Rules:
         if isinstance(demand, tuple):
             principal.require(*demand)
         return Visit(gate, principal, None, elsewhere)
+
+    def answer(self, gate: Gate, denied: Denied, method: str, path: str) -> Answer:
+        """Return the answer to a denial on a path, and log it; the rule is looked up for the log alone."""
+        return gate.answer(denied, route=f"{method} {self.name(path)}" if logs_denials() else "-")
 
     def name(self, path: str) -> str:
         """Return the rule that a path falls under, for the log: the path itself may hold anything."""

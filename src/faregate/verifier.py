@@ -110,6 +110,8 @@ class Verifier:
         except StoreUnavailable:
             self._finder(credential, digest, address, wait=wait)  # junk is junk, whether the store answers or not
             raise
+        if record is None and self._records.is_unknown(digest):
+            raise Denied("unknown_credential", address=address)
         if record is None or (record.trusted is not None and not record.trusted(self._clock())):
             find = self._finder(credential, digest, address, wait=wait)
             record = self._records.fetch(digest, find, wait=wait)

@@ -147,6 +147,13 @@ class Records:
             self._answer(partial(self._confirm, wait=wait), wait=wait)
         return self._records.by_digest.get(digest)
 
+    def is_unknown(self, digest: bytes) -> bool:
+        """Tell whether it is remembered that nothing has this digest; to be asked right behind :meth:`cached`.
+
+        What is remembered was well-formed, so its text need not be read again, and no lock is waited for.
+        """
+        return digest in self._unknown
+
     def fetch(self, digest: bytes, find: Find, *, wait: bool = True) -> Record | None:
         """Return what ``find`` looks up for this digest, or None if there is nothing; keep either answer.
 
