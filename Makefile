@@ -35,7 +35,7 @@ fuzz: $(READY)
 # The same exchanges of refresh tokens as in the tests, 100,000 of them, and servers and clients killed among them 200 times;
 # and readers and writers of one store that are killed while the files beside it are taken away.
 soak: $(READY)
-	SOAK=1 $(BIN)/python -m pytest --numprocesses 2 -rP tests/stores/test_refresh_processes.py tests/stores/test_storm.py
+	SOAK=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -rP tests/stores/test_storm.py tests/stores/test_refresh_processes.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/hit.py
