@@ -562,6 +562,7 @@ def test_a_family_that_leaked_is_revoked_by_no_retry(gate: Gate) -> None:
     gate.tokens.exchange(family.secret)
     gate.tokens.deactivate(family.token.id, leaked=True)
     assert reason_of(lambda: gate.tokens.exchange(family.secret)) == "deactivated"
+    gate.revoke(family.secret)
     renewed = gate.tokens.rotate(family.token.id, leaked=True)
     gate.tokens.activate(family.token.id)
     assert gate.tokens.exchange(renewed.secret).refresh_token

@@ -89,7 +89,8 @@ class Refresh:
                 return
         with self._desk.changing(None, now) as (change, _):
             family = change.refresh.family(presented.family)
-            if family is not None and family.row["revoked_at"] is None:
+            # Of a family that leaked no credential has a word to say any more: all of them are replaced.
+            if family is not None and family.row["revoked_at"] is None and not family.row["leaked"]:
                 holder = self._desk.actor_of(limits_of(family.row))
                 _revoke(change, holder, family.row, now, "token.revoke", {})
 
