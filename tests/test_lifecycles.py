@@ -829,7 +829,7 @@ class Lifecycles(RuleBasedStateMachine):
         family = next((one for one in families if secret in (one.current, *one.retired)), None)
         if family is not None:
             self.gate.revoke(secret)
-            if not family.revoked:
+            if not family.revoked and not family.leaked:
                 family.revoked, family.last = True, None
                 self.world.tell(family, "token.revoke", family)
         elif isinstance(record, Token) and secret in record.children:

@@ -30,7 +30,7 @@ def upgrade() -> None:
 def _keep_who_deactivated() -> None:
     """Let owners, and tokens that are nobody's, activate what they deactivated, as they could before.
 
-    What the application closed under an owner's id cannot be told from that, unless it is called as the command line is.
+    What the application closed under an owner's id cannot be told from that, unless the owner is called cli or root.
     """
     names = (
         "id",
