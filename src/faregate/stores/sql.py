@@ -187,7 +187,7 @@ class Store:
                 engine = self._open().execution_options(writing=writing, at_once=True)
                 try:
                     connection = held.enter_context(engine.begin())
-                except OperationalError as error:
+                except (OperationalError, sqlite3.OperationalError) as error:
                     if not is_busy(error) or time.monotonic() >= deadline:
                         raise
                 else:

@@ -169,7 +169,7 @@ class SqliteDatabase:
         options = connection.get_execution_options()
         writing = bool(options.get("writing"))
         if options.get("at_once"):
-            _begin_at_once(connection, writing=writing)
+            _begin_at_once(raw_of(connection), writing=writing)
         else:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
         self.check(raw_of(connection))
@@ -180,21 +180,21 @@ class SqliteDatabase:
             entry.invalidate()
 
 
-def _begin_at_once(connection: SqlConnection, *, writing: bool) -> None:
+def _begin_at_once(connection: Connection, *, writing: bool) -> None:
     """Begin a transaction, or fail if another process holds the database.
 
     Whoever waits in SQLite cannot let go of a lock for a fork. Only the begin fails at once: a commit without WAL waits
     for readers, and cannot begin again.
     """
-    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA busy_timeout = 0")
     try:
         if writing:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
         else:
-            connection.exec_driver_sql("BEGIN")
-            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # takes the read lock
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # takes the read lock
     finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
 
 
 def raw_of(connection: SqlConnection) -> Connection:
