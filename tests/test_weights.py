@@ -16,6 +16,7 @@ from faregate import (
     AllowedScopes,
     Gate,
     InvalidInput,
+    Org,
     Owner,
     Permission,
     PermissionGrant,
@@ -193,7 +194,7 @@ def test_what_is_shared_is_weighed_once() -> None:
     made = gate.shares.create(objects[0], objects[1:], scopes=["a"], expires_in=60)
     for number in range(50):
         gate.verify(gate.shares.redeem(made.share.id, secret=made.secret).token)
-        assert weights.total < record_weight(gate._records._shares[made.share.id]) + (number + 1) * RECORD
+        assert weights.total < record_weight(gate._records._shares[made.share.id]) + (number + 1) * (RECORD + 100)
     gate.shares.revoke(made.share.id)
     other = gate.tokens.create(name="t")
     gate.verify(other.secret)
@@ -215,3 +216,16 @@ def test_shares_and_rights_at_hand_are_bounded() -> None:
     for cache in (gate._records._shares, gate._records._owner_rights._answers):
         assert 0 < len(cache) < 40
         assert cache.currsize <= cache.maxsize == 16 * 1024 * 1024
+
+
+def test_whose_a_record_is_weighs_too() -> None:
+    """Its owner's and organization's texts, in as many bytes as their characters take."""
+    gate = Gate("sqlite://")
+    weights = []
+    for letter, length in (("a", 1), ("a", 512), ("\U0001f511", 512)):
+        text = letter * length
+        owner, org = Owner(text, acct=text, domain=text, idp_id=text), Org(text)
+        made = gate.tokens.create(name="t", owner=owner, org=org)
+        weights.append(record_weight(gate.verify(made.secret).record))
+    assert weights[1] - weights[0] > 5 * 500
+    assert weights[2] - weights[0] > 5 * 4 * 500

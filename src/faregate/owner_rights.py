@@ -18,7 +18,7 @@ from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.instants import parse_span
 from faregate.model import AllowedScopes, Owner
 from faregate.scopes import Grants, as_allowed_scopes, compile_grants
-from faregate.weight import grants_weight
+from faregate.weight import grants_weight, owner_weight
 
 Hook = Callable[[Owner], AllowedScopes | None]
 
@@ -97,4 +97,5 @@ class OwnerRights:
 
 def _weight(answers: dict[Owner, tuple[Rights, float]]) -> int:
     # Those that are heavier than all may be take the place of all.
-    return min(sum(_ANSWER + grants_weight(rights.grants) for rights, _ in answers.values()), _MAX_BYTES)
+    held = [(owner, rights.grants) for owner, (rights, _) in answers.items()]
+    return min(sum(_ANSWER + owner_weight(owner) + grants_weight(grants) for owner, grants in held), _MAX_BYTES)

@@ -12,11 +12,12 @@ from faregate.addresses import Networks
 from faregate.scopes import AnyResource
 
 if TYPE_CHECKING:
+    from faregate.model import Owner
     from faregate.record import Record
     from faregate.scopes import Grants
 
 RECORD = 1500  # bytes: its members, its digest, its places in two dictionaries
-_GRANT = 300  # bytes of a name under its realm and kind
+_GRANT = 250  # bytes of a name under its realm and kind
 _TEXT = 110  # bytes of a text in a set, beside its characters
 _BLOCK = 80  # bytes of a network's text
 _RANGE = 110  # bytes of the first and the last address of a range
@@ -31,7 +32,7 @@ class Weights:
 
     def add(self, record: Record) -> None:
         """Count a record that is held from now on."""
-        self.total += RECORD
+        self.total += _own_weight(record)
         for part in (record.networks, record.grants):
             holders = self._holders.get(id(part), 0)
             self._holders[id(part)] = holders + 1
@@ -40,7 +41,7 @@ class Weights:
 
     def remove(self, record: Record) -> None:
         """Count a record no more."""
-        self.total -= RECORD
+        self.total -= _own_weight(record)
         for part in (record.networks, record.grants):
             holders = self._holders.pop(id(part), 1) - 1
             if holders:
@@ -56,7 +57,7 @@ class Weights:
 
 def record_weight(record: Record) -> int:
     """Return what one record weighs by itself."""
-    return RECORD + _part_weight(record.networks) + _part_weight(record.grants)
+    return _own_weight(record) + _part_weight(record.networks) + _part_weight(record.grants)
 
 
 def grants_weight(grants: Grants | None) -> int:
@@ -65,7 +66,20 @@ def grants_weight(grants: Grants | None) -> int:
         return 0
     sets = {id(resources): resources for resources in grants.values() if not isinstance(resources, AnyResource)}
     texts = sum(_TEXT + getsizeof(text) for resources in sets.values() for text in resources)
-    return texts + sum(_GRANT + len(key[2]) for key in grants)
+    return texts + sum(_GRANT + getsizeof(key[2]) for key in grants)
+
+
+def owner_weight(owner: Owner | None) -> int:
+    """Return what the texts of an owner weigh."""
+    if owner is None:
+        return 0
+    return sum(map(getsizeof, filter(None, (owner.id, owner.name, owner.acct, owner.domain, owner.idp_id))))
+
+
+def _own_weight(record: Record) -> int:
+    """Return what a record weighs beside the parts that others may share."""
+    texts = sum(map(getsizeof, filter(None, (record.id, record.org.id, record.org.name, record.alias))))
+    return RECORD + texts + owner_weight(record.owner) + owner_weight(record.shared_by)
 
 
 def _part_weight(part: Networks | Grants | None) -> int:

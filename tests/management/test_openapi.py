@@ -265,6 +265,8 @@ def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path, pyte
     Left out is the check that whatever fits the schemas is accepted: what may be done depends on the records, too.
     """
     store = f"sqlite:///{tmp_path / 'gate.db'}"
+    if FUZZ == 1 and framework != "flask":
+        pytest.skip("both answer alike, as other tests say; make fuzz asks both")
     seed = pytestconfig.getoption("--hypothesis-seed")
     server, source = SERVERS[framework]
     (tmp_path / "application.py").write_text(source.format(store=store))
