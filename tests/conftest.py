@@ -5,13 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from faregate import Denied, Gate
+from faregate.stores import sqlite
 
 START = 1_000_000.0
 FUZZ = int(os.environ.get("FUZZ", "1"))  # how many times as much is made up as in a plain run of the tests
+
+
+_first = create_engine("sqlite://")
+
+
+def _like_the_first(*arguments: Any, **options: Any) -> Any:
+    """Make an engine that shares what others have compiled: tests make thousands of stores, for the same statements."""
+    engine = create_engine(*arguments, **options)
+    engine._compiled_cache = _first._compiled_cache
+    return engine
+
+
+# A compiled statement is kept for its dialect; those of all stores are alike.
+setattr(SQLiteDialect_pysqlite, "__eq__", lambda self, other: type(self) is type(other))  # noqa: B010
+setattr(SQLiteDialect_pysqlite, "__hash__", lambda self: hash(type(self)))  # noqa: B010
+setattr(sqlite, "create_engine", _like_the_first)  # noqa: B010
 
 
 class Clock:

@@ -57,9 +57,9 @@ class Usage:
         """Note, before the request is answered, that a rotated token's new credential was presented.
 
         A store that cannot write closes nothing that it can read: then the presentation is remembered, and the next
-        write of this process, at the latest that of this very use, notes it. Rotations of this process are such
-        writes, so they know of it. Until then (a batch's time after the lock is free, or never if the process is
-        killed) one in another process takes the credential for unseen: it may replace it, and opens nothing by that.
+        write of this process notes it. A use that is admitted brings one within a batch's time. Rotations of this
+        process are such writes, so they know of it. Until then (or for good, if the process is killed) a rotation in
+        another process takes the credential for unseen: it may replace it, and opens nothing by that.
         """
         self._store.presented[digest] = None
         if monotonic() < self._not_before:
