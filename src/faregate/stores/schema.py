@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -21,6 +23,9 @@ from sqlalchemy import (
     Text,
     false,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 VERSION = "0007"
 
@@ -214,3 +219,15 @@ schema_version = Table(
     metadata,
     Column("version_num", String(32), primary_key=True),
 )
+
+
+def missing_from(columns: Mapping[str, Collection[str]]) -> list[str]:
+    """Return which tables, and which columns of those that are there, a database lacks; ``columns`` are by table."""
+    missing: list[str] = []
+    for table in metadata.sorted_tables:
+        if table.name not in columns:
+            missing.append(table.name)
+            continue
+        there = columns[table.name]
+        missing += [f"{table.name}.{column.name}" for column in table.columns if column.name not in there]
+    return missing

@@ -255,7 +255,7 @@ class Store:
         with self._open().begin() as connection:
             columns = columns_of(connection)
             version = _version(connection) if schema_version.name in columns else None
-        missing = _missing(columns)
+        missing = schema.missing_from(columns)
         if version is None:
             self.database.check_never_used()
         if missing and (version == schema.VERSION or (version is None and columns)):
@@ -336,15 +336,6 @@ def _version(connection: Connection) -> str | None:
 
 def _stamp(connection: Connection) -> str | None:
     return connection.execute(select(schema_version.c.version_num)).scalar()
-
-
-def _missing(columns: dict[str, set[str]]) -> list[str]:
-    return [
-        f"{table.name}.{column.name}" if table.name in columns else table.name
-        for table in schema.metadata.sorted_tables
-        for column in (table.columns if table.name in columns else list(table.columns)[:1])
-        if column.name not in columns.get(table.name, set())
-    ]
 
 
 @cache

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Inspector, Table, func, inspect, select
+from sqlalchemy import Table, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.instants import as_datetime
 from faregate.stores import files
-from faregate.stores.schema import VERSION, feed, metadata, schema_version, sequence, shares, tokens
-from faregate.stores.sqlite import SqliteDatabase, path_of
+from faregate.stores.schema import VERSION, feed, missing_from, schema_version, sequence, shares, tokens
+from faregate.stores.sqlite import SqliteDatabase, columns_of, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from sqlalchemy import Connection
 
@@ -95,7 +95,7 @@ def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
     last = first_row(sequence, sequence.c.value)
     entries = first_row(feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at))
     damage = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() if thorough else "ok"
-    missing = _missing(inspector, there) if thorough and version == VERSION else ()
+    missing = missing_from(columns_of(connection)) if thorough and version == VERSION else ()
     number, first, oldest, latest = entries or (0, None, None, None)
     newest_row = first_row(feed, feed.c.sequence, feed.c.at, order=feed.c.sequence.desc())
     return Status(
@@ -121,12 +121,3 @@ def _version(connection: Connection, there: set[str]) -> str | None:
     if schema_version.name not in there:
         return None
     return connection.execute(select(schema_version.c.version_num)).scalar()
-
-
-def _missing(inspector: Inspector, there: set[str]) -> Iterator[str]:
-    for table in metadata.sorted_tables:
-        if table.name not in there:
-            yield table.name
-            continue
-        columns = {column["name"] for column in inspector.get_columns(table.name)}
-        yield from (f"{table.name}.{column.name}" for column in table.columns if column.name not in columns)
