@@ -67,13 +67,14 @@ class Companions:
         self._refused: Files | None = None
         self._logless = False  # the file was not in WAL mode when it was opened last, so it has none
         self.torn = False  # a connection was cut off, and none was opened since
+        self._why = ""
 
     def admit(self) -> None:
         """Wait until the file may be opened; the store is halted if that takes long."""
         deadline = monotonic() + (0.0 if self.torn else _OPENING)
         while not self._logless and not self._in_place() and not self._alone():
             if monotonic() >= deadline:
-                self._cut_off()
+                self._keep_out()
             sleep(_PAUSE)
         self.torn = False
 
@@ -117,12 +118,25 @@ class Companions:
             return error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
         return True
 
+    def _keep_out(self) -> NoReturn:
+        self._shut(
+            f"another process has {self._path} open, and the -wal and -shm that all have to share are not beside it; "
+            "if it holds the database alone, wait until it ends; if one of them was removed or replaced, stop all "
+            "processes that use it, remove nothing more, and start them again"
+        )
+
     def _cut_off(self) -> NoReturn:
-        self.torn = True
-        self._halt(
+        self._shut(
             f"{self._path}-wal or {self._path}-shm was removed or replaced while the database was open; "
             f"stop all processes that use {self._path}, remove nothing more, and start them again"
         )
+
+    def _shut(self, words: str) -> NoReturn:
+        """Halt the store, for what was found first: the log says it once."""
+        if not self.torn:
+            self._why = words
+        self.torn = True
+        self._halt(self._why)
 
 
 def _is_orphan(path: str, companions: Files) -> bool:
