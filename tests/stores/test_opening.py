@@ -155,3 +155,58 @@ def test_what_root_makes_belongs_to_the_service(path: Path, mode: int) -> None:
         found = Path(f"{path}{suffix}").stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4712, mode), suffix
     gate.close()
+
+
+TRY = """
+import os, sys
+from faregate import Gate
+Gate("sqlite://").tokens.create(name="all that is needed is loaded")
+if len(sys.argv) > 2:
+    os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+try:
+    Gate(f"sqlite:///{sys.argv[1]}").tokens.create(name="a", description="x" * 2000)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@ROOT
+def test_a_file_system_that_takes_nothing_is_named(path: Path) -> None:
+    """One that is mounted read-only, or is full: with the file, and what to do."""
+    place = path.parent / "place"
+    place.mkdir()
+    script = """
+    set -e; mount -t tmpfs -o size=512k tmpfs "$1"; "$2" -c "$3" "$1/gate.db"
+    dd if=/dev/zero of="$1/fill" bs=4k 2>/dev/null || true; "$2" -c "$3" "$1/gate.db"
+    umount "$1"; mount -t tmpfs tmpfs "$1"; "$2" -c "$3" "$1/gate.db"
+    mount -o remount,ro "$1"; "$2" -c "$3" "$1/gate.db"; "$2" -c "$3" "$1/new.db"
+    """
+    command = ["unshare", "-m", "sh", "-c", script, "sh", str(place), sys.executable, TRY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr or "permission denied" in done.stderr:
+        pytest.skip("nothing may be mounted here")
+    full, fixed, new = done.stdout.splitlines()
+    for told, words in ((full, "disk is full"), (fixed, "mounted read-only"), (new, "Read-only file system")):
+        assert words in told
+        assert str(place) in told
+
+
+@ROOT
+def test_a_file_of_another_user_is_named(path: Path) -> None:
+    """With the user who may not, and what to do."""
+    for place in (path.parent, *path.parent.parents[:3]):
+        place.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", TRY, path, "4711"], capture_output=True, text=True, check=True)
+    assert "StoreUnavailable" in done.stdout
+    assert "by user 4711: give it to that user" in done.stdout
+
+
+def test_a_file_that_another_process_holds_alone_is_named(path: Path) -> None:
+    """It is no damage, and passes."""
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+    holder.execute("BEGIN EXCLUSIVE")
+    done = subprocess.run([sys.executable, "-c", TRY, path], capture_output=True, text=True, check=True)
+    assert "holds the database alone" in done.stdout
+    holder.close()
+    Gate(f"sqlite:///{path}").close()
