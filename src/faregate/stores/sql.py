@@ -253,7 +253,7 @@ class Store:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
         with self._open().begin() as connection:
             columns = columns_of(connection)
-            version = _version(connection) if schema_version.name in columns else None
+            version = _stamp(connection) if schema_version.name in columns else None
             missing = schema.missing_from(columns) + rows_missing_from(connection, columns)
         if version == schema.VERSION or (version is None and columns):
             files.check_whole(self.database.path, missing)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Engine, QueuePool, StaticPool, create_engine, event, func, make_url, select
+from sqlalchemy import Engine, QueuePool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from faregate.errors import InvalidInput, StoreUnavailable
@@ -224,7 +224,7 @@ def rows_missing_from(connection: SqlConnection, columns: dict[str, set[str]]) -
     Tables that an application made together with its own have neither, until a gate opens them.
     """
     single = [table for table in (schema_version, sequence) if table.name in columns]
-    empty = [one for one in single if not connection.execute(select(func.count()).select_from(one)).scalar_one()]
+    empty = [one for one in single if not connection.exec_driver_sql(f"SELECT 1 FROM {one.name} LIMIT 1").all()]  # noqa: S608
     return [f"the row of {one.name}" for one in empty] if len(empty) < len(single) else []
 
 
