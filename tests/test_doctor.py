@@ -126,7 +126,7 @@ def test_tables_that_are_not_whole(path: Path) -> None:
     """One is gone, a column is, the counter is, or it does not agree with the feed."""
     for statement, words in (
         ("UPDATE faregate_sequence SET value = 7", "counts 7 changes, its feed ends with 1"),
-        ("DELETE FROM faregate_sequence", "counts None changes"),
+        ("DELETE FROM faregate_sequence", "lacks the row of faregate_sequence"),
         ("ALTER TABLE faregate_feed DROP COLUMN details", "lacks faregate_feed.details"),
         ("DROP TABLE faregate_unseen", "lacks faregate_feed.details, faregate_unseen"),
     ):

@@ -90,7 +90,8 @@ def _store(path: str, status: Status) -> Iterator[Finding]:
     else:
         yield Finding("store", OK, f"{path} answers")
     if status.version is None:
-        yield Finding("tables", FAULT, "there are none: is this the right file?")
+        words = "no version is told" if status.missing else "there are none: is this the right file?"
+        yield Finding("tables", FAULT, words)
     elif status.current:
         yield Finding("tables", OK, f"version {status.version}")
     elif status.version < status.needed:

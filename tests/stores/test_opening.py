@@ -7,13 +7,16 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from command import run
+from command import run, run_here
+from sqlalchemy import create_engine
 
-from faregate import Gate, InvalidInput
+from faregate import Gate, InvalidInput, StoreUnavailable
 from faregate.stores.migrations import upgrade
+from faregate.stores.schema import metadata
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
@@ -29,10 +32,12 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-@pytest.mark.parametrize("suffix", ["", "-page"])
+@pytest.mark.parametrize("suffix", ["", "-page", "-wal", "-shm"])
 def test_a_file_with_two_names_is_refused(path: Path, suffix: str) -> None:
     """By the gate, the doctor and the migration, until the other name is gone."""
     other = path.with_name("other")
+    holder = sqlite3.connect(path)
+    holder.execute("SELECT 1 FROM faregate_tokens").fetchall()  # which makes the log and its index
     other.hardlink_to(f"{path}{suffix}")
     for call in (Gate, upgrade):
         with pytest.raises(InvalidInput, match="2 names"):
@@ -41,6 +46,7 @@ def test_a_file_with_two_names_is_refused(path: Path, suffix: str) -> None:
     assert (told.returncode, "2 names" in told.stdout) == (1, True)
     other.unlink()
     Gate(f"sqlite:///{path}").close()
+    holder.close()
 
 
 @ROOT
@@ -99,14 +105,16 @@ def test_a_log_beside_an_emptied_file_is_kept(path: Path) -> None:
     assert log.read_bytes() == b"log"
 
 
-@pytest.mark.parametrize("state", [None, b""])
-def test_a_creation_that_was_cut_off_is_taken_up(tmp_path: Path, state: bytes | None) -> None:
-    """With an empty file, or one in WAL mode without tables."""
+@pytest.mark.parametrize("state", ["empty", "in WAL mode", "with a page"])
+def test_a_creation_that_was_cut_off_is_taken_up(tmp_path: Path, state: str) -> None:
+    """With a file without tables, and maybe a page that announces nothing."""
     path = tmp_path / "gate.db"
     path.write_bytes(b"")
     held = sqlite3.connect(path)
-    if state is None:
+    if state != "empty":
         held.execute("PRAGMA journal_mode = WAL").fetchall()
+    if state == "with a page":
+        Path(f"{path}-page").write_bytes(bytes(8))
     Gate(f"sqlite:///{path}").close()
     held.close()
 
@@ -125,6 +133,67 @@ def test_tables_that_lack_something_are_refused(path: Path) -> None:
             Gate(f"sqlite:///{file}")
 
 
+@pytest.mark.parametrize("table", ["faregate_sequence", "faregate_schema"])
+def test_a_row_that_was_deleted_is_named(path: Path, table: str) -> None:
+    """By the gate and the doctor, and by the migration, which would begin with the first version."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"DELETE FROM {table}")
+    connection.close()
+    for call in (Gate, upgrade):
+        with pytest.raises(InvalidInput, match=f"{path} lacks the row of {table}: restore a backup"):
+            call(f"sqlite:///{path}")
+    told = run_here("doctor", store=f"sqlite:///{path}")
+    assert (told.returncode, f"lacks the row of {table}" in told.stdout) == (1, True)
+
+
+def test_tables_that_an_application_made_are_taken_up(tmp_path: Path) -> None:
+    """They have no rows yet; beside a key or page they are what is left of a store."""
+    path = tmp_path / "gate.db"
+    for trace in ("", ".key"):
+        path.unlink(missing_ok=True)
+        engine = create_engine(f"sqlite:///{path}")
+        metadata.create_all(engine)
+        engine.dispose()
+        if not trace:
+            Gate(f"sqlite:///{path}").close()
+            Path(f"{path}-page").unlink()
+            continue
+        Path(f"{path}{trace}").write_text("k" * 43)
+        with pytest.raises(InvalidInput, match=r"holds nothing of faregate.*begin anew"):
+            Gate(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-page", ".key"])
+@pytest.mark.parametrize("emptied", [True, False])
+def test_each_companion_says_that_there_was_a_store(path: Path, suffix: str, *, emptied: bool) -> None:
+    """It is named, and is all that has to be removed to begin anew."""
+    for other in ("-page", ".key"):
+        if other != suffix:
+            Path(f"{path}{other}").unlink()
+    Path(f"{path}{suffix}").touch()
+    path.unlink()
+    if emptied:
+        path.touch()
+    with pytest.raises(
+        InvalidInput, match=rf"{path} is {'empty' if emptied else 'gone'}.*remove {path}{suffix}"
+    ) as told:
+        Gate(f"sqlite:///{path}")
+    assert ("move it away for the first start" in str(told.value)) == (suffix == ".key")
+    Path(f"{path}{suffix}").unlink()
+    Gate(f"sqlite:///{path}").close()
+
+
+def test_a_damaged_file_is_named(path: Path) -> None:
+    """It is no other's, and no waiting helps."""
+    data = bytearray(path.read_bytes())
+    data[100:4096] = b"x" * 3996  # the page that lists the tables
+    path.write_bytes(data)
+    with pytest.raises(StoreUnavailable, match=f"{path} is damaged .*restore a backup"):
+        Gate(f"sqlite:///{path}")
+    assert run_here("token", "list", store=f"sqlite:///{path}").returncode == 3
+    assert run_here("doctor", store=f"sqlite:///{path}").returncode == 3
+
+
 def test_what_can_be_no_database_is_named(tmp_path: Path) -> None:
     """A directory, a pipe, a place below a file."""
     pipe, text = tmp_path / "pipe", tmp_path / "text"
@@ -141,9 +210,9 @@ def test_what_can_be_no_database_is_named(tmp_path: Path) -> None:
 
 
 @ROOT
-@pytest.mark.parametrize("mode", [0o600, 0o640])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
 def test_what_root_makes_belongs_to_the_service(path: Path, mode: int) -> None:
-    """Owner, group and mode of the database."""
+    """Owner, group and mode of the database, but a key is never for everybody to read."""
     for suffix in ("-page", ".key"):
         Path(f"{path}{suffix}").unlink()
     path.chmod(mode)
@@ -153,7 +222,8 @@ def test_what_root_makes_belongs_to_the_service(path: Path, mode: int) -> None:
     gate.shares.redeem(share.share.id, secret=share.secret)
     for suffix in ("-page", ".key", "-wal", "-shm"):
         found = Path(f"{path}{suffix}").stat()
-        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4712, mode), suffix
+        wanted = mode & 0o660 if suffix == ".key" else mode
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4712, wanted), suffix
     gate.close()
 
 
@@ -210,3 +280,87 @@ def test_a_file_that_another_process_holds_alone_is_named(path: Path) -> None:
     assert "holds the database alone" in done.stdout
     holder.close()
     Gate(f"sqlite:///{path}").close()
+
+
+SERVE = """
+import os, sys
+from faregate import Gate
+warm = Gate("sqlite://")
+share = warm.shares.create("x", scopes=["a"], expires_in=60)
+warm.verify(warm.shares.redeem(share.share.id, secret=share.secret).token)
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(4711)
+gate = Gate(f"sqlite:///{sys.argv[1]}")
+token = gate.tokens.create(name="a", scopes=["a"])
+share = gate.shares.create("x", scopes=["a"], expires_in=60)
+gate.verify(gate.shares.redeem(share.share.id, secret=share.secret).token)
+gate.verify(token.secret)
+gate.close()
+print("served")
+"""
+
+
+@ROOT
+def test_the_service_goes_on_with_what_root_made(path: Path) -> None:
+    """The key that root's redemption makes, and the page of root's gate: the service signs, verifies and changes."""
+    for place in (path.parent, *path.parent.parents[:3]):
+        place.chmod(0o755)
+    for suffix in ("-page", ".key"):
+        Path(f"{path}{suffix}").unlink()
+    os.chown(path.parent, 4711, 4712)
+    os.chown(path, 4711, 4712)
+    gate = Gate(f"sqlite:///{path}")
+    share = gate.shares.create("y", scopes=["a"], expires_in=60)
+    gate.shares.redeem(share.share.id, secret=share.secret)
+    served(path, "4712")
+    gate.close()
+
+
+@ROOT
+def test_a_service_outside_the_group_gives_it_nothing(path: Path) -> None:
+    """What it makes has its own group, whom the database was never given to."""
+    for place in (path.parent, *path.parent.parents[:3]):
+        place.chmod(0o755)
+    for suffix in ("-page", ".key"):
+        Path(f"{path}{suffix}").unlink()
+    os.chown(path.parent, 4711, 4712)
+    os.chown(path, 4711, 4712)
+    path.chmod(0o640)
+    served(path, "4713")
+    for suffix in ("-page", ".key"):
+        found = Path(f"{path}{suffix}").stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4713, 0o600), suffix
+
+
+def served(path: Path, group: str) -> None:
+    """Run the service as user 4711."""
+    done = subprocess.run([sys.executable, "-c", SERVE, path, group], capture_output=True, text=True, check=False)
+    assert done.stdout == "served\n", done.stderr
+
+
+MAKE = """
+import sys
+from faregate import Gate
+Gate("sqlite://").tokens.create(name="all that is needed is loaded")
+print("begun", flush=True)
+gate = Gate(f"sqlite:///{sys.argv[1]}")
+gate.tokens.create(name="a")
+print("made", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_creation_that_is_killed_is_taken_up(tmp_path: Path) -> None:
+    """At any instant, and what was acknowledged is there."""
+    for number in range(int(os.environ.get("SOAK", "0")) * 46 + 4):
+        path = tmp_path / f"{number}.db"
+        with subprocess.Popen(
+            [sys.executable, "-c", MAKE, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(number * 0.013 % 0.06)
+            process.kill()
+            made = process.stdout.read()
+        gate = Gate(f"sqlite:///{path}")
+        assert len(gate.tokens.list().items) >= (made == "made\n"), number
+        gate.close()

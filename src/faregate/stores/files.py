@@ -109,15 +109,26 @@ def check_never_used(path: str, companions: list[str]) -> None:
     """Raise InvalidInput if a database without tables had some, as its page or key says."""
     lasting = [file for file in companions if file.endswith(_LASTING)]
     if lasting:
-        raise InvalidInput(f"store: {path} has no tables of faregate any more, {_how_to_go_on(path, lasting)}")
+        raise InvalidInput(f"store: {path} holds nothing of faregate any more, {_how_to_go_on(path, lasting)}")
 
 
 def _how_to_go_on(path: str, companions: list[str]) -> str:
     names = some(companions)
+    alone = companions == [f"{path}.key"]
+    ours = "; if you put the key there for a new store, move it away for the first start and back after it"
     return (
         f"but {names} beside it {'say' if len(companions) > 1 else 'says'} that there was a store: restore a backup of "
-        f"{path}; or, to begin anew, where no token of before opens anything, remove {names}"
+        f"{path}; or, to begin anew, where no token of before opens anything, remove {names}{ours if alone else ''}"
     )
+
+
+def check_whole(path: str | None, missing: list[str]) -> None:
+    """Raise InvalidInput if tables, columns or rows are missing that no creation leaves out."""
+    if missing:
+        raise InvalidInput(
+            f"store: {path} lacks {some(missing)}: restore a backup, or name a file in which no other tables have "
+            "these names"
+        )
 
 
 def check_usable(path: str) -> None:
@@ -143,12 +154,12 @@ def explained(path: str | None, error: Exception) -> FaregateError:
         return InvalidInput(f"store: {what} is no SQLite database ({cause}): name another file, or restore a backup")
     if code == sqlite3.SQLITE_CORRUPT:
         return StoreUnavailable(f"{what} is damaged ({cause}): restore a backup")
-    if code == sqlite3.SQLITE_FULL or number == errno.ENOSPC or _is_full(path):
-        return StoreUnavailable(f"{what} cannot be written ({cause}): its disk is full, so make room")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreUnavailable(f"{what} is held by another process ({cause}): end that, or try again when it is done")
     if path is not None and (refused := _not_permitted(path)):
         return StoreUnavailable(f"{refused} ({cause})")
+    if code == sqlite3.SQLITE_FULL or number == errno.ENOSPC or _is_full(path):
+        return StoreUnavailable(f"{what} cannot be written ({cause}): its disk is full, so make room")
     return StoreUnavailable(f"{what} cannot be opened: {cause}")
 
 

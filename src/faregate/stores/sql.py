@@ -26,9 +26,8 @@ from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
-from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, raw_of
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, raw_of, rows_missing_from
 from faregate.stores.token_rows import TokenRows
-from faregate.texts import some
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -254,15 +253,12 @@ class Store:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
         with self._open().begin() as connection:
             columns = columns_of(connection)
-            version = _version(connection) if schema_version.name in columns else None
-        missing = schema.missing_from(columns)
+            version = _stamp(connection) if schema_version.name in columns else None
+            missing = schema.missing_from(columns) + rows_missing_from(connection, columns)
+        if version == schema.VERSION or (version is None and columns):
+            files.check_whole(self.database.path, missing)
         if version is None:
             self.database.check_never_used()
-        if missing and (version == schema.VERSION or (version is None and columns)):
-            raise InvalidInput(
-                f"store: {self.database.path} lacks {some(missing)}: restore a backup, or name a file "
-                "in which no other tables have these names"
-            )
         if version in (None, schema.VERSION):
             self.database.enter_wal()
         if version is None:

@@ -26,7 +26,7 @@ from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import files
 from faregate.stores.companions import Companions, Connection
 from faregate.stores.page import FilePage, MemoryPage, Page
-from faregate.stores.schema import VERSION
+from faregate.stores.schema import VERSION, schema_version, sequence
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -216,6 +216,16 @@ def columns_of(connection: SqlConnection) -> dict[str, set[str]]:
     for table, column in rows:
         found.setdefault(table, set()).add(column)
     return found
+
+
+def rows_missing_from(connection: SqlConnection, columns: dict[str, set[str]]) -> list[str]:
+    """Return which of the two tables of one row lacks it, while the other has its own.
+
+    Tables that an application made together with its own have neither, until a gate opens them.
+    """
+    single = [table for table in (schema_version, sequence) if table.name in columns]
+    empty = [one for one in single if not connection.exec_driver_sql(f"SELECT 1 FROM {one.name} LIMIT 1").all()]  # noqa: S608
+    return [f"the row of {one.name}" for one in empty] if len(empty) < len(single) else []
 
 
 def path_of(url: str) -> str | None:

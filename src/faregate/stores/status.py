@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from faregate.instants import as_datetime
 from faregate.stores import files
 from faregate.stores.schema import VERSION, feed, missing_from, schema_version, sequence, shares, tokens
-from faregate.stores.sqlite import SqliteDatabase, columns_of, path_of
+from faregate.stores.sqlite import SqliteDatabase, columns_of, path_of, rows_missing_from
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +29,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     ``sequence`` is the feed's counter, ``last`` that of its newest entry and ``newest`` the instant of that; ``first``
     and ``oldest`` are of what is left of it, and ``latest`` is the latest instant in it, which clocks that disagree may
     have put elsewhere. ``journal`` is SQLite's journal mode, ``damage`` what it finds wrong with the file, and
-    ``missing`` are tables and columns that should be there.
+    ``missing`` are tables, columns and rows that should be there.
     """
 
     version: str | None
@@ -95,7 +95,11 @@ def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
     last = first_row(sequence, sequence.c.value)
     entries = first_row(feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at))
     damage = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() if thorough else "ok"
-    missing = missing_from(columns_of(connection)) if thorough and version == VERSION else ()
+    missing: list[str] = []
+    if thorough:
+        columns = columns_of(connection)
+        missing = missing_from(columns) if version == VERSION else []
+        missing += rows_missing_from(connection, columns)
     number, first, oldest, latest = entries or (0, None, None, None)
     newest_row = first_row(feed, feed.c.sequence, feed.c.at, order=feed.c.sequence.desc())
     return Status(

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from faregate.errors import InvalidInput
 from faregate.stores import files
 from faregate.stores.schema import schema_version
-from faregate.stores.sqlite import SqliteDatabase, columns_of
+from faregate.stores.sqlite import SqliteDatabase, columns_of, rows_missing_from
 
 
 def upgrade(url: str, version: str = "head") -> None:
@@ -28,7 +28,9 @@ def upgrade(url: str, version: str = "head") -> None:
     engine = database.engine()
     try:
         with engine.execution_options(writing=True).begin() as connection:
-            if schema_version.name not in columns_of(connection):
+            columns = columns_of(connection)
+            files.check_whole(database.path, rows_missing_from(connection, columns))
+            if schema_version.name not in columns:
                 database.check_never_used()
             config.attributes["connection"] = connection
             command.upgrade(config, version)
