@@ -114,7 +114,10 @@ ATTACKS: dict[str, str] = {
     "Infinity": text(claims=with_member("nbf", "-Infinity")),
     "a number that no float holds": text(claims=with_member("x", "1e999")),
     "a number of 5,000 digits": text(claims=with_member("x", "9" * 5000)),
-    "nested a thousand deep": text(claims=with_member("x", "[" * 2000 + "]" * 2000)),
+    "nested one too deep": text(claims=with_member("x", "[" * 32 + "]" * 32)),
+    "objects nested one too deep": text(claims=with_member("x", '{"x":' * 32 + "1" + "}" * 32)),
+    "a header nested one too deep": text(json.dumps(header_of())[:-1] + ', "x": ' + "[" * 32 + "]" * 32 + "}"),
+    "nested two thousand deep": text(claims=with_member("x", "[" * 2000 + "]" * 2000)),
     "nested and never closed": text(claims=with_member("x", "[" * 2000)),
     "sub is half of a pair": text(claims=json.dumps(claims_of(sub="\ud800"))),
     "jti is half of a pair": text(claims=json.dumps(claims_of(jti="\udfff"))),
@@ -169,6 +172,8 @@ def test_what_is_hostile_gets_nowhere(attack: str, make_gate: Callable[..., Gate
     [
         text(claims=with_member("x", "1e3")),
         text(claims=with_member("x", '{"a": [1, {"b": null}]}')),
+        text(claims=with_member("x", "[" * 31 + "]" * 31)),
+        text(json.dumps(header_of())[:-1] + ', "x": ' + '{"x":' * 31 + "1" + "}" * 32),
         text(claims=json.dumps(claims_of(sub="J\u00fcrgen \U0001f600"), ensure_ascii=False)),
         text(claims=json.dumps(claims_of(), indent=2)),
         text(json.dumps(header_of(), indent=1)),
@@ -176,7 +181,7 @@ def test_what_is_hostile_gets_nowhere(attack: str, make_gate: Callable[..., Gate
         text(claims=with_member("y", '"' + "x" * 5000 + '"')),
         text(json.dumps({"alg": "ES256", "kid": "ec", "typ": "at+jwt"}), key="ec"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_what_only_looks_odd_gets_in(sound: str, make_gate: Callable[..., Gate]) -> None:
     """At first sight and from the cache."""

@@ -1,7 +1,8 @@
 """JSON of strangers (RFC 8259), read so that there is one way to understand it.
 
 Python's own reader takes other encodings, NaN, and the last of several members of one name; two readers of such a
-text may see two different things, so here it is no text at all.
+text may see two different things, so here it is no text at all. How deep it follows hangs on its version and on who
+calls it, so there is a bound.
 """
 
 from __future__ import annotations
@@ -10,20 +11,33 @@ import json
 from math import isfinite
 from typing import Any, NoReturn, cast
 
+MAX_DEPTH = 32  # objects and arrays within each other, the outermost counted
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Return the members of a JSON object in UTF-8.
 
     ValueError for anything else: another encoding or a byte order mark (RFC 8259 section 8.1), a member that comes
-    twice (section 4), a number that is none or that no float holds (section 6), nesting too deep to follow.
+    twice (section 4), a number that is none or that no float holds (section 6), nesting deeper than
+    :data:`MAX_DEPTH` (section 9).
     """
     try:
         value = _decoder.decode(data.decode())
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError(_TOO_DEEP) from None
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004  the text is wrong, not its type
+    _check_depth(cast("dict[str, Any]", value), MAX_DEPTH)
     return cast("dict[str, Any]", value)
+
+
+def _check_depth(value: dict[str, Any] | list[Any], left: int) -> None:
+    if left == 0:
+        raise ValueError(_TOO_DEEP)
+    for one in value.values() if isinstance(value, dict) else value:
+        if isinstance(one, (dict, list)):
+            _check_depth(cast("dict[str, Any] | list[Any]", one), left - 1)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from faregate.addresses import Networks
 from faregate.errors import Conflict, InvalidInput
 from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime
+from faregate.jsontext import MAX_DEPTH
 from faregate.members import Columns, Values, as_list, check_times, expires_column, network_columns, owner_of
 from faregate.model import Org, Share, ShareParams, State
 from faregate.record import Record, share_record, stored_networks, stored_texts
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 MAX_OBJECTS = 1000
 MAX_OBJECT_BYTES = 512
 MAX_ATTRIBUTES = 65_536  # bytes of their JSON
-MAX_DEPTH = 32
 _MAX_COUNT = 2**31 - 1
 
 
