@@ -513,13 +513,21 @@ print("free", flush=True)
 
 
 def test_the_event_loop_never_waits_for_a_writer(tmp_path: Path) -> None:
-    """While another process holds the write lock for a second, requests are answered and the loop does not lag."""
+    """While another process holds the write lock for a second, requests are answered and the loop does not lag.
+
+    So is the one that presents a new secret for the first time, of which there is something to write.
+    """
     path = tmp_path / "gate.db"
     gate = Gate(f"sqlite:///{path}")
     secrets = [gate.tokens.create(name="a").secret for _ in range(400)]
+    rotated = gate.tokens.rotate("self", by=gate.verify(secrets.pop())).secret
     share = gate.shares.create("x", scopes=["a"], expires_in=3600)
     app = Starlette(routes=[Mount("/auth", management(gate))], middleware=[Middleware(GateMiddleware, gate=gate)])
     lags: list[float] = []
+    presented: list[int] = []
+
+    async def present() -> None:
+        presented.append((await send_to(app, scope_of(path="/nowhere", headers=bearer(rotated)))).status)
 
     async def probe(stop: anyio.Event) -> None:
         while not stop.is_set():
@@ -544,12 +552,16 @@ def test_the_event_loop_never_waits_for_a_writer(tmp_path: Path) -> None:
             begun = time.perf_counter()
             for _ in range(3):  # writers, which do wait, in threads
                 group.start_soon(send_to, app, dict(redeem), f'{{"secret": "{share.secret}"}}'.encode())
+            group.start_soon(present)
             while time.perf_counter() - begun < 1.0:
                 secret = secrets[done % len(secrets)] if done % 3 else "fg_tok_junk"
                 await send_to(app, scope_of(path="/nowhere", headers=bearer(secret)))
                 done += 1
                 await anyio.sleep(0.001)
             lag = max(lags)
+            # By the application, and before its presentation could be written.
+            assert presented == [404]
+            assert gate._store.presented
             stop.set()
         locker.wait()
         locker.stdout.close()

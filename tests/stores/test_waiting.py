@@ -105,6 +105,70 @@ def test_a_fork_waits_for_nobody_who_waits(path: Path, make_gate: Make) -> None:
         assert waiting.result() == "b"
 
 
+def test_a_list_waits_without_hindering_a_fork(path: Path, make_gate: Make) -> None:
+    """Where there is no write-ahead log, whoever writes keeps readers out."""
+    gate = make_gate(f"sqlite:///{path}")
+    gate.tokens.create(name="a")
+    gate.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+    connection.close()
+    gate.tokens.list()
+    with held(path, "EXCLUSIVE") as release:
+        waiting = Waiting(lambda: [one.name for one in gate.tokens.list().items])
+        assert in_child(lambda: True)
+        assert waiting.thread.is_alive()
+        release()
+        assert waiting.result() == ["a"]
+
+
+@pytest.mark.parametrize("state", ["new", "without its page"])
+def test_a_gate_that_is_being_made_hinders_no_fork(path: Path, make_gate: Make, state: str) -> None:
+    """Nor a request of another gate. When the database is free again, the new one works."""
+    other = make_gate("sqlite://")
+    secret = other.tokens.create(name="a").secret
+    if state == "new":
+        path.touch(0o600)
+    else:
+        make_gate(f"sqlite:///{path}").close()
+    if state == "without its page":
+        Path(f"{path}-page").unlink()
+    with held(path, "IMMEDIATE") as release:
+        waiting = Waiting(lambda: make_gate(f"sqlite:///{path}").tokens.create(name="b").token.name)
+        assert in_child(lambda: reason_of(lambda: other.verify(secret)) == "ok")
+        assert waiting.thread.is_alive()
+        release()
+        assert waiting.result() == "b"
+
+
+def test_a_fork_that_waits_for_a_change_hinders_no_reader(path: Path, make_gate: Make) -> None:
+    """Requests are judged and lists are read until the change is done, of its own gate and of others."""
+    gate, other = make_gate(f"sqlite:///{path}"), make_gate("sqlite://")
+    secrets = [(one, one.tokens.create(name="a").secret) for one in (gate, other) for _ in range(2)]
+    begun, go = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with gate._store.changing():
+            begun.set()
+            go.wait(30)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    begun.wait()
+    forked = threading.Thread(target=lambda: in_child(lambda: True))
+    forked.start()
+    time.sleep(0.3)
+    assert forked.is_alive()
+    for one, secret in secrets:
+        one.verify(secret)
+    assert len(gate.tokens.list().items) == 2
+    assert not go.is_set()
+    go.set()
+    changing.join(30)
+    forked.join(30)
+    assert not forked.is_alive()
+
+
 def test_stores_are_held_before_what_requests_need() -> None:
     """So whoever waits for a transaction to end keeps no request of another gate waiting."""
     gates = [Gate("sqlite://") for _ in range(3)]
@@ -218,3 +282,16 @@ def test_a_new_secret_is_presented_without_waiting(path: Path, make_gate: Make) 
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM faregate_unseen").fetchone() == (0,)
     connection.close()
+
+
+def test_a_new_secret_is_presented_without_waiting_for_readers(path: Path, make_gate: Make) -> None:
+    """Who deleted the page has the next writer wait for them: one that has the time."""
+    gate = make_gate(f"sqlite:///{path}")
+    old = gate.tokens.create(name="a")
+    new = gate.tokens.rotate("self", by=gate.verify(old.secret))
+    Path(f"{path}-page").unlink()
+    for _ in range(3):
+        gate.verify(new.secret)
+    assert gate._store.presented
+    gate.flush()  # the last use
+    assert not gate._store.presented

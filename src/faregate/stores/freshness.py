@@ -119,7 +119,7 @@ class Records:
         in_memory = store.database.path is None
         # In memory there is one connection, so its lock is held over whole transactions.
         self._lock = store.lock if in_memory else RLock()
-        self._lookup = SqliteLookup(store.database.connect_reader, keep=in_memory)
+        self._lookup = SqliteLookup(store.database.connect, keep=in_memory)
         self._records = _Filed(capacity)
         self._shares: FIFOCache[str, Record] = FIFOCache(SHARES_BYTES, _share_weight)
         self._unknown: FIFOCache[bytes, bool] = FIFOCache(capacity)

@@ -86,8 +86,9 @@ class Store:
     """One database. Opened, checked and closed when it is made; opened again on first use.
 
     ``lock`` is held over every transaction that writes, and in memory over every one; readers of a file hold
-    another, and whoever takes both takes that one first. Both are held while the process forks, so that nothing
-    is open then. Who waits for another process holds neither, so a fork waits for running transactions alone.
+    another, and whoever takes both takes that one last: others read while he waits for a writer. Both are held while
+    the process forks, so that nothing is open then. Who waits for another process holds neither, so a fork waits for
+    running transactions alone.
 
     ``presented`` holds the digests of new secrets that were presented, until the next write transaction notes that.
     """
@@ -109,8 +110,7 @@ class Store:
         self.presented: dict[bytes, None] = {}
         forks.register(self, slow=True)
         try:
-            with self._reading, self.lock:
-                self._prepare()
+            self._prepare()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise files.explained(self.database.path, error) from error
 
@@ -151,13 +151,13 @@ class Store:
 
     def close(self) -> None:
         """Close what is open. The next use opens it again."""
-        with self._reading, self.lock, self._opening:
+        with self.lock, self._reading, self._opening:
             self._close()
 
     def hold(self) -> None:
         """Wait for running transactions."""
-        self._reading.acquire()
         self.lock.acquire()
+        self._reading.acquire()
         self._opening.acquire()
 
     def before_fork(self) -> None:
@@ -168,8 +168,8 @@ class Store:
         """Let transactions run again, on either side."""
         del child
         self._opening.release()
-        self.lock.release()
         self._reading.release()
+        self.lock.release()
 
     @contextmanager
     def _transaction(self, lock: RLock, waits: float, *, writing: bool) -> Generator[Connection]:
@@ -200,7 +200,7 @@ class Store:
             if self._engine is not None and (self._identity != identity or self.database.torn):
                 self._close()  # a file was replaced: what is open leads to one that nobody else sees
             if self._engine is None:
-                engine = self.database.engine()
+                engine = self.database.engine(waits=0.0)
                 if self.database.path is not None:
                     self._engines.append(engine)
                 self._engine, self._identity = engine, identity
@@ -224,15 +224,18 @@ class Store:
                     raw = raw_of(connection)
                     yield connection, page
                     break
-                self._renew_page(connection, known)  # in a transaction of its own, which no refusal rolls back
+                self._renew_page(connection, known, waits)  # in a transaction of its own, which no refusal rolls back
         # Nothing is acknowledged that went into a log which others do not see, or that a reader may miss: who found
         # another page in the meantime has read the feed without this change, and does not hear of it from that page.
         self.database.check(raw)
         if not page.is_current():
             _wait_for_readers()
 
-    def _renew_page(self, connection: Connection, known: str | None) -> None:
-        """Open the page that is at its path now, and have it known as the one that readers map."""
+    def _renew_page(self, connection: Connection, known: str | None, waits: float) -> None:
+        """Open the page that is at its path now, and have it known as the one that readers map.
+
+        StoreUnavailable if readers have to be waited for, and ``waits`` is too short: whoever has the time does that.
+        """
         page = self.database.page(create=True)
         if known is not None and (page.created or page.identity != known):
             # Forgotten first, for good: a number that is free again may be given to the next page.
@@ -240,6 +243,8 @@ class Store:
             return
         if known is None:
             # Somebody deleted or replaced it. Until all readers have found that, the write lock is held.
+            if waits < LOOK_EVERY:
+                raise StoreUnavailable
             if self._page is not None:
                 self._page.retire()
             _wait_for_readers()
@@ -251,30 +256,47 @@ class Store:
 
     def _prepare(self) -> None:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
-        with self._open().begin() as connection:
+        in_step = False
+        with self._transaction(self._reading, WRITER_WAITS, writing=False) as connection:
             columns = columns_of(connection)
             version = _stamp(connection) if schema_version.name in columns else None
             missing = schema.missing_from(columns) + rows_missing_from(connection, columns)
+            if version == schema.VERSION and not missing:
+                in_step = self._in_step(connection)
         if version == schema.VERSION or (version is None and columns):
             files.check_whole(self.database.path, missing)
         if version is None:
             self.database.check_never_used()
         if version in (None, schema.VERSION):
-            self.database.enter_wal()
+            self._enter_wal()
         if version is None:
-            with self._open().execution_options(writing=True).begin() as connection:
+            with self._transaction(self.lock, WRITER_WAITS, writing=True) as connection:
                 version = _version(connection) or self._create(connection)
+                in_step = version == schema.VERSION and self._in_step(connection)
         if version != schema.VERSION:
             raise InvalidInput(
                 f"store: its tables have version {version}, this faregate needs {schema.VERSION}; "
                 "run 'faregate db upgrade' with the newest faregate"
             )
-        # A page out of step costs reads, never freshness, so who may only read goes on.
-        with suppress(SQLAlchemyError, OSError):
-            if not self._in_step():
-                with self._writing() as (connection, page):
-                    page.advance(connection.execute(select(sequence.c.value)).scalar_one())
+        if not in_step:
+            # A page out of step costs reads, never freshness, so who may only read goes on.
+            with suppress(SQLAlchemyError, OSError), self._writing() as (connection, page):
+                page.advance(connection.execute(select(sequence.c.value)).scalar_one())
         self.close()
+
+    def _enter_wal(self) -> None:
+        """Put the file into WAL mode. SQLite tells a second process that does the same at once that it is locked."""
+        deadline = time.monotonic() + WRITER_WAITS
+        while True:
+            try:
+                with _held(self.lock, deadline):
+                    self.database.enter_wal()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_PAUSES[-1])
+            else:
+                return
 
     def _create(self, connection: Connection) -> str:
         """Create the tables, and the page: nobody reads a store that is being made, so nobody is waited for."""
@@ -286,10 +308,9 @@ class Store:
         self._page.publish()
         return schema.VERSION
 
-    def _in_step(self) -> bool:
+    def _in_step(self, connection: Connection) -> bool:
         """Tell whether the page is there and announces what the feed holds: then nobody need wait for a writer."""
-        with self._open().begin() as connection:
-            last, known = connection.execute(select(sequence.c.value, sequence.c.page)).one()
+        last, known = connection.execute(select(sequence.c.value, sequence.c.page)).one()
         with suppress(OSError):
             page = self.database.page(create=False)
             return bool(page.identity == known and page.view[0] == last)

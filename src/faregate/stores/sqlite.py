@@ -11,9 +11,9 @@ import errno
 import logging
 import os
 import sqlite3
-import time
 import weakref
 from contextlib import closing, nullcontext
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
@@ -95,15 +95,8 @@ class SqliteDatabase:
         if self._companions is not None:
             self._companions.check(connection)
 
-    def connect_reader(self) -> Connection:
-        """Return a connection for look-ups that never waits; of a database in memory always the same one."""
-        return self._connect(0.0)
-
-    def connect_writer(self) -> Connection:
-        """Return a connection that waits longer; of a database in memory always the same one."""
-        return self._connect(WRITER_WAITS)
-
-    def _connect(self, waits: float) -> Connection:
+    def connect(self, waits: float = 0.0) -> Connection:
+        """Return a connection that waits for others so many seconds; of a database in memory always the same one."""
         if self._memory is not None:
             return self._memory
         torn = self.torn
@@ -128,21 +121,9 @@ class SqliteDatabase:
         return self._memory_page if self.path is None else FilePage(self.path, create=create)
 
     def enter_wal(self) -> None:
-        """Put a file into WAL mode, where readers and the writer do not wait for each other.
-
-        SQLite answers a second process that does the same with "locked" at once, so it is asked again.
-        """
-        deadline = time.monotonic() + WRITER_WAITS
-        with closing(self.connect_writer()) if self.path else nullcontext(self.connect_writer()) as connection:
-            while True:
-                try:
-                    connection.execute("PRAGMA journal_mode = WAL").fetchall()
-                except sqlite3.OperationalError as error:
-                    if "locked" not in str(error) or time.monotonic() >= deadline:
-                        raise
-                    time.sleep(0.02)
-                else:
-                    return
+        """Put a file into WAL mode, where readers and the writer do not wait for each other; or fail if it is used."""
+        with closing(self.connect()) if self.path else nullcontext(self.connect()) as connection:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
 
     def identity(self) -> tuple[int, int]:
         """Return which file the path leads to now; OSError if it leads to none."""
@@ -151,15 +132,17 @@ class SqliteDatabase:
         found = os.stat(self.path)
         return (found.st_dev, found.st_ino)
 
-    def engine(self) -> Engine:
+    def engine(self, *, waits: float) -> Engine:
         """Return a new engine for this database. Two connections are enough: a reader's and the writer's.
+
+        A new connection waits so many seconds for a process that holds the database alone.
 
         The pool is named, since SQLAlchemy's own choice for SQLite in memory closes connections that are in use.
         """
         options: dict[str, Any] = {"poolclass": StaticPool}
         if self.path is not None:
             options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
-        engine = create_engine("sqlite://", creator=self.connect_writer, hide_parameters=True, **options)
+        engine = create_engine("sqlite://", creator=partial(self.connect, waits), hide_parameters=True, **options)
         event.listen(engine, "begin", self._begin)
         event.listen(engine, "checkin", self._return)
         event.listen(engine, "connect", _leave_transactions_alone)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from faregate.instants import as_datetime
 from faregate.stores import files
 from faregate.stores.schema import VERSION, feed, missing_from, schema_version, sequence, shares, tokens
-from faregate.stores.sqlite import SqliteDatabase, columns_of, path_of, rows_missing_from
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, path_of, rows_missing_from
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -73,7 +73,7 @@ def _reading(url: str) -> Generator[tuple[Connection, int]]:
     try:
         database = SqliteDatabase(url)
         size = 0 if database.path is None else Path(database.path).stat().st_size
-        engine = database.engine()
+        engine = database.engine(waits=WRITER_WAITS)
         with engine.begin() as connection:
             yield connection, size
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:

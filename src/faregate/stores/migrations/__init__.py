@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from faregate.errors import InvalidInput
 from faregate.stores import files
 from faregate.stores.schema import schema_version
-from faregate.stores.sqlite import SqliteDatabase, columns_of, rows_missing_from
+from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, rows_missing_from
 
 
 def upgrade(url: str, version: str = "head") -> None:
@@ -25,7 +25,7 @@ def upgrade(url: str, version: str = "head") -> None:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     database = SqliteDatabase(url)
-    engine = database.engine()
+    engine = database.engine(waits=WRITER_WAITS)
     try:
         with engine.execution_options(writing=True).begin() as connection:
             columns = columns_of(connection)
