@@ -65,11 +65,11 @@ def test_json(store: str) -> None:
     """Records as the HTTP API shows them."""
     made = json.loads(run("token", "create", "--name", "a", "--json", store=store).stdout)
     assert made["token"].startswith("fg_tok_")
-    listed = json.loads(run("token", "list", "--json", store=store).stdout)
+    listed = json.loads(run_here("token", "list", "--json", store=store).stdout)
     assert (listed["total"], listed["items"][0]["id"]) == (1, made["id"])
     assert "token" not in listed["items"][0]
     closed = json.loads(
-        run("token", "deactivate", made["id"], "--json", "--by", "me", "--reason", "x", store=store).stdout
+        run_here("token", "deactivate", made["id"], "--json", "--by", "me", "--reason", "x", store=store).stdout
     )
     assert (closed["deactivated"], closed["deactivatedUpdatedBy"], closed["deactivatedReason"]) == (True, "me", "x")
 
@@ -77,19 +77,19 @@ def test_json(store: str) -> None:
 def test_list_is_a_table_without_secrets(store: str) -> None:
     """The newest first, with the state of each."""
     secret = run("token", "create", "--name", "first", "--scope", "a:b", "--scope", "c", store=store).stdout.strip()
-    run("token", "create", "--name", "second", "--owner", "u1", "--expires-in", "12h", store=store)
+    run_here("token", "create", "--name", "second", "--owner", "u1", "--expires-in", "12h", store=store)
     gate = Gate(store)
     gate.tokens.deactivate(gate.verify(secret).id)
     gate.close()
-    shown = run("token", "list", store=store)
+    shown = run_here("token", "list", store=store)
     lines = [re.split(r"\s{2,}", line) for line in shown.stdout.splitlines()]
     assert lines[0] == ["ID", "NAME", "OWNER", "EXPIRES", "STATE", "SCOPES"]
     assert [line[1] for line in lines[1:]] == ["second", "first"]
     assert lines[1][2:3] + lines[1][4:] == ["u1", "active", "-"]
     assert lines[2][2:] == ["-", "never", "deactivated", "a:b c"]
     assert "fg_tok_" not in shown.stdout
-    assert "1 of 2" in run("token", "list", "--limit", "1", store=store).stderr
-    assert run("token", "list", "--owner", "u1", store=store).stdout.count("\n") == 2
+    assert "1 of 2" in run_here("token", "list", "--limit", "1", store=store).stderr
+    assert run_here("token", "list", "--owner", "u1", store=store).stdout.count("\n") == 2
 
 
 def test_deactivation_is_seen_by_a_running_process(store: str) -> None:
@@ -131,7 +131,7 @@ def test_brand_is_that_of_the_application(store: str) -> None:
 def test_failures_have_a_code_and_a_word(store: str, arguments: list[str], code: int, words: str) -> None:
     """1 for records, 2 for usage; never a traceback."""
     Gate(store).close()
-    failed = run(*arguments, store=store)
+    failed = run_here(*arguments, store=store)
     assert failed.returncode == code
     assert words in failed.stderr
     assert "Traceback" not in failed.stderr
@@ -176,8 +176,8 @@ def test_upgrade(store: str) -> None:
     assert run("db", "upgrade", store=store).returncode == 2
     Gate(store).close()
     for _ in range(2):
-        assert run("db", "upgrade", store=store).stdout == f"The tables are up to date: version {VERSION}.\n"
-    assert run("token", "create", "--name", "a", store=store).returncode == 0
+        assert run_here("db", "upgrade", store=store).stdout == f"The tables are up to date: version {VERSION}.\n"
+    assert run_here("token", "create", "--name", "a", store=store).returncode == 0
 
 
 def test_an_old_store_is_upgraded_and_says_so(tmp_path: Path) -> None:
@@ -186,11 +186,11 @@ def test_an_old_store_is_upgraded_and_says_so(tmp_path: Path) -> None:
     upgrade(store, "0001")
     refused = run("token", "list", store=store)
     assert (refused.returncode, "faregate db upgrade" in refused.stderr, "Usage" in refused.stderr) == (1, True, False)
-    status = run("db", "status", store=store)
+    status = run_here("db", "status", store=store)
     assert (status.returncode, f"0001; this faregate needs {VERSION}" in status.stdout) == (1, True)
-    assert json.loads(run("db", "status", "--json", store=store).stdout)["version"] == "0001"
-    assert json.loads(run("db", "upgrade", "--json", store=store).stdout) == {"from": "0001", "to": VERSION}
-    status = run("db", "status", "--json", store=store)
+    assert json.loads(run_here("db", "status", "--json", store=store).stdout)["version"] == "0001"
+    assert json.loads(run_here("db", "upgrade", "--json", store=store).stdout) == {"from": "0001", "to": VERSION}
+    status = run_here("db", "status", "--json", store=store)
     assert (status.returncode, json.loads(status.stdout)["version"]) == (0, VERSION)
 
 
@@ -198,7 +198,7 @@ def test_a_token_from_its_creation_to_its_end(store: str) -> None:
     """Each command, with ``--json``: the record as the HTTP API shows it."""
 
     def ask(*arguments: str) -> Any:
-        done = run("token", *arguments, "--json", store=store)
+        done = run_here("token", *arguments, "--json", store=store)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -280,7 +280,7 @@ def test_a_share_from_its_creation_to_its_end(store: str) -> None:
     """Each command, with ``--json``."""
 
     def ask(*arguments: str, stdin: str = "") -> Any:
-        done = run("share", *arguments, "--json", store=store, stdin=stdin)
+        done = run_here("share", *arguments, "--json", store=store, stdin=stdin)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -330,25 +330,25 @@ def test_people_read_tables(store: str) -> None:
     assert re.search(r"^state +not yet valid$", shown, re.MULTILINE)
     assert re.search(r"^owner.id +u1$", shown, re.MULTILINE)
     assert "null" not in shown
-    renamed = run("token", "update", token.id, "--name", "d", store=store).stdout
+    renamed = run_here("token", "update", token.id, "--name", "d", store=store).stdout
     assert re.search(r"^name +d$", renamed, re.MULTILINE)
-    assert run("token", "activate", token.id, store=store).stdout == f"Token {token.id} (d) is active.\n"
-    assert run("token", "delete", token.id, store=store).stdout == f"Token {token.id} is deleted.\n"
-    lines = [re.split(r"\s{2,}", line) for line in run("share", "list", store=store).stdout.splitlines()]
+    assert run_here("token", "activate", token.id, store=store).stdout == f"Token {token.id} (d) is active.\n"
+    assert run_here("token", "delete", token.id, store=store).stdout == f"Token {token.id} is deleted.\n"
+    lines = [re.split(r"\s{2,}", line) for line in run_here("share", "list", store=store).stdout.splitlines()]
     assert lines[0] == ["ID", "OBJECT", "MORE", "EXPIRES", "STATE", "REDEEMED", "SCOPES"]
     assert (lines[1][:3], lines[1][4:]) == ([share.id, "x", "1"], ["live", "0 of 3", "a b"])
-    shown = run("share", "show", share.id, store=store).stdout
+    shown = run_here("share", "show", share.id, store=store).stdout
     assert re.search(r"^objectIds +x  y\\u202ez$", shown, re.MULTILINE)
-    redeemed = run("share", "redeem", share.id, store=store)
+    redeemed = run_here("share", "redeem", share.id, store=store)
     assert redeemed.stdout.count(".") == 2
     assert r"Opens x, y\u202ez until " in redeemed.stderr
     assert re.search(
-        r"^redemptions +1$", run("share", "update", share.id, "--scope", "a", store=store).stdout, re.MULTILINE
+        r"^redemptions +1$", run_here("share", "update", share.id, "--scope", "a", store=store).stdout, re.MULTILINE
     )
-    assert run("share", "revoke", share.id, store=store).stdout == f"Share {share.id} is revoked.\n"
-    made = run("share", "create", "--object", "o", "--scope", "a", "--expires-in", "1h", store=store)
+    assert run_here("share", "revoke", share.id, store=store).stdout == f"Share {share.id} is revoked.\n"
+    made = run_here("share", "create", "--object", "o", "--scope", "a", "--expires-in", "1h", store=store)
     assert SECRET.fullmatch(made.stdout.strip())
-    status = run("db", "status", store=store)
+    status = run_here("db", "status", store=store)
     assert status.returncode == 0
     assert re.search(rf"^tables +{VERSION}$", status.stdout, re.MULTILINE)
     assert re.search(r"^shares +2$", status.stdout, re.MULTILINE)
@@ -396,13 +396,13 @@ def test_check_explains_each_step(store: str) -> None:
         ("docs:read", True),
         ("organization/permission:edit", False),
     ]
-    assert run("check", "--peer", "unix", store=store, stdin=issued.secret).returncode == 1
-    assert run("check", "--address", "10.0.0.1", store=store, stdin=issued.secret).returncode == 0
+    assert run_here("check", "--peer", "unix", store=store, stdin=issued.secret).returncode == 1
+    assert run_here("check", "--address", "10.0.0.1", store=store, stdin=issued.secret).returncode == 0
     unix = ("--trusted-proxy", "unix", "check", "--peer", "unix", "--forwarded", "10.0.0.1")
-    assert run(*unix, store=store, stdin=issued.secret).returncode == 0
+    assert run_here(*unix, store=store, stdin=issued.secret).returncode == 0
     share = gate.shares.create("plan", scopes=["docs:read"], expires_in=60)
     for on, code in ((["--on", "plan"], 0), (["--on", "budget"], 1), ([], 1)):
-        assert run("check", "--scope", "docs:read", *on, store=store, stdin=share.secret).returncode == code
+        assert run_here("check", "--scope", "docs:read", *on, store=store, stdin=share.secret).returncode == code
     assert gate.tokens.get(issued.token.id).last_used_at is None
     gate.tokens.delete(issued.token.id)
     for stdin, reason in (
@@ -412,7 +412,7 @@ def test_check_explains_each_step(store: str) -> None:
         ("x" * 9000, "malformed"),
         (issued.secret, "unknown"),
     ):
-        found = run("check", "--json", store=store, stdin=stdin)
+        found = run_here("check", "--json", store=store, stdin=stdin)
         assert (found.returncode, json.loads(found.stdout)["reason"]) == (1, f"{reason}_credential")
     gate.close()
 
@@ -440,11 +440,11 @@ def test_audit_shows_and_follows(store: str) -> None:
     assert [(line[0], *line[2:6]) for line in lines[1:]] == [
         (str(number), "ann (application)", "token.create", one, "o1") for number, one in enumerate(ids, 1)
     ]
-    page = json.loads(run("audit", "--since", "1", "--limit", "1", "--json", store=store).stdout)
+    page = json.loads(run_here("audit", "--since", "1", "--limit", "1", "--json", store=store).stdout)
     assert ([one["subject"] for one in page["items"]], page["more"]) == ([ids[1]], True)
-    assert "--since 1" in run("audit", "--since", "0", "--limit", "1", store=store).stderr
-    assert json.loads(run("audit", "--since", "2100-01-01T00:00:00Z", "--json", store=store).stdout)["items"] == []
-    assert len(json.loads(run("audit", "--subject", ids[2], "--json", store=store).stdout)["items"]) == 1
+    assert "--since 1" in run_here("audit", "--since", "0", "--limit", "1", store=store).stderr
+    assert json.loads(run_here("audit", "--since", "2100-01-01T00:00:00Z", "--json", store=store).stdout)["items"] == []
+    assert len(json.loads(run_here("audit", "--subject", ids[2], "--json", store=store).stdout)["items"]) == 1
     command = [sys.executable, "-m", "faregate", "audit", "-f", "--json", "--limit", "2"]
     with subprocess.Popen(command, env=environment(FAREGATE_STORE=store), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -766,7 +766,7 @@ def test_a_file_that_is_no_database_is_told_everywhere(tmp_path: Path, arguments
     path.write_bytes(b"no database at all" * 100)
     path.chmod(0o600)
     store, secret = f"sqlite:///{path}", mint("fg", "tok")
-    failed = run(*arguments, store=store, stdin=secret)
+    failed = run_here(*arguments, store=store, stdin=secret)
     code = 1 if arguments == ["doctor"] else 2
     assert (failed.returncode, "file is not a database" in failed.stderr + failed.stdout) == (code, True)
     assert "Traceback" not in failed.stderr

@@ -1,4 +1,4 @@
-"""The doctor: each thing that can be wrong is found, by a real process, with ``--json`` and without."""
+"""The doctor: each thing that can be wrong is found, with ``--json`` and without."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 def doctor(path: Path, **settings: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """The exit code, and what was found of each check that is not well, with and without ``--json``."""
-    asked = run("doctor", "--json", store=f"sqlite:///{path}", **settings)
+    asked = run_here("doctor", "--json", store=f"sqlite:///{path}", **settings)
     told = json.loads(asked.stdout)
     shown = run_here("doctor", store=f"sqlite:///{path}", **settings)
     assert shown.returncode == asked.returncode
