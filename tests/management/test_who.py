@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,20 @@ class Cells(msgspec.Struct, forbid_unknown_fields=True):
 CALLS = msgspec.convert(TABLE["call"], list[Cells])
 
 
+Picture = tuple[bytes, float]  # what is stored, and what time it is
+
+
 class World:
     """The principals and targets of the table, in a store of their own."""
 
-    def __init__(self, framework: str, itself: list[str]) -> None:
+    def __init__(self, framework: str, itself: Sequence[str]) -> None:
         self.clock = Clock()
         self.api = Api("sqlite://", self.clock, framework)
         gate, acme = self.api.gate, Org("acme")
+        usage: Any = gate._usage
+        usage.note = lambda *_: None  # a time of last use, written meanwhile, would pass for a trace
 
-        def token(owner: str | None, scopes: list[str], org: Org = acme, **more: Any) -> Any:
+        def token(owner: str | None, scopes: Sequence[str], org: Org = acme, **more: Any) -> Any:
             whose = Owner(owner, idp_id="other" if more.pop("other", None) else None)
             return gate.tokens.create(name="x", scopes=scopes, owner=whose, org=org, expires_in=100, **more)
 
@@ -78,14 +85,14 @@ class World:
         }  # fmt: skip
         self.orphan = orphan.secret
 
-    def remember(self) -> None:
-        """Take a picture of the store, to come back to."""
+    def picture(self) -> Picture:
+        """A picture of the store, to come back to."""
         memory: Any = self.api.gate._store.database._memory
-        self.picture = memory.serialize(), self.clock.now
+        return memory.serialize(), self.clock.now
 
-    def recall(self) -> None:
+    def recall(self, picture: Picture) -> None:
         """Have everything be as it was in the picture: making it anew takes ten times as long."""
-        gate, (stored, self.clock.now) = self.api.gate, self.picture
+        gate, (stored, self.clock.now) = self.api.gate, picture
         memory: Any = gate._store.database._memory
         memory.deserialize(stored)
         gate._records.close()  # whose cache is of what is gone
@@ -137,6 +144,13 @@ class World:
         return found if len(told["detail"]) > 10 else f"{found} and no word"
 
 
+@cache
+def world_of(framework: str, itself: tuple[str, ...]) -> tuple[World, Picture]:
+    """A world, and how it begins."""
+    world = World(framework, itself)
+    return world, world.picture()
+
+
 def fill(text: str, texts: dict[str, str]) -> str:
     """A text with the names in braces replaced."""
     for name, value in texts.items():
@@ -149,17 +163,17 @@ def fill(text: str, texts: dict[str, str]) -> str:
 def test_each_principal_is_answered_as_the_table_says(cells: Cells, framework: str) -> None:
     """The status of every cell; a refusal says what was wrong and leaves no trace."""
     found: dict[str, str] = {}
-    worlds: dict[tuple[str, ...], World] = {}
+    worlds: dict[World, Picture] = {}
     for principal in TABLE["principals"]:
-        scopes = SCOPES.get(principal, PLAIN)
-        if tuple(scopes) not in worlds:
-            worlds[tuple(scopes)] = world = World(framework, scopes)
+        world, begin = world_of(framework, tuple(SCOPES.get(principal, PLAIN)))
+        if world not in worlds:
+            world.recall(begin)
             for step in cells.before:
                 world.prepare(step)
-            world.remember()
-        found[principal] = worlds[tuple(scopes)].answer(cells, principal)
+            worlds[world] = world.picture()
+        found[principal] = world.answer(cells, principal)
         if found[principal].startswith("2") and not cells.call.startswith("GET"):
-            worlds[tuple(scopes)].recall()  # who comes next finds it as it was; what is refused leaves no trace
+            world.recall(worlds[world])  # who comes next finds it as it was; what is refused leaves no trace
     assert found == cells.answers
 
 
