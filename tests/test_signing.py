@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 import subprocess
 import sys
 import threading
-from base64 import urlsafe_b64encode
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_a_broken_file_closes_redemption_and_nothing_else(tmp_path: Path, conten
 
 def oct_set(*secrets: str) -> dict[str, list[dict[str, str]]]:
     """A JWK set of secrets."""
-    encoded = [urlsafe_b64encode(secret.encode()).rstrip(b"=").decode() for secret in secrets]
+    encoded = [base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode() for secret in secrets]
     return {"keys": [{"kty": "oct", "kid": str(number), "k": each} for number, each in enumerate(encoded)]}
 
 
@@ -147,6 +147,12 @@ def hmac_issuer(keys: Any, name: str = "https://id.example", algorithm: str = "H
         hmac_issuer(NEW, algorithm="HS384"),
         hmac_issuer(NEW + "\0"),
         hmac_issuer(oct_set("other" * 16, NEW)),
+        hmac_issuer(f"{NEW}\n"),
+        hmac_issuer(f"{OLD}, {NEW}"[1:]),
+        hmac_issuer(base64.b64encode(NEW.encode())),
+        hmac_issuer(base64.urlsafe_b64encode(NEW.encode()).rstrip(b"=")),
+        hmac_issuer(NEW.encode().hex()),
+        hmac_issuer(base64.urlsafe_b64decode(NEW + "=" * (-len(NEW) % 4))),
     ],
 )
 def test_an_issuers_secret_is_not_the_gates(issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,33 @@ def test_scopes_are_counted_before_they_are_parsed(clock: Clock) -> None:
     assert reason_of(lambda: gate.verify(provider.token(START, scope=" ".join(["a"] * 1000)))) == "ok"
 
 
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        AllowedScopes(services_scopes=(ServiceScopes(service_definition_id="€" * 512, permissions=permissions(*[0] * 990).permissions),)),
+        AllowedScopes(organization_scopes=RealmScopes(roles=tuple(RoleGrant(f"{n}" + "€" * 500, "€" * 512) for n in range(990)))),
+        AllowedScopes(services_scopes=tuple(ServiceScopes(service_definition_id=f"{n}" + "€" * 500) for n in range(990))),
+        AllowedScopes(general_scopes=tuple(f"{n:03}" + "s" * 500 for n in range(990))),
+    ],
+    ids=["a service before each permission", "roles and resources", "services of nothing", "scopes"],
+)  # fmt: skip
+def test_texts_are_weighed_as_they_are_shown(allowed: AllowedScopes) -> None:
+    """A small body makes no record of megabytes, which could be neither listed nor put back."""
+    gate = Gate("sqlite://")
+    made = gate.tokens.create(name="t")
+    for call in (
+        lambda: gate.tokens.create(name="t", allowed_scopes=allowed),
+        lambda: gate.tokens.update(made.token.id, allowed_scopes=allowed),
+        lambda: gate.session(Owner("u"), allowed_scopes=allowed),
+    ):
+        with pytest.raises(InvalidInput, match=r"allowedScopes: [0-9,]+ bytes .* at most 393,216"):
+            call()
+    if allowed.general_scopes:
+        for given in ({"scopes": allowed.general_scopes}, {"params": {"scopes": list(allowed.general_scopes)}}):
+            with pytest.raises(InvalidInput, match=r"scopes: [0-9,]+ bytes, at most 393,216"):
+                gate.shares.create("x", expires_in=60, **given)
+
+
 def test_a_thousand_are_taken() -> None:
     """As a permission of a thousand resources, as a thousand roles of one, or as scopes."""
     gate = Gate("sqlite://")
@@ -161,7 +188,7 @@ def test_weights_are_as_exact_as_a_bound_needs() -> None:
     gate = Gate("sqlite://")
     blocks = [f"2001:db8:{n:x}::/64" for n in range(10_000)]
     objects = [f"{n:04}{'ö' * 200}" for n in range(1000)]
-    many = AllowedScopes(general_scopes=tuple(f"s{n}:{'x' * 400}" for n in range(1000)))
+    many = AllowedScopes(general_scopes=tuple(f"s{n}:{'x' * 180}" for n in range(1000)))
     share = gate.shares.create(objects[0], objects[1:], scopes=["a", "b"], expires_in=60)
     makers: list[Callable[[], Principal]] = [
         lambda: gate.verify(gate.tokens.create(name="t", allowed_cidr_blocks=blocks).secret, address="2001:db8:1::1"),

@@ -17,7 +17,7 @@ from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Share, Token
 from faregate.record import Record, access_record, stored_networks, stored_scopes, stored_texts, token_record
-from faregate.scopes import MAX_SCOPES, as_allowed_scopes, check_scope, compile_grants, flat_list
+from faregate.scopes import MAX_SCOPES, as_allowed_scopes, check_scope, check_size, compile_grants, flat_list
 from faregate.texts import MAX_ID, MAX_NAME, check_name, check_text, json_name
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def scopes_of(members: Members) -> AllowedScopes:
         allowed = AllowedScopes(general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(scopes)))
     elif "allowed_scopes" in members:
         allowed = as_allowed_scopes(members["allowed_scopes"])
-    compile_grants(allowed)
+    check_size(allowed, compile_grants(allowed))
     return allowed
 
 

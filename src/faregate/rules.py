@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, cast
+from urllib.parse import unquote
 
 import msgspec
 
@@ -38,17 +39,17 @@ Demand = Need | Sequence[Need] | Condition
 _Demand = tuple[Need, ...] | Condition
 Default = Literal["deny", "identify"]
 
-# Whoever stands before or behind may decode once more than the router does, or read on to the next slash what Java's
-# servers call parameters of a segment ("/a;x" is "/a" to them), and take dot segments away (RFC 3986 section 5.2.4).
-_DOTS = r"(?:\.|%(?:25)*2e){0,2}"
-_SEGMENT_ENDS = r"(?:[/;]|%(?:25)*3b|\Z)"
-# Empty and dot segments, backslashes, control characters, and what separates if it is decoded again.
+# Whoever stands before or behind may decode more often than the router does, read on to the next slash what Java's
+# servers call parameters of a segment ("/a;x" is "/a" to them), put a decoded path into a URL, where "?" and "#" end
+# it, or leave a space away; and take dot segments away (RFC 3986 section 5.2.4).
+_DOT_SEGMENT = r"/(?!\Z)\.{0,2}(?:[/;]|\Z)|/\.{1,2}[?#\s]"
+# Empty and dot segments, backslashes, control characters, what is no UTF-8, and what separates if it is decoded again.
 _AMBIGUOUS = re.compile(
-    rf"//|/(?!\Z){_DOTS}{_SEGMENT_ENDS}|[\\\x00-\x1f\x7f-\x9f]|%(?:25)*(?:2f|5c|3b|[01][0-9a-f]|7f)",
-    re.IGNORECASE,
+    rf"//|{_DOT_SEGMENT}|[\\\x00-\x1f\x7f-\x9f\ufffd]|%(?:2f|5c|3b|[01][0-9a-f]|7f|u[0-9a-f]{{4}})", re.IGNORECASE
 )
-# Of a path as it was sent, one encoding is the ordinary one.
-_ENCODED = re.compile(rf"%(?:25)*(?:2f|5c)|/(?!\Z|/){_DOTS}{_SEGMENT_ENDS}", re.IGNORECASE)
+# Of a path as it was sent, one encoding is the ordinary one; an empty segment may be gone before it is routed.
+_ENCODED = re.compile(rf"%(?:2f|5c|u[0-9a-f]{{4}})|(?!//)(?:{_DOT_SEGMENT})|\ufffd", re.IGNORECASE)
+_DECODINGS = 4  # nobody encodes oftener, unless to hide something
 _PARAMETERS = re.compile(r";[^/]*")
 _UNLIKELY = re.compile(r"[*{}<>?#%;]")
 
@@ -170,7 +171,7 @@ class Rules:
         if not self._strict:
             return None if self._deny else _IDENTIFY
         path = path or "/"  # the place where the application is mounted
-        if _AMBIGUOUS.search(path) or _ENCODED.search(raw_path) or not path.startswith("/"):
+        if _hides(_AMBIGUOUS, path) or _hides(_ENCODED, raw_path) or not path.startswith("/"):
             return None
         demand = self._ruled(path)
         if demand is None or ";" not in path:
@@ -188,6 +189,18 @@ class Rules:
         # Some routers take a final slash for nothing: what a shorter rule opens, the other spelling's still guards.
         twin = self._exact.get(path.rstrip("/")) if path.endswith("/") else self._prefix.get(f"{path}/")
         return (found or _IDENTIFY) if path in self._named else _stricter(found or _IDENTIFY, twin)
+
+
+def _hides(wrong: re.Pattern[str], path: str) -> bool:
+    """Tell whether ``wrong`` is in a path, or comes out of it when it is decoded again and again."""
+    for _ in range(_DECODINGS + 1):
+        if wrong.search(path):
+            return True
+        decoded = unquote(path) if "%" in path else path
+        if decoded == path:
+            return False
+        path = decoded
+    return True
 
 
 def _stricter(demand: _Demand, other: _Demand | None) -> _Demand:

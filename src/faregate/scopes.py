@@ -8,6 +8,7 @@ permissions or roles of a realm (no permission or role may itself be called ``*`
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
@@ -20,6 +21,7 @@ from faregate.model import AllowedScopes, RealmScopes
 from faregate.texts import check_id
 
 MAX_SCOPES = 1000
+MAX_BYTES = 393_216  # of all that is granted, in both forms of JSON: a record fits into a request as it is shown
 MAX_LENGTH = 512
 MAX_SEGMENTS = 32  # each one is a look-up where a need or a child is judged
 
@@ -110,6 +112,19 @@ def check_number(allowed: AllowedScopes) -> None:
     if entries > MAX_SCOPES:
         raise InvalidInput(
             f"allowedScopes: at most {MAX_SCOPES} scopes, services, permissions with each of their resources, and roles"
+        )
+
+
+def check_size(allowed: AllowedScopes, grants: Grants) -> None:
+    """Raise InvalidInput for more text than a record may be given: what was given and the flat list that shows it.
+
+    For what is written, as :func:`check_number`. In the flat list each grant repeats the names above it, and JSON may
+    be written in ASCII.
+    """
+    size = len(json.dumps((msgspec.to_builtins(allowed), flat_list(grants))))
+    if size > MAX_BYTES:
+        raise InvalidInput(
+            f"allowedScopes: {size:,} bytes of JSON, with the list that shows them flat; at most {MAX_BYTES:,}"
         )
 
 

@@ -20,7 +20,7 @@ from faregate.jsontext import MAX_DEPTH
 from faregate.members import Columns, Values, as_list, check_times, expires_column, network_columns, owner_of
 from faregate.model import Org, Share, ShareParams, State
 from faregate.record import Record, share_record, stored_networks, stored_texts
-from faregate.scopes import MAX_SCOPES, check_scope
+from faregate.scopes import MAX_BYTES, MAX_SCOPES, check_scope
 from faregate.texts import check_id
 
 if TYPE_CHECKING:
@@ -177,7 +177,10 @@ def _scopes(value: object, _: Columns | None) -> Values:
     )
     if not scopes:
         raise InvalidInput("scopes: name at least one; a share without a scope opens nothing")
-    return {"scopes": msgspec.json.encode(scopes).decode()}
+    text = msgspec.json.encode(scopes).decode()
+    if len(text) > MAX_BYTES:
+        raise InvalidInput(f"scopes: {len(text):,} bytes, at most {MAX_BYTES:,}")
+    return {"scopes": text}
 
 
 def _scope(value: object, member: str) -> str:
@@ -206,15 +209,21 @@ def _attributes(value: object, stored: Columns | None) -> Values:
         raise InvalidInput("params.attributes: expected an object")
     given = cast("dict[str, Any]", value)
     _check_json(given, MAX_DEPTH)
-    merged: Any = given if stored is None else _merge(_stored_attributes(stored), given)
     try:
-        text = json.dumps(merged, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = _json(given)
+        before = None if stored is None else _stored_attributes(stored)
+        if before is not None and _json(before) != text:  # what was read may be put back, its nulls too
+            text = _json(_merge(before, given))
         size = len(text.encode())
     except ValueError:
         raise InvalidInput("params.attributes: not JSON; infinite numbers and half surrogates are none") from None
     if size > MAX_ATTRIBUTES:
         raise InvalidInput(f"params.attributes: at most {MAX_ATTRIBUTES} bytes of JSON")
     return {"attributes": text}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _check_json(value: object, depth: int) -> None:

@@ -6,12 +6,14 @@ one signed are still alive. It is never in the database.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from hmac import compare_digest, digest
+from hmac import digest
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +23,8 @@ from faregate.ownership import make_alike
 SHORTEST = 32  # bytes, as long as the hash of HS256 (RFC 7518 section 3.2)
 ENVIRONMENT = "FAREGATE_SECRET"
 _HASHES = ("sha256", "sha384", "sha512")
+_SEPARATORS = re.compile(rb"[,\s]+")
+_TELLING = 20  # bytes
 
 Secret = str | bytes | Sequence[str | bytes]
 
@@ -110,8 +114,27 @@ class SigningSecret:
 
 
 def same_key(one: bytes, other: bytes) -> bool:
-    """Tell whether two secrets sign alike: HMAC fills up short ones and hashes long ones (RFC 2104 section 2)."""
-    return any(compare_digest(digest(one, b"", name), digest(other, b"", name)) for name in _HASHES)
+    """Tell whether two secrets sign alike, or one is the other in another spelling, which whoever has it can read.
+
+    HMAC fills up short ones and hashes long ones (RFC 2104 section 2). A file's line feed, a list that a secret is in,
+    Base64 (with which a JWK writes it) and hexadecimal digits are other spellings.
+    """
+    return not _signatures(one).isdisjoint(_signatures(other))
+
+
+def _signatures(secret: bytes) -> frozenset[bytes]:
+    return frozenset(digest(one, b"", name) for one in _spellings(secret) for name in _HASHES)
+
+
+def _spellings(secret: bytes) -> set[bytes]:
+    texts = {secret, secret.strip(), *_SEPARATORS.split(secret)}
+    decoded: set[bytes] = set()
+    for text in texts:
+        for decode in (base64.b64decode, base64.urlsafe_b64decode, binascii.unhexlify):
+            with suppress(ValueError):
+                decoded.add(decode(text if decode is binascii.unhexlify else text.rstrip(b"=") + b"=="))
+    # What is shorter is a word that two may have in common.
+    return {secret} | {one for one in texts | decoded if len(one) >= _TELLING}
 
 
 def _read(path: Path) -> str:
@@ -135,7 +158,7 @@ def _write(path: Path, text: bytes, database: str) -> None:
 def _parse(source: object, member: str) -> tuple[bytes, ...]:
     listed: Sequence[object] = ()
     if isinstance(source, str):
-        listed = [one for one in re.split(r"[,\s]+", source) if one]
+        listed = [one for one in re.split(_SEPARATORS.pattern.decode(), source) if one]
     elif isinstance(source, bytes):
         listed = [source]
     elif isinstance(source, list | tuple):

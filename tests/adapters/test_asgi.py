@@ -343,6 +343,21 @@ def test_a_header_remote_user_is_removed() -> None:
     assert seen[-1] is untouched
 
 
+def test_many_headers_remote_user_are_removed_at_once() -> None:
+    """However many there are: they are told by their names, and compared with no others."""
+
+    class Line(tuple[bytes, bytes]):
+        __slots__ = ()
+
+        def __eq__(self, _: object) -> bool:
+            raise AssertionError("twenty thousand lines would be compared with as many")
+
+        __hash__ = tuple.__hash__
+
+    scope = scope_of(headers=[Line((b"remote-user", str(number).encode())) for number in range(20_000)])
+    assert ask(GateMiddleware(hello, gate=Gate("sqlite://")), scope).status == 200
+
+
 def test_what_becomes_of_remote_user_in_django_and_behind_a_bridge() -> None:
     """Django's ASGI requests and asgiref's bridge to WSGI have no HTTP_REMOTE_USER of a client."""
     gate = Gate("sqlite://")

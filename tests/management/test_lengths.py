@@ -196,3 +196,20 @@ def test_one_character_more_is_refused_everywhere(api: Api, clock: Clock) -> Non
     assert reason_of(lambda: gate.verify(provider.token(START, sub=long, org="a"))) == "unknown_credential"
     assert reason_of(lambda: gate.verify(provider.token(START, sub="a", org=long))) == "unknown_credential"
     gate.close()
+
+
+def test_the_heaviest_record_can_be_put_back(api: Api) -> None:
+    """As JSON of ASCII, which writes other letters longest."""
+    services = [{"serviceDefinitionId": f"{n:03}" + "€" * 100} for n in range(120)]
+    permissions = [{"permissionId": f"{n:03}" + "€" * 110} for n in range(170)]
+    blocks = [f"2001:db8:1111:2222:3333:4444:{n:x}:aaaa/128" for n in range(0x1000, 0x1000 + 10_000)]
+    allowed = {"servicesScopes": services, "organizationScopes": {"permissions": permissions}}
+    made = api.call("POST", "/tokens", {"name": "t", "allowedScopes": allowed, "allowedCidrBlocks": blocks})
+    assert made.status_code == 201, made.text
+    place = f"/tokens/{made.get_json()['id']}"
+    shown = api.call("GET", place).get_json()
+    body = json.dumps(shown)
+    assert len(body) > 800_000
+    headers = {"Content-Type": "application/json"}
+    answer = api.call("PUT", place, data=body, headers=headers)
+    assert (answer.status_code, answer.get_json()["allowedScopes"]) == (200, shown["allowedScopes"]), answer.text
