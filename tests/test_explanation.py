@@ -81,6 +81,7 @@ def test_what_is_not_known_is_not_judged(gate: Gate) -> None:
     for credential, reason, last in (
         (None, "missing_credential", 1),
         ("x y", "malformed_credential", 2),
+        ("a" * 8193, "malformed_credential", 2),
         ("nothing", "unknown_credential", 2),
         ("a.b.c", "unknown_credential", 2),
     ):
@@ -88,6 +89,7 @@ def test_what_is_not_known_is_not_judged(gate: Gate) -> None:
         assert found.reason == reason
         assert step(found, last).passed is False
         assert all(one.passed is None and not one.seen for one in found.steps[last:])
+    assert "8,193 characters; at most 8,192" in step(gate.explain("a" * 8193), 2).words
     secret = gate.tokens.create(name="a").secret
     gate.tokens.delete(gate.verify(secret).id)
     assert [one.passed for one in gate.explain(secret).steps] == [True, True, False, None, None, None, None]

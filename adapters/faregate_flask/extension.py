@@ -33,6 +33,7 @@ SETTINGS = (
     "CLOCK",
     "TRUSTED_PROXIES",
     "FORWARDED_HEADER",
+    "AUTHORIZATION",
     "QUERY",
     "HEADER",
     "COOKIE",
@@ -42,6 +43,7 @@ SETTINGS = (
     "OWNER_RIGHTS_TTL",
     "SECRET",
     "ISSUERS",
+    "MAX_LENGTH",
 )
 _KEY = "faregate.principal"
 

@@ -82,17 +82,28 @@ class Bearer:
     """Where credentials are read from, and the realm that challenges name.
 
     ``query``, ``header`` and ``cookie`` switch on the places beside ``Authorization``: the parameter
-    ``access_token``, the header of that name, the cookie of that name (``__Host-…``), the latter on unsafe
-    methods only together with an ``Origin`` of ``origins``.
+    ``access_token``, the header of that name, the cookie of that name (``__Host-…``). A cookie comes by itself, so it
+    is looked at only where nothing else was presented, and on unsafe methods only together with an ``Origin`` of
+    ``origins``. ``authorization`` switches off ``Authorization``, which a proxy may need for itself.
     """
 
     def __init__(
-        self, *, realm: str, query: bool, header: str | None, cookie: str | None, origins: Sequence[str]
+        self,
+        *,
+        realm: str,
+        authorization: bool,
+        query: bool,
+        header: str | None,
+        cookie: str | None,
+        origins: Sequence[str],
     ) -> None:
         if not isinstance(realm, str) or not _REALM.fullmatch(realm):
             raise InvalidInput("realm: printable ASCII without quotation mark and backslash (RFC 6750 section 3)")
-        if not isinstance(query, bool):
-            raise InvalidInput("query: True or False itself; a text such as 'False' would count as true")
+        for member, switch in (("query", query), ("authorization", authorization)):
+            if not isinstance(switch, bool):
+                raise InvalidInput(f"{member}: True or False itself; a text such as 'False' would count as true")
+        if not (authorization or query or header or cookie):
+            raise InvalidInput("authorization: without it another place has to be switched on: header, cookie or query")
         if header is not None and not isinstance(header, str):
             raise InvalidInput("header: the name of a header, or None")
         if cookie is not None and not isinstance(cookie, str):
@@ -108,6 +119,7 @@ class Bearer:
                 "origins: a list of origins such as https://app.example.com, in lower case, without path"
             )
         self.realm = realm
+        self.authorization = authorization
         self.query = query
         self.header = header
         self.cookie = cookie
@@ -120,22 +132,30 @@ class Bearer:
         Whether it is a well-formed text is for the verifier to say. Raises Denied: ``multiple_credentials`` or
         ``missing_credential``.
         """
-        lines = list(texts.authorization)
+        lines = list(texts.authorization) if self.authorization else []
         if len(lines) > 1 or any(_SECOND.search(_QUOTED.sub('""', line)) for line in lines if "," in line):
             raise Denied("multiple_credentials")
         found = [text for line in lines if (text := _after_bearer(line)) is not None]
         bearers = len(found)
         found += [value for name, value in pairs(texts.query) if name == QUERY_PARAMETER] if self.query else ()
-        found += [part.strip(" \t") for line in texts.header for part in line.split(",")] if self.header else ()
-        others = len(found)
-        found += _cookies(texts.cookies, self.cookie) if self.cookie else ()
+        found += _keys(texts.header) if self.header else ()
+        explicit = bool(found)
+        if not explicit and self.cookie:
+            found = _cookies(texts.cookies, self.cookie)
         if len(found) > 1:
             raise Denied("multiple_credentials")
         if not found:
-            raise Denied("missing_credential")
-        if others == 0 and texts.unsafe and texts.origin not in self.origins:
+            raise Denied("missing_credential", None if self.authorization else self._way)
+        if not explicit and texts.unsafe and texts.origin not in self.origins:
             raise Denied("missing_credential", "The cookie counts only beside an Origin that is configured here.")
         return Presented(found[0], elsewhere=not bearers)
+
+    @property
+    def _way(self) -> str:
+        """How to present a credential where ``Authorization`` is a proxy's."""
+        if self.header:
+            return f"Send one credential in the header {self.header}."
+        return f"Send one credential as the parameter {QUERY_PARAMETER}." if self.query else "Send the cookie."
 
     def challenge(self, denied: Denied) -> str | None:
         """Return the value of ``WWW-Authenticate`` for a denial, or None (RFC 6750 section 3)."""
@@ -235,12 +255,19 @@ def pairs(query: str) -> list[tuple[str, str]]:
     return parse_qsl(query, keep_blank_values=True)
 
 
+def _keys(lines: Sequence[str]) -> list[str]:
+    """Return all credentials of a header of one's own, before which the scheme may stand."""
+    parts = (part.strip(" \t") for line in lines for part in line.split(","))
+    return [part if (text := _after_bearer(part)) is None else text for part in parts]
+
+
 def _cookies(lines: Sequence[str], name: str) -> list[str]:
-    """Return all values of the cookie of this name (RFC 6265 sections 4.2.1 and 5.4)."""
+    """Return all values of the cookie of this name that are not empty (RFC 6265 sections 4.2.1 and 5.4)."""
     crumbs = (crumb.partition("=") for line in lines for crumb in line.split(";"))
-    return [
+    values = (
         value.strip(" \t").removeprefix('"').removesuffix('"') for key, _, value in crumbs if key.strip(" \t") == name
-    ]
+    )
+    return [value for value in values if value]
 
 
 def _after_bearer(line: str) -> str | None:

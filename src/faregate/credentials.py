@@ -19,7 +19,8 @@ from zlib import crc32
 from faregate.errors import InvalidInput
 
 KINDS = frozenset({"tok", "rft", "act", "shr"})
-MAX_LENGTH = 8192
+MAX_LENGTH = 8192  # characters, unless a gate takes longer ones
+LONGEST = 65_536  # that a gate may take
 MAX_OPAQUE = 16 + 1 + 3 + 1 + 43 + 6  # what no JWT is as short as
 
 _FAMILY = 21  # characters that all refresh credentials of a family have in common
@@ -38,6 +39,12 @@ def check_brand(brand: object) -> str:
     if not isinstance(brand, str) or not _BRAND.fullmatch(brand):
         raise InvalidInput("brand: one to 16 characters a-z and 0-9, the first a letter")
     return brand
+
+
+def check_length(longest: object) -> None:
+    """Raise InvalidInput for a bound of lengths that a gate cannot have."""
+    if not isinstance(longest, int) or isinstance(longest, bool) or not MAX_LENGTH <= longest <= LONGEST:
+        raise InvalidInput(f"max_length: {MAX_LENGTH:,} to {LONGEST:,} characters")
 
 
 def mint(brand: str, kind: str) -> str:
@@ -76,10 +83,8 @@ def kind_of(text: str, brand: str) -> str | None:
 def marks_of(raw: bytes) -> bytes | None:
     """Return what stands in a text between the characters of base64url, such as the two dots of a JWT.
 
-    None for a text that is too long, or is not what may follow ``Bearer`` (RFC 6750 section 2.1).
+    None for a text that is not what may follow ``Bearer`` (RFC 6750 section 2.1).
     """
-    if len(raw) > MAX_LENGTH:
-        return None
     marks = raw.translate(None, _BASE64URL)
     if marks == b"..":
         return marks

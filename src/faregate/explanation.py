@@ -82,7 +82,9 @@ class Explainer:
             raise
         except Denied as denied:
             words = f"{len(credential)} characters"
-            if denied.why is None:
+            if denied.reason == "malformed_credential":
+                yield _step(WELL_FORMED, denied.detail, seen, reason=denied.reason)
+            elif denied.why is None:
                 yield _step(WELL_FORMED, words, seen, reason=denied.reason)
             else:  # of what has the form of a JWT it can be told what is wrong with it
                 yield _step(WELL_FORMED, f"{words} in the form of a JWT", seen)

@@ -9,7 +9,7 @@ from faregate.actors import Desk
 from faregate.addresses import TrustedProxies, peer_address
 from faregate.audit import Audit
 from faregate.bearer import Answer, Bearer, Headers, Texts, log_denial
-from faregate.credentials import check_brand
+from faregate.credentials import check_brand, check_length
 from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
 from faregate.identities import Identities
@@ -60,7 +60,9 @@ class Gate:
     credential (``[a-z][a-z0-9]{0,15}``), ``realm`` the one that challenges name, ``clock`` returns UTC epoch
     seconds. ``trusted_proxies`` are the networks whose ``forwarded_header`` (``x-forwarded-for`` or
     ``forwarded``) is believed. ``query``, ``header`` and ``cookie`` switch on places for a credential beside
-    ``Authorization``; a cookie counts on unsafe methods only with an ``Origin`` of ``origins``. ``secret`` signs
+    ``Authorization``; a cookie counts only where nothing else was presented, and on unsafe methods only with an
+    ``Origin`` of ``origins``. ``authorization=False`` leaves ``Authorization`` to a proxy that needs it. A credential
+    has ``max_length`` characters at most, 8,192 to 65,536. ``secret`` signs
     the tokens of redeemed shares: a text of 32 bytes or more, or a list, newest first; without it that of
     ``FAREGATE_SECRET``, else one is made beside the database, in ``<database>.key``.
 
@@ -86,6 +88,7 @@ class Gate:
         clock: Callable[[], float] = time.time,
         trusted_proxies: Sequence[str] = (),
         forwarded_header: str = "x-forwarded-for",
+        authorization: bool = True,
         query: bool = False,
         header: str | None = None,
         cookie: str | None = None,
@@ -95,6 +98,7 @@ class Gate:
         owner_rights_ttl: float = 5.0,
         secret: Secret | None = None,
         issuers: Sequence[Issuer] = (),
+        max_length: int = 8192,
     ) -> None:
         if not isinstance(store, str):
             raise InvalidInput("store: a database URL such as sqlite:///gate.db")
@@ -103,7 +107,10 @@ class Gate:
         if not isinstance(policy, Policy):
             raise InvalidInput("policy: a faregate.Policy")
         check_brand(brand)
-        self.bearer = Bearer(realm=realm, query=query, header=header, cookie=cookie, origins=origins)
+        check_length(max_length)
+        self.bearer = Bearer(
+            realm=realm, authorization=authorization, query=query, header=header, cookie=cookie, origins=origins
+        )
         self.proxies = TrustedProxies(trusted_proxies, forwarded_header)
         self._elsewhere = self.bearer.elsewhere or self.proxies.any  # whether more is looked at than one line
         # SQLAlchemy takes longer to load than the rest of the package; only who opens a store waits for it.
@@ -117,7 +124,7 @@ class Gate:
         self._issuers = _trusted(issuers, identities, policy, clock)
         theirs = [each for one in issuers for each in one.secrets]
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path, theirs), brand)
-        references = References(brand, share_tokens, self._issuers)
+        references = References(brand, share_tokens, self._issuers, max_length)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
         self._desk = Desk(self._store, rights, identities, clock)
         refresh = Refresh(self._desk, self._usage, brand=brand)

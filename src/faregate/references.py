@@ -32,21 +32,29 @@ class Reference(NamedTuple):
 class References:
     """Reads the texts of credentials of one brand, and of the issuers that are trusted, if there are any."""
 
-    def __init__(self, brand: str, share_tokens: ShareTokens, issuers: TrustedIssuers | None) -> None:
+    def __init__(self, brand: str, share_tokens: ShareTokens, issuers: TrustedIssuers | None, longest: int) -> None:
         self._brand = brand
         self._share_tokens = share_tokens
         self._issuers = issuers
+        self.longest = longest
+
+    def check_length(self, credential: str, address: str | None = None) -> None:
+        """Raise Denied ``malformed_credential``, which says so, for a text that is longer than any is taken."""
+        if len(credential) > self.longest:
+            longest = f"The credential has {len(credential):,} characters; at most {self.longest:,} are taken."
+            raise Denied("malformed_credential", longest, address=address)
 
     def read(self, credential: str, digest: bytes | None = None, *, wait: bool = True) -> Reference:
         """Return what a credential names; its ``digest`` is given by who has it already.
 
-        Raises Denied for what no look-up could find: ``malformed_credential`` for no b64token,
+        Raises Denied for what no look-up could find: ``malformed_credential`` for no b64token and what is too long,
         ``unknown_credential`` for another brand or kind, a wrong checksum, a signature of nobody who is trusted.
         StoreUnavailable while an issuer's keys are not known; WouldWait where they would have to be waited for.
         """
         kind = kind_of(credential, self._brand) if len(credential) <= MAX_OPAQUE else None
         if kind is not None:  # which is a b64token, too
             return Reference(_RECORDS[kind], digest or digest_of(credential))
+        self.check_length(credential)
         raw = credential.encode(errors="replace")  # a half of a surrogate pair is in no credential
         marks = marks_of(raw)
         if marks is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from faregate.credentials import MAX_LENGTH, MAX_OPAQUE
+from faregate.credentials import MAX_OPAQUE
 from faregate.errors import Denied, StoreUnavailable, WouldWait
 from faregate.principal import Principal
 from faregate.record import jwt_record
@@ -54,7 +54,7 @@ class Verifier:
 
         This is what most requests are: it waits for nothing, and asks neither store nor feed.
         """
-        if len(credential) > MAX_LENGTH:
+        if len(credential) > self._references.longest:
             return None
         return self._peek(sha256(credential).digest(), address)
 
@@ -82,8 +82,7 @@ class Verifier:
         answer is not at hand.
         """
         if len(credential) > MAX_OPAQUE:
-            if len(credential) > MAX_LENGTH:
-                raise Denied("malformed_credential", address=address)
+            self._references.check_length(credential, address)
             if credential[0] != "e":  # as a JWT begins: nothing else that is known is so long
                 self._finder(credential, b"", address, wait=wait)
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from faregate.actors import CLI, CommandLine
-from faregate.credentials import MAX_LENGTH
+from faregate.credentials import LONGEST
 from faregate.errors import InvalidInput
 from faregate.instants import parse_instant
 from faregate.management import wire
@@ -86,7 +86,7 @@ def read_secret(prompt: str) -> str | None:
         return None
     if sys.stdin.isatty():
         return str(click.prompt(prompt, hide_input=True, err=True, default="", show_default=False)).strip() or None
-    data = sys.stdin.buffer.read(8 * MAX_LENGTH)
+    data = sys.stdin.buffer.read(2 * LONGEST)
     return data.decode("ascii", errors="replace").strip() or None
 
 
