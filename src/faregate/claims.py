@@ -34,7 +34,8 @@ class Claims(NamedTuple):
 
     ``record_id`` is no other record's: those of tokens and shares begin otherwise, and no other issuer's do so.
     ``scopes`` hold on ``objects``, or on any where that is None. ``revocations`` are the names under which a
-    revocation of it is kept: by its subject and, if it has a ``jti``, by that.
+    revocation of it is kept: by its subject and, if it has a ``jti``, by that. ``absent`` are the claims with scopes
+    that it has not.
     """
 
     record_id: str
@@ -51,6 +52,7 @@ class Claims(NamedTuple):
     expires_at: float
     leeway: float
     revocations: tuple[str, ...]
+    absent: tuple[str, ...]
 
 
 def check_header(header: Members, issuer: Issuer) -> None:
@@ -87,10 +89,11 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse(f"it has no {', '.join(missing)} (RFC 9068 section 2.2)")
     if claims["iss"] != issuer.issuer:
         _refuse("its iss is not the issuer's (RFC 9068 section 4)")
-    audience = _audience(claims["aud"])
+    audience = _audience(claims, issuer.audience_claim)
     if issuer.audiences.isdisjoint(audience):
         wanted = " or ".join(sorted(issuer.audiences))
-        _refuse(f"its aud is {some([*map(repr, audience)])}, and not {wanted} (RFC 7519 section 4.1.3)")
+        named = some([*map(repr, audience)])
+        _refuse(f"its {issuer.audience_claim} is {named}, and not {wanted} (RFC 7519 section 4.1.3)")
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
     subject = _text(claims, "sub", _check_party)
@@ -101,12 +104,13 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
     if expires is None or (issued is not None and issued >= expires):
         _refuse("its exp is not after its iat (RFC 7519 section 4.1.4)")
     revocations = (subject_key(issuer.issuer, subject),)
+    scopes, absent = _scopes(claims, issuer)
     return Claims(
         record_id=f"{issuer.prefix}{quote(subject, safe='')}",
         issuer=issuer.issuer,
         subject=subject,
-        org=None if issuer.org_claim is None else _text(claims, issuer.org_claim, _check_party),
-        scopes=_scopes(claims.get(issuer.scopes_claim, ()), issuer),
+        org=None if issuer.org_claim is None else _organization(claims, issuer.org_claim),
+        scopes=scopes,
         objects=_objects(claims, issuer),
         networks=issuer.networks,
         audience=audience,
@@ -116,6 +120,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         expires_at=expires,
         leeway=issuer.leeway,
         revocations=revocations if token_id is None else (*revocations, token_key(issuer.issuer, token_id)),
+        absent=absent,
     )
 
 
@@ -145,11 +150,55 @@ def _text(claims: Members, name: str, check: Callable[[object, str], str]) -> st
         _refuse(f"its {error}")
 
 
-def _audience(value: object) -> tuple[str, ...]:
+def _audience(claims: Members, name: str) -> tuple[str, ...]:
+    value = claims[name]
     listed: Sequence[object] = [value] if isinstance(value, str) else cast("Sequence[object]", value)
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-        _refuse("its aud is neither a text nor a list of texts (RFC 7519 section 4.1.3)")
+        _refuse(f"its {name} is neither a text nor a list of texts (RFC 7519 section 4.1.3)")
     return tuple(map(str, listed))
+
+
+def _organization(claims: Members, told: tuple[str, ...] | Callable[[Members], Any]) -> str:
+    if callable(told):
+        return _text({"org_claim": _asked(told, claims, _is_text)}, "org_claim", _check_party)
+    name = next((name for name in told if _member(claims, name) is not None), told[0])
+    return _text({name: _member(claims, name)}, name, _check_party)
+
+
+def _asked(function: Callable[[Members], Any], claims: Members, fits: Callable[[object], bool]) -> Any:
+    """Return what the application's own function makes of claims; StoreUnavailable if it fails."""
+    try:
+        value = function(claims)
+        if not (value is None or fits(value)):
+            raise InvalidInput(f"a function of claims returned {type(value).__name__}")  # noqa: TRY301
+    except Exception as error:
+        raise StoreUnavailable from error
+    return value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: object) -> bool:
+    if isinstance(value, str):
+        return True
+    listed = cast("Sequence[object]", value)
+    return isinstance(listed, list | tuple | set | frozenset) and all(isinstance(one, str) for one in listed)
+
+
+def _member(claims: Members, name: str) -> Any:
+    """Return the claim of a name, or the member that a name with dots leads to; None if there is none.
+
+    A dot may be in a name itself, so the longest name that is there is taken first.
+    """
+    if name in claims:
+        return claims[name]
+    for place in range(len(name) - 1, 0, -1):
+        inner = claims.get(name[:place]) if name[place] == "." else None
+        if isinstance(inner, dict):
+            return _member(cast("Members", inner), name[place + 1 :])
+    return None
 
 
 def _instant(claims: Members, name: str) -> float | None:
@@ -162,14 +211,28 @@ def _instant(claims: Members, name: str) -> float | None:
     return float(value)
 
 
-def _scopes(value: object, issuer: Issuer) -> tuple[str, ...]:
-    """Return the scopes of a token (RFC 8693 section 4.2), literal: what is none, or would be more, opens nothing."""
-    listed: Sequence[object] = value.split(" ") if isinstance(value, str) else cast("Sequence[object]", value)
-    if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
-        _refuse(f"its {issuer.scopes_claim} is neither a text nor a list of texts (RFC 8693 section 4.2)")
+def _scopes(claims: Members, issuer: Issuer) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the scopes of a token, literal: what is none, or would be more, opens nothing; and what claims it lacks.
+
+    Each claim is a text (RFC 8693 section 4.2) or a list.
+    """
+    told = issuer.scopes_claim
+    values: dict[str, Any]
+    if callable(told):
+        values = {"scopes_claim": _asked(told, claims, _are_texts) or ()}
+    else:
+        values = {name: _member(claims, name) for name in told}
+    listed: list[str] = []
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not _are_texts(value):
+            _refuse(f"its {name} is neither a text nor a list of texts (RFC 8693 section 4.2)")
+        listed += value.split(" ") if isinstance(value, str) else value
     if len(listed) > MAX_SCOPES:
         _refuse(f"it has more than {MAX_SCOPES} scopes")
-    return tuple(dict.fromkeys(one for one in map(str, listed) if _grants(one, issuer)))
+    scopes = tuple(dict.fromkeys(one for one in listed if _grants(one, issuer)))
+    return scopes, tuple(name for name, value in values.items() if value is None)
 
 
 def _grants(scope: str, issuer: Issuer) -> bool:

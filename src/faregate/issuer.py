@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from faregate.keys import KeySet
 
 Claims = Mapping[str, Any]
+Told = str | Sequence[str] | Callable[[Claims], Any]  # names of claims, or a function of all of them
 Keys = Mapping[str, Any] | str | bytes
 
 ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
 NEEDS_EXTRA = "JWTs need the packages of an extra: pip install 'faregate[jwt]'"
-ALWAYS = ("iss", "exp", "aud", "sub")
+ALWAYS = ("iss", "exp", "sub")  # and the one that holds the audience
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
@@ -34,20 +35,24 @@ class Issuer:
     """Somebody whose JWTs open the gate, such as the identity provider of a company.
 
     ``issuer`` and ``audience`` (a text, or several of which one must be meant) are compared as they are;
-    ``algorithms`` are those of JWA (RFC 7518, RFC 8037) that are accepted, either of HMAC or of public keys. The keys
-    are those of ``jwks_url``, a JWK set that is fetched over https (http on loopback), or ``keys``: a JWK set as a
-    dict, one public key as PEM, or the secret of an HMAC algorithm.
+    ``audience_claim`` is the claim that holds the latter, ``aud``, or what a provider writes in its place:
+    ``client_id``, ``azp``. ``algorithms`` are those of JWA (RFC 7518, RFC 8037, RFC 9864) that are accepted, either of
+    HMAC or of public keys. The keys are those of ``jwks_url``, a JWK set that is fetched over https (http on loopback),
+    or ``keys``: a JWK set as a dict, one public key as PEM, or the secret of an HMAC algorithm.
 
     ``name`` stands before the ``sub`` in the identity of its tokens, as in ``corp:alice``. Of several issuers, one may
     be without a name: its subjects are known by their ``sub`` alone.
 
     ``typ`` is that of the header; None demands that there is none. ``leeway`` are the seconds, 0 to 120, by which the
     issuer's clock may differ. ``scopes_claim`` names the claim with the scopes, a text with spaces between or a
-    list; ``org_claim`` the one with the organization's id, without which a token is refused once it is named.
+    list; of several names those that are there are united. ``org_claim`` names the one with the organization's id,
+    without which a token is refused; of several names the first that is there counts. A name may lead into members, as
+    in ``realm_access.roles``. Either may be a function of the claims that returns what such a claim holds, or None.
     ``required_claims`` must be there, ``iss exp aud sub`` in any case. ``resources`` limits the scopes: a function of
-    the claims that returns the ids of objects, or None for any, at once; what it raises is StoreUnavailable. Networks
-    other than ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets tokens keep scopes that
-    start with ``gate:``, and so call the management API; what they make is bounded by the policy's ``max_lifetime``.
+    the claims that returns the ids of objects, or None for any. Functions are called at once, and what one raises is
+    StoreUnavailable. Networks other than ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets
+    tokens keep scopes that start with ``gate:``, and so call the management API; what they make is bounded by the
+    policy's ``max_lifetime``.
 
     Raises InvalidInput, naming the argument, for what cannot be, or is not safe (RFC 8725).
     """
@@ -63,8 +68,9 @@ class Issuer:
         keys: Keys | None = None,
         typ: str | None = "at+jwt",
         leeway: float = 30.0,
-        scopes_claim: str = "scope",
-        org_claim: str | None = None,
+        audience_claim: str = "aud",
+        scopes_claim: Told = "scope",
+        org_claim: Told | None = None,
         required_claims: Sequence[str] = ACCESS_TOKEN,
         resources: Callable[[Claims], Sequence[str] | None] | None = None,
         allowed_cidr_blocks: Sequence[str] = (),
@@ -83,10 +89,13 @@ class Issuer:
         self.leeway = parse_span(leeway, "leeway")
         if self.leeway > MOST_LEEWAY:
             raise InvalidInput(f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead")
-        self.scopes_claim = check_id(scopes_claim, "scopes_claim")
-        self.org_claim = None if org_claim is None else check_id(org_claim, "org_claim")
+        self.audience_claim = check_id(audience_claim, "audience_claim")
+        self.scopes_claim = _told(scopes_claim, "scopes_claim")
+        self.org_claim = None if org_claim is None else _told(org_claim, "org_claim")
         required = [check_id(one, "required_claims") for one in _texts(required_claims, "required_claims", least=0)]
-        self.required_claims = tuple(dict.fromkeys((*ALWAYS, *required)))
+        if required_claims is ACCESS_TOKEN:  # of RFC 9068, but for the audience where that is in another one
+            required.remove("aud")
+        self.required_claims = tuple(dict.fromkeys((*ALWAYS, self.audience_claim, *required)))
         if resources is not None and not callable(resources):
             raise InvalidInput("resources: a function of the claims that returns ids of objects, or None")
         self.resources = resources
@@ -112,6 +121,12 @@ class Issuer:
 def media_type(text: str) -> str:
     """Return a ``typ`` in the form in which two are compared: RFC 7515 section 4.1.9, RFC 2045 section 5.1."""
     return text.lower().removeprefix("application/")
+
+
+def _told(value: object, member: str) -> tuple[str, ...] | Callable[[Claims], Any]:
+    if callable(value):
+        return cast("Callable[[Claims], Any]", value)
+    return tuple(check_id(one, member) for one in _texts(value, member))
 
 
 def _texts(value: object, member: str, least: int = 1) -> list[str]:

@@ -29,6 +29,8 @@ from faregate.texts import some
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from jwt.algorithms import Algorithm
+
 MAX_KEYS = 100
 
 
@@ -43,7 +45,7 @@ class Family(NamedTuple):
     signature: int | None
 
 
-# EdDSA stands for two curves, told apart by the key.
+# EdDSA stands for two curves, told apart by the key; RFC 9864 gives each a name of its own.
 ALGORITHMS: dict[str, tuple[Family, ...]] = {
     "HS256": (Family("oct", None, 32),),
     "HS384": (Family("oct", None, 48),),
@@ -58,6 +60,8 @@ ALGORITHMS: dict[str, tuple[Family, ...]] = {
     "ES384": (Family("EC", "P-384", 96),),
     "ES512": (Family("EC", "P-521", 132),),
     "EdDSA": (Family("OKP", "Ed25519", 64), Family("OKP", "Ed448", 114)),
+    "Ed25519": (Family("OKP", "Ed25519", 64),),
+    "Ed448": (Family("OKP", "Ed448", 114),),
 }
 _MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}  # what is public of a key
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
@@ -202,7 +206,7 @@ def _read_jwk(jwk: object, algorithms: Sequence[str]) -> Key:
     elif algorithm not in algorithms:
         raise Unusable("its alg is none of the issuer's")
     try:
-        loaded = jwt.get_algorithm_by_name(str(algorithm)).from_jwk({"kty": kty, **public})
+        loaded = _implementation(str(algorithm)).from_jwk({"kty": kty, **public})
     except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise Unusable(f"it cannot be read: {_shown(str(error))}") from None
     if isinstance(loaded, bytes):
@@ -263,7 +267,11 @@ def _key(kid: str | None, algorithm: str, material: bytes, size: int, key: objec
 
 
 def _verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> bool:
-    return jwt.get_algorithm_by_name(algorithm).verify(signed, key, signature)
+    return _implementation(algorithm).verify(signed, key, signature)
+
+
+def _implementation(algorithm: str) -> Algorithm:
+    return jwt.get_algorithm_by_name("EdDSA" if algorithm in ("Ed25519", "Ed448") else algorithm)
 
 
 def _kind(key: PublicKey) -> tuple[str, str | None]:
