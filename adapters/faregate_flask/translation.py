@@ -6,7 +6,7 @@ where there is none, it answers for itself, with problem+json and the challenge 
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, after_this_request, request
@@ -57,15 +57,25 @@ class _Refusal(HTTPException):
         return respond(self.answer)
 
 
-# A subclass of werkzeug's exception of the same status: a handler for 403 is found by its class.
-_refusals: dict[int, type[_Refusal]] = {
-    status: type(f"Refusal{status}", (_Refusal, default_exceptions[status]), {}) for status in (400, 401, 403, 503)
-}
+@cache
+def _refusal_of(status: int) -> type[_Refusal]:
+    """Return a subclass of werkzeug's exception of this status: a handler for 403 is found by its class."""
+    base = default_exceptions.get(status, HTTPException)
+    return type(f"Refusal{status}", (_Refusal, base), {"code": status})
 
 
 def refusal(gate: Gate, denied: Denied) -> HTTPException:
     """Return the exception that answers a denial of the current request, which is logged here."""
-    exception = _refusals[denied.status](denied.detail)
+    exception = _refusal_of(denied.status)(denied.detail)
     exception.denied = denied
     exception.answer = gate.answer(denied, route=route())
+    after_this_request(partial(_complete, exception.answer))
     return exception
+
+
+def _complete(answer: Answer, response: Response) -> Response:
+    """Add what a handler of the application's left away: it writes the body, and a refusal stays a refusal."""
+    if response.status_code == answer.status:
+        for name, value in answer.headers:
+            response.headers.setdefault(name, value)
+    return response

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
@@ -21,8 +21,11 @@ from faregate_asgi.middleware import VISIT
 from faregate_asgi.translation import method, respond
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from faregate.bearer import Answer
 
+_FRAMEWORKS = ("starlette", "fastapi")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -166,11 +169,48 @@ async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
         await respond(answer, websocket.scope, websocket.send)
 
 
+class _Refused(Exception):
+    """A refusal on its way to the handler of the application, by way of :func:`_handle`."""
+
+    def __init__(self, refusal: Refusal, answer: Answer) -> None:
+        super().__init__()
+        self.refusal = refusal
+        self.answer = answer
+
+
 def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     """Return the answer to a denial; raise it where the application has a handler of its own for it."""
     answer = _answer(connection, denied)
     by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
-    default = getattr(by_class.get(HTTPException), "__func__", None) is ExceptionMiddleware.http_exception
-    if denied.status in by_status or Refusal in by_class or (HTTPException in by_class and not default):
-        raise Refusal(denied, answer)
-    return Response(answer.body, answer.status, dict(answer.headers))
+    refusal = Refusal(denied, answer)
+    if _handler(refusal, by_class, by_status) is None:
+        return Response(answer.body, answer.status, dict(answer.headers))
+    by_class.setdefault(_Refused, _handle)
+    raise _Refused(refusal, answer)
+
+
+def _handler(refusal: Refusal, by_class: Mapping[Any, Any], by_status: Mapping[int, Any]) -> Callable[..., Any] | None:
+    """Return the application's own handler for a refusal, as Starlette would find it; None where there is none."""
+    found = by_status.get(refusal.status_code)
+    handler = found or next((by_class[one] for one in type(refusal).__mro__ if one in by_class), None)
+    # A framework's default would answer in its own form, and nobody has asked for that.
+    package = str(getattr(handler, "__module__", "")).partition(".")[0]
+    return None if package in _FRAMEWORKS else handler
+
+
+async def _handle(request: Request, refused: Any) -> Response:
+    """Have the application's handler answer, and add what it leaves away: a refusal stays a refusal."""
+    handler = _handler(refused.refusal, *request.scope["starlette.exception_handlers"])
+    if handler is None:
+        raise refused.refusal
+    response: Any = (
+        handler(request, refused.refusal)
+        if inspect.iscoroutinefunction(handler)
+        else await run_in_threadpool(handler, request, refused.refusal)
+    )
+    if inspect.isawaitable(response):
+        response = await response
+    if isinstance(response, Response) and response.status_code == refused.answer.status:
+        for name, value in refused.answer.headers:
+            response.headers.setdefault(name, value)
+    return cast("Response", response)

@@ -30,6 +30,9 @@ DENIED = "faregate.denied"
 _OTHERS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", PRINCIPAL, DENIED)
 
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
 class GateMiddleware:
     """Lets only those requests through to ``app`` that ``gate`` admits, by the ``rules`` for their paths.
 
@@ -112,5 +115,5 @@ class _Starting:
 
 def _respond(answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any) -> Iterable[bytes]:
     length = ("Content-Length", str(len(answer.body)))
-    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", [*answer.headers, length], *exc_info)
+    start_response(f"{answer.status} {_PHRASES.get(answer.status, 'Denied')}", [*answer.headers, length], *exc_info)
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]

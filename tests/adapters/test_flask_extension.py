@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from conftest import Clock
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, redirect
 from flask.views import MethodView
+from flask_smorest import Api
+from flask_smorest import Blueprint as SmorestBlueprint
 from werkzeug.exceptions import Forbidden, HTTPException, Unauthorized
 
 from faregate import Denied, InvalidInput, Misconfigured, Permission, path
@@ -254,6 +256,77 @@ def test_refusals_are_werkzeugs_exceptions(setup: Setup) -> None:
     assert setup.get("/a", "").headers["WWW-Authenticate"] == 'Bearer realm="faregate"'
     assert setup.get("/a").status_code == 403
     assert classes == [Unauthorized, Forbidden]
+
+
+@pytest.mark.parametrize("key", [401, Unauthorized, HTTPException], ids=str)
+def test_a_refusal_keeps_its_challenge(setup: Setup, key: Any) -> None:
+    """RFC 9110 section 15.5.2: whatever body a handler of the application makes, what it leaves away is added."""
+
+    def rebuild(error: Any) -> tuple[dict[str, str], int]:
+        return {"error": "no"}, error.code
+
+    setup.app.register_error_handler(key, rebuild)
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires("docs:write")(view))
+
+    @setup.app.get("/late")
+    def late() -> str:
+        raise Denied("unknown_credential")
+
+    for url, challenge in (
+        ("/a", 'Bearer realm="faregate"'),
+        ("/late", 'Bearer realm="faregate", error="invalid_token"'),
+    ):
+        answer = setup.get(url, "")
+        assert (answer.status_code, answer.get_json()) == (401, {"error": "no"})
+        assert answer.headers.get_all("WWW-Authenticate")[0].startswith(challenge)
+        assert answer.headers.get_all("Cache-Control") == ["no-store"]
+        assert answer.headers.get_all("Content-Type") == ["application/json"]
+
+
+def test_a_handler_that_answers_something_else_is_left_alone(setup: Setup) -> None:
+    """A page to log in, say: nothing of a refusal is added to it. What a handler says itself, stays."""
+    setup.app.register_error_handler(401, lambda _: redirect("/login"))
+    setup.app.register_error_handler(403, lambda _: ("no", 403, {"Cache-Control": "no-cache"}))
+    setup.app.add_url_rule("/a", "a", setup.faregate.requires("docs:write")(view))
+    answer = setup.get("/a", "")
+    assert (answer.status_code, "WWW-Authenticate" in answer.headers) == (302, False)
+    answer = setup.get("/a")
+    assert answer.headers.get_all("Cache-Control") == ["no-cache"]
+    assert "insufficient_scope" in answer.headers["WWW-Authenticate"]
+
+
+def test_an_extension_that_rebuilds_refusals_keeps_the_challenge(setup: Setup) -> None:
+    """flask-smorest has a handler for every HTTPException, which makes a body of its own form."""
+    setup.app.config.update(API_TITLE="t", API_VERSION="1", OPENAPI_VERSION="3.1.0")
+    blueprint = SmorestBlueprint("docs", "docs", url_prefix="/api")
+
+    @blueprint.route("/a")
+    class Docs(MethodView):
+        @setup.faregate.requires("docs:write")
+        def get(self) -> dict[str, str]:
+            return view()
+
+    Api(setup.app).register_blueprint(blueprint)
+    answer = setup.get("/api/a", "")
+    assert (answer.status_code, answer.get_json()["status"]) == (401, "Unauthorized")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="faregate"'
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert 'scope="docs:write"' in setup.get("/api/a").headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("status", [402, 409, 429, 499])
+def test_a_denial_may_have_another_status(setup: Setup, status: int) -> None:
+    """It is answered as such, without a challenge."""
+
+    @setup.app.get("/a")
+    def throttled() -> str:
+        denied = Denied("insufficient_scope", "Come back later.")
+        denied.status, denied.error = status, None
+        raise denied
+
+    answer = setup.get("/a")
+    assert (answer.status_code, answer.get_json()["detail"]) == (status, "Come back later.")
+    assert "WWW-Authenticate" not in answer.headers
 
 
 def test_each_denial_is_one_record_of_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from bridge import ask, scope_of, send_to
 from conftest import Clock
+from fastapi import FastAPI
 from flask import Flask
 from servers import exchange, serving
 from starlette.applications import Starlette
@@ -18,11 +19,11 @@ from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from faregate import Gate, InvalidInput, Misconfigured, path
+from faregate import Denied, Gate, InvalidInput, Misconfigured, path
 from faregate_asgi import GateMiddleware
 from faregate_flask import Faregate
 from faregate_starlette import management, requires
@@ -155,6 +156,98 @@ def test_the_applications_own_handlers_see_denials() -> None:
     for handlers in ({403: own}, {KeyError: own}, {}):
         answered = ask(behind(gate, route, exception_handlers=handlers), scope_of())
         assert answered.headers["content-type"] == "application/problem+json"
+
+
+class Asked:
+    """A handler that is an object."""
+
+    async def __call__(self, _: Request, exc: Exception) -> JSONResponse:
+        """Answer without a word on how to do better."""
+        assert isinstance(exc, HTTPException)
+        return JSONResponse({"error": "no"}, exc.status_code)
+
+
+async def asked(request: Request, exc: Exception) -> JSONResponse:
+    """A handler that is a coroutine function."""
+    return await Asked()(request, exc)
+
+
+def plain(_: Request, exc: Exception) -> PlainTextResponse:
+    """A handler that is a function."""
+    assert isinstance(exc, HTTPException)
+    return PlainTextResponse("no", exc.status_code, {"Cache-Control": "no-cache"})
+
+
+@pytest.mark.parametrize("framework", [Starlette, FastAPI])
+@pytest.mark.parametrize("handler", [Asked(), asked, plain], ids=["object", "coroutine", "function"])
+@pytest.mark.parametrize("key", [401, HTTPException, Exception], ids=str)
+def test_a_refusal_keeps_its_challenge(framework: Any, handler: Any, key: Any) -> None:
+    """RFC 9110 section 15.5.2: whatever body a handler of the application makes, what it leaves away is added."""
+    gate = Gate("sqlite://")
+    app = framework(exception_handlers={key: handler}, middleware=[Middleware(GateMiddleware, gate=gate)])
+    app.router.routes += [Route("/async", requires("x")(hello)), Route("/sync", requires("x")(lambda _: None))]
+    for place in ("/async", "/sync"):
+        answered = ask(app, scope_of(path=place))
+        own = key is not Exception  # that is the one for what nobody has foreseen
+        assert (answered.status, b"urn:faregate" in answered.body) == (401, not own)
+        assert answered.headers["www-authenticate"] == 'Bearer realm="faregate"'
+        assert answered.headers["cache-control"] == ("no-cache" if own and handler is plain else "no-store")
+
+
+def test_a_handler_that_answers_something_else_is_left_alone() -> None:
+    """A page to log in, say: nothing of a refusal is added to it."""
+    gate = Gate("sqlite://")
+
+    def to_login(_: Request, exc: Exception) -> RedirectResponse:
+        assert isinstance(exc, HTTPException)
+        return RedirectResponse("/login")
+
+    answered = ask(behind(gate, Route("/", requires(hello)), exception_handlers={401: to_login}), scope_of())
+    assert (answered.status, answered.headers["location"]) == (307, "/login")
+    assert "www-authenticate" not in answered.headers
+
+
+def test_trap_13_a_frameworks_default_is_no_handler_of_the_users() -> None:
+    """FastAPI has one for HTTPException, which would answer in its own form: one denial has one body."""
+    gate = Gate("sqlite://")
+    app = FastAPI(middleware=[Middleware(GateMiddleware, gate=gate)])
+
+    @app.get("/guarded")
+    @requires("docs:read")
+    async def guarded(request: Request) -> str:
+        return str(request.user.identity)
+
+    @app.get("/late")
+    def late(request: Request) -> str:
+        request.user.require("docs:read")
+        return "late"
+
+    secret = gate.tokens.create(name="a").secret
+    bodies = [ask(app, scope_of(path=place, headers=bearer(secret))) for place in ("/guarded", "/late")]
+    assert bodies[0].status == bodies[1].status == 403
+    assert bodies[0].body == bodies[1].body
+    assert json.loads(bodies[0].body)["code"] == "insufficient_scope"
+    assert bodies[0].headers == bodies[1].headers
+
+
+class Throttled(Denied):
+    """A denial of the application's own."""
+
+    def __init__(self) -> None:
+        super().__init__("insufficient_scope", "Come back later.")
+        self.status, self.error = 429, None
+
+
+def test_a_denial_may_have_another_status() -> None:
+    """It is answered as such, without a challenge."""
+    gate = Gate("sqlite://")
+
+    def view(_: Request) -> None:
+        raise Throttled
+
+    answered = ask(behind(gate, Route("/", view)), scope_of())
+    assert (answered.status, json.loads(answered.body)["detail"]) == (429, "Come back later.")
+    assert "www-authenticate" not in answered.headers
 
 
 def test_a_websocket_that_was_accepted_is_closed() -> None:

@@ -49,6 +49,19 @@ def test_what_the_server_is_believed_to_say_is_the_gates() -> None:
     assert "REMOTE_USER" not in public
 
 
+@pytest.mark.parametrize("status", [402, 429, 499])
+def test_a_denial_may_have_another_status(status: int) -> None:
+    """Also one that has no name."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        denied = Denied("insufficient_scope", "Come back later.")
+        denied.status, denied.error = status, None
+        raise denied
+
+    answer = ask(GateMiddleware(application, gate=Gate("sqlite://")))
+    assert (answer.status_code, answer.get_json()["detail"]) == (status, "Come back later.")
+
+
 def test_streams_are_passed_through() -> None:
     """A list, an iterator and a generator come as they are; what is open is closed."""
     gate = Gate("sqlite://")
