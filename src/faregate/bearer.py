@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
+from base64 import b64decode
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -253,6 +254,21 @@ def refusal(refused: Refused) -> Answer:
 def pairs(query: str) -> list[tuple[str, str]]:
     """Return the decoded pairs of a raw query string, in their order."""
     return parse_qsl(query, keep_blank_values=True)
+
+
+def of_client(texts: Texts) -> Texts:
+    """Return the texts of a client that may send its credential as a password (RFC 7617, RFC 6749 section 2.3.1)."""
+    if len(texts.authorization) != 1:
+        return texts
+    scheme, _, encoded = texts.authorization[0].strip(" ").partition(" ")
+    if scheme.lower() != "basic":
+        return texts
+    try:
+        _, colon, password = b64decode(encoded.strip(" "), validate=True).decode().partition(":")
+    except ValueError:
+        return texts
+    # Decoded as a form is, but for the plus sign, which a credential may hold.
+    return msgspec.structs.replace(texts, authorization=[f"Bearer {unquote(password)}"]) if colon else texts
 
 
 def _keys(lines: Sequence[str]) -> list[str]:

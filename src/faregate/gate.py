@@ -14,19 +14,19 @@ from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
 from faregate.identities import Identities
 from faregate.instants import as_datetime
-from faregate.introspection import Introspection
+from faregate.introspection import Introspection, Question
 from faregate.issuer import NEEDS_EXTRA, Issuer
 from faregate.members import given_columns, scopes_of
 from faregate.model import AllowedScopes, Org, Owner
 from faregate.owner_rights import OwnerRights
 from faregate.policy import Policy
-from faregate.principal import Principal
+from faregate.principal import Principal, resource_text
 from faregate.record import session_record
 from faregate.references import References
 from faregate.refresh import Refresh
 from faregate.retention import KEEP, Retention
 from faregate.revocations import JwtRevocations
-from faregate.scopes import AnyOf, Permission, Role
+from faregate.scopes import AnyOf, Permission, Role, check_needs
 from faregate.share_tokens import ShareTokens
 from faregate.shares import Shares
 from faregate.signing import SigningSecret
@@ -152,14 +152,28 @@ class Gate:
                 raise
             raise InvalidInput("credential, address: expected texts") from None
 
-    def introspect(self, credential: str, *, by: By = None) -> Introspected:
-        """Return whether a credential is active now: known, alive and in time, from wherever (RFC 7662).
+    def introspect(
+        self,
+        credential: str,
+        *,
+        needs: Need | Sequence[Need] = (),
+        on: object = None,
+        address: str | None = None,
+        refresh: bool = False,
+        by: By = None,
+    ) -> Introspected:
+        """Return whether a resource server may let a credential in (RFC 7662), and what it is.
 
-        What it is is told of a live one to its organization and to root, of a dead one to who reaches its record; to
-        anybody else ``active`` alone. No use is noted. ``by`` a Principal needs ``gate:tokens:read``. A share's scopes
-        hold for its objects alone.
+        ``needs``, ``on`` and ``address`` are those of the server's request, as :meth:`verify` and the principal's
+        ``require`` take them. What is not given counts as not met: without ``address`` a credential that is bound to
+        networks is not active, without ``on`` a share is not. A refresh token is active where ``refresh`` says that it
+        is one that is asked about. ``scope`` has the scopes that were asked for, else those that it opens on ``on``, or
+        on any object. What it is is told of an active one to its organization and to root, of another to who reaches
+        its record, with the reason; to anybody else ``active`` is False. No use is noted. ``by`` a Principal needs
+        ``gate:tokens:read``.
         """
-        return self._introspection.introspect(credential, by=by)
+        question = Question(check_needs(_listed(needs)), resource_text(on), address, refresh)
+        return self._introspection.introspect(credential, question, by=by)
 
     def revoke(self, credential: str) -> None:
         """Have a token deactivated by its own secret (RFC 7009), from wherever; whatever is not known is no error.
@@ -185,8 +199,7 @@ class Gate:
         the configured header. ``needs`` and ``on`` are those of a route. For people who look after the gate: the
         answer tells more than a caller may know. StoreUnavailable if the store cannot answer.
         """
-        listed = (needs,) if isinstance(needs, str | Permission | Role | AnyOf) else tuple(needs)
-        return self._explainer.explain(credential, address, peer, forwarded, listed, on)
+        return self._explainer.explain(credential, address, peer, forwarded, _listed(needs), on)
 
     def audit(
         self,
@@ -316,6 +329,10 @@ class Gate:
             self._issuers.close()
         self._records.close()
         self._store.close()
+
+
+def _listed(needs: Need | Sequence[Need]) -> tuple[Need, ...]:
+    return (needs,) if isinstance(needs, str | Permission | Role | AnyOf) else tuple(needs)
 
 
 def _identities(issuers: Sequence[Issuer]) -> Identities:

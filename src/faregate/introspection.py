@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,7 +15,8 @@ from faregate.inspection import Inspected, inspect
 from faregate.instants import as_datetime
 from faregate.members import token_of
 from faregate.model import AllowedScopes, Introspected, PermissionGrant, RealmScopes, RoleGrant, ServiceScopes, Token
-from faregate.record import KNOWN, NETWORK
+from faregate.principal import Principal
+from faregate.record import KNOWN
 from faregate.references import JWT, REDEEMED, SHARE
 from faregate.scopes import AnyResource, common_grants, common_scopes, compile_grants, flat_list
 from faregate.share_members import share_of
@@ -25,15 +26,46 @@ if TYPE_CHECKING:
 
     from faregate.actors import By, Desk
     from faregate.owner_rights import Rights
+    from faregate.record import Record
     from faregate.references import Reference, References
     from faregate.refresh import Refresh
-    from faregate.scopes import Grants
+    from faregate.scopes import Grants, Need
     from faregate.share_tokens import ShareTokens
     from faregate.stores.sql import Reading
 
 _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _INACTIVE = Introspected(active=False)
 Realm = TypeVar("Realm", bound=RealmScopes)
+
+
+class Question(NamedTuple):
+    """What a resource server asks: whether it may let a credential in. What it does not say counts as not met.
+
+    ``needs``, ``on`` and ``address`` are those of its request; ``refresh`` says that it asks about a refresh token.
+    """
+
+    needs: tuple[Need, ...] = ()
+    on: str | None = None
+    address: str | None = None
+    refresh: bool = False
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The general scopes that are asked for."""
+        return tuple(need for need in self.needs if isinstance(need, str))
+
+    def answer(self, record: Record, rights: Rights) -> str | None:
+        """Return why a living credential does not open what is asked for, or None if it does."""
+        if record.kind == "refresh" and not self.refresh:
+            return "unknown_credential"  # as a route says: it opens nothing
+        if record.kind == "share" and not common_scopes((record.grants,), self.on):
+            return "object_not_shared"
+        if self.needs:
+            try:
+                Principal(record, self.address, rights.grants).require(*self.needs, on=self.on)
+            except Denied as denied:
+                return denied.reason
+        return None
 
 
 class Introspection:
@@ -48,7 +80,7 @@ class Introspection:
         self._refresh = refresh
         self._brand = brand
 
-    def introspect(self, credential: str, *, by: By = None) -> Introspected:
+    def introspect(self, credential: str, question: Question, *, by: By = None) -> Introspected:
         """Return whether a credential is active, and to who may know what it is; see :meth:`Gate.introspect`."""
         if not isinstance(credential, str):
             raise InvalidInput("token: expected a text")
@@ -69,12 +101,13 @@ class Introspection:
             reached = _reaches(actor, reading, found)
         rights = self._desk.rights_of(found.record.behind)  # asked while no transaction is open
         record = found.record.closed() if rights.gone else found.record
-        fault = next((fault for fault in record.faults(now, None) if fault.step < NETWORK), None)
+        fault = next(record.faults(now, question.address), None)
         if fault is not None and fault.step == KNOWN:
             return _INACTIVE
-        if not (at_home if fault is None else reached):
-            return Introspected(active=fault is None)
-        return self._details(found, rights, now, reason=None if fault is None else fault.reason)
+        reason = question.answer(record, rights) if fault is None else fault.reason
+        if not (at_home if reason is None else reached):
+            return _INACTIVE
+        return self._details(found, rights, now, question, reason=reason)
 
     def _read(self, credential: str) -> Reference | None:
         """Return what a credential names, None for what is none."""
@@ -85,14 +118,16 @@ class Introspection:
         except Denied:
             return None
 
-    def _details(self, found: Inspected, rights: Rights, now: float, *, reason: str | None) -> Introspected:
+    def _details(
+        self, found: Inspected, rights: Rights, now: float, question: Question, *, reason: str | None
+    ) -> Introspected:
         record = found.record
         held = (record.grants,) if rights.grants is None else (record.grants, rights.grants)
         told = Introspected(
             active=reason is None,
             reason=reason,
             kind=record.kind,
-            scope=common_scopes(held),
+            scope=question.scopes or common_scopes(held, question.on),
             subject=record.named(self._desk.identities).identity,
             username=record.owner.name,
             expires_at=as_datetime(min(record.expires_at, record.superseded_at)),

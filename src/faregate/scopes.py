@@ -136,9 +136,8 @@ def met(held: Held, need: Need, on: str | None) -> bool:
     if isinstance(need, AnyOf):
         return any(met(held, one, on) for one in need.needs)
     key = _key_of(need)
-    for grants in held:
-        reached = resources_of(grants, key)
-        if not isinstance(reached, AnyResource) and (on is None or on not in reached):
+    for grants in held:  # noqa: SIM110  on the way of each request
+        if not _opens(resources_of(grants, key), on):
             return False
     return True
 
@@ -229,10 +228,10 @@ def missing_scopes(held: Held, needs: tuple[Need, ...], on: str | None) -> list[
     return list(missing)
 
 
-def common_scopes(held: Held) -> tuple[str, ...]:
-    """Return the general scopes, wildcards among them, that all of ``held`` grant on whatever they are granted for."""
+def common_scopes(held: Held, on: str | None = None) -> tuple[str, ...]:
+    """Return the general scopes, wildcards among them, that all of ``held`` grant on ``on``; None is any resource."""
     keys = dict.fromkeys(key for grants in held for key in grants if key[1] == "scope")
-    return tuple(key[2] for key in keys if all(resources_of(grants, key) for grants in held))
+    return tuple(key[2] for key in keys if all(_opens(resources_of(grants, key), on) for grants in held))
 
 
 def describe(need: Need) -> str:
@@ -263,6 +262,10 @@ def _listed(key: Key, resources: Resources) -> list[str]:
     if isinstance(resources, AnyResource):
         return [f"{display(key)}@*"]
     return [f"{display(key)}@{quote(resource, safe='')}" for resource in sorted(resources)]
+
+
+def _opens(reached: Resources, on: str | None) -> bool:
+    return isinstance(reached, AnyResource) or (on is not None and on in reached)
 
 
 def _both(one: Resources, other: Resources) -> Resources:

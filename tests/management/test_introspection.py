@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ class Cells(msgspec.Struct, forbid_unknown_fields=True):
     steps: list[str]
     expect: str
     without: list[str] = []
+    ask: dict[str, str] = {}
 
 
 CREDENTIALS = msgspec.convert(TABLE["credential"], list[Cells])
@@ -140,7 +142,7 @@ def told(answer: TestResponse) -> str:
     assert answer.status_code == 200, answer.text
     members = answer.get_json()
     if len(members) == 1:
-        return "bare" if members["active"] else "none"
+        return "bare" if members["active"] else "none"  # the former is never told
     return "live" if members["active"] else f"dead={members['reason']}"
 
 
@@ -159,7 +161,7 @@ def test_each_caller_is_told_as_the_table_says(cells: Cells, framework: str) -> 
         world.step(step)
     expected = dict(zip(TABLE["callers"], cells.expect.split(), strict=True))
     found = expected | {
-        caller: told(form(world.api, "/introspect", world.callers[caller], token=world.secret))
+        caller: told(form(world.api, "/introspect", world.callers[caller], token=world.secret, **cells.ask))
         for caller in expected
         if caller not in cells.without
     }
@@ -198,7 +200,8 @@ def test_members_of_a_token(api: Api) -> None:
         scopes=["docs:read", "a:*"], owner={"id": "u1", "name": "Ann"}, expiresIn=60.5, notBefore=START - 9.5, allowedCidrBlocks=["192.0.2.0/24"],
         description="x",
     )  # fmt: skip
-    answer = form(api, "/introspect", api.admin, token=made["token"], token_type_hint="refresh_token", other="ignored")
+    asked = {"token": made["token"], "address": "192.0.2.1", "token_type_hint": "refresh_token", "other": "ignored"}
+    answer = form(api, "/introspect", api.admin, **asked)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/json"
     members = answer.get_json()
@@ -229,14 +232,14 @@ def test_a_rotated_secret_ends_with_its_grace(api: Api) -> None:
 def test_members_of_a_share(api: Api) -> None:
     """Its holder is nobody; a redeemed token has an issuer, an id and an end of its own."""
     made = api.call("POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 6000}).get_json()
-    members = form(api, "/introspect", api.admin, token=made["secret"]).get_json()
+    members = form(api, "/introspect", api.admin, token=made["secret"], on="a").get_json()
     record = {name: value for name, value in made.items() if name != "secret"}
     assert members == {
         **record, "active": True, "kind": "share", "scope": "docs:read", "token_type": "Bearer", "sub": f"share:{made['id']}",
         "iat": 1_000_000, "exp": 1_006_000,
     }  # fmt: skip
     redeemed = api.client.post(f"/auth/shares/{made['id']}/redeem", json={"secret": made["secret"]}).get_json()["token"]
-    members = form(api, "/introspect", api.admin, token=redeemed).get_json()
+    members = form(api, "/introspect", api.admin, token=redeemed, on="a").get_json()
     claims = jwt.decode(redeemed, options={"verify_signature": False})
     assert members == {
         **record, "active": True, "kind": "share", "scope": "docs:read", "token_type": "Bearer", "sub": f"share:{made['id']}", "redemptions": 1,
@@ -252,6 +255,52 @@ def test_scope_is_what_the_owner_may_too() -> None:
     world.gate._desk._owner_rights._hook = lambda _: AllowedScopes(general_scopes=("docs:read", "b:*"))
     members = form(world.api, "/introspect", world.api.admin, token=world.secret).get_json()
     assert sorted(members["scope"].split()) == ["b:c", "docs:read"]
+
+
+def test_scope_is_what_was_asked_for(api: Api) -> None:
+    """Or what holds for any object; on the one that was named, what holds there."""
+    asked = api.create(scopes=["docs:*", "a"])
+    for scope, told in (("docs:read", "docs:read"), ("docs:read a", "docs:read a"), ("", "docs:* a")):
+        members = form(api, "/introspect", api.admin, token=asked["token"], scope=scope).get_json()
+        assert (members["active"], members["scope"]) == (True, told)
+    gate = Gate("sqlite://", clock=api.gate._desk._clock, issuers=[issuer(resources=lambda _: ["x"])])
+    text = token(scope="docs:read")
+    for on, scopes in ((None, ()), ("x", ("docs:read",)), ("y", ())):
+        found = gate.introspect(text, on=on)
+        assert (found.active, found.scope) == (True, scopes)
+    for on, active in ((None, False), ("x", True), ("y", False)):
+        assert gate.introspect(text, needs="docs:read", on=on).active is active
+
+
+def test_what_cannot_be_asked_for(api: Api) -> None:
+    """A wildcard is no need."""
+    made = api.create(scopes=["*"])
+    problem(form(api, "/introspect", api.admin, token=made["token"], scope="docs:*"), 400, "invalid_input")
+
+
+@pytest.mark.parametrize("user", ["", "resource-server", "ö", "a%3Ab"])
+def test_a_resource_server_may_send_its_token_as_a_password(api: Api, user: str) -> None:
+    """RFC 6749 section 2.3.1, as client libraries do it; for introspection alone."""
+    made, server = api.create(scopes=["docs:read"]), api.create(scopes=["gate:tokens:read"])["token"]
+
+    def sent(text: str, path: str = "/introspect") -> TestResponse:
+        headers = {"Authorization": text}
+        return api.client.post(f"/auth{path}", data={"token": made["token"], "scope": "docs:read"}, headers=headers)
+
+    def basic(text: str, scheme: str = "Basic") -> str:
+        return f"{scheme} {base64.b64encode(text.encode()).decode()}"
+
+    assert sent(basic(f"{user}:{server}")).get_json()["active"] is True
+    assert sent(basic(f"{user}:{server}", "bASIC")).get_json()["active"] is True
+    assert sent(basic(f"{user}:{server.replace('_', '%5F')}")).get_json()["active"] is True
+    for wrong, code in (
+        (basic(f"{server}:"), "malformed_credential"), (basic(f"{user}:{mint('fg', 'tok')}"), "unknown_credential"), (basic(server), "missing_credential"),
+        ("Basic ???", "missing_credential"), ("Basic", "missing_credential"), ("Basic /w==", "missing_credential"), (f"Basic {server}", "missing_credential"),
+        (basic(f"{user}:{made['token']}"), "insufficient_scope"), (basic(f"{user}:{server} x"), "malformed_credential"),
+    ):  # fmt: skip
+        answer = sent(wrong)
+        problem(answer, answer.status_code, code)
+    assert api.client.get("/auth/tokens", headers={"Authorization": basic(f":{api.admin}")}).status_code == 401
 
 
 def test_a_caller_that_may_not_ask_learns_nothing(api: Api) -> None:

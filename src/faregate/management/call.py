@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 from faregate.actors import Actor
-from faregate.bearer import QUERY_PARAMETER, Answer, pairs
+from faregate.bearer import QUERY_PARAMETER, Answer, of_client, pairs
 from faregate.errors import Denied, InvalidInput, Misconfigured, Refused, UnsupportedTokenType
 from faregate.management import wire
 from faregate.principal import Principal
@@ -92,7 +92,9 @@ class Call(NamedTuple):
 
     def admitted(self, gate: Gate, call: str) -> Call:
         """Return this with its principal, or raise Denied unless that one may make the call of this name."""
-        principal = gate.identify(self.texts)[0] if self.login is None else self._logged_in(self.login, gate)
+        # A resource server sends its credential as its client library does.
+        texts = of_client(self.texts) if call == "token.introspect" else self.texts
+        principal = gate.identify(texts)[0] if self.login is None else self._logged_in(self.login, gate)
         Actor.of(principal).permit(call, self.record_id)
         return self._replace(principal=principal)
 

@@ -31,7 +31,16 @@ def exchange(gate: Gate, call: Call) -> Answer:
 
 def introspect(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /introspect``."""
-    return shown(gate.introspect(_parameter(call.form(), "token"), by=call.principal))
+    form = call.form()
+    told = gate.introspect(
+        _parameter(form, "token"),
+        needs=[scope for scope in form.get("scope", "").split(" ") if scope],
+        on=form.get("on"),
+        address=form.get("address"),
+        refresh=form.get("token_type_hint") == "refresh_token",
+        by=call.principal,
+    )
+    return shown(told)
 
 
 def revoke(gate: Gate, call: Call) -> Answer:

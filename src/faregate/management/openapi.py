@@ -55,6 +55,7 @@ _BODIES = (
     wire.RedeemShare,
     wire.TokenRequest,
     wire.OneCredential,
+    wire.Inquiry,
 )
 _GIVEN: dict[Any, str] = {
     Issued: "IssuedToken",

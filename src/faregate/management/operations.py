@@ -119,8 +119,8 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/introspect", "token.introspect", credential_calls.introspect,
-        "Tell whether a credential is active (RFC 7662), and to who may know what it is",
-        takes=wire.OneCredential, form=True, gives=Introspected, limit=_LARGE,
+        "Tell whether a resource server may let a credential in (RFC 7662), and what it is",
+        takes=wire.Inquiry, form=True, gives=Introspected, limit=_LARGE,
     ),
     Operation(
         "POST", "/revoke", "token.revoke", credential_calls.revoke,

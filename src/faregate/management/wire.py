@@ -172,13 +172,26 @@ class TokenRequest(Struct):
 
 
 class OneCredential(Struct):
-    """The form of ``POST /introspect`` and ``POST /revoke``; unknown parameters are ignored."""
+    """The form of ``POST /revoke`` (RFC 7009); unknown parameters are ignored."""
 
     token: str
     token_type_hint: str | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return "OneCredential(token=<hidden>)"
+
+
+class Inquiry(Struct):
+    """The form of ``POST /introspect`` (RFC 7662): a credential, and what it is to open; others are ignored."""
+
+    token: str
+    token_type_hint: str | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
+    on: str | UnsetType = UNSET
+    address: str | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return "Inquiry(token=<hidden>)"
 
 
 Shown = (
