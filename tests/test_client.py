@@ -144,7 +144,7 @@ def test_it_opens_with_httpx2(service: Service) -> None:
     with httpx2.Client(auth=RefreshAuth(service.url, service.path)) as http:
         assert http.get(f"{service.origin}/x").text == "x"
     assert service.exchanges == 1
-    assert service.gate.introspect(service.kept()["refresh_token"]).active
+    assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
 def test_it_opens_with_an_event_loop(service: Service) -> None:
@@ -247,7 +247,7 @@ def test_trap_9_what_was_lost_is_asked_for_again(service: Service, faults: list[
         assert network.posts == len(faults) + 1
         auth.access_token(rejected=auth.access_token())
     assert [entry.action for entry in service.gate.audit().items] == ["token.create"]
-    assert service.gate.introspect(service.kept()["refresh_token"]).active
+    assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
 def test_a_gate_that_does_not_answer_is_asked_later(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +315,7 @@ def test_an_early_renewal_whose_answer_is_lost_is_settled(service: Service, move
         network.faults = [fault, "unsent", fault]
         assert auth.access_token() != first
         assert network.posts == 5
-    assert service.gate.introspect(service.kept()["refresh_token"]).active
+    assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
 def test_a_gate_that_puts_off_is_not_pressed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,7 +580,7 @@ def test_what_is_written_in_part_is_not_taken_for_the_whole(service: Service, mo
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:100]))
     assert service.gate.verify(auth.access_token()).id == made.token.id
-    assert service.gate.introspect(service.kept()["refresh_token"]).active
+    assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
 def test_what_could_not_be_written_is_not_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -600,7 +600,7 @@ def test_what_could_not_be_written_is_not_lost(service: Service, monkeypatch: py
     third = auth.access_token(rejected=second)
     monkeypatch.setattr(Keeper, "write", write)
     assert auth.access_token() == third
-    assert service.gate.introspect(service.kept()["refresh_token"]).active
+    assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
     assert RefreshAuth(service.url, service.path).access_token() == third
     assert [entry.action for entry in service.gate.audit().items] == ["token.create"]
 
@@ -614,7 +614,7 @@ def test_what_another_process_has_written_since_is_newer(service: Service, monke
     other = RefreshAuth(service.url, service.path)
     newest = other.access_token(rejected=other.access_token())
     assert auth.access_token() == newest
-    assert service.gate.introspect(service.kept()["refresh_token"]).active
+    assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
 def test_a_link_leads_to_one_file(service: Service) -> None:

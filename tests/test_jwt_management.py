@@ -404,7 +404,7 @@ def test_over_http_it_is_a_caller_like_others(tmp_path: Path) -> None:
 
 
 def test_introspection_tells_by_organization_and_reach(managed: Gate) -> None:
-    """A live one's details go to its organization, a dead one's to who reaches it: root, an admin, its own subject."""
+    """A live one is told of to its organization, a dead one to who reaches it: root, an admin, its own subject."""
     text = signed("docs:read", nbf=int(START))
 
     def told(by: Any) -> tuple[bool, str | None, str | None]:
@@ -418,7 +418,7 @@ def test_introspection_tells_by_organization_and_reach(managed: Gate) -> None:
     stranger = managed.verify(signed(reader, tenant="o2", sub="eve", jti="eve", exp=int(START) + 90_000))
     everybody = (None, admin, herself, colleague)
     assert [told(by) for by in everybody] == [(True, None, "alice")] * 4
-    assert told(stranger) == (True, None, None)
+    assert told(stranger) == (False, None, None)
     found = managed.introspect(text)
     assert (found.kind, found.issuer, found.token_id, found.record, found.scope) == (
         "jwt",

@@ -808,12 +808,16 @@ class Lifecycles(RuleBasedStateMachine):
             record, reason = self.world.behind(secret), self.world.look(secret, client)
             if isinstance(record, Token) and secret == record.current and record.kind == "refresh":
                 reason = self.world.standing(record, secret, client)
-            told = self.gate.introspect(secret, by=by)
+            shared = "x" if isinstance(record, Share) else None
+            told = self.gate.introspect(secret, by=by, address=client, on=shared, refresh=True)
             known = record is not None and reason != "unknown_credential"
-            assert told.active == (known and reason in ("ok", "address_not_allowed"))
+            assert not told.active or reason == "ok"
             home = actor is None or actor.root or (record is not None and actor.org == record.org)
             reached = actor is None or (record is not None and actor.reaches(record))
-            if known and record is not None and (home if told.active else reached):
+            assert told.active == (known and reason == "ok" and home)
+            if shared is not None and reason == "ok":  # that of nothing in particular opens nothing
+                assert not self.gate.introspect(secret, by=by, address=client).active
+            if known and record is not None and (home if reason == "ok" else reached):
                 assert told.record is not None
                 assert told.record.id == record.id
                 assert told.reason == (None if told.active else reason)

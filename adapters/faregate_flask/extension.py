@@ -44,6 +44,7 @@ SETTINGS = (
     "SECRET",
     "ISSUERS",
     "MAX_LENGTH",
+    "REFRESH_RETRY_WINDOW",
 )
 _KEY = "faregate.principal"
 

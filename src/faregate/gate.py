@@ -23,7 +23,7 @@ from faregate.policy import Policy
 from faregate.principal import Principal, resource_text
 from faregate.record import session_record
 from faregate.references import References
-from faregate.refresh import Refresh
+from faregate.refresh import WINDOW, Refresh
 from faregate.retention import KEEP, Retention
 from faregate.revocations import JwtRevocations
 from faregate.scopes import AnyOf, Permission, Role, check_needs
@@ -71,7 +71,8 @@ class Gate:
     ``owner_rights_ttl`` seconds (0 asks each time) or until :meth:`owner_changed`. It may take its time, in a worker
     thread on an event loop, and should have a time-out of its own: whatever it raises is StoreUnavailable.
     ``issuers`` are those whose JWTs open the gate, too: a list of :class:`faregate.Issuer`. A secret of HMAC belongs to
-    one issuer alone, and is none of the gate's.
+    one issuer alone, and is none of the gate's. ``refresh_retry_window`` are the seconds, 0 to 3,600, or the timedelta
+    in which an exchange of a refresh token may be repeated, since its answer may have been lost.
 
     The constructor opens the store, makes or checks its tables, and closes it: a gate may be made before a
     fork. Raises InvalidInput for a setting that cannot be, and for a file that
@@ -99,6 +100,7 @@ class Gate:
         secret: Secret | None = None,
         issuers: Sequence[Issuer] = (),
         max_length: int = 8192,
+        refresh_retry_window: timedelta | float = WINDOW,
     ) -> None:
         if not isinstance(store, str):
             raise InvalidInput("store: a database URL such as sqlite:///gate.db")
@@ -127,7 +129,7 @@ class Gate:
         references = References(brand, share_tokens, self._issuers, max_length)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
         self._desk = Desk(self._store, rights, identities, clock)
-        refresh = Refresh(self._desk, self._usage, brand=brand)
+        refresh = Refresh(self._desk, self._usage, brand=brand, window=refresh_retry_window)
         self._introspection = Introspection(self._desk, references, share_tokens, refresh, brand=brand)
         self._explainer = Explainer(self._desk, references, self.proxies)
         self._audit = Audit(self._desk)

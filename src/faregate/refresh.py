@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from faregate.addresses import canonical
-from faregate.credentials import digest, family_digest, kind_of, marks_of, mint, succeed, succeeded
+from faregate.credentials import MAX_LENGTH, digest, family_digest, kind_of, marks_of, mint, succeed, succeeded
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
+from faregate.instants import parse_span
 from faregate.members import Values, access_limits, as_list, limits_of, owner_of
 from faregate.model import AllowedScopes, Exchanged
 from faregate.scopes import MAX_SCOPES, check_scope, common_scopes, compile_grants, display, lacking
@@ -24,6 +25,7 @@ from faregate.texts import some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from faregate.actors import Actor, Desk
     from faregate.owner_rights import Rights
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 LIFETIME = 90 * 86_400.0  # seconds, of a family that is made without an expiry
 ACCESS_LIFETIME = 1800.0
 WINDOW = 30.0  # seconds in which an exchange may be repeated
+_LONGEST_WINDOW = 3600.0
 
 _logger = logging.getLogger("faregate")
 
@@ -40,10 +43,13 @@ _logger = logging.getLogger("faregate")
 class Refresh:
     """Exchanges and revokes the refresh credentials of one store."""
 
-    def __init__(self, desk: Desk, usage: Usage, *, brand: str) -> None:
+    def __init__(self, desk: Desk, usage: Usage, *, brand: str, window: timedelta | float) -> None:
         self._desk = desk
         self._usage = usage
         self._brand = brand
+        self._window = parse_span(window, "refresh_retry_window")
+        if self._window > _LONGEST_WINDOW:
+            raise InvalidInput(f"refresh_retry_window: at most {_LONGEST_WINDOW:.0f} seconds")
 
     def exchange(self, credential: str, scopes: Sequence[str] | None, address: str | None) -> Exchanged:
         """Exchange a refresh credential, as :meth:`faregate.tokens.Tokens.exchange` says."""
@@ -108,7 +114,7 @@ class Refresh:
                 change.enter(holder.entry(now, "access.delete", found[0], {}))
 
     def _read(self, credential: str, address: str | None) -> _Presented:
-        if marks_of(credential.encode(errors="replace")) is None:
+        if len(credential) > MAX_LENGTH or marks_of(credential.encode(errors="replace")) is None:
             raise Denied("malformed_credential", "The refresh token is one token68 text.", address=address)
         if kind_of(credential, self._brand) != "rft":
             raise Denied("unknown_credential", address=address)
@@ -130,7 +136,7 @@ class Refresh:
             change.refresh.forget_exchange(row["id"])
         else:
             successor, kept = succeed(presented.text)
-            done = Exchange(presented.digest, kept, round(now + WINDOW, 6))
+            done = Exchange(presented.digest, kept, round(now + self._window, 6))
             if not change.refresh.exchange(row["id"], digest(successor), done):
                 raise StoreUnavailable
         secret = mint(self._brand, "act")

@@ -268,7 +268,8 @@ def test_introspection_of_a_refresh_token_says_that_it_is_one(api: Api) -> None:
     headers = {"Authorization": f"Bearer {api.admin}"}
 
     def told(token: str) -> Any:
-        return api.client.post("/auth/introspect", data={"token": token}, headers=headers).get_json()
+        asked = {"token": token, "token_type_hint": "refresh_token"}
+        return api.client.post("/auth/introspect", data=asked, headers=headers).get_json()
 
     members = told(made["token"])
     assert (members["active"], members["kind"], members["sub"], "token_type" in members) == (
