@@ -50,12 +50,12 @@ class _Address(NamedTuple):
 def get(url: str, accept: str, *, proxy: str | None, seconds: float, longest: int) -> bytes:
     """Return the document at an address, by way of a proxy if one is given. ``longest`` are bytes, decoded or not.
 
-    Takes as long as the name of the host takes to be found, and ``seconds`` in all if that is no longer. In plain http
-    only addresses of private networks are asked. OSError where the document is not to be had, with the reason for
-    each address.
+    The ``seconds`` begin when the addresses of the host are known: a resolver whose first server is down takes longer
+    each time. In plain http only addresses of private networks are asked. OSError where the document is not to be had,
+    with the reason for each address.
     """
-    deadline = monotonic() + seconds
     addresses = _find(url, proxy)
+    deadline = monotonic() + seconds
     changed, attempts = Condition(), list[_Attempt]()
 
     try:
@@ -114,10 +114,17 @@ def _await(attempts: Sequence[_Attempt], changed: Condition, until: float, *, al
 
 
 def _failure(attempts: Sequence[_Attempt], seconds: float, proxy: str | None) -> OSError:
-    words = [f"{one.address}: {one.error or f'no answer in {seconds:g} s'}" for one in attempts]
-    failure = OSError(f"{'by way of the proxy ' if proxy else ''}{some(words)}")
-    failure.__cause__ = next((one.error for one in attempts if one.error is not None), None)
-    return failure
+    """Return the error of all attempts; it has no cause, which might show a log what a server wrote."""
+    silence = f"no answer in {seconds:g} s"
+    words = [f"{one.address}: {silence if one.error is None else _reason(one.error)}" for one in attempts]
+    return OSError(f"{'by way of the proxy ' if proxy else ''}{some(words)}")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if not text or not isinstance(error, OSError | ValueError):
+        text = f"{type(error).__name__} {text}"
+    return ascii(text)[1:-1][:300]
 
 
 class _Attempt(Thread):
