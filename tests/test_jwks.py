@@ -536,6 +536,7 @@ def test_a_resolver_that_is_slow_each_time_closes_no_issuer(
         time.sleep(1.5)
         return found(*arguments, **options)
 
+    endpoint.answer = slow(0.5)
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
     assert reason_of(lambda: guarded.verify(token())) == "store_unavailable"
     keys, deadline = keys_of(guarded), time.monotonic() + 10

@@ -16,14 +16,14 @@ _TWICE = "a member comes twice"
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 
-AMBIGUOUS = object()
+AMBIGUOUS = object()  # in the place of an object that can be understood in several ways
 
 
 def parse_object(data: bytes, *, partly: bool = False) -> dict[str, Any]:
     """Return the members of a JSON object in UTF-8.
 
-    ``partly`` is for a list of things that stand for themselves: :data:`AMBIGUOUS` takes the place of an object inside
-    in which a member comes twice, and every number is a float, infinite if it is too large.
+    ``partly`` is for lists in which one bad item must not spoil the others. An object inside with a member that comes
+    twice is then :data:`AMBIGUOUS`, and every number a float, infinite if it is too large.
 
     ValueError for anything else: another encoding or a byte order mark (RFC 8259 section 8.1), a member that comes
     twice (section 4), a number that is none or that no float holds (section 6), nesting deeper than

@@ -33,7 +33,7 @@ EVERY = 300.0  # seconds from one fetch to the next
 RETRY = 10.0  # seconds from a fetch that failed to the next
 STALE = 3600.0  # seconds for which a set counts that cannot be fetched again
 ASK_EVERY = 30.0  # seconds between fetches for the sake of unknown names
-TIMEOUT = 3.0  # seconds for a fetch, and for who waits for one
+TIMEOUT = 3.0  # seconds for a fetch once its host is found, and for who waits for one
 MAX_BYTES = 256 * 1024
 
 _UNKNOWN = 10_000  # names that are remembered to be unknown
