@@ -187,7 +187,7 @@ def given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:
 def _read_jwk(jwk: object, algorithms: Sequence[str]) -> Key:
     """Return one key of a set (RFC 7517 section 4); of a private one no more than what is public of it."""
     if not isinstance(jwk, dict):
-        raise Unusable("no JWK")
+        raise Unusable("no JWK, or one with a member that comes twice (RFC 7517 section 4)")
     members = cast("dict[str, object]", jwk)
     kid, kty, use, operations = (members.get(name) for name in ("kid", "kty", "use", "key_ops"))
     if not isinstance(kid, str | None) or not isinstance(kty, str) or kty not in _MEMBERS:
