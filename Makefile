@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+NODE := .venv/clients
 
 # The tests start hundreds of processes; what one of them has compiled need not be compiled by the next.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-servers check fuzz soak bench clean
+.PHONY: demo test test-servers test-clients check fuzz soak bench clean
 
 demo: $(READY)
 	$(BIN)/python -u examples/demo.py
@@ -19,6 +20,13 @@ test: $(READY)
 # says what it skips without them: apt-get install nginx-light uwsgi-core uwsgi-plugin-python3
 test-servers: $(READY)
 	SERVERS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load tests/adapters/test_peers.py
+
+# Clients that generators make of the OpenAPI document, for Python and TypeScript, used against the service, and linters
+# of such documents. Those of npm are in tests/clients; what needs them is skipped, and says so, where npm has none.
+test-clients: $(READY)
+	mkdir -p $(NODE) && cp tests/clients/package.json $(NODE)
+	-npm install --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel error
+	CLIENTS=$(CURDIR)/$(NODE) $(BIN)/python -m pytest --numprocesses 2 tests/management/test_clients.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAX_OBJECTS = 1000
 MAX_OBJECT_BYTES = 512
 MAX_ATTRIBUTES = 65_536  # bytes of their JSON
-_MAX_COUNT = 2**31 - 1
+MAX_COUNT = 2**31 - 1
 
 
 class Lifetime(TypedDict, total=False):
@@ -196,7 +196,7 @@ def _networks(value: object, _: Columns | None) -> Values:
 
 
 def _max_redemptions(value: object, _: Columns | None) -> Values:
-    count = value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_COUNT)
+    count = value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT)
     if not count:
         raise InvalidInput("params.maxRedemptions: a whole number from 1 on, or null for no limit")
     return {"max_redemptions": value}

@@ -160,7 +160,9 @@ class Tokens:
         column = SORTABLE.get(sort.removeprefix("-")) if isinstance(sort, str) else None
         if column is None:
             raise InvalidInput(f"sort: one of {', '.join(SORTABLE)}, with '-' before it for descending")
-        for member, text, longest in (("owner", owner, MAX_ID), ("type", type, MAX_NAME), ("name", name, MAX_NAME)):
+        if type is not None and type not in TYPES:
+            raise InvalidInput(f"type: one of {', '.join(TYPES)}")
+        for member, text, longest in (("owner", owner, MAX_ID), ("name", name, MAX_NAME)):
             if text is not None:
                 check_name(text, member, longest)
         check_window(limit, offset, after)

@@ -184,6 +184,7 @@ def test_listing(api: Api) -> None:
         ("deactivated=True", "deactivated"),
         ("expiresBefore=soon", "expiresBefore"),
         ("expiresBefore=2030-01-01T00:00:00", "expiresBefore"),
+        ("type=api", "type"),
         ("sort=id", "sort"),
         ("sort=", "sort"),
         ("sort=name,type", "sort"),

@@ -5,7 +5,6 @@ What is said here once is how they become a document; what they mean is in :mod:
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,17 @@ from faregate.bearer import QUERY_PARAMETER
 from faregate.errors import REASONS, Conflict, InvalidInput, NotFound, PreconditionFailed
 from faregate.management import wire
 from faregate.management.call import BodyTooLarge, InvalidRequest, NotForm, NotJson
-from faregate.management.vocabulary import BODIES, MEMBERS, PARAMETERS, STATUSES
+from faregate.management.vocabulary import (
+    BODIES,
+    ENUMERATIONS,
+    LIKE,
+    MEMBERS,
+    PARAMETERS,
+    READ_ONLY,
+    SCHEMAS,
+    STATUSES,
+    TAGS,
+)
 from faregate.model import (
     AuditEntry,
     AuditPage,
@@ -64,14 +73,16 @@ _GIVEN: dict[Any, str] = {
     Introspected: "Introspection",
     Exchanged: "TokenAnswer",
 }
-_REGISTERED = {  # RFC 7662 section 2.2, and what is ours
+_REGISTERED: Json = {  # RFC 7662 section 2.2, and what is ours
     "active": {"type": "boolean"},
-    "kind": {"type": "string", "enum": ["token", "refresh", "access", "share", "jwt"]},
     "scope": {"type": "string"},
     "reason": {"type": "string"},
-    **{name: {"type": "string"} for name in ("token_type", "sub", "username", "iss", "jti")},
-    "aud": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    **{name: {"type": "string"} for name in ("token_type", "sub", "username")},
     **{name: {"type": "integer"} for name in ("iat", "nbf", "exp")},
+}
+_SIGNED: Json = {  # of a JWT alone
+    **{name: {"type": "string"} for name in ("iss", "jti")},
+    "aud": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
 }
 _REFUSALS = (
     InvalidInput,
@@ -83,20 +94,31 @@ _REFUSALS = (
     NotJson,
     NotForm,
 )
-# What cannot be told by the types of single members: which of them go together.
+_ONE_END: Json = {"not": {"required": ["expiresAt", "expiresIn"]}}
+_OF_TOKEN: Json = {"allOf": [{"not": {"required": ["scopes", "allowedScopes"]}}, _ONE_END]}
+_SCOPED: Json = {"required": ["params"], "properties": {"params": {"required": ["scopes"]}}}
+# What cannot be told by the types of single members: which of them go together. All of it is below ``allOf``:
+# beside ``properties``, generators take ``anyOf`` and ``oneOf`` for a choice between other schemas.
 _TOGETHER: dict[str, Json] = {
-    **{
-        name: {
-            "allOf": [
-                {"not": {"required": ["scopes", "allowedScopes"]}},
-                {"not": {"required": ["expiresAt", "expiresIn"]}},
-            ]
-        }
-        for name in ("CreateToken", "PutToken", "PatchToken")
+    **dict.fromkeys(("CreateToken", "PutToken", "PatchToken"), _OF_TOKEN),
+    "CreateShare": {
+        "allOf": [
+            _ONE_END,
+            {"anyOf": [{"required": ["expiresAt"]}, {"required": ["expiresIn"]}]},
+            {"not": {**_SCOPED, "required": ["scopes", "params"]}},
+            {"anyOf": [{"required": ["scopes"]}, _SCOPED]},
+        ]
     },
-    "CreateShare": {"oneOf": [{"required": ["expiresAt"]}, {"required": ["expiresIn"]}]},
-    "PatchShare": {"not": {"required": ["expiresAt", "expiresIn"]}},
+    "PatchShare": _ONE_END,
 }
+# The keywords of JSON Schema that constrain values of a type.
+_KEYWORDS: dict[str, frozenset[str]] = {
+    "string": frozenset({"enum", "format", "maxLength", "minLength", "pattern"}),
+    "array": frozenset({"items", "maxItems", "minItems"}),
+    **dict.fromkeys(("integer", "number"), frozenset({"exclusiveMinimum", "maximum", "minimum"})),
+}
+_WORDS = frozenset({"description", "examples"})
+_NOUNS = {"token": ("token", "tokens"), "share": ("share", "shares"), "audit": ("audit_entry", "audit_entries")}
 
 
 def document(operations: Sequence[Operation], bearer: Bearer, prefix: str, *, by_credential: bool) -> Json:
@@ -108,7 +130,10 @@ def document(operations: Sequence[Operation], bearer: Bearer, prefix: str, *, by
     schemes = _schemes(bearer) if by_credential else {}
     paths: dict[str, Json] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemes)
+        told = _operation(operation, schemes)
+        if operation.status == 201:
+            told["responses"]["201"]["links"] = _links(operation, operations)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = told
     components: Json = {"schemas": _schemas()}
     if schemes:
         components["securitySchemes"] = schemes
@@ -121,6 +146,7 @@ def document(operations: Sequence[Operation], bearer: Bearer, prefix: str, *, by
             "description": "Instants are RFC 3339 with an offset, or epoch seconds. Errors are problem+json, RFC 9457.",
         },
         "servers": [{"url": prefix, "description": "Where this API is mounted."}],
+        "tags": [{"name": name, "description": words} for name, words in TAGS.items()],
         "paths": paths,
         "components": components,
     }
@@ -128,9 +154,8 @@ def document(operations: Sequence[Operation], bearer: Bearer, prefix: str, *, by
 
 def _operation(operation: Operation, schemes: Mapping[str, Json]) -> Json:
     about, _, _ = operation.call.partition(".")
-    path = operation.path.strip("/").replace("/", "_").replace("{id}", "one")
     described: Json = {
-        "operationId": f"{operation.method.lower()}_{path}",
+        "operationId": _identifier(operation),
         "summary": operation.summary,
         "tags": [f"{about}s" if about in ("token", "share") else about],
         "responses": _responses(operation),
@@ -154,17 +179,43 @@ def _operation(operation: Operation, schemes: Mapping[str, Json]) -> Json:
     return described
 
 
+def _identifier(operation: Operation) -> str:
+    """Return the operation's name as that of a function: ``list_tokens``."""
+    about, _, verb = operation.call.partition(".")
+    if not verb:
+        return f"get_{about}"
+    one, many = _NOUNS[about]
+    if verb == "update":  # in two ways
+        verb = operation.method.lower()
+    several = verb == "list" or verb.endswith("_many")
+    return f"{verb.removesuffix('_many')}_{many if several else one}"
+
+
+def _links(operation: Operation, operations: Sequence[Operation]) -> Json:
+    """Return the operations about the record that this one creates."""
+    below = [one for one in operations if one.path.startswith(f"{operation.path}/{{id}}")]
+    return {
+        _identifier(one): {
+            "operationId": _identifier(one),
+            "parameters": {"id": "$response.body#/id"},
+            "description": one.summary,
+        }
+        for one in below
+    }
+
+
 def _path_parameters(operation: Operation) -> Iterable[Json]:
-    if "{id}" in operation.path:
-        schema = {"type": "string", "minLength": 1}
-        yield {"name": "id", "in": "path", "required": True, "schema": schema, **_parted(MEMBERS["id"])}
+    place, parameter, _ = operation.path.partition("{id}")
+    if parameter:
+        told = PARAMETERS[place + parameter]
+        schema = _bound({"type": "string"}, told)
+        yield {"name": "id", "in": "path", "required": True, "schema": schema, **_parted(told)}
 
 
 def _query_parameters(operation: Operation) -> Iterable[Json]:
     for name, reader in operation.query.items():
         told = PARAMETERS[name]
-        schema = {**reader.schema, **{key: told[key] for key in told if key not in ("description", "examples")}}
-        yield {"name": name, "in": "query", "schema": schema, **_parted(told)}
+        yield {"name": name, "in": "query", "schema": _bound(reader.schema, told), **_parted(told)}
 
 
 def _header_parameters(operation: Operation) -> Iterable[Json]:
@@ -273,87 +324,110 @@ def _schemas() -> Json:
     schemas: Json = msgspec.json.decode(msgspec.json.encode(found))  # whose defaults are lists, and no tuples
     del schemas["Token"]["properties"]["version"]
     schemas["Token"]["required"].remove("version")
-    schemas["ShareChange"] = _nullable(schemas["ShareParams"])
+    schemas["ShareChange"] = _changes(schemas["ShareParams"])
     for name in ("CreateShare", "PatchShare"):
         schemas[name]["properties"]["params"] = {"$ref": "#/components/schemas/ShareChange"}
-    schemas["IssuedToken"] = _with(schemas["Token"], "A token and its secret, shown this once.", token="string")  # noqa: S106  a type
-    schemas["IssuedShare"] = _with(schemas["Share"], "A share and its secret, shown this once.", secret="string")  # noqa: S106  a type
+    schemas["IssuedToken"] = _with(schemas["Token"], token="string")  # noqa: S106  a type
+    schemas["IssuedShare"] = _with(schemas["Share"], secret="string")  # noqa: S106  a type
     schemas["TokenPage"] = _page("Token")
     schemas["SharePage"] = _page("Share")
-    schemas["Introspection"] = _introspection(schemas)
-    members = {"access_token": "string", "token_type": "string", "expires_in": "integer", "scope": "string"}
-    answer = _object(
-        "An access token, and what takes over from the refresh token that was sent, if anything.", **members
-    )
+    schemas |= _introspections(schemas)
+    answer = _object(access_token="string", token_type="string", expires_in="integer", scope="string")  # noqa: S106  types
     answer["properties"]["refresh_token"] = {"type": "string"}
     schemas["TokenAnswer"] = answer
-    schemas["Problem"] = _object(
-        "An error (RFC 9457).", type="string", title="string", status="integer", detail="string", code="string"
-    )
-    schemas["OAuthError"] = _object("An error (RFC 6749 section 5.2).", error="string", error_description="string")
+    schemas["Problem"] = _object(type="string", title="string", status="integer", detail="string", code="string")
+    schemas["OAuthError"] = _object(error="string", error_description="string")
     for name, schema in schemas.items():
-        schema.update(_TOGETHER.get(name, {}))
-        schema["description"] = _plain(schema["description"])
-        for member, property_ in schema["properties"].items():
+        schema.update(_TOGETHER.get(name, {}), description=SCHEMAS[name])
+        for member, property_ in schema.get("properties", {}).items():
             schema["properties"][member] = _meaning(name, member, property_)
-    return dict(sorted(schemas.items()))
+    named = {name: {"type": "string", **told} for name, told in ENUMERATIONS.items()}
+    return dict(sorted({**schemas, **named}.items()))
 
 
 def _meaning(struct: str, member: str, schema: Json) -> Json:
     """Return the schema of a member with its words, example and constraints."""
-    told = MEMBERS.get(f"{struct}.{member}") or MEMBERS[member]
-    if member in ("expiresAt", "notBefore") and "anyOf" in schema:  # instants that callers write
-        texts = [{**one, "format": "date-time"} if one == {"type": "string"} else one for one in schema["anyOf"]]
-        schema = {**schema, "anyOf": texts}
-    items = {"items": {**schema["items"], **told["items"]}} if "items" in told and "items" in schema else {}
-    return {**schema, **told, **items}
+    rows = (f"{struct}.{member}", f"{LIKE.get(struct)}.{member}", member)
+    told = next((MEMBERS[row] for row in rows if row in MEMBERS), None)
+    if told is None:
+        raise KeyError(f"{struct}.{member}")
+    own = {"readOnly": True} if member in READ_ONLY.get(struct, ()) else {}
+    return {**_bound(schema, told), **{name: told[name] for name in told if name in _WORDS}, **own}
 
 
-def _with(schema: Json, words: str, **members: str) -> Json:
+def _bound(schema: Json, told: Json) -> Json:
+    """Return a schema with constraints, each at the type that it is about."""
+    kind = schema.get("type", "string" if "enum" in schema else "")
+    if "anyOf" in told and (kind or "anyOf" in schema):
+        return {"anyOf": told["anyOf"]}
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_bound(one, told) for one in schema["anyOf"]]}
+    if "$ref" in told and kind in ("string", "object"):
+        kept = {"default": schema["default"]} if "default" in schema else {}
+        return {"$ref": told["$ref"], **kept}
+    bounds = {name: told[name] for name in told if name in _KEYWORDS.get(kind, ())}
+    if "items" in bounds:
+        bounds["items"] = _bound(schema["items"], bounds["items"])
+    return {**schema, **bounds}
+
+
+def _with(schema: Json, **members: str) -> Json:
     """Return a record's schema with a member more."""
     more = {name: {"type": kind} for name, kind in members.items()}
     properties = {**schema["properties"], **more}
-    return {"type": "object", "description": words, "properties": properties, "required": [*schema["required"], *more]}
+    return {"type": "object", "properties": properties, "required": [*schema["required"], *more]}
 
 
-def _object(words: str, **members: str) -> Json:
+def _object(**members: str) -> Json:
     properties = {name: {"type": kind} for name, kind in members.items()}
-    return {"type": "object", "description": words, "properties": properties, "required": list(properties)}
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _page(item: str) -> Json:
-    page = _object("One page of a list.", total="integer", limit="integer", offset="integer")
+    page = _object(total="integer", limit="integer", offset="integer")
     items = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}"}}
     return {**page, "properties": {"items": items, **page["properties"]}, "required": ["items", *page["required"]]}
 
 
-def _nullable(schema: Json) -> Json:
-    """Return the schema of a merge patch (RFC 7396): each member may be left out, or be null."""
-    properties = {name: {"anyOf": [one, {"type": "null"}]} for name, one in schema["properties"].items()}
-    words = "What it opens and how; in a change null takes a member away."
-    return {"type": "object", "description": words, "properties": properties, "additionalProperties": False}
+def _changes(schema: Json) -> Json:
+    """Return the schema of a merge patch (RFC 7396): each member may be left out or null, but for the scopes."""
+    properties = {
+        name: one if name == "scopes" or "anyOf" in one else {"anyOf": [one, {"type": "null"}]}
+        for name, one in schema["properties"].items()
+    }
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _introspection(schemas: Json) -> Json:
-    """Return what introspection tells: the members of RFC 7662, and those of the record beside them."""
-    record = {**schemas["Share"]["properties"], **schemas["Token"]["properties"]}
-    words = "What a credential is worth; nothing but `active` to who may not know more."
-    return {"type": "object", "description": words, "properties": {**record, **_REGISTERED}, "required": ["active"]}
+def _introspections(schemas: Json) -> Json:
+    """Return what introspection tells: by kind the members of RFC 7662, and those of the record beside them."""
+    token, share = schemas["Token"], schemas["Share"]
+    told = {
+        "TokenIntrospection": _introspection(["token", "refresh", "access"], token, _REGISTERED),
+        "ShareIntrospection": _introspection(["share"], share, {**_REGISTERED, **_SIGNED}),
+        "JwtIntrospection": _introspection(["jwt"], {}, {**_REGISTERED, **_SIGNED}),
+        "BareIntrospection": {**_object(active="boolean"), "additionalProperties": False},
+    }
+    return {**told, "Introspection": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in told]}}
+
+
+def _introspection(kinds: list[str], record: Json, registered: Json) -> Json:
+    """Return the schema of what is told of credentials of these kinds."""
+    kind = {"kind": {"type": "string", "enum": kinds}}
+    properties = {**record.get("properties", {}), **registered, **kind}
+    required = dict.fromkeys(["active", "kind", "scope", *record.get("required", ())])
+    return {"type": "object", "properties": properties, "required": list(required)}
 
 
 def _example(schema: Json) -> Any:
     """Return an example of what a schema describes, put together from those of its members."""
-    if "$ref" in schema:
-        return _example(_schemas()[schema["$ref"].rpartition("/")[2]])
     if "examples" in schema:
         return schema["examples"][0]
+    if "$ref" in schema:
+        return _example(_schemas()[schema["$ref"].rpartition("/")[2]])
+    if "oneOf" in schema:
+        return _example(schema["oneOf"][0])
     if "properties" in schema:
         return {name: _example(one) for name, one in schema["properties"].items()}
     if schema.get("type") == "array":
         return [_example(schema["items"])]
     return None
-
-
-def _plain(words: str) -> str:
-    """Return the words of a docstring without the marks of reStructuredText."""
-    return re.sub(r":\w+:(?=`)", "", words.replace("``", "`"))

@@ -86,9 +86,10 @@ def _schema(name: str, schema: Json) -> str:
     required = schema.get("required", ())
     rows = (
         (member + ("" if member in required else " ?"), _type(one), _meaning(one))
-        for member, one in schema["properties"].items()
+        for member, one in schema.get("properties", {}).items()
     )
-    members = _table(("Member", "Type", "Meaning"), rows)
+    shape = "" if "properties" in schema else f"<p>{_type(schema)}</p>"
+    members = shape + _table(("Member", "Type", "Meaning"), rows)
     title = f"<summary><code>{escape(name)}</code> <span>{_text(schema['description'])}</span></summary>"
     return f"<details id='schema-{escape(name)}'>{title}{members}</details>"
 
@@ -103,8 +104,10 @@ def _type(schema: Json) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"<a href='#schema-{escape(name)}'>{escape(name)}</a>"
-    if "anyOf" in schema:
-        return " or ".join(map(_type, schema["anyOf"]))
+    if choice := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(map(_type, choice))
+    if "const" in schema:
+        return f"<code>{escape(str(schema['const']))}</code>"
     if "enum" in schema:
         return " or ".join(f"<code>{escape(str(one))}</code>" for one in schema["enum"])
     if schema.get("type") == "array":
