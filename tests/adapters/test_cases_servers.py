@@ -18,6 +18,8 @@ from table import Row, Scene
 UNANSWERED = {
     "presented: a control character",
     "presented: 8,193 characters",
+    "presented: 8,193 characters where more are taken",
+    "presented: more characters than are taken",
     "presented: 8,192 characters are text, unknown text",
 }
 SERVERS = ["uvicorn", "granian", "gunicorn", "waitress"]
