@@ -199,11 +199,11 @@ def test_what_is_named_and_not_there_is_told(make_gate: Callable[..., Gate]) -> 
 
 
 def test_the_audience_is_in_the_claim_that_is_named(make_gate: Callable[..., Gate]) -> None:
-    """Which has to be there, and is the one that counts."""
+    """Which has to be there; an ``aud`` that is there as well counts as much (RFC 7519 section 4.1.3)."""
     gate = make_gate("sqlite://", issuers=[provider.issuer(audience_claim="azp", audience="app")])
     assert gate.verify(provider.token(azp="app", aud=None)).id == "alice"
-    assert gate.verify(provider.token(azp=["other", "app"])).id == "alice"
-    for wrong in ({"azp": "other", "aud": "app"}, {"aud": "app"}, {"azp": 5}):
+    assert gate.verify(provider.token(azp=["other", "app"], aud=["x", "app"])).id == "alice"
+    for wrong in ({"azp": "other", "aud": "app"}, {"aud": "app"}, {"azp": 5}, {"azp": "app"}, {"azp": "app", "aud": 5}):
         assert reason_of(lambda wrong=wrong: gate.verify(provider.token(**wrong))) == "unknown_credential"
     assert "its azp is 'other', and not app" in gate.explain(provider.token(azp="other")).steps[2].words
     both = provider.issuer(audience_claim="azp", audience="app", required_claims=["aud"])

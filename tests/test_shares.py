@@ -319,6 +319,7 @@ def test_params_are_merged(gate: Gate) -> None:
     assert params(allowedCidrBlocks=None).allowed_cidr_blocks == ()
     assert params(scopes=["docs:write"]).scopes == ("docs:write",)
     assert params(attributes=None).attributes is None
+    assert params(attributes={"a": None, "b": {"c": None}}).attributes == {"b": {}}  # there were none to take them from
     nulls = {"b": {"c": None}, "a": None}
     put_back = share(gate, params={"attributes": nulls})
     assert gate.shares.update(put_back.share.id, params={"attributes": {"a": None, "b": {"c": None}}}) == put_back.share

@@ -172,8 +172,9 @@ async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
 class _Refused(Exception):
     """A refusal on its way to the handler of the application, by way of :func:`_handle`."""
 
-    def __init__(self, refusal: Refusal, answer: Answer) -> None:
+    def __init__(self, handler: Callable[..., Any], refusal: Refusal, answer: Answer) -> None:
         super().__init__()
+        self.handler = handler
         self.refusal = refusal
         self.answer = answer
 
@@ -183,10 +184,11 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     answer = _answer(connection, denied)
     by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
     refusal = Refusal(denied, answer)
-    if _handler(refusal, by_class, by_status) is None:
+    handler = _handler(refusal, by_class, by_status)
+    if handler is None:
         return Response(answer.body, answer.status, dict(answer.headers))
     by_class.setdefault(_Refused, _handle)
-    raise _Refused(refusal, answer)
+    raise _Refused(handler, refusal, answer)
 
 
 def _handler(refusal: Refusal, by_class: Mapping[Any, Any], by_status: Mapping[int, Any]) -> Callable[..., Any] | None:
@@ -200,14 +202,11 @@ def _handler(refusal: Refusal, by_class: Mapping[Any, Any], by_status: Mapping[i
 
 async def _handle(request: Request, refused: Any) -> Response:
     """Have the application's handler answer, and add what it leaves away: a refusal stays a refusal."""
-    handler = _handler(refused.refusal, *request.scope["starlette.exception_handlers"])
-    if handler is None:
-        raise refused.refusal
-    response: Any = (
-        handler(request, refused.refusal)
-        if inspect.iscoroutinefunction(handler)
-        else await run_in_threadpool(handler, request, refused.refusal)
-    )
+    response: Any
+    if inspect.iscoroutinefunction(refused.handler):
+        response = refused.handler(request, refused.refusal)
+    else:
+        response = await run_in_threadpool(refused.handler, request, refused.refusal)
     if inspect.isawaitable(response):
         response = await response
     if isinstance(response, Response) and response.status_code == refused.answer.status:

@@ -89,11 +89,9 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         _refuse(f"it has no {', '.join(missing)} (RFC 9068 section 2.2)")
     if claims["iss"] != issuer.issuer:
         _refuse("its iss is not the issuer's (RFC 9068 section 4)")
-    audience = _audience(claims, issuer.audience_claim)
-    if issuer.audiences.isdisjoint(audience):
-        wanted = " or ".join(sorted(issuer.audiences))
-        named = some([*map(repr, audience)])
-        _refuse(f"its {issuer.audience_claim} is {named}, and not {wanted} (RFC 7519 section 4.1.3)")
+    audience = _audience(claims, issuer.audience_claim, issuer.audiences)
+    if "aud" in claims and issuer.audience_claim != "aud":  # what it says itself counts, wherever else that stands
+        _audience(claims, "aud", issuer.audiences)
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
     subject = _text(claims, "sub", _check_party)
@@ -150,12 +148,17 @@ def _text(claims: Members, name: str, check: Callable[[object, str], str]) -> st
         _refuse(f"its {error}")
 
 
-def _audience(claims: Members, name: str) -> tuple[str, ...]:
+def _audience(claims: Members, name: str, wanted: frozenset[str]) -> tuple[str, ...]:
+    """Return whom a token is meant for by one of its claims, of whom one must be wanted (RFC 7519 section 4.1.3)."""
     value = claims[name]
     listed: Sequence[object] = [value] if isinstance(value, str) else cast("Sequence[object]", value)
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         _refuse(f"its {name} is neither a text nor a list of texts (RFC 7519 section 4.1.3)")
-    return tuple(map(str, listed))
+    audience = tuple(map(str, listed))
+    if wanted.isdisjoint(audience):
+        named = some([*map(repr, audience)])
+        _refuse(f"its {name} is {named}, and not {' or '.join(sorted(wanted))} (RFC 7519 section 4.1.3)")
+    return audience
 
 
 def _organization(claims: Members, told: tuple[str, ...] | Callable[[Members], Any]) -> str:

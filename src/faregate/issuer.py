@@ -36,9 +36,10 @@ class Issuer:
 
     ``issuer`` and ``audience`` (a text, or several of which one must be meant) are compared as they are;
     ``audience_claim`` is the claim that holds the latter, ``aud``, or what a provider writes in its place:
-    ``client_id``, ``azp``. ``algorithms`` are those of JWA (RFC 7518, RFC 8037, RFC 9864) that are accepted, either of
-    HMAC or of public keys. The keys are those of ``jwks_url``, a JWK set that is fetched over https (http on loopback),
-    or ``keys``: a JWK set as a dict, one public key as PEM, or the secret of an HMAC algorithm.
+    ``client_id``, ``azp``; an ``aud`` that is there as well has to hold it, too. ``algorithms`` are those of JWA
+    (RFC 7518, RFC 8037, RFC 9864) that are accepted, either of HMAC or of public keys. The keys are those of
+    ``jwks_url``, a JWK set that is fetched over https (http on loopback), or ``keys``: a JWK set as a dict, one public
+    key as PEM, or the secret of an HMAC algorithm.
 
     They are fetched by way of ``proxy``, such as ``http://proxy.example:3128``, if one is given, and never by way of a
     proxy of the environment. ``plain_http=True`` allows ``http`` in ``jwks_url``, for a provider in a private network:

@@ -212,7 +212,7 @@ def _attributes(value: object, stored: Columns | None) -> Values:
     try:
         text = _json(given)
         before = None if stored is None else _stored_attributes(stored)
-        if before is not None and _json(before) != text:  # what was read may be put back, its nulls too
+        if stored is not None and _json(before) != text:  # what was read may be put back, its nulls too
             text = _json(_merge(before, given))
         size = len(text.encode())
     except ValueError:

@@ -302,12 +302,7 @@ print("served")
 @ROOT
 def test_the_service_goes_on_with_what_root_made(path: Path) -> None:
     """The key that root's redemption makes, and the page of root's gate: the service signs, verifies and changes."""
-    for place in (path.parent, *path.parent.parents[:3]):
-        place.chmod(0o755)
-    for suffix in ("-page", ".key"):
-        Path(f"{path}{suffix}").unlink()
-    os.chown(path.parent, 4711, 4712)
-    os.chown(path, 4711, 4712)
+    give_away(path)
     gate = Gate(f"sqlite:///{path}")
     share = gate.shares.create("y", scopes=["a"], expires_in=60)
     gate.shares.redeem(share.share.id, secret=share.secret)
@@ -318,17 +313,22 @@ def test_the_service_goes_on_with_what_root_made(path: Path) -> None:
 @ROOT
 def test_a_service_outside_the_group_gives_it_nothing(path: Path) -> None:
     """What it makes has its own group, whom the database was never given to."""
+    give_away(path)
+    path.chmod(0o640)
+    served(path, "4713")
+    for suffix in ("-page", ".key"):
+        found = Path(f"{path}{suffix}").stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4713, 0o600), suffix
+
+
+def give_away(path: Path) -> None:
+    """Make the database, with nothing beside it, that of user 4711."""
     for place in (path.parent, *path.parent.parents[:3]):
         place.chmod(0o755)
     for suffix in ("-page", ".key"):
         Path(f"{path}{suffix}").unlink()
     os.chown(path.parent, 4711, 4712)
     os.chown(path, 4711, 4712)
-    path.chmod(0o640)
-    served(path, "4713")
-    for suffix in ("-page", ".key"):
-        found = Path(f"{path}{suffix}").stat()
-        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4713, 0o600), suffix
 
 
 def served(path: Path, group: str) -> None:
