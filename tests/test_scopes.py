@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -354,3 +356,31 @@ def test_scopes_equal_after_a_round_trip() -> None:
     allowed = AllowedScopes(general_scopes=("a",))
     gate = Gate("sqlite://")
     assert gate.tokens.create(name="t", allowed_scopes=allowed).token.allowed_scopes == allowed
+
+
+FIRST = """
+import sys, threading
+from faregate.management import wire
+from faregate.record import stored_scopes
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(16)
+scopes = b'{"organizationScopes": {"permissions": [{"permissionId": "p"}], "roles": [{"name": "r"}]}}'
+
+def use():
+    barrier.wait()
+    for _ in range(50):
+        stored_scopes(scopes, "x")
+        wire.read(b'{"name": "t", "owner": {"id": "u"}, "allowedScopes": ' + scopes + b"}", wire.CreateToken)
+
+threads = [threading.Thread(target=use) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_first_uses_at_once_end_no_process() -> None:
+    """Whatever msgspec has to learn of a type was learnt before."""
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", FIRST], check=False).returncode == 0

@@ -76,6 +76,10 @@ class _Refusal(msgspec.Struct):
     error_description: str = "no reason was given"
 
 
+# Made while one thread loads this, as those of faregate.model.
+_answer, _refusal = msgspec.json.Decoder(_Answer), msgspec.json.Decoder(_Refusal)
+
+
 class Granted(NamedTuple):
     """What an exchange was answered with. It was asked for at ``began``, in epoch seconds, and lives from then on."""
 
@@ -166,9 +170,9 @@ def _told(answer: _Answered, began: float) -> Granted | None:
     """Return what was granted, None if this is no token endpoint's answer; ExchangeRefused if it says no."""
     with suppress(*UNREADABLE):
         if answer.status == 200:
-            told = msgspec.json.decode(answer.content, type=_Answer)
+            told = _answer.decode(answer.content)
             return Granted(told.access_token, told.refresh_token, began, told.expires_in)
-        refusal = msgspec.json.decode(answer.content, type=_Refusal)
+        refusal = _refusal.decode(answer.content)
         raise ExchangeRefused(refusal.error, _UNSAID.sub("?", refusal.error_description[:500]))
     return None
 

@@ -43,6 +43,9 @@ class Kept(msgspec.Struct, frozen=True):
         return f"Kept(expires_at={self.expires_at!r})"
 
 
+_kept = msgspec.json.Decoder(Kept)  # made while one thread loads this, as those of faregate.model
+
+
 class Keeper:
     """Keeps credentials in the file at ``path``; a child that is forked in the middle of a turn has no part in it."""
 
@@ -101,7 +104,7 @@ class Keeper:
         if found.st_uid != os.geteuid():  # root could read it; but then the other user could no longer
             raise InvalidInput(f"{self.path}: is another user's; use it as that one, or log in to a file of your own")
         with suppress(*UNREADABLE):
-            return msgspec.json.decode(content, type=Kept)
+            return _kept.decode(content)
         raise InvalidInput(f"{self.path}: holds no refresh token; log in again, and keep() it")
 
     def nothing(self) -> InvalidInput:

@@ -66,6 +66,10 @@ class AllowedScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
     services_scopes: tuple[ServiceScopes, ...] = ()
 
 
+# Made while one thread loads this: several that use a type of msgspec's for the first time at once end the process.
+ALLOWED_SCOPES = msgspec.json.Decoder(AllowedScopes)
+
+
 class Closed(msgspec.Struct, frozen=True):
     """What a leak closed beside the token itself: the ids of tokens that were deactivated, and of shares revoked."""
 

@@ -17,7 +17,7 @@ import msgspec
 
 from faregate.addresses import NOWHERE, Networks, canonical
 from faregate.errors import Denied, InvalidInput
-from faregate.model import AllowedScopes, Org, Owner
+from faregate.model import ALLOWED_SCOPES, AllowedScopes, Org, Owner
 from faregate.scopes import ANY, Grants, Key, Resources, common_grants, compile_grants, display, lacking, open_scopes
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ def stored_texts(texts: bytes | str) -> tuple[str, ...]:
 def stored_scopes(text: bytes | str, record_id: str) -> AllowedScopes:
     """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing."""
     try:
-        allowed = msgspec.json.decode(text, type=AllowedScopes)
+        allowed = ALLOWED_SCOPES.decode(text)
         compile_grants(allowed)
     except (msgspec.MsgspecError, InvalidInput):
         _logger.exception("the stored scopes of %s no longer parse; the record grants nothing", record_id)
