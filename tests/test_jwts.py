@@ -646,6 +646,7 @@ FUZZED = Gate("sqlite://", clock=Clock(), issuers=[issuer()])
 @example(made="..")
 @example(made="e.e.")
 @example(made="")
+@example(made=token(scope=None))
 def test_no_text_makes_anything_but_a_verdict(made: str) -> None:
     """Whatever it is: a principal with no more than it may say, or a denial; and the same the second time."""
     first = verdict(FUZZED, made)
@@ -654,7 +655,7 @@ def test_no_text_makes_anything_but_a_verdict(made: str) -> None:
     assert verdict(FUZZED, made) == first
     assert first[0] in ("ok", "unknown_credential", "malformed_credential", "expired", "not_yet_valid")
     if first[0] == "ok":
-        claimed = jwt.decode(made, options={"verify_signature": False}).get("scope", [])
+        claimed = jwt.decode(made, options={"verify_signature": False}).get("scope") or []
         literal = claimed.split(" ") if isinstance(claimed, str) else claimed
         assert set(first[1]) <= set(literal)
         assert not any("*" in scope or scope.startswith("gate:") for scope in first[1])
