@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import gzip
 import json
 import os
+import re
 import socket
+import socketserver
 import ssl
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
+from urllib.parse import unquote
 
 import provider
 import pytest
@@ -32,8 +40,9 @@ from cryptography.x509.oid import NameOID
 from flask import Flask
 from provider import jwk, jwks, token
 
-from faregate import Denied, Gate, Policy
+from faregate import Denied, Gate, Policy, __version__
 from faregate import jwks as source
+from faregate.doctor import examine
 from faregate.errors import WouldWait
 from faregate_flask import Faregate
 
@@ -48,6 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Count the request and answer it."""
         self.server.asked.append(self.path)
+        self.server.headers.append(self.headers)
         with suppress(OSError):
             self.server.answer(self)
 
@@ -56,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Endpoint(ThreadingHTTPServer):
-    """The place of a key set; ``answer`` says what is answered now, ``asked`` what was asked for so far."""
+    """The place of a key set; ``answer`` says what is answered now, ``asked`` what was asked for so far, and how."""
 
     daemon_threads = True
     block_on_close = False
@@ -64,6 +74,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self, context: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str] = []
+        self.headers: list[Message] = []
         self.answer: Answer = says(jwks("rsa"))
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
@@ -94,9 +105,10 @@ def says(content: Any, status: int = 200, headers: Mapping[str, str] = MappingPr
 
 
 def certificate(folder: Path, *, name: str = "127.0.0.1") -> tuple[Path, Path]:
-    """Make a certificate for an address that signs itself; return its file, and that of its key."""
+    """Make a certificate for an address or a host that signs itself; return its file, and that of its key."""
     private = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    called = x509.DNSName(name) if name.endswith(".test") else x509.IPAddress(ip_address(name))
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -106,7 +118,7 @@ def certificate(folder: Path, *, name: str = "127.0.0.1") -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(name))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([called]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(private, hashes.SHA256())
     )
@@ -224,11 +236,6 @@ def floods(handler: Handler) -> None:
         handler.server.asked.append("megabyte")
 
 
-def zipped(handler: Handler) -> None:
-    """Send what is compressed, which nobody asked for, and which could be a bomb."""
-    says(gzip.compress(json.dumps(jwks("rsa")).encode()), headers={"Content-Encoding": "gzip"})(handler)
-
-
 def cut_short(handler: Handler) -> None:
     """End before the end."""
     handler.send_response(200)
@@ -259,11 +266,149 @@ def until_the_end(handler: Handler) -> None:
     handler.wfile.write(json.dumps(jwks("rsa")).encode())
 
 
-@pytest.mark.parametrize("answer", [in_chunks, until_the_end])
+def coded(coding: str, body: bytes) -> Answer:
+    """Return the answer of what is coded (RFC 9110 section 8.4), rightly or not."""
+    return says(body, headers={"Content-Encoding": coding})
+
+
+def many(code: Callable[[bytes], bytes], times: int) -> Callable[[bytes], bytes]:
+    """Return a coding that is applied several times."""
+    return lambda body: code(body if times == 1 else many(code, times - 1)(body))
+
+
+def bare_deflate(body: bytes) -> bytes:
+    """Deflate without zlib's header, as some servers understand that coding (RFC 9110 section 8.4.1.2)."""
+    deflating = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflating.compress(body) + deflating.flush()
+
+
+def raw(answer: bytes) -> Answer:
+    """Return an answer that is sent as it stands."""
+
+    def send(handler: Handler) -> None:
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    return send
+
+
+def typed(content_type: str) -> Answer:
+    """Return the set with another type."""
+    return says(SET, headers={"Content-Type": content_type})
+
+
+SET = json.dumps(jwks("rsa")).encode()
+OK = b"HTTP/1.1 200 OK\r\n"
+LENGTH = b"Content-Length: %d\r\n" % len(SET)
+WAYS: dict[str, Answer] = {
+    "in chunks": in_chunks,
+    "until the end": until_the_end,
+    "HTTP/1.1 until the end": raw(OK + b"Connection: close\r\n\r\n" + SET),
+    "no reason": raw(b"HTTP/1.1 200 \r\n" + LENGTH + b"\r\n" + SET),
+    "kept open": raw(OK + b"Connection: keep-alive\r\n" + LENGTH + b"\r\n" + SET),
+    "extensions and trailers": raw(
+        OK + b"Trailer: Digest\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b'%x;name="value"\r\n%s\r\n0\r\nDigest: x\r\n\r\n' % (len(SET), SET)
+    ),
+    "early hints": raw(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + OK + LENGTH + b"\r\n" + SET
+    ),
+    "no type": says(SET),
+    "plain text": typed("text/plain; charset=us-ascii"),
+    "octets": typed("application/octet-stream"),
+    "JWK set": typed('Application/JWK-Set+JSON ;Charset="UTF-8"'),
+    "gzip": coded("gzip", gzip.compress(SET)),
+    "GZIP": coded("GZIP", gzip.compress(SET)),
+    "x-gzip": coded("x-gzip", gzip.compress(SET)),
+    "gzip in parts": coded("gzip", gzip.compress(SET[:99]) + gzip.compress(SET[99:])),
+    "deflate": coded("deflate", zlib.compress(SET)),
+    "bare deflate": coded("deflate", bare_deflate(SET)),
+    "two codings": coded("deflate, gzip", gzip.compress(zlib.compress(SET))),
+    "two lines": raw(
+        OK + b"Content-Encoding: deflate\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        + gzip.compress(zlib.compress(SET))
+    ),
+    "identity": coded("identity", SET),
+    "no coding": coded("", SET),
+    "gzip and identity": coded("gzip,, identity", gzip.compress(SET)),
+    "gzip in chunks": raw(
+        OK + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"%x\r\n%s\r\n0\r\n\r\n" % (len(gzip.compress(SET, mtime=0)), gzip.compress(SET, mtime=0))
+    ),
+    "as long as may be": coded("gzip", gzip.compress(SET + b" " * (256 * 1024 - len(SET)))),
+    "a mark of byte order": says(codecs.BOM_UTF8 + SET),
+    "a mark of byte order in gzip": coded("gzip", gzip.compress(codecs.BOM_UTF8 + SET)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", WAYS.values(), ids=WAYS)
 def test_a_set_may_come_in_any_way_of_http(guarded: Gate, endpoint: Endpoint, answer: Answer) -> None:
-    """With its length, in chunks, or up to the end of the connection."""
+    """RFC 9112 sections 6 and 7; RFC 9110 sections 8.3, 8.4 and 15.2; RFC 8259 section 8.1."""
     endpoint.answer = answer
     assert guarded.verify(token()).id == "alice"
+
+
+def test_the_request_says_who_asks_and_what_is_understood(guarded: Gate, endpoint: Endpoint) -> None:
+    """Of codings those whose end is known before they are undone."""
+    guarded.verify(token())
+    (headers,) = endpoint.headers
+    assert headers["User-Agent"] == f"faregate/{__version__}"
+    assert headers["Host"] == f"127.0.0.1:{endpoint.server_port}"
+    assert headers["Accept"].startswith("application/jwk-set+json")
+    assert {"gzip", "deflate"} <= set(headers["Accept-Encoding"].split(", ")) <= {"gzip", "deflate", "zstd"}
+    assert len(headers.keys()) == 4
+
+
+@pytest.mark.parametrize("code", [gzip.compress, zlib.compress, many(gzip.compress, 2)])
+def test_a_bomb_takes_no_memory(endpoint: Endpoint, code: Callable[[bytes], bytes]) -> None:
+    """Of 30 MB no more is undone than a set may be long."""
+    coding = {zlib.compress: "deflate", gzip.compress: "gzip"}.get(code, "gzip, gzip")
+    endpoint.answer = coded(coding, code(bytes(30_000_000)))
+    with suppress(OSError):
+        source.fetch(endpoint.url, ["RS256"])  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="longer than 262144 bytes"):
+            source.fetch(endpoint.url, ["RS256"])
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+SPOILT: dict[str, str] = {
+    "a member twice": '{"kty": "RSA", "kty": "EC"}',
+    "a member twice in a member": '{"kty": "RSA", "alg": "RS256", "n": {"a": 1, "a": 2}, "e": "AQAB"}',
+    "use twice in a member": json.dumps(jwk("rsa2", use="USE")).replace('"USE"', '{"a": 1, "a": 2}'),
+    "a number too large": '{"kty": "RSA", "nbf": 1e999}',
+    "a number too long": '{"kty": "RSA", "kid": %s}' % ("9" * 5000),
+    "null": "null",
+    "a text": '"\\ud800"',
+    "a list": "[[]]",
+    "nothing": "{}",
+    "half a surrogate": json.dumps(jwk("rsa2", kid="\ud800", crv="\ud800", n="\ud800")),
+    "an exponent of nothing": json.dumps(jwk("rsa2", e="")),
+    "a point that is not on the curve": json.dumps(jwk("ec", kid="rsa2", x="AAAA")),
+    "another curve": json.dumps(jwk("ec", kid="rsa2", crv="secp256k1", alg="ES256K")),
+    "another type": '{"kty": "AKP", "alg": "ML-DSA-44", "kid": "rsa2", "pub": "AAAA"}',
+    "for encryption": json.dumps(jwk("rsa2", use="enc")),
+    "a private one without what is public": '{"kty": "RSA", "d": "AAAA"}',
+    "a secret": '{"kty": "oct", "k": "AAAA", "alg": "HS256", "kid": "rsa2"}',
+    "of the same name": json.dumps(jwk("rsa2", kid="rsa", e="AA")),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_one_bad_key_spoils_no_other(guarded: Gate, endpoint: Endpoint, spoilt: str) -> None:
+    """Wherever it stands in the set; it opens nothing itself, and is told."""
+    good = json.dumps(jwk("rsa"))
+    for listed in ((spoilt, good), (good, spoilt)):
+        endpoint.answer = says(f'{{"keys": [{", ".join(listed)}]}}')
+        keys = source.fetch(endpoint.url, ["RS256", "ES256", "EdDSA"])
+        assert len(keys) == len(keys.skipped) == 1
+        assert keys.skipped[0].startswith(f"keys[{listed.index(spoilt)}]: ")
+    assert guarded.verify(token()).id == "alice"
+    assert reason_of(lambda: guarded.verify(token(key="rsa2"))) == "unknown_credential"
 
 
 def speaks_otherwise(handler: Handler) -> None:
@@ -287,7 +432,16 @@ HOSTILE: dict[str, Answer] = {
     "a list": says([jwk("rsa")]),
     "101 keys": says({"keys": [jwk("rsa")] * 101}),
     "nested": says("[" * 100_000),
-    "compressed": zipped,
+    "a coding that is not known": coded("br", b"\x0b\x02\x80{}\x03"),
+    "no coding of HTTP": coded("utf-8", SET),
+    "not what its coding says": coded("gzip", SET),
+    "coded too often": coded("gzip, gzip, gzip, gzip", many(gzip.compress, 4)(SET)),
+    "a bomb": coded("gzip", gzip.compress(bytes(30_000_000))),
+    "a bomb in a bomb": coded("gzip, gzip", many(gzip.compress, 2)(b" " * 30_000_000)),
+    "a deflated bomb": coded("deflate", zlib.compress(bytes(30_000_000))),
+    "a number that is none": says('{"keys": [NaN, ' + json.dumps(jwk("rsa")) + "]}"),
+    "two marks of byte order": says(2 * codecs.BOM_UTF8 + SET),
+    "another protocol": raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + SET),
     "cut short": cut_short,
     "no HTTP": speaks_otherwise,
     "nobody there": lambda handler: handler.connection.close(),
@@ -410,6 +564,321 @@ def test_a_certificate_of_nobody_is_not_trusted(tmp_path: Path, make_gate: Calla
             assert server.asked == []
             server.shutdown()
             server.server_close()
+
+
+HOST = "id.test"
+
+
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    """A real HTTPS server with a certificate for a name that nobody finds."""
+    files = certificate(tmp_path, name=HOST)
+    monkeypatch.setenv("SSL_CERT_FILE", str(files[0]))
+    server = Endpoint(context_of(files))
+    server.url = f"https://{HOST}:{server.server_port}/keys"
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let the name have these addresses, in this order."""
+    found = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if host != HOST:
+            return found(host, port, *more, **options)
+        return [one for address in addresses for one in found(address, port, *more, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def slow(seconds: float) -> Answer:
+    """Return the answer of the set after so long."""
+
+    def answer(handler: Handler) -> None:
+        time.sleep(seconds)
+        says(SET)(handler)
+
+    return answer
+
+
+@contextmanager
+def full(address: str, port: int) -> Iterator[None]:
+    """A black hole: a port that is there, and connects nobody, since its queue is full."""
+    with ExitStack() as open_ones:
+        listener = open_ones.enter_context(socket.socket())
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = open_ones.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex((address, port))
+        time.sleep(0.05)
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                probe.connect((address, port))
+        yield
+
+
+@contextmanager
+def silent(address: str, port: int) -> Iterator[None]:
+    """A port that connects everybody, and says nothing."""
+    with socket.create_server((address, port)):
+        yield
+
+
+@contextmanager
+def closed(address: str, port: int) -> Iterator[None]:
+    """A port where nobody is."""
+    del address, port
+    yield
+
+
+@contextmanager
+def broken(address: str, port: int) -> Iterator[None]:
+    """A port where something else is."""
+    with socket.create_server((address, port)) as listener:
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("hole", [full, silent, closed, broken])
+def test_an_address_that_does_not_answer_closes_no_issuer(
+    named: Endpoint, make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, hole: Any
+) -> None:
+    """The next one is asked in good time, and may take some itself."""
+    resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
+    named.answer = slow(0.3)
+    with hole("127.0.0.2", named.server_port):
+        gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=named.url)])
+        assert gate.verify(token()).id == "alice"
+    assert named.headers[0]["Host"] == f"{HOST}:{named.server_port}"
+
+
+def test_the_last_of_many_addresses_has_its_turn(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first half of the time."""
+    holes = [f"127.0.0.{number}" for number in range(2, 10)]
+    resolve(monkeypatch, *holes, "127.0.0.1")
+    named.answer = slow(0.3)
+    with ExitStack() as open_ones:
+        for hole in holes:
+            open_ones.enter_context(silent(hole, named.server_port))
+        assert len(source.fetch(named.url, ["RS256"])) == 1
+
+
+def test_a_slow_address_keeps_the_time_of_those_that_fail(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer counts though others were asked meanwhile."""
+    resolve(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+    named.answer = slow(1.5)
+    with silent("127.0.0.3", named.server_port):
+        assert len(source.fetch(named.url, ["RS256"])) == 1
+    assert named.asked == ["/keys"]
+
+
+def test_who_is_not_needed_any_more_is_hung_up_on(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, though they would go on for ever, and in the middle of a handshake."""
+    resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
+    with socket.create_server(("127.0.0.2", named.server_port)) as listener:
+        assert len(source.fetch(named.url, ["RS256"])) == 1
+        connected, _ = listener.accept()
+        with connected:
+            connected.settimeout(10)
+            while connected.recv(65536):
+                pass
+    deadline = time.monotonic() + 10
+    while any(thread.name == "faregate-jwks-attempt" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_each_address_tells_why_it_gave_nothing(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to guess which of them it was."""
+    monkeypatch.setattr(source, "TIMEOUT", 1.0)
+    resolve(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1")
+    named.answer = says("oops", 503)
+    with silent("127.0.0.3", named.server_port), pytest.raises(OSError, match="127") as failed:
+        source.fetch(named.url, ["RS256"])
+    refused, late, answered = str(failed.value).split(", ")
+    assert re.fullmatch(r"127\.0\.0\.2: .*refused", refused)
+    assert late == "127.0.0.3: no answer in 1 s"
+    assert answered.startswith("127.0.0.1: the answer is 503")
+
+
+def test_a_name_without_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 6761 section 6.4: there is none."""
+    with pytest.raises(OSError, match=r"no address of keys\.invalid is found"):
+        source.fetch("https://keys.invalid/", ["RS256"])
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """A real HTTP proxy: CONNECT to the port that is named, on loopback; ``asked`` are the heads of requests."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, login: str | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Tunnel)
+        self.asked: list[str] = []
+        self.login = login
+        self.url = f"http://{login + '@' if login else ''}127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up is what some tests are about."""
+
+
+class Tunnel(socketserver.StreamRequestHandler):
+    """One connection to the proxy."""
+
+    server: Proxy
+
+    def handle(self) -> None:
+        """Answer CONNECT, then carry bytes both ways."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.rfile.readline() or b"\r\n\r\n"
+        self.server.asked.append(head.decode())
+        if self.server.login is not None:
+            expected = b64encode(unquote(self.server.login).encode()).decode()
+            if f"\r\nProxy-Authorization: Basic {expected}\r\n" not in head.decode():
+                self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n")
+                return
+        port = int(head.split(b" ")[1].rpartition(b":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as onward:
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n")
+            back = threading.Thread(target=self.carry, args=(onward, self.connection), daemon=True)
+            back.start()
+            self.carry(self.connection, onward)
+            back.join(10)
+
+    @staticmethod
+    def carry(source: socket.socket, to: socket.socket) -> None:
+        """Carry what comes, to its end."""
+        with suppress(OSError):
+            while data := source.recv(65536):
+                to.sendall(data)
+            to.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """A proxy that asks for no login."""
+    server = Proxy()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_keys_come_by_way_of_a_proxy(named: Endpoint, proxy: Proxy, make_gate: Callable[..., Gate]) -> None:
+    """In a tunnel to the host, which the proxy finds and whose certificate is checked here."""
+    gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=named.url, proxy=proxy.url)])
+    assert gate.verify(token()).id == "alice"
+    (head,) = proxy.asked
+    assert head.startswith(f"CONNECT {HOST}:{named.server_port} HTTP/1.")
+    assert f"\r\nUser-Agent: faregate/{__version__}\r\n" in head
+    assert "Proxy-Authorization" not in head
+    assert named.headers[0]["Host"] == f"{HOST}:{named.server_port}"
+    assert named.headers[0]["Proxy-Authorization"] is None
+
+
+def test_a_proxy_vouches_for_nobody(
+    named: Endpoint, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificate is that of the provider, or nothing is asked."""
+    (tmp_path / "others").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate(tmp_path / "others", name=HOST)[0]))
+    with pytest.raises(OSError, match=r"by way of the proxy 127\.0\.0\.1: .*certificate verify failed"):
+        source.fetch(named.url, ["RS256"], proxy.url)
+    assert len(proxy.asked) == 1
+    assert named.asked == []
+
+
+def test_a_proxy_may_ask_for_a_login(named: Endpoint) -> None:
+    """Which is percent-encoded in its address, as everywhere, and shown nowhere."""
+    server = Proxy("us%40er:p%C3%A4ss%3Aword")
+    assert len(source.fetch(named.url, ["RS256"], server.url)) == 1
+    assert named.headers[0]["Proxy-Authorization"] is None
+    with pytest.raises(OSError, match=r"by way of the proxy 127\.0\.0\.1: .*407") as failed:
+        source.fetch(named.url, ["RS256"], server.url.replace("word", "words"))
+    assert "p%C3" not in str(failed.value)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_proxy_of_the_environment_is_not_asked(guarded: Gate, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets a variable does not decide whose keys count."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+        monkeypatch.setenv(name.upper(), proxy.url)
+    assert guarded.verify(token()).id == "alice"
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize("hole", [full, silent])
+def test_a_proxy_that_does_not_answer_is_hung_up_on(
+    named: Endpoint, monkeypatch: pytest.MonkeyPatch, hole: Any
+) -> None:
+    """As a provider would be."""
+    monkeypatch.setattr(source, "TIMEOUT", 0.5)
+    with hole("127.0.0.2", named.server_port), pytest.raises(OSError, match=r"by way of the proxy 127\.0\.0\.2: "):
+        source.fetch(named.url, ["RS256"], f"http://127.0.0.2:{named.server_port}")
+
+
+@pytest.fixture
+def plain() -> Iterator[Endpoint]:
+    """A server without TLS."""
+    server = Endpoint(None)
+    server.url = f"http://{HOST}:{server.server_port}/keys"
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_plain_http_will_do_in_a_private_network(
+    plain: Endpoint, make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that is said, as for a provider in the same cluster."""
+    resolve(monkeypatch, "127.0.0.1")
+    gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=plain.url, plain_http=True)])
+    assert gate.verify(token()).id == "alice"
+    assert plain.headers[0]["Host"] == f"{HOST}:{plain.server_port}"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "public"),
+    [
+        (["93.184.215.14"], "93.184.215.14"),
+        (["127.0.0.1", "2600:1406::1"], "2600:1406::1"),
+        (["::ffff:93.184.215.14"], "::ffff:93.184.215.14"),
+        (["64:ff9b::a00:1"], "64:ff9b::a00:1"),
+        (["2002:a00:1::1"], "2002:a00:1::1"),
+        (["169.254.169.254"], "169.254.169.254"),
+        (["0.0.0.0"], "0.0.0.0"),  # noqa: S104  asked, not bound
+    ],
+)
+def test_plain_http_goes_to_no_other_network(
+    plain: Endpoint,
+    make_gate: Callable[..., Gate],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    addresses: list[str],
+    public: str,
+) -> None:
+    """Wherever the name leads today: nobody is asked, and the log says why."""
+    resolve(monkeypatch, *addresses)
+    gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=plain.url, plain_http=True)])
+    assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
+    assert plain.asked == []
+    assert f"{HOST} is {public}, no address of a private network" in caplog.text
 
 
 def test_a_new_key_is_known_at_once_and_a_gone_one_no_more(guarded: Gate, endpoint: Endpoint) -> None:
@@ -791,6 +1260,43 @@ def test_the_doctor_looks_for_the_keys(tmp_path: Path, endpoint: Endpoint) -> No
         assert found.exit_code == 1
         assert words in found.stdout
     gate.close()
+
+
+def test_the_doctor_tells_what_a_fetch_met(
+    tmp_path: Path, named: Endpoint, plain: Endpoint, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By way of a proxy, in plain http, and of which address."""
+
+    def told(**settings: Any) -> tuple[str, str]:
+        issuers = [provider.issuer(**settings)]
+        findings = examine(f"sqlite:///{tmp_path / 'gate.db'}", {"issuers": issuers})
+        (found,) = [finding for finding in findings if finding.check == "issuer"]
+        return found.verdict, found.words.removeprefix(f"{provider.ISSUER}: ")
+
+    login = proxy.url.replace("//", "//user:word@")
+    place = f"at {named.url}, by way of the proxy 127.0.0.1:{proxy.server_address[1]}"
+    assert told(jwks_url=named.url, proxy=login) == ("ok", f"1 usable key {place}")
+    proxy.shutdown()
+    proxy.server_close()
+    verdict, words = told(jwks_url=named.url, proxy=login)
+    assert verdict == "fault"
+    assert words.startswith(f"no keys {place}: by way of the proxy 127.0.0.1: ")
+
+    resolve(monkeypatch, "127.0.0.1")
+    verdict, words = told(jwks_url=plain.url, plain_http=True)
+    assert verdict == "note"
+    assert words.startswith(f"1 usable key at {plain.url}; over plain http")
+    resolve(monkeypatch, "93.184.215.14")
+    verdict, words = told(jwks_url=plain.url, plain_http=True)
+    assert verdict == "fault"
+    assert "93.184.215.14, no address of a private network: use https" in words
+
+    resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
+    named.answer = coded("br", SET)
+    verdict, words = told(jwks_url=named.url)
+    assert verdict == "fault"
+    assert "127.0.0.2: [Errno" in words
+    assert "127.0.0.1: its content coding is 'br'; asked for was deflate, gzip" in words
 
 
 def test_what_cannot_be_fetched_is_told_to_who_looks_after_it(

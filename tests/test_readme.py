@@ -244,6 +244,7 @@ def test_the_drawing_names_what_exists() -> None:
         "rules",
         "jwt",
         "jwks",
+        "download",
         "keys",
         "issuer",
         "claims",

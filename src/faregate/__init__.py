@@ -46,8 +46,7 @@ from faregate.policy import Policy
 from faregate.principal import Principal, path
 from faregate.rules import AUTHENTICATED, PUBLIC
 from faregate.scopes import ANY, Permission, Role, any_of
-
-__version__ = "0.1.0"
+from faregate.version import __version__ as __version__
 
 __all__ = [
     "ANY",

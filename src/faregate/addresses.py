@@ -213,6 +213,12 @@ def _merge(networks: Iterable[IPv4Network | IPv6Network]) -> tuple[tuple[bytes, 
     )
 
 
+# Of nobody else's: RFC 1918, RFC 6598, RFC 4193, and this host.
+PRIVATE = Networks.parse(
+    ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "127.0.0.0/8", "::1"), "PRIVATE"
+)
+
+
 class Hop(NamedTuple):
     """One hop on the way of a request: the ``peer``, or one that a header names, as text and as an address."""
 

@@ -282,15 +282,24 @@ def _issuer(issuer: Issuer) -> Finding:
     """Look for the keys of an issuer, which are fetched for that if they are not given."""
     keys, place = issuer.keys, "as given"
     if issuer.jwks_url is not None:
-        from faregate.jwks import fetch  # noqa: PLC0415  it needs the packages of the extra, as the issuer did
+        from faregate.download import shown  # noqa: PLC0415  it needs the packages of the extra, as the issuer did
+        from faregate.jwks import fetch  # noqa: PLC0415
 
         place = f"at {issuer.jwks_url}"
+        place += f", by way of the proxy {shown(issuer.proxy)}" if issuer.proxy is not None else ""
         try:
-            keys = fetch(issuer.jwks_url, issuer.algorithms)
+            keys = fetch(issuer.jwks_url, issuer.algorithms, issuer.proxy)
         except Exception as error:  # noqa: BLE001  whatever it is, it is what was looked for
             return Finding("issuer", FAULT, f"{issuer.issuer}: no keys {place}: {error}")
     skipped = some(list(keys.skipped)) if keys is not None else ""
     number = len(keys) if keys is not None else 0
     words = f"{issuer.issuer}: {number} usable {'key' if number == 1 else 'keys'} {place}"
     words += f", not usable {skipped}" if skipped else ""
-    return Finding("issuer", OK if number else FAULT, words)
+    if not number:
+        return Finding("issuer", FAULT, words)
+    if issuer.plain_http:
+        words += (
+            "; over plain http, where anybody on the way can put in keys of their own: is that network yours alone?"
+        )
+        return Finding("issuer", NOTE, words)
+    return Finding("issuer", OK, words)

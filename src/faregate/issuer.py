@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
-from faregate.addresses import Networks
+from faregate.addresses import PRIVATE, Networks, pack
 from faregate.errors import InvalidInput
 from faregate.identities import KINDS
 from faregate.instants import parse_span
@@ -39,6 +39,10 @@ class Issuer:
     ``client_id``, ``azp``. ``algorithms`` are those of JWA (RFC 7518, RFC 8037, RFC 9864) that are accepted, either of
     HMAC or of public keys. The keys are those of ``jwks_url``, a JWK set that is fetched over https (http on loopback),
     or ``keys``: a JWK set as a dict, one public key as PEM, or the secret of an HMAC algorithm.
+
+    They are fetched by way of ``proxy``, such as ``http://proxy.example:3128``, if one is given, and never by way of a
+    proxy of the environment. ``plain_http=True`` allows ``http`` in ``jwks_url``, for a provider in a private network:
+    addresses outside of RFC 1918, RFC 4193 and RFC 6598, and of loopback, are refused when the keys are fetched.
 
     ``name`` stands before the ``sub`` in the identity of its tokens, as in ``corp:alice``. Of several issuers, one may
     be without a name: its subjects are known by their ``sub`` alone.
@@ -75,6 +79,8 @@ class Issuer:
         resources: Callable[[Claims], Sequence[str] | None] | None = None,
         allowed_cidr_blocks: Sequence[str] = (),
         manages: bool = False,
+        proxy: str | None = None,
+        plain_http: bool = False,
     ) -> None:
         self.issuer = check_name(issuer, "issuer", MAX_ID)
         if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in KINDS):
@@ -104,9 +110,17 @@ class Issuer:
         if not isinstance(manages, bool):
             raise InvalidInput("manages: True or False itself; a text such as 'False' would count as true")
         self.manages = manages
+        if not isinstance(plain_http, bool):
+            raise InvalidInput("plain_http: True or False itself; a text such as 'False' would count as true")
+        self.plain_http = plain_http
         if (jwks_url is None) == (keys is None):
             raise InvalidInput("jwks_url, keys: give one of them")
-        self.jwks_url = None if jwks_url is None else _check_url(jwks_url, self.algorithms)
+        if jwks_url is None and (proxy is not None or plain_http):
+            raise InvalidInput("proxy, plain_http: only with jwks_url; nothing is fetched for keys that are given")
+        self.jwks_url = None if jwks_url is None else _check_url(jwks_url, self.algorithms, plain_http=plain_http)
+        self.proxy = None if proxy is None else _check_proxy(proxy)
+        if proxy is not None and str(jwks_url).lower().startswith("http:"):
+            raise InvalidInput("proxy: only with an https jwks_url; a proxy could change what passes in plain http")
         self.keys = None if keys is None else _given_keys(keys, self.algorithms)
 
     @property
@@ -153,27 +167,50 @@ def _algorithms(names: Sequence[object]) -> tuple[str, ...]:
     return listed
 
 
-def _check_url(url: object, algorithms: Sequence[str]) -> str:
+def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> str:
     """Return the address of a JWK set if it is safe to be asked."""
     if algorithms[0].startswith("HS"):
         raise InvalidInput("jwks_url: a secret is not fetched; give it as keys")
+    parts = _split(url, "jwks_url: expected https://host/path")
+    if parts.username is not None or parts.fragment:
+        raise InvalidInput("jwks_url: expected https://host/path, without user and fragment")
+    if parts.scheme == "https":
+        if plain_http:
+            raise InvalidInput("plain_http: only with an http jwks_url; this one is https, leave plain_http out")
+        return str(url)
+
+    host = str(parts.hostname)
+    if parts.scheme != "http":
+        raise InvalidInput("jwks_url: expected https://host/path")
+    if not plain_http and not _LOOPBACK.fullmatch(host):
+        raise InvalidInput(
+            "jwks_url: https, or whoever is on the way hands out keys; http on loopback, or with plain_http=True in a "
+            "private network"
+        )
+    if pack(host) is not None and not PRIVATE.admit(host):
+        raise InvalidInput("jwks_url: https for an address that is of no private network; plain_http does not allow it")
+    return str(url)
+
+
+def _check_proxy(url: object) -> str:
+    """Return the address of an HTTP proxy. What is wrong is told without it: a password may be in there."""
+    expected = "proxy: expected http://host:port, or http://user:password@host:port with both percent-encoded"
+    parts = _split(url, expected)
+    if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise InvalidInput(expected)
+    return str(url)
+
+
+def _split(url: object, expected: str) -> SplitResult:
+    """Return the parts of an address with a host that can be asked; InvalidInput with what was expected."""
     try:
-        parts = urlsplit(check_id(url, "jwks_url"))
+        parts = urlsplit(check_id(url, "url"))
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise InvalidInput("jwks_url: expected https://host/path") from None
-    if (
-        not _HOST.fullmatch(host)
-        or port == 0
-        or parts.username is not None
-        or parts.fragment
-        or not str(url).isascii()
-        or " " in str(url)
-    ):
-        raise InvalidInput("jwks_url: expected https://host/path, without user, fragment and space, in ASCII")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _LOOPBACK.fullmatch(host)):
-        raise InvalidInput("jwks_url: https, or whoever is on the way hands out keys; http on loopback alone")
-    return str(url)
+        raise InvalidInput(expected) from None
+    if not _HOST.fullmatch(host) or port == 0 or not str(url).isascii() or " " in str(url):
+        raise InvalidInput(f"{expected}, in ASCII and without space")
+    return parts
 
 
 def _given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:

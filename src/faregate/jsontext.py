@@ -12,20 +12,29 @@ from math import isfinite
 from typing import Any, NoReturn, cast
 
 MAX_DEPTH = 32  # objects and arrays within each other, the outermost counted
+_TWICE = "a member comes twice"
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
+AMBIGUOUS = object()
+
+
+def parse_object(data: bytes, *, partly: bool = False) -> dict[str, Any]:
     """Return the members of a JSON object in UTF-8.
+
+    ``partly`` is for a list of things that stand for themselves: :data:`AMBIGUOUS` takes the place of an object inside
+    in which a member comes twice, and every number is a float, infinite if it is too large.
 
     ValueError for anything else: another encoding or a byte order mark (RFC 8259 section 8.1), a member that comes
     twice (section 4), a number that is none or that no float holds (section 6), nesting deeper than
     :data:`MAX_DEPTH` (section 9).
     """
     try:
-        value = _decoder.decode(data.decode())
+        value = (_partial_decoder if partly else _decoder).decode(data.decode())
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+    if value is AMBIGUOUS:
+        raise ValueError(_TWICE)
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004  the text is wrong, not its type
     _check_depth(cast("dict[str, Any]", value), MAX_DEPTH)
@@ -43,8 +52,13 @@ def _check_depth(value: dict[str, Any] | list[Any], left: int) -> None:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member comes twice")
+        raise ValueError(_TWICE)
     return members
+
+
+def _members_or_not(pairs: list[tuple[str, Any]]) -> object:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else AMBIGUOUS
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -59,3 +73,6 @@ def _finite(text: str) -> float:
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, parse_float=_finite)
+_partial_decoder = json.JSONDecoder(
+    object_pairs_hook=_members_or_not, parse_constant=_refuse, parse_float=float, parse_int=float
+)

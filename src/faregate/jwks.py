@@ -2,26 +2,21 @@
 
 Everything is fetched by one thread, so there is one fetch at a time, and a token whose key is known waits for
 nothing. A set that could not be fetched again counts for an hour; then, as before the first one, nobody gets in
-whose key it would tell. urllib3 does the HTTP: it follows no redirect and no proxy unless told to, hands out an answer
-piece by piece, and depends on nothing.
+whose key it would tell.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
 import weakref
-from contextlib import suppress
+from codecs import BOM_UTF8
 from threading import Condition, Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from cachetools import FIFOCache
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from faregate import forks
+from faregate import download, forks
 from faregate.errors import StoreUnavailable, WouldWait
 from faregate.jsontext import parse_object
 from faregate.keys import read_set
@@ -44,8 +39,7 @@ MAX_BYTES = 256 * 1024
 _UNKNOWN = 10_000  # names that are remembered to be unknown
 _LOOK_EVERY = 10.0  # seconds after which the thread looks whether anybody needs it still
 _WAITING = 8  # requests that wait at once for the sake of unknown names
-_HANG_UP_EVERY = 0.1  # seconds
-_HEADERS = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+_ACCEPT = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1"
 
 
 class KeySource(Protocol):
@@ -93,14 +87,16 @@ class GivenKeys:
 
 
 class FetchedKeys:
-    """The keys of a JWK set at ``url`` that serve one of ``algorithms``.
+    """The keys of a JWK set at ``url`` that serve one of ``algorithms``, fetched by way of ``proxy`` if there is one.
 
     How old a set is, is counted by the monotonic clock and by ``clock``, UTC epoch seconds, and the greater age
     counts: the one stands still while a machine sleeps, the other may be set back.
     """
 
-    def __init__(self, url: str, algorithms: Sequence[str], clock: Callable[[], float]) -> None:
-        self._url = url
+    def __init__(
+        self, url: str, algorithms: Sequence[str], clock: Callable[[], float], proxy: str | None = None
+    ) -> None:
+        self._url, self._proxy = url, proxy
         self._algorithms = tuple(algorithms)
         self._clock = clock
         self._fetched: tuple[KeySet, float, float] | None = None  # and when, by either clock
@@ -201,7 +197,7 @@ class FetchedKeys:
 
     def _fetch(self) -> tuple[KeySet, float, float] | None:
         try:
-            keys = fetch(self._url, self._algorithms)
+            keys = fetch(self._url, self._algorithms, self._proxy)
             fetched = (keys, monotonic(), self._clock())
         except Exception as error:  # whatever it is, the thread goes on
             if not self._failing:
@@ -308,46 +304,11 @@ def _keep_fetching(source: weakref.ref[FetchedKeys], wake: Event) -> None:
         del alive
 
 
-def fetch(url: str, algorithms: Sequence[str]) -> KeySet:
+def fetch(url: str, algorithms: Sequence[str], proxy: str | None = None) -> KeySet:
     """Return the keys of the JWK set at an address that serve one of the algorithms.
 
-    ValueError, OSError and what urllib3 and http.client raise, where it is not to be had, or is none.
+    OSError where it is not to be had, ValueError where it is none.
     """
-    return read_set(parse_object(_get(url)), algorithms)
-
-
-def _get(url: str) -> bytes:
-    """Return what is at an address, if that is not too long and does not take too long."""
-    parts = urlsplit(url)
-    host, target = str(parts.hostname), parts._replace(scheme="", netloc="", path=parts.path or "/").geturl()
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection: HTTPConnection = HTTPSConnection(host, parts.port or 443, timeout=TIMEOUT, ssl_context=context)
-    else:
-        connection = HTTPConnection(host, parts.port or 80, timeout=TIMEOUT)
-    # A socket's time-out begins anew with each byte, so that slow ones together might take for ever.
-    done, sockets = Event(), list[socket.socket | None]()
-    Thread(target=_hang_up_when_late, args=(done, sockets, connection), name="faregate-jwks-watch", daemon=True).start()
-    try:
-        connection.request("GET", target, headers=_HEADERS, preload_content=False)
-        sockets.append(connection.sock)  # which the answer takes over
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ValueError(f"the answer is {response.status} and not 200; a redirect is not followed")
-        body = response.read(MAX_BYTES + 1, decode_content=False)
-        if len(body) > MAX_BYTES:
-            raise ValueError(f"the answer is longer than {MAX_BYTES} bytes")
-        return body
-    finally:
-        done.set()
-        connection.close()
-
-
-def _hang_up_when_late(done: Event, sockets: Sequence[socket.socket | None], connection: HTTPConnection) -> None:
-    """Close what is open once the time is over, until all is done: names may be found, or ports answer, later still."""
-    pause = TIMEOUT
-    while not done.wait(pause):
-        for one in filter(None, (*sockets, connection.sock)):
-            with suppress(OSError):
-                socket.socket.shutdown(one, socket.SHUT_RDWR)  # of TLS, too, without taking leave
-        pause = _HANG_UP_EVERY
+    body = download.get(url, _ACCEPT, proxy=proxy, seconds=TIMEOUT, longest=MAX_BYTES)
+    # RFC 8259 section 8.1: none may write a byte order mark, and a reader may pass over it.
+    return read_set(parse_object(body.removeprefix(BOM_UTF8), partly=True), algorithms)

@@ -141,7 +141,7 @@ def _choose(trusts: Sequence[Trust], named: _Header, issuer: str, *, wait: bool)
 def _source(issuer: Issuer, clock: Callable[[], float]) -> KeySource:
     if issuer.keys is not None:
         return GivenKeys(issuer.keys)
-    return FetchedKeys(issuer.jwks_url or "", issuer.algorithms, clock)
+    return FetchedKeys(issuer.jwks_url or "", issuer.algorithms, clock, issuer.proxy)
 
 
 def _decode(part: bytes) -> bytes:

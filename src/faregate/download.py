@@ -1,0 +1,280 @@
+"""Gets a document over HTTP: bounded in time and length, in whatever form RFC 9110 lets a server send it.
+
+A host may have several addresses, of which some may never answer. They share the time: each is asked in its turn,
+beside those before it that are still silent, and the first document counts (RFC 8305 does so for connections alone;
+here a server that connects and then says nothing holds up nobody either). urllib3 does the HTTP: it follows no redirect
+and no proxy of the environment, decodes within bounds, and depends on nothing.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from base64 import b64encode
+from contextlib import suppress
+from io import BytesIO
+from threading import Condition, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from urllib3 import HTTPResponse
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from faregate.addresses import PRIVATE
+from faregate.texts import some
+from faregate.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+USER_AGENT = f"faregate/{__version__}"
+
+# Not Brotli, which urllib3 may know: older versions of that package decode a bomb to its end.
+_CODINGS = frozenset(HTTPResponse.CONTENT_DECODERS) - {"br"}
+_ACCEPT_ENCODING = ", ".join(sorted(_CODINGS - {"x-gzip"}))
+_MOST_CODINGS = 3  # within each other
+
+
+class _Address(NamedTuple):
+    """One of a host's, as ``getaddrinfo`` finds them."""
+
+    family: socket.AddressFamily
+    place: tuple[str | int, ...] | tuple[int, bytes]
+
+    def __str__(self) -> str:
+        return str(self.place[0])
+
+
+def get(url: str, accept: str, *, proxy: str | None, seconds: float, longest: int) -> bytes:
+    """Return the document at an address, by way of a proxy if one is given. ``longest`` are bytes, decoded or not.
+
+    Takes as long as the name of the host takes to be found, and ``seconds`` in all if that is no longer. In plain http
+    only addresses of private networks are asked. OSError where the document is not to be had, with the reason for
+    each address.
+    """
+    deadline = monotonic() + seconds
+    addresses = _find(url, proxy)
+    changed, attempts = Condition(), list[_Attempt]()
+
+    try:
+        for address in addresses:
+            attempt = _Attempt(_Request(url, accept, proxy, longest), address, deadline, changed)
+            attempts.append(attempt)
+            attempt.start()
+
+            last = len(attempts) == len(addresses)
+            until = deadline if last else min(deadline, monotonic() + seconds / 2 / len(addresses))
+            body = _await(attempts, changed, until, all_of_them=last)
+            if body is not None:
+                return body
+            if monotonic() >= deadline:
+                break
+        raise _failure(attempts, seconds, proxy)
+    finally:
+        for attempt in attempts:
+            attempt.hang_up()
+
+
+def shown(proxy: str) -> str:
+    """Return a proxy's address as people may see it: without user and password."""
+    return urlsplit(proxy).netloc.rpartition("@")[2]
+
+
+def _find(url: str, proxy: str | None) -> list[_Address]:
+    """Return the addresses to connect to; OSError if there are none, or if one of them must not be asked."""
+    parts = urlsplit(proxy or url)
+    host = str(parts.hostname)
+    try:
+        found = socket.getaddrinfo(host, _port(parts), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise OSError(f"no address of {host} is found: {error}") from error
+
+    addresses = list(dict.fromkeys(_Address(family, place) for family, _, _, _, place in found))
+    if parts.scheme == "https" or proxy is not None:
+        return addresses
+
+    public = [str(address) for address in addresses if not PRIVATE.admit(str(address))]
+    if public:
+        raise OSError(f"{host} is {some(public)}, no address of a private network: use https, or mend the name")
+    return addresses
+
+
+def _await(attempts: Sequence[_Attempt], changed: Condition, until: float, *, all_of_them: bool) -> bytes | None:
+    """Return the first document; None where the time is over, or the last attempt or all of them have failed."""
+    awaited = attempts if all_of_them else attempts[-1:]
+
+    def settled() -> bool:
+        return any(one.body is not None for one in attempts) or all(one.error is not None for one in awaited)
+
+    with changed:
+        changed.wait_for(settled, until - monotonic())
+    return next((one.body for one in attempts if one.body is not None), None)
+
+
+def _failure(attempts: Sequence[_Attempt], seconds: float, proxy: str | None) -> OSError:
+    words = [f"{one.address}: {one.error or f'no answer in {seconds:g} s'}" for one in attempts]
+    failure = OSError(f"{'by way of the proxy ' if proxy else ''}{some(words)}")
+    failure.__cause__ = next((one.error for one in attempts if one.error is not None), None)
+    return failure
+
+
+class _Attempt(Thread):
+    """Asks one address. ``body`` or ``error`` is set at its end, and ``changed`` is told."""
+
+    def __init__(self, request: _Request, address: _Address, deadline: float, changed: Condition) -> None:
+        super().__init__(name="faregate-jwks-attempt", daemon=True)
+        self.address = address
+        self.body: bytes | None = None
+        self.error: Exception | None = None
+        self._request, self._deadline = request, deadline
+        self._changed = changed  # guards what follows
+        self._line: socket.socket | None = None  # a second handle: TLS takes the first one
+        self._late = False
+
+    def run(self) -> None:
+        """Ask."""
+        body, error = None, None
+        try:
+            body = self._request.send(self._dial, self._deadline - monotonic())
+        except Exception as failure:  # noqa: BLE001  whatever it is, another address may do better
+            error = failure
+        with self._changed:
+            self.body, self.error = body, error
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+            self._changed.notify_all()
+
+    def hang_up(self) -> None:
+        """Break off: a socket's own time-out begins anew with each byte, so slow bytes might take for ever."""
+        with self._changed:
+            self._late = True
+            if self._line is not None:
+                with suppress(OSError):
+                    self._line.shutdown(socket.SHUT_RDWR)
+
+    def _dial(self) -> socket.socket:
+        """Return a socket that is connected to the address."""
+        connected = socket.socket(self.address.family, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(max(self._deadline - monotonic(), 0.001))
+            with self._changed:
+                self._line = connected.dup()
+            connected.connect(self.address.place)
+        except BaseException:
+            connected.close()
+            raise
+
+        if self._late:  # it may have been too early to hang up
+            connected.close()
+            raise TimeoutError("too late")
+        return connected
+
+
+class _Request(NamedTuple):
+    """What is asked for, and how."""
+
+    url: str
+    accept: str
+    proxy: str | None
+    longest: int
+
+    def send(self, dial: Callable[[], socket.socket], seconds: float) -> bytes:
+        """Return the document that comes over what ``dial`` connects."""
+        parts = urlsplit(self.url)
+        connection = self._connection(parts, dial, max(seconds, 0.001))
+        target = parts._replace(scheme="", netloc="", path=parts.path or "/").geturl()
+        headers = {"Accept": self.accept, "Accept-Encoding": _ACCEPT_ENCODING, "User-Agent": USER_AGENT}
+        try:
+            connection.request("GET", target, headers=headers, preload_content=False)
+            response = connection.getresponse()
+            try:
+                return self._read(response)
+            finally:
+                response.close()
+        finally:
+            connection.close()
+
+    def _connection(self, parts: SplitResult, dial: Callable[[], socket.socket], seconds: float) -> HTTPConnection:
+        host, port = str(parts.hostname), _port(parts)
+        if parts.scheme != "https":
+            plain = _PlainConnection(host, port, timeout=seconds)
+            plain.dial = dial
+            return plain
+
+        context = ssl.create_default_context()
+        if self.proxy is None:
+            direct = _TlsConnection(host, port, timeout=seconds, ssl_context=context)
+            direct.dial = dial
+            return direct
+
+        proxy = urlsplit(self.proxy)
+        tunnel = _TlsConnection(str(proxy.hostname), _port(proxy), timeout=seconds, ssl_context=context)
+        tunnel.dial = dial
+        headers = {"User-Agent": USER_AGENT}
+        if proxy.username is not None:
+            login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+            headers["Proxy-Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+        tunnel.set_tunnel(host, port, headers)
+        return tunnel
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        if response.status != 200:
+            raise ValueError(f"the answer is {response.status} and not 200; a redirect is not followed")
+        body = response.read(self.longest + 1, decode_content=False)
+        self._check_length(body)
+        return self._decode(body, response.headers.get("Content-Encoding", ""))
+
+    def _decode(self, body: bytes, header: str) -> bytes:
+        """Undo the content codings (RFC 9110 section 8.4)."""
+        codings = [coding.strip().lower() for coding in header.split(",")]
+        codings = [coding for coding in codings if coding not in ("", "identity")]
+        if not codings:
+            return body
+        if not _CODINGS.issuperset(codings) or len(codings) > _MOST_CODINGS:
+            raise ValueError(f"its content coding is {ascii(header)[:100]}; asked for was {_ACCEPT_ENCODING}")
+
+        coded = HTTPResponse(BytesIO(body), {"Content-Encoding": ",".join(codings)}, preload_content=False)
+        decoded = b""
+        while piece := coded.read(self.longest + 1 - len(decoded), decode_content=True):
+            decoded += piece
+            self._check_length(decoded)
+        return decoded
+
+    def _check_length(self, body: bytes) -> None:
+        if len(body) > self.longest:
+            raise ValueError(f"the answer is longer than {self.longest} bytes")
+
+
+class _Response(http.client.HTTPResponse):
+    """One that is final: servers may send others before it (RFC 9110 section 15.2), such as 103 Early Hints."""
+
+    def begin(self) -> None:
+        """Read status and headers."""
+        super().begin()
+        while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = self.msg = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+            super().begin()
+
+
+class _Dialed:
+    """A connection over a socket that is made elsewhere."""
+
+    dial: Callable[[], socket.socket]
+
+    def _new_conn(self) -> socket.socket:
+        return self.dial()
+
+
+class _PlainConnection(_Dialed, HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(_Dialed, HTTPSConnection):
+    response_class = _Response
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
