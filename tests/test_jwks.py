@@ -711,10 +711,12 @@ def test_both_sides_of_a_fork_fetch_for_themselves(tmp_path: Path, endpoint: End
 
 
 def test_a_thread_that_is_gone_is_replaced(guarded: Gate, endpoint: Endpoint) -> None:
-    """As after a fork that was made behind Python's back: with the next key that has to be fetched."""
+    """With the next key that has to be fetched."""
     guarded.verify(token())
     keys = keys_of(guarded)
     dead = threading.Thread()
+    dead.start()
+    dead.join()
     keys._thread, keys._wake = dead, threading.Event()
     endpoint.answer = says(jwks("rsa", "ec"))
     assert guarded.verify(token(key="ec")).id == "alice"
