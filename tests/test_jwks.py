@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import gzip
 import json
@@ -708,6 +709,19 @@ def test_both_sides_of_a_fork_fetch_for_themselves(tmp_path: Path, endpoint: End
     assert len(endpoint.asked) == 3
     assert reason_of(lambda: gate.verify(known)) == "unknown_credential"
     gate.close()
+
+
+def test_a_child_that_nobody_announced_fetches_for_itself(guarded: Gate, endpoint: Endpoint) -> None:
+    """After a fork in C, as uWSGI's, its parent's thread is not there, whatever Python takes it for."""
+    guarded.verify(token())
+    endpoint.answer = says(jwks("rsa", "ec"))
+    child: int = ctypes.PyDLL(None).fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            code = 0 if guarded.verify(token(key="ec")).id == "alice" else 2
+        os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_thread_that_is_gone_is_replaced(guarded: Gate, endpoint: Endpoint) -> None:
