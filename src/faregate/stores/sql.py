@@ -174,9 +174,10 @@ class Store:
     def renew(self, *, child: bool) -> None:
         """Make the locks anew and close what is open, in a child also what threads of the parent had in hand."""
         self._make_locks()
-        self._close()
-        if child:
-            self.database.close_inherited()
+        self._engines.clear()
+        if self.database.path is not None:
+            self._engine = None  # not disposed of: the pool has locks of its own, as old as these were
+        self.database.close_connections(idle=not child)
 
     def _make_locks(self) -> None:
         self.lock = threading.RLock()

@@ -115,15 +115,16 @@ class SqliteDatabase:
             self._said = ""
         return connection
 
-    def close_inherited(self) -> None:
-        """Close every connection, whoever has it in hand: called in a child of a fork that nobody announced.
+    def close_connections(self, *, idle: bool) -> None:
+        """Close all connections to a file, or those that are ``idle`` alone.
 
-        While a connection of the parent's is open here, no other one holds a lock that other processes see.
+        In a child of a fork that nobody announced that is all: while a connection of the parent's is open there, no
+        other one holds a lock that other processes see.
         """
         for connection in list(self._connections):
             with suppress(sqlite3.Error):
-                connection.close()
-        self._connections.clear()
+                if not (idle and connection.in_transaction):
+                    connection.close()
 
     def page(self, *, create: bool) -> Page:
         """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
