@@ -103,11 +103,13 @@ def exchange(
 
 
 def at_once(
-    count: int, address: tuple[str, int] | str, method: str, target: str, headers: Sequence[tuple[str, str]] = ()
+    count: int, address: tuple[str, int] | str, target: str, header: tuple[str, str], source: str | None = None
 ) -> list[tuple[int, dict[str, str], bytes]]:
-    """Send so many equal requests at once, and return the answers."""
+    """Ask the same so many times at once, and return the answers."""
     with ThreadPoolExecutor(count) as pool:
-        waiting = [pool.submit(exchange, address, method, target, headers, timeout=60) for _ in range(count)]
+        waiting = [
+            pool.submit(exchange, address, "GET", target, [header], timeout=60, source=source) for _ in range(count)
+        ]
         return [answer.result() for answer in waiting]
 
 

@@ -105,5 +105,5 @@ def test_trap_29_the_first_requests_of_a_preloaded_application(tmp_path: Path) -
     gate.close()
     command = "gunicorn --preload -k gevent --bind 127.0.0.1:{port} {module}:app"
     with serving(command, "served", tmp_path, STORE=url) as address:
-        answers = at_once(8, address, "GET", "/docs/plan", [("Authorization", f"Bearer {secret}")])
+        answers = at_once(8, address, "/docs/plan", ("Authorization", f"Bearer {secret}"))
     assert [status for status, _, _ in answers] == [200] * 8
