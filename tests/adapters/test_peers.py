@@ -121,7 +121,7 @@ SERVERS = {
     },
     **{
         f"eventlet patched {when}": Server(
-            f"{PYTHON} eventlet_server {when} {{port}}", f"{PYTHON} eventlet_server {when} {{path}}", ""
+            f"{PYTHON} eventlet_server {when} {{port}}", f"{PYTHON} eventlet_server {when} {{path}}", "unix"
         )
         for when in ("before", "after")
     },
@@ -157,6 +157,12 @@ SERVERS = {
         drops=True,
     ),
     "uwsgi": Server(f"{UWSGI} --http-socket 127.0.0.1:{{port}}", f"{UWSGI} --http-socket {{path}}", "0.0.0.0"),  # noqa: S104  a peer, not bound
+    # By itself it serves from the process that loaded the application; its master forks.
+    "uwsgi forked": Server(
+        f"{UWSGI} --master --http-socket 127.0.0.1:{{port}}",
+        f"{UWSGI} --master --http-socket {{path}}",
+        "0.0.0.0",  # noqa: S104  a peer, not bound
+    ),
     "uwsgi protocol": Server(
         f"{UWSGI} --socket 127.0.0.1:{{port}}", f"{UWSGI} --socket {{path}}", None, protocol="uwsgi"
     ),
@@ -334,7 +340,7 @@ def test_trap_26_a_peer_by_tcp(name: str, tmp_path: Path) -> None:
     ("name", "used"),
     [
         *((name, "") for name, server in SERVERS.items() if server.protocol == "proxy"),
-        *((name, "everywhere") for name in SERVERS if name.endswith((" preloaded", " after")) or name == "uwsgi"),
+        *((name, "everywhere") for name in SERVERS if name.endswith((" preloaded", " after", " forked"))),
     ],
 )
 def test_trap_29_the_first_requests(name: str, used: str, tmp_path: Path) -> None:
