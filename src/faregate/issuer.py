@@ -107,11 +107,10 @@ class Issuer:
         self.resources = resources
         blocks = _texts(allowed_cidr_blocks, "allowed_cidr_blocks", least=0)
         self.networks = Networks.parse(blocks, "allowed_cidr_blocks") if blocks else None
-        if not isinstance(manages, bool):
-            raise InvalidInput("manages: True or False itself; a text such as 'False' would count as true")
+        for member, switch in (("manages", manages), ("plain_http", plain_http)):
+            if not isinstance(switch, bool):
+                raise InvalidInput(f"{member}: True or False itself; a text such as 'False' would count as true")
         self.manages = manages
-        if not isinstance(plain_http, bool):
-            raise InvalidInput("plain_http: True or False itself; a text such as 'False' would count as true")
         self.plain_http = plain_http
         if (jwks_url is None) == (keys is None):
             raise InvalidInput("jwks_url, keys: give one of them")
