@@ -175,7 +175,7 @@ def test_a_hook_after_a_fork_alone_is_no_failure(tmp_path: Path) -> None:
     gate.verify(issued.secret)
 
     def work() -> bool:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        forks._after(child=True)
         return reason_of(lambda: gate.verify(issued.secret)) == "ok"
 
     assert in_child(work)
