@@ -117,9 +117,7 @@ class Issuer:
         if jwks_url is None and (proxy is not None or plain_http):
             raise InvalidInput("proxy, plain_http: only with jwks_url; nothing is fetched for keys that are given")
         self.jwks_url = None if jwks_url is None else _check_url(jwks_url, self.algorithms, plain_http=plain_http)
-        self.proxy = None if proxy is None else _check_proxy(proxy)
-        if proxy is not None and str(jwks_url).lower().startswith("http:"):
-            raise InvalidInput("proxy: only with an https jwks_url; a proxy could change what passes in plain http")
+        self.proxy = None if proxy is None else _check_proxy(proxy, self.jwks_url)
         self.keys = None if keys is None else _given_keys(keys, self.algorithms)
 
     @property
@@ -191,8 +189,10 @@ def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> s
     return str(url)
 
 
-def _check_proxy(url: object) -> str:
+def _check_proxy(url: object, fetched: str | None) -> str:
     """Return the address of an HTTP proxy. What is wrong is told without it: a password may be in there."""
+    if fetched is not None and fetched.lower().startswith("http:"):
+        raise InvalidInput("proxy: only with an https jwks_url; a proxy could change what passes in plain http")
     expected = "proxy: expected http://host:port, or http://user:password@host:port with both percent-encoded"
     parts = _split(url, expected)
     if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
