@@ -50,12 +50,12 @@ class _Address(NamedTuple):
 def get(url: str, accept: str, *, proxy: str | None, seconds: float, longest: int) -> bytes:
     """Return the document at an address, by way of a proxy if one is given. ``longest`` are bytes, decoded or not.
 
-    Takes as long as the name of the host takes to be found, and ``seconds`` in all if that is no longer. In plain http
-    only addresses of private networks are asked. OSError where the document is not to be had, with the reason for
-    each address.
+    The ``seconds`` begin when the addresses of the host are known: a resolver whose first server is down takes longer
+    each time. In plain http only addresses of private networks are asked. OSError where the document is not to be had,
+    with the reason for each address.
     """
-    deadline = monotonic() + seconds
     addresses = _find(url, proxy)
+    deadline = monotonic() + seconds
     changed, attempts = Condition(), list[_Attempt]()
 
     try:
@@ -114,10 +114,17 @@ def _await(attempts: Sequence[_Attempt], changed: Condition, until: float, *, al
 
 
 def _failure(attempts: Sequence[_Attempt], seconds: float, proxy: str | None) -> OSError:
-    words = [f"{one.address}: {one.error or f'no answer in {seconds:g} s'}" for one in attempts]
-    failure = OSError(f"{'by way of the proxy ' if proxy else ''}{some(words)}")
-    failure.__cause__ = next((one.error for one in attempts if one.error is not None), None)
-    return failure
+    """Return the error of all attempts; it has no cause, which might show a log what a server wrote."""
+    silence = f"no answer in {seconds:g} s"
+    words = [f"{one.address}: {silence if one.error is None else _reason(one.error)}" for one in attempts]
+    return OSError(f"{'by way of the proxy ' if proxy else ''}{some(words)}")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if not text or not isinstance(error, OSError | ValueError):
+        text = f"{type(error).__name__} {text}"
+    return ascii(text)[1:-1][:300]
 
 
 class _Attempt(Thread):
@@ -198,27 +205,19 @@ class _Request(NamedTuple):
             connection.close()
 
     def _connection(self, parts: SplitResult, dial: Callable[[], socket.socket], seconds: float) -> HTTPConnection:
-        host, port = str(parts.hostname), _port(parts)
-        if parts.scheme != "https":
-            plain = _PlainConnection(host, port, timeout=seconds)
-            plain.dial = dial
-            return plain
+        first = parts if self.proxy is None else urlsplit(self.proxy)
+        host, port = str(first.hostname), _port(first)
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            connection: _Connection = _TlsConnection(host, port, timeout=seconds, ssl_context=context)
+        else:
+            connection = _Connection(host, port, timeout=seconds)
 
-        context = ssl.create_default_context()
-        if self.proxy is None:
-            direct = _TlsConnection(host, port, timeout=seconds, ssl_context=context)
-            direct.dial = dial
-            return direct
-
-        proxy = urlsplit(self.proxy)
-        tunnel = _TlsConnection(str(proxy.hostname), _port(proxy), timeout=seconds, ssl_context=context)
-        tunnel.dial = dial
-        headers = {"User-Agent": USER_AGENT}
-        if proxy.username is not None:
-            login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-            headers["Proxy-Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
-        tunnel.set_tunnel(host, port, headers)
-        return tunnel
+        connection.dial = dial
+        if self.proxy is not None:
+            headers = {"User-Agent": USER_AGENT, **_login(first)}
+            connection.set_tunnel(str(parts.hostname), _port(parts), headers)
+        return connection
 
     def _read(self, response: HTTPResponse) -> bytes:
         if response.status != 200:
@@ -259,21 +258,26 @@ class _Response(http.client.HTTPResponse):
             super().begin()
 
 
-class _Dialed:
-    """A connection over a socket that is made elsewhere."""
+class _Connection(HTTPConnection):
+    """One over a socket that is made elsewhere."""
 
+    response_class = _Response
     dial: Callable[[], socket.socket]
 
     def _new_conn(self) -> socket.socket:
         return self.dial()
 
 
-class _PlainConnection(_Dialed, HTTPConnection):
-    response_class = _Response
+class _TlsConnection(_Connection, HTTPSConnection):
+    """One with TLS."""
 
 
-class _TlsConnection(_Dialed, HTTPSConnection):
-    response_class = _Response
+def _login(proxy: SplitResult) -> dict[str, str]:
+    """Return the header that tells a proxy who asks (RFC 7617), if its address says so."""
+    if proxy.username is None:
+        return {}
+    login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"}
 
 
 def _port(parts: SplitResult) -> int:
