@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import ctypes
 import gc
 import gzip
 import json
@@ -40,6 +39,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from flask import Flask
 from provider import jwk, jwks, token
+from unannounced import in_child
 
 from faregate import Denied, Gate, Policy, __version__
 from faregate import jwks as source
@@ -1222,13 +1222,7 @@ def test_a_child_that_nobody_announced_fetches_for_itself(guarded: Gate, endpoin
     """After a fork in C, as uWSGI's, its parent's thread is not there, whatever Python takes it for."""
     guarded.verify(token())
     endpoint.answer = says(jwks("rsa", "ec"))
-    child: int = ctypes.PyDLL(None).fork()
-    if child == 0:
-        code = 1
-        with suppress(BaseException):
-            code = 0 if guarded.verify(token(key="ec")).id == "alice" else 2
-        os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(lambda: guarded.verify(token(key="ec")).id == "alice")
 
 
 def test_a_thread_that_is_gone_is_replaced(guarded: Gate, endpoint: Endpoint) -> None:

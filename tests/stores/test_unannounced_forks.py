@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -12,28 +10,10 @@ from pathlib import Path
 
 import pytest
 from conftest import reason_of
+from unannounced import forked, in_child
 
 from faregate import Gate, forks
 from faregate.keeper import Keeper
-
-LIBC = ctypes.PyDLL(None)  # which keeps the interpreter lock, as a server does that forks
-
-
-def forked(work: Callable[[], bool]) -> int:
-    """Fork behind Python's back, and do the work in the child, within 40 seconds."""
-    child: int = LIBC.fork()
-    if child == 0:
-        signal.alarm(40)
-        try:
-            os._exit(0 if work() else 1)
-        except BaseException:  # noqa: BLE001  nothing of the test run may go on in the child
-            os._exit(2)
-    return child
-
-
-def in_child(work: Callable[[], bool]) -> bool:
-    """Tell whether the work comes out right in a child."""
-    return os.waitpid(forked(work), 0)[1] == 0
 
 
 def holds(met: Callable[[], bool]) -> bool:
