@@ -16,8 +16,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope
 
-# What real servers call their peer, by TCP and by Unix socket, alone and behind nginx. Needs nginx and uWSGI, and
-# says what it skips without them: apt-get install nginx-light uwsgi-core uwsgi-plugin-python3
+# What real servers call their peer, by TCP and by Unix socket, alone and behind nginx, and how each begins: eight
+# requests at once, preloaded, forked, with greenlets. Needs nginx and uWSGI, and says what it skips without them:
+# apt-get install nginx-light uwsgi-core uwsgi-plugin-python3
 test-servers: $(READY)
 	SERVERS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load tests/adapters/test_peers.py
 

@@ -39,6 +39,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from flask import Flask
 from provider import jwk, jwks, token
+from unannounced import in_child
 
 from faregate import Denied, Gate, Policy, __version__
 from faregate import jwks as source
@@ -1220,11 +1221,20 @@ def test_both_sides_of_a_fork_fetch_for_themselves(tmp_path: Path, endpoint: End
     gate.close()
 
 
+def test_a_child_that_nobody_announced_fetches_for_itself(guarded: Gate, endpoint: Endpoint) -> None:
+    """After a fork in C, as uWSGI's, its parent's thread is not there, whatever Python takes it for."""
+    guarded.verify(token())
+    endpoint.answer = says(jwks("rsa", "ec"))
+    assert in_child(lambda: guarded.verify(token(key="ec")).id == "alice")
+
+
 def test_a_thread_that_is_gone_is_replaced(guarded: Gate, endpoint: Endpoint) -> None:
-    """As after a fork that was made behind Python's back: with the next key that has to be fetched."""
+    """With the next key that has to be fetched."""
     guarded.verify(token())
     keys = keys_of(guarded)
     dead = threading.Thread()
+    dead.start()
+    dead.join()
     keys._thread, keys._wake = dead, threading.Event()
     endpoint.answer = says(jwks("rsa", "ec"))
     assert guarded.verify(token(key="ec")).id == "alice"

@@ -2,15 +2,24 @@
 
 A SQLite connection that is open at a fork takes the child's file locks with it, even those of new
 connections: an acknowledged write was lost that way. So stores, threads and locks register here.
+
+Two things happen that nobody announces. A server that forks in C (uWSGI) runs none of Python's hooks. And gevent
+and eventlet turn threads into greenlets, often after the application was loaded: a lock that was made before is
+still one between threads, so that a greenlet that waits for it stops the very thread whose other greenlet holds it,
+and it keeps no two greenlets of one thread apart. So whoever takes a registered lock, opens a connection or starts a
+thread calls :func:`look` first, which notices either and has everything made anew.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from threading import Lock
-from typing import Protocol
+import threading
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from threading import RLock
 
 
 class Forkable(Protocol):
@@ -28,6 +37,16 @@ class Forkable(Protocol):
         """Let the locks go; ``child`` says on which side."""
         ...
 
+    def renew(self, *, child: bool) -> None:
+        """Make locks anew, close what is open and forget the thread.
+
+        In a ``child`` of a fork that nobody announced, other threads are gone, and may have held the locks and used
+        what is open. Otherwise threads have become greenlets. Must not wait, nor call :func:`look`.
+        """
+        ...
+
+
+_World = tuple[int, object]  # the process, and the kind of lock that it makes
 
 _logger = logging.getLogger("faregate")
 
@@ -35,7 +54,18 @@ _logger = logging.getLogger("faregate")
 _slow: WeakKeyDictionary[Forkable, None] = WeakKeyDictionary()
 _quick: WeakKeyDictionary[Forkable, None] = WeakKeyDictionary()
 _held: list[Forkable] = []
-_one_at_a_time = Lock()
+# A lock for each world, which no thread of another one can hold.
+_turns: dict[_World, RLock] = {}
+
+
+class _Seen:
+    """The world that all locks are made for, except those of the things that wait to be made anew."""
+
+    def __init__(self) -> None:
+        self.world = _world()
+        self.waiting: list[Forkable] = []
+        self.child = False  # whether what waits comes from another process
+        self.announced = False  # a fork, by the hook before it
 
 
 def register(thing: Forkable, *, slow: bool = False) -> None:
@@ -44,13 +74,50 @@ def register(thing: Forkable, *, slow: bool = False) -> None:
     A ``slow`` one may be in use for longer than a moment, as a store is by a transaction. It is held before those
     that requests need.
     """
-    with _one_at_a_time:
+    look()
+    with _turn():
         (_slow if slow else _quick)[thing] = None
+
+
+def look() -> None:
+    """Notice a fork that was not announced, and threads that have become greenlets."""
+    if _seen.waiting or _seen.world != _world():
+        _catch_up()
+
+
+def _world() -> _World:
+    return os.getpid(), threading.Lock
+
+
+def _turn() -> RLock:
+    return _turns.setdefault(_world(), threading.RLock())
+
+
+def _catch_up() -> None:
+    with _turn():
+        world = _world()
+        if _seen.world != world:
+            _held.clear()
+            _seen.announced, _seen.child = False, _seen.world[0] != world[0]
+            _seen.waiting = [*_slow, *_quick]
+            _seen.world = world
+
+        # A collection of garbage may write last uses in the middle of this: then it first goes on here.
+        while _seen.waiting:
+            thing = _seen.waiting[0]
+            try:
+                thing.renew(child=_seen.child)
+            except Exception:
+                _logger.exception("%r could not be made anew", thing)
+            if thing in _seen.waiting:
+                _seen.waiting.remove(thing)
 
 
 def _before() -> None:
     """Close everything. An exception here would be swallowed by the interpreter and the fork go on."""
-    _one_at_a_time.acquire()
+    look()
+    _turn().acquire()
+    _seen.announced = True
     for thing in [*_slow, *_quick]:
         try:
             thing.hold()
@@ -61,14 +128,21 @@ def _before() -> None:
 
 
 def _after(*, child: bool) -> None:
+    if not _seen.announced:  # a server that forks in C may run this without the hook before: the next look notices
+        return
+    _seen.announced = False
     try:
         while _held:
             _held.pop().after_fork(child=child)
     finally:
-        if _one_at_a_time.locked():  # a server that forks in C may run this without the hook before
-            _one_at_a_time.release()
+        if child:
+            _turns.clear()
+            _seen.world = _world()
+        else:
+            _turn().release()
 
 
+_seen = _Seen()
 os.register_at_fork(
     before=_before,
     after_in_parent=lambda: _after(child=False),

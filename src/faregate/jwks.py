@@ -128,6 +128,7 @@ class FetchedKeys:
                 return key
         if not wait:
             raise WouldWait
+        self._keep_running(wait=True)
         if keys is None:
             self._await_any()
         else:
@@ -149,11 +150,12 @@ class FetchedKeys:
 
     def close(self) -> None:
         """Stop the thread. The next token starts it again."""
+        forks.look()
         with self._changed:
             self._stop()
 
     def hold(self) -> None:
-        """Wait for a thread that is being started."""
+        """Take the lock. A thread that is being started is not waited for: the child starts its own."""
         self._changed.acquire()
 
     def before_fork(self) -> None:
@@ -163,8 +165,14 @@ class FetchedKeys:
         """In the child there is no thread yet, and nobody waits. What was fetched is as good there."""
         self._changed.release()
         if child:
-            self._changed, self._wake, self._thread = Condition(), Event(), None
-            self._fetching, self._asked, self._waiting = False, False, 0
+            self.renew(child=True)
+
+    def renew(self, *, child: bool) -> None:
+        """Have the next token start a thread; one that has become a greenlet ends."""
+        if not child:
+            self._wake.set()
+        self._changed, self._wake, self._thread = Condition(), Event(), None
+        self._fetching, self._asked, self._waiting = False, False, 0
 
     def refresh(self, wake: Event) -> float | None:
         """Fetch the set if it is time, or ``wake`` is set; return the seconds to wait, None to end. For the thread."""
@@ -262,28 +270,40 @@ class FetchedKeys:
 
     def _await_fetch(self) -> None:
         """Wait for the fetch that runs, or else for a new one; no longer than one may take."""
-        if self._thread is not None and not self._thread.is_alive():  # as after a fork that nobody was told of
-            self._stop()
-        self._keep_running()
         if not self._fetching:
             self._wake.set()
         before = self._ended
         self._changed.wait_for(lambda: self._ended != before, TIMEOUT)
 
-    def _keep_running(self) -> None:
-        """Start the thread if there is none. Waits for nothing: who asks may hold the lock of a store."""
-        if self._thread is not None or not self._changed.acquire(blocking=False):
+    def _keep_running(self, *, wait: bool = False) -> None:
+        """Start the thread if there is none; one of many who come at once does, and holds no lock meanwhile.
+
+        Only who may ``wait`` does so for a lock, and looks whether the thread has died: others may hold a store's.
+        """
+        if self._thread is not None and not wait:
+            return
+        forks.look()
+        changed = self._changed
+        if not changed.acquire(blocking=wait):
             return
         try:
-            if self._thread is None:
-                arguments = (weakref.ref(self), self._wake)
-                self._thread = Thread(target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True)
-                self._thread.start()
-        except RuntimeError:  # no thread to be had: the next token tries again
-            self._stop()
-            _logger.warning("the keys of %s cannot be fetched now", self._url, exc_info=True)
+            found = self._thread
+            if wait and found is not None and found.ident is not None and not found.is_alive():
+                self._stop()
+            if self._thread is not None:
+                return
+            arguments = (weakref.ref(self), self._wake)
+            thread = Thread(target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True)
+            self._thread = thread
         finally:
-            self._changed.release()
+            changed.release()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread to be had: the next token tries again
+            with self._changed:
+                if self._thread is thread:
+                    self._stop()
+            _logger.warning("the keys of %s cannot be fetched now", self._url, exc_info=True)
 
     def _stop(self) -> None:
         stopped, self._wake, self._thread = self._wake, Event(), None

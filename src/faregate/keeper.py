@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,7 +51,7 @@ class Keeper:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().resolve()  # who comes by a link means the same file
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._descriptor: int | None = None
         forks.register(self)
 
@@ -61,6 +61,7 @@ class Keeper:
 
         BlockingIOError if it is somebody else's turn, unless this may ``wait``, or for too long; OSError.
         """
+        forks.look()
         lock, deadline = self._lock, time.monotonic() + (_LONGEST_TURN if wait else 0.0)
         if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise self._taken()
@@ -151,10 +152,13 @@ class Keeper:
 
     def after_fork(self, *, child: bool) -> None:
         """In the child, which would keep the file locked for as long as it lives, let go."""
-        if not child:
-            return
-        self._lock = Lock()
-        if self._descriptor is not None:
+        if child:
+            self.renew(child=True)
+
+    def renew(self, *, child: bool) -> None:
+        """Let go of the lock, and in a child of the file."""
+        self._lock = threading.Lock()
+        if child and self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -6,9 +6,9 @@ records: whatever the change feed says about an owner counts before the next req
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from inspect import iscoroutinefunction
-from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ class OwnerRights:
         self._hook = hook
         self._ttl = parse_span(ttl, "owner_rights_ttl")
         self.limits = hook is not None  # whether anybody is limited at all
-        self.lock = Lock()  # held for a moment, and while the process forks
+        self.lock = threading.Lock()  # held for a moment, and while the process forks
         self._dropped = 0
         self._answers: FIFOCache[str, dict[Owner, tuple[Rights, float]]] = FIFOCache(_MAX_BYTES, _weight)
 
@@ -87,6 +87,10 @@ class OwnerRights:
         with self.lock:
             self._dropped += 1
             self._answers.pop(owner_id, None)
+
+    def renew(self) -> None:
+        """Make the lock anew: who held it is gone."""
+        self.lock = threading.Lock()
 
     def clear(self) -> None:
         """Forget every answer."""

@@ -8,8 +8,9 @@ committed, so whatever cuts a batch short, it waits for the next time.
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ class Usage:
         self._store = store
         self._every = every
         self._notes: dict[str, float] = {}
-        self._starting = Lock()
+        self._lock = threading.Lock()  # held for a moment, and never while a thread starts
         self._thread: Thread | None = None
         self._stop = Event()
         self._not_before = 0.0
@@ -81,14 +82,15 @@ class Usage:
 
     def close(self) -> None:
         """Stop the thread and write what was noted. The next note starts it again."""
-        with self._starting:
+        forks.look()
+        with self._lock:
             self._stop.set()
             self._thread = None
         self.flush()
 
     def hold(self) -> None:
-        """Wait for a thread that is being started."""
-        self._starting.acquire()
+        """Take the lock. A thread that is being started is not waited for: the child starts its own."""
+        self._lock.acquire()
 
     def before_fork(self) -> None:
         """Nothing is open here: the thread works under the store's lock."""
@@ -99,20 +101,31 @@ class Usage:
             self._thread = None
             self._stop = Event()
             self._notes.clear()
-        self._starting.release()
+        self._lock.release()
+
+    def renew(self, *, child: bool) -> None:
+        """Have the next note start a thread. The notes stay: a child cannot tell its own from its parent's."""
+        if not child:
+            self._stop.set()
+        self._lock, self._thread, self._stop = threading.Lock(), None, Event()
 
     def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._stop = Event()
-                arguments = (weakref.ref(self), self._stop, self._every)
-                thread = Thread(target=_keep_writing, args=arguments, name="faregate-usage", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # no thread to be had: the notes wait for one, or for the end
-                    _logger.warning("the times of last use cannot be written now", exc_info=True)
-                else:
-                    self._thread = thread
+        """Start the thread if there is none. Of many who come at once one does, and the others do not wait for it."""
+        forks.look()
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._stop = Event()
+            arguments = (weakref.ref(self), self._stop, self._every)
+            thread = Thread(target=_keep_writing, args=arguments, name="faregate-usage", daemon=True)
+            self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:  # no thread to be had: the notes wait for one, or for the end
+            _logger.warning("the times of last use cannot be written now", exc_info=True)
+            with self._lock:
+                if self._thread is thread:
+                    self._thread = None
 
 
 def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:

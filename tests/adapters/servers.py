@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,6 +100,17 @@ def exchange(
     if sent.get("transfer-encoding") == "chunked":
         rest = _unchunked(rest)
     return int(first.split()[1]), sent, rest
+
+
+def at_once(
+    count: int, address: tuple[str, int] | str, target: str, header: tuple[str, str], source: str | None = None
+) -> list[tuple[int, dict[str, str], bytes]]:
+    """Ask the same so many times at once, and return the answers."""
+    with ThreadPoolExecutor(count) as pool:
+        waiting = [
+            pool.submit(exchange, address, "GET", target, [header], timeout=60, source=source) for _ in range(count)
+        ]
+        return [answer.result() for answer in waiting]
 
 
 def _taken_apart(received: bytes) -> tuple[str, dict[str, str], bytes]:

@@ -1,4 +1,4 @@
-"""What real servers call their peer, by TCP and by Unix socket, alone and behind nginx: a table.
+"""What real servers call their peer, by TCP and by Unix socket, alone and behind nginx, and how they start: a table.
 
 ``make test-servers`` runs it: nginx and uWSGI are no packages of Python. What is not installed is skipped.
 """
@@ -16,11 +16,12 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from servers import HERE, exchange, free_port
+from servers import HERE, at_once, exchange, free_port
 
 import faregate
 import faregate_wsgi
@@ -35,6 +36,9 @@ from faregate_asgi import GateMiddleware as AsgiGateMiddleware
 from faregate_wsgi import GateMiddleware as WsgiGateMiddleware
 
 gate = Gate(os.environ["STORE"], trusted_proxies=["127.0.0.1", "unix"])
+gate._usage._every = 0.1  # seconds, so that nobody waits for long
+if "USED" in os.environ:  # before a server forks or turns threads into greenlets: all is open, the thread runs
+    gate.verify(os.environ["USED"], address="127.0.0.9")
 
 def told(principal, denied, peer, user):
     known = {"address": principal.address} if principal else {"denied": denied.reason}
@@ -107,6 +111,20 @@ SERVERS = {
         f"{PYTHON} gunicorn -k gevent --bind unix:{{path}} served:wsgi",
         "",
     ),
+    **{
+        f"gunicorn {kind} preloaded": Server(
+            f"{PYTHON} gunicorn --preload -k {kind} --bind 127.0.0.1:{{port}} served:wsgi",
+            f"{PYTHON} gunicorn --preload -k {kind} --bind unix:{{path}} served:wsgi",
+            "",
+        )
+        for kind in ("sync", "gthread", "gevent")
+    },
+    **{
+        f"eventlet patched {when}": Server(
+            f"{PYTHON} eventlet_server {when} {{port}}", f"{PYTHON} eventlet_server {when} {{path}}", "unix"
+        )
+        for when in ("before", "after")
+    },
     "uvicorn": Server(
         f"{PYTHON} uvicorn --no-proxy-headers --port {{port}} served:asgi",
         f"{PYTHON} uvicorn --no-proxy-headers --uds {{path}} served:asgi",
@@ -139,6 +157,12 @@ SERVERS = {
         drops=True,
     ),
     "uwsgi": Server(f"{UWSGI} --http-socket 127.0.0.1:{{port}}", f"{UWSGI} --http-socket {{path}}", "0.0.0.0"),  # noqa: S104  a peer, not bound
+    # By itself it serves from the process that loaded the application; its master forks.
+    "uwsgi forked": Server(
+        f"{UWSGI} --master --http-socket 127.0.0.1:{{port}}",
+        f"{UWSGI} --master --http-socket {{path}}",
+        "0.0.0.0",  # noqa: S104  a peer, not bound
+    ),
     "uwsgi protocol": Server(
         f"{UWSGI} --socket 127.0.0.1:{{port}}", f"{UWSGI} --socket {{path}}", None, protocol="uwsgi"
     ),
@@ -171,7 +195,8 @@ def running(command: str, folder: Path, address: Any, **environment: str) -> Ite
         process = subprocess.Popen(
             command.split(),
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": path, **environment},
+            # Eventlet's own look-ups of names do not load beside trio.
+            env={**os.environ, "PYTHONPATH": path, "EVENTLET_NO_GREENDNS": "yes", **environment},
             stdout=output,
             stderr=output,
         )
@@ -228,11 +253,13 @@ FORGED = [
 
 
 @contextmanager
-def served(name: str, transport: str, folder: Path, *, nginx: bool) -> Iterator[Served]:
-    """Run a server, and nginx before it if wanted."""
+def served(name: str, transport: str, folder: Path, *, nginx: bool = False, used: str = "") -> Iterator[Served]:
+    """Run a server, and nginx before it if wanted; a token that is ``used`` is so before the server forks."""
     for program in (["nginx"] if nginx else []) + (["uwsgi"] if name.startswith("uwsgi") else []):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: apt-get install nginx-light uwsgi-core uwsgi-plugin-python3")
+    if name.startswith("eventlet") and find_spec("eventlet") is None:
+        pytest.skip("eventlet is not installed")
     if name.startswith("uwsgi"):
         asked = subprocess.run(
             ["uwsgi", "--plugin", "python3", "--python-version"], capture_output=True, text=True, check=False
@@ -254,7 +281,8 @@ def served(name: str, transport: str, folder: Path, *, nginx: bool) -> Iterator[
         place += ":"
     with ExitStack() as stack:
         command = getattr(server, transport).format(port=port, path=path)
-        stack.enter_context(running(command, folder, address, STORE=store))
+        environment = {"STORE": store} | ({"USED": secrets[used]} if used else {})
+        stack.enter_context(running(command, folder, address, **environment))
         if nginx:
             front = free_port()
             location = LOCATIONS[server.protocol].format(place=place)
@@ -306,3 +334,29 @@ def test_trap_26_a_peer_by_tcp(name: str, tmp_path: Path) -> None:
             told = direct.ask("client", *forged)
             assert (told["peer"], told["address"]) == (CLIENT, CLIENT)
             assert direct.ask("other", *forged)["denied"] == "address_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("name", "used"),
+    [
+        *((name, "") for name, server in SERVERS.items() if server.protocol == "proxy"),
+        *((name, "everywhere") for name in SERVERS if name.endswith((" preloaded", " after", " forked"))),
+    ],
+)
+def test_trap_29_the_first_requests(name: str, used: str, tmp_path: Path) -> None:
+    """Are answered, eight at once, and their uses written soon, whatever was open when the server forked."""
+    with served(name, "tcp", tmp_path, used=used) as direct:
+        credential = ("Authorization", f"Bearer {direct.secrets['client']}")
+        first = at_once(8, direct.address, "/", credential, CLIENT)
+        assert [(status, json.loads(body)["address"]) for status, _, body in first] == [(200, CLIENT)] * 8
+        status, _, body = exchange(direct.address, "GET", "/", [credential, credential], source=CLIENT)
+        assert status == 400 or json.loads(body)["denied"] == "multiple_credentials"
+        gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
+        [token] = [token for token in gate.tokens.list().items if token.name == "client"]
+        deadline = time.monotonic() + 30
+        while gate.tokens.get(token.id).last_used_at is None:
+            assert time.monotonic() < deadline
+            # A uWSGI without threads runs one only while it answers somebody.
+            assert direct.ask("everywhere")["address"] == CLIENT
+            time.sleep(0.05)
+        gate.close()

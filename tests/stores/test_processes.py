@@ -281,6 +281,9 @@ def test_a_failure_before_a_fork_is_no_dead_lock(caplog: pytest.LogCaptureFixtur
             del child
             self.held -= 1
 
+        def renew(self, *, child: bool) -> None:
+            del child
+
     stubborn = Stubborn()
     forks.register(stubborn)
     gate = Gate("sqlite://")

@@ -9,11 +9,11 @@ uses make one look-up. Whoever cannot confirm asks the store, and a store that c
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from functools import partial
-from threading import RLock
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
@@ -117,8 +117,7 @@ class Records:
         self._database = store.database
         self._owner_rights = owner_rights
         in_memory = store.database.path is None
-        # In memory there is one connection, so its lock is held over whole transactions.
-        self._lock = store.lock if in_memory else RLock()
+        self._lock = self._new_lock()
         self._lookup = SqliteLookup(store.database.connect, keep=in_memory)
         self._records = _Filed(capacity)
         self._shares: FIFOCache[str, Record] = FIFOCache(SHARES_BYTES, _share_weight)
@@ -202,6 +201,7 @@ class Records:
 
     def close(self) -> None:
         """Close the connection and forget what was read. The next use starts anew."""
+        forks.look()
         with self._lock:
             self._lookup.close()
             self._nothing_known()
@@ -222,14 +222,27 @@ class Records:
         self._owner_rights.lock.release()
         self._lock.release()
 
+    def renew(self, *, child: bool) -> None:
+        """Make the locks anew and close the connection. What was read stays, as confirmed by the next look."""
+        del child
+        self._lock = self._new_lock()
+        self._owner_rights.renew()
+        self._look_at = 0.0
+        self._lookup.close()
+
+    def _new_lock(self) -> threading.RLock:
+        # In memory there is one connection, so its lock is held over whole transactions.
+        return self._store.lock if self._database.path is None else threading.RLock()
+
     def _answer(self, step: Callable[[], T], *, wait: bool) -> T:
         """Return what ``step`` reads under the lock; it is repeated while another process holds the database.
 
         The waiting is done here and not by SQLite, whose time-out belongs to the connection and not to the call.
         Who waits for another thread's turn shares its failure: else each would ask in vain, one after the other.
         """
-        failures = self._failures
-        if not self._lock.acquire(blocking=wait):
+        forks.look()
+        failures, lock = self._failures, self._lock
+        if not lock.acquire(blocking=wait):
             raise WouldWait
         try:
             if self._failures != failures:
@@ -245,7 +258,7 @@ class Records:
                 self._store.let_go()
             raise StoreUnavailable from error
         finally:
-            self._lock.release()
+            lock.release()
 
     def _confirm(self, *, wait: bool) -> None:
         """Apply what the feed holds beyond what was applied, from the files that are there now."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 import weakref
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from threading import RLock
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +31,7 @@ from faregate.stores.token_rows import TokenRows
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from threading import RLock
 
     from faregate.stores.entry import Entry
     from faregate.stores.page import Page
@@ -95,10 +96,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.database = SqliteDatabase(url)
-        self.lock = RLock()
-        # In memory there is one connection for all; a file's readers wait for no writer.
-        self._reading = self.lock if self.database.path is None else RLock()
-        self._opening = RLock()  # a collection of garbage in the middle of it may write the last uses
+        self._make_locks()
         self._engine: Engine | None = None
         self._engines: list[Engine] = []  # the one that is open, for whoever closes it without the store
         # The pool is held by reference cycles: without this, a dropped store would keep its connection until the
@@ -117,7 +115,7 @@ class Store:
     @contextmanager
     def reading(self) -> Generator[Reading]:
         """Open a transaction that reads. StoreUnavailable if the store cannot answer."""
-        with self._answering(), self._transaction(self._reading, WRITER_WAITS, writing=False) as connection:
+        with self._answering(), self._transaction(WRITER_WAITS, writing=False) as connection:
             self.database.check_version(_stamp(connection))
             yield Reading(connection)
 
@@ -143,6 +141,7 @@ class Store:
 
     def let_go(self) -> None:
         """Close what is open and in nobody's hands, unless that would have to be waited for."""
+        forks.look()
         if self._opening.acquire(blocking=False):
             try:
                 self._close()
@@ -151,6 +150,7 @@ class Store:
 
     def close(self) -> None:
         """Close what is open. The next use opens it again."""
+        forks.look()
         with self.lock, self._reading, self._opening:
             self._close()
 
@@ -171,18 +171,34 @@ class Store:
         self._reading.release()
         self.lock.release()
 
+    def renew(self, *, child: bool) -> None:
+        """Make the locks anew and close what is open, in a child also what threads of the parent had in hand."""
+        self._make_locks()
+        self._engines.clear()
+        if self.database.path is not None:
+            self._engine = None  # not disposed of: the pool has locks of its own, as old as these were
+        self.database.close_connections(idle=not child)
+
+    def _make_locks(self) -> None:
+        self.lock = threading.RLock()
+        # In memory there is one connection for all; a file's readers wait for no writer.
+        self._reading = self.lock if self.database.path is None else threading.RLock()
+        # A collection of garbage in the middle of it may write the last uses.
+        self._opening = threading.RLock()
+
     @contextmanager
-    def _transaction(self, lock: RLock, waits: float, *, writing: bool) -> Generator[Connection]:
-        """Open a transaction under ``lock``, for which ``waits`` seconds may pass.
+    def _transaction(self, waits: float, *, writing: bool) -> Generator[Connection]:
+        """Open a transaction under the lock of its kind, for which ``waits`` seconds may pass.
 
         While another process holds the database the begin is tried again and again, and the lock is let go meanwhile:
         the process may fork, and others that wait come to their own end in time. Nothing was read or changed yet.
         """
+        forks.look()
         deadline = time.monotonic() + waits
         pauses = iter(_PAUSES)
         while True:
             with ExitStack() as held:
-                held.enter_context(_held(lock, deadline))
+                held.enter_context(_held(self.lock if writing else self._reading, deadline))
                 engine = self._open().execution_options(writing=writing, at_once=True)
                 try:
                     connection = held.enter_context(engine.begin())
@@ -215,7 +231,7 @@ class Store:
     def _writing(self, waits: float = WRITER_WAITS) -> Generator[tuple[Connection, Page]]:
         """Open a transaction that writes, and the page that readers map: there a writer must announce it."""
         while True:
-            with self._transaction(self.lock, waits, writing=True) as connection:
+            with self._transaction(waits, writing=True) as connection:
                 # Under the write lock: while this waited for it, the tables or the page may have been replaced.
                 self.database.check_version(_stamp(connection))
                 known = connection.execute(select(sequence.c.page)).scalar_one()
@@ -257,7 +273,7 @@ class Store:
     def _prepare(self) -> None:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
         in_step = False
-        with self._transaction(self._reading, WRITER_WAITS, writing=False) as connection:
+        with self._transaction(WRITER_WAITS, writing=False) as connection:
             columns = columns_of(connection)
             version = _stamp(connection) if schema_version.name in columns else None
             missing = schema.missing_from(columns) + rows_missing_from(connection, columns)
@@ -270,7 +286,7 @@ class Store:
         if version in (None, schema.VERSION):
             self._enter_wal()
         if version is None:
-            with self._transaction(self.lock, WRITER_WAITS, writing=True) as connection:
+            with self._transaction(WRITER_WAITS, writing=True) as connection:
                 version = _version(connection) or self._create(connection)
                 in_step = version == schema.VERSION and self._in_step(connection)
         if version != schema.VERSION:

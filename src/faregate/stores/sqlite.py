@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 import weakref
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -55,6 +55,7 @@ class SqliteDatabase:
         self._traces: list[str] = []  # companions, as they were before the database was looked at
         self._companions: Companions | None = None
         self._uri, self._said = "", ""
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         if self.path is not None:
             self._traces = files.traces(self.path)
             files.check_usable(self.path)
@@ -103,6 +104,7 @@ class SqliteDatabase:
         if self._companions is not None:
             self._companions.admit()
         connection = _connect(self._uri, waits)
+        self._connections.add(connection)
         try:
             if self._companions is not None:
                 self._companions.note(connection)
@@ -112,6 +114,17 @@ class SqliteDatabase:
         if torn:
             self._said = ""
         return connection
+
+    def close_connections(self, *, idle: bool) -> None:
+        """Close all connections to a file, or those that are ``idle`` alone.
+
+        In a child of a fork that nobody announced that is all: while a connection of the parent's is open there, no
+        other one holds a lock that other processes see.
+        """
+        for connection in list(self._connections):
+            with suppress(sqlite3.Error):
+                if not (idle and connection.in_transaction):
+                    connection.close()
 
     def page(self, *, create: bool) -> Page:
         """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
