@@ -13,7 +13,7 @@ from faregate.rules import Rules
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_core_decides_as_the_row_says(row: Row, clock: Clock) -> None:
-    """The reason, and where the row names it the challenge, are those of the row."""
+    """The reason, and where the row names it the challenge, are those of the row; an explanation agrees."""
     gate = Gate("sqlite://", clock=clock, **row.gate)
     scene = stage(row, gate, clock)
     texts = Texts(
@@ -29,6 +29,8 @@ def test_core_decides_as_the_row_says(row: Row, clock: Clock) -> None:
     for _ in ("uncached", "cached"):
         check(row, scene, texts)
         scene.warm(row)
+    scene.forget()
+    check_explanation(row, scene, Texts(scene.authorization, row.peer or None, forwarded=row.forwarded))
 
 
 def check(row: Row, scene: Scene, texts: Texts) -> None:
@@ -52,12 +54,9 @@ def check(row: Row, scene: Scene, texts: Texts) -> None:
         assert challenge == row.challenge
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
-def test_an_explanation_comes_to_the_same(row: Row, clock: Clock) -> None:
+def check_explanation(row: Row, scene: Scene, texts: Texts) -> None:
     """Of whatever presents one credential: the reason that a request gets, and steps that agree with it."""
-    gate = Gate("sqlite://", clock=clock, **row.gate)
-    scene = stage(row, gate, clock)
-    texts = Texts(scene.authorization, row.peer or None, forwarded=row.forwarded)
+    gate = scene.gate
     try:
         credential = gate.bearer.read(texts).credential
     except Denied:

@@ -8,6 +8,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 LIBC = ctypes.PyDLL(None)  # which keeps the interpreter lock, as a server does that forks
 
@@ -31,11 +33,22 @@ def in_child(work: Callable[[], bool]) -> bool:
 
 def _fork() -> int:
     # No other thread may be asking for the interpreter lock: in the child this one would wait for it to take the lock,
-    # and it is not there.
+    # and it is not there. So all others sleep, and whoever wakes nevertheless asks for no turn.
     before = sys.getswitchinterval()
     sys.setswitchinterval(1000)
-    time.sleep(0.05)
+    looks = 0
+    while looks < 5:
+        time.sleep(0.01)
+        looks = looks + 1 if _others_sleep() else 0
     try:
         return int(LIBC.fork())
     finally:
         sys.setswitchinterval(before)
+
+
+def _others_sleep() -> bool:
+    states = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # one that ends meanwhile
+            states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return states.count("R") <= 1  # this one runs

@@ -49,7 +49,7 @@ def stand(row: Row, clock: Clock) -> tuple[Scene, Any, dict[str, Any]]:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_asgi_answers_as_the_row_says(row: Row, clock: Clock) -> None:
-    """Status, reason and challenge are those of the row, on asyncio and on trio."""
+    """Status, reason and challenge are those of the row, on asyncio and on trio; WebSockets meet the same."""
     scene, app, members = stand(row, clock)
     for backend in ("asyncio", "trio"):
         scene.forget()
@@ -58,22 +58,16 @@ def test_asgi_answers_as_the_row_says(row: Row, clock: Clock) -> None:
                 answered = ask(app, scope_of(method=row.method, **members), backend=backend)
                 check_answer(row, scene, answered.status, answered.headers, answered.body)
             scene.warm(row)
-
-
-@pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
-def test_trap_2_websockets_are_judged_as_the_row_says(row: Row, clock: Clock) -> None:
-    """A handshake meets what a request meets; it is answered, or closed with 1008, and never accepted."""
-    scene, app, members = stand(row, clock)
-    for denials in ("answered", "closed"):
+    for denials in ("answered", "closed") if row.method == "GET" else ():
         scene.forget()
         extensions: dict[str, Any] = {"websocket.http.response": {}} if denials == "answered" else {}
         with named(denials):
             answered = ask(app, scope_of("websocket", extensions=extensions, **members))
-            check_handshake(row, scene, answered, denials)
+            check_trap_2(row, scene, answered, denials)
 
 
-def check_handshake(row: Row, scene: Scene, answered: Answered, denials: str) -> None:
-    """What was answered to a handshake is what the row says, in the way in which its server takes denials."""
+def check_trap_2(row: Row, scene: Scene, answered: Answered, denials: str) -> None:
+    """What was answered to a handshake of a WebSocket is what the row says, in the way in which its server takes denials."""
     expect = row.websocket or row.expect
     if expect == "ok":
         assert json.loads(answered.text) == {"for": scene.record_id if row.identified else None}

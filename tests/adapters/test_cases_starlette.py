@@ -130,7 +130,7 @@ def stand(row: Row, scene: Scene, kind: str) -> tuple[Any, dict[str, Any]]:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_starlette_answers_as_the_row_says(row: Row, clock: Clock) -> None:
-    """Status, reason and challenge are those of the row, before functions, coroutines and endpoint classes."""
+    """Status, reason and challenge are those of the row, before functions, coroutines, endpoint classes and WebSockets."""
     scene = stage(row, Gate("sqlite://", clock=clock, **row.gate), clock)
     for kind in HTTP:
         app, members = stand(row, scene, kind)
@@ -140,20 +140,14 @@ def test_starlette_answers_as_the_row_says(row: Row, clock: Clock) -> None:
                 answered = ask(app, scope_of(method=row.method, **members))
                 check_answer(row, scene, answered.status, answered.headers, answered.body)
             scene.warm(row)
-
-
-@pytest.mark.parametrize("row", [row for row in rows() if row.method == "GET"], ids=lambda row: row.name)
-def test_trap_2_starlettes_websockets_are_judged_as_the_row_says(row: Row, clock: Clock) -> None:
-    """Functions and endpoint classes of WebSockets are not even accepted where the row says no."""
-    scene = stage(row, Gate("sqlite://", clock=clock, **row.gate), clock)
-    for kind in WEBSOCKET:
+    for kind in WEBSOCKET if row.method == "GET" else []:
         scene.forget()
         with named(kind):
-            check_handshake(row, scene, kind)
+            check_trap_2(row, scene, kind)
 
 
-def check_handshake(row: Row, scene: Scene, kind: str) -> None:
-    """Open a WebSocket to a server that answers denials, and to one that cannot."""
+def check_trap_2(row: Row, scene: Scene, kind: str) -> None:
+    """A WebSocket is not even accepted where the row says no, by a server that answers denials or by one that cannot."""
     app, members = stand(row, scene, kind)
     expect = row.websocket or row.expect
     answered = ask(app, scope_of("websocket", extensions={"websocket.http.response": {}}, **members))
