@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from math import inf
-from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -74,7 +74,7 @@ class Rotation:
         if isinstance(by, Principal) and by.id == row["id"]:
             last = self._last.get(by.id)
             replaced = by.record.digest != current and by.record.superseded_at == inf
-            if replaced and (last is None or last.thread != get_ident()):
+            if replaced and (last is None or last.thread != threading.get_ident()):
                 raise Conflict(_LOST)
         return current
 
@@ -114,7 +114,7 @@ class Rotation:
             if len(self._last) >= _REMEMBERED:
                 self._last.clear()
             # Before the commit: whoever finds the new credential finds this, too.
-            self._last[row["id"]] = _Done(digest(secret), get_ident())
+            self._last[row["id"]] = _Done(digest(secret), threading.get_ident())
             values = {"rotated_at": now, "leaked": False} if row["leaked"] else {"rotated_at": now}
             token = actor.amend(change, now, "token.rotate", row, values, details)
             return Issued(msgspec.structs.replace(token, closed=closed), secret)

@@ -78,6 +78,18 @@ for gate, issued in zip(gates, made):
     caller = gate.verify(issued.secret)
     spawn([lambda number=number: gate.tokens.create(name=str(number), by=caller) for number in range(4)])
     assert gate.tokens.list().total == 5
+
+    # Of rotations at once one wins, and what it answers goes on: greenlets of one thread are not each other.
+    free = gate.tokens.create(name="free", scopes=["gate:tokens:write"])  # whose rights are asked of nobody
+    callers = [gate.verify(free.secret) for _ in range(8)]
+    def rotate(caller):
+        try:
+            return gate.tokens.rotate("self", by=caller).secret
+        except Conflict:
+            return None
+
+    [secret] = filter(None, spawn([lambda caller=caller: rotate(caller) for caller in callers]))
+    assert gate.verify(secret).id == free.token.id
     gate.close()
 print("done")
 """
