@@ -278,6 +278,19 @@ def test_threads_at_once_have_one_winner(gate: Gate) -> None:
         assert states(gate, *secrets) == ["ok"]
 
 
+def test_whoever_was_identified_before_a_rotation_has_lost(gate: Gate) -> None:
+    """Also where a thread of a pool serves both, one after the other: the first answer is the one that opens."""
+    issued = gate.tokens.create(name="a")
+    one, other = gate.verify(issued.secret), gate.verify(issued.secret)
+    won = gate.tokens.rotate("self", by=one).secret
+    with pytest.raises(Conflict, match="Another rotation came first"):
+        gate.tokens.rotate("self", by=other)
+    again = gate.tokens.rotate("self", by=one).secret  # as if its answer had been lost
+    with pytest.raises(Conflict, match="Another rotation came first"):
+        gate.tokens.rotate("self", by=other)
+    assert states(gate, issued.secret, won, again) == ["ok", "unknown_credential", "ok"]
+
+
 def outcome(call: Callable[[], object]) -> str:
     """``won``, ``conflict``, or the reason of a denial."""
     try:

@@ -27,14 +27,18 @@ MAX_GRACE = 7 * 86_400.0
 SELF_GRACE = 60.0
 
 _LOST = "Another rotation came first; only the current secret can be rotated."
+# A principal and a thread. Whoever was identified before a rotation was there together with that one's principal, so
+# no other has its ``id``.
+_Caller = tuple[int, int]
+
 _REMEMBERED = 4096  # rotations; forgetting one costs nothing but the notice of a collision
 
 
 class _Done(NamedTuple):
-    """A rotation of this process: the digest of the new credential, and the thread that it was made in."""
+    """A rotation of this process: the digest of the new credential, and who replaced the one that has its grace now."""
 
     digest: bytes
-    thread: int
+    caller: _Caller
 
 
 class Rotation:
@@ -74,7 +78,7 @@ class Rotation:
         if isinstance(by, Principal) and by.id == row["id"]:
             last = self._last.get(by.id)
             replaced = by.record.digest != current and by.record.superseded_at == inf
-            if replaced and (last is None or last.thread != threading.get_ident()):
+            if replaced and (last is None or last.caller != _caller(by)):
                 raise Conflict(_LOST)
         return current
 
@@ -111,13 +115,18 @@ class Rotation:
                 change.refresh.found(row["id"], family_digest(secret))
             closed = close_descent(change, actor, row, None, now) if leaked else None
             _keep_minter(change, actor, row, leaked=leaked)
+            last = self._last.get(row["id"]) if again else None
             if len(self._last) >= _REMEMBERED:
                 self._last.clear()
             # Before the commit: whoever finds the new credential finds this, too.
-            self._last[row["id"]] = _Done(digest(secret), threading.get_ident())
+            self._last[row["id"]] = _Done(digest(secret), last.caller if last else _caller(by))
             values = {"rotated_at": now, "leaked": False} if row["leaked"] else {"rotated_at": now}
             token = actor.amend(change, now, "token.rotate", row, values, details)
             return Issued(msgspec.structs.replace(token, closed=closed), secret)
+
+
+def _caller(by: By) -> _Caller:
+    return id(by), threading.get_ident()
 
 
 def _keep_minter(change: Change, actor: Actor, row: Values, *, leaked: bool) -> None:

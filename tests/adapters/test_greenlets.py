@@ -81,14 +81,14 @@ for gate, issued in zip(gates, made):
 
     # Of rotations at once one wins, and what it answers goes on: greenlets of one thread are not each other.
     free = gate.tokens.create(name="free", scopes=["gate:tokens:write"])  # whose rights are asked of nobody
-    callers = [gate.verify(free.secret) for _ in range(8)]
-    def rotate(caller):
+    caller = gate.verify(free.secret)
+    def rotate():
         try:
             return gate.tokens.rotate("self", by=caller).secret
         except Conflict:
             return None
 
-    [secret] = filter(None, spawn([lambda caller=caller: rotate(caller) for caller in callers]))
+    [secret] = filter(None, spawn([rotate] * 8))
     assert gate.verify(secret).id == free.token.id
     gate.close()
 print("done")
