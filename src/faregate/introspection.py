@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from faregate.record import Record
     from faregate.references import Reference, References
     from faregate.refresh import Refresh
-    from faregate.scopes import Grants, Need
+    from faregate.scopes import Grants, Held, Need
     from faregate.share_tokens import ShareTokens
     from faregate.stores.sql import Reading
 
@@ -58,7 +58,7 @@ class Question(NamedTuple):
         """Return why a living credential does not open what is asked for, or None if it does."""
         if record.kind == "refresh" and not self.refresh:
             return "unknown_credential"  # as a route says: it opens nothing
-        if record.kind == "share" and not common_scopes((record.grants,), self.on):
+        if record.kind == "share" and not common_scopes(_held(record, rights), self.on):
             return "object_not_shared"
         if self.needs:
             try:
@@ -122,12 +122,11 @@ class Introspection:
         self, found: Inspected, rights: Rights, now: float, question: Question, *, reason: str | None
     ) -> Introspected:
         record = found.record
-        held = (record.grants,) if rights.grants is None else (record.grants, rights.grants)
         told = Introspected(
             active=reason is None,
             reason=reason,
             kind=record.kind,
-            scope=question.scopes or common_scopes(held, question.on),
+            scope=question.scopes or common_scopes(_held(record, rights), question.on),
             subject=record.named(self._desk.identities).identity,
             username=record.owner.name,
             expires_at=as_datetime(min(record.expires_at, record.superseded_at)),
@@ -186,6 +185,11 @@ class Introspection:
             # A credential that is dead already has no word to say.
             if now < found.record.superseded_at and not found.record.deactivated:
                 deactivate(change, self._desk.actor_of(found.record), found.row, None, now)
+
+
+def _held(record: Record, rights: Rights) -> Held:
+    """Return all that a need has to be met by: the record's grants, and what its owner may do now."""
+    return (record.grants,) if rights.grants is None else (record.grants, rights.grants)
 
 
 def _reaches(actor: Actor, reading: Reading, found: Inspected) -> bool:

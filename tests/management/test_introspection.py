@@ -257,6 +257,19 @@ def test_scope_is_what_the_owner_may_too() -> None:
     assert sorted(members["scope"].split()) == ["b:c", "docs:read"]
 
 
+def test_a_share_of_what_its_makers_owner_may_no_more_is_not_active() -> None:
+    """It opens nothing on its object, so nobody lets it in, though he who asks names no scope."""
+    world = World("flask")
+    world.step("share")
+    for scopes, told_of in (
+        (("docs:*",), "live"),
+        (("docs:write",), "dead=object_not_shared"),
+        ((), "dead=object_not_shared"),
+    ):
+        world.gate._desk._owner_rights._hook = lambda _, scopes=scopes: AllowedScopes(general_scopes=scopes)
+        assert told(form(world.api, "/introspect", world.api.admin, token=world.secret, on="x")) == told_of
+
+
 def test_scope_is_what_was_asked_for(api: Api) -> None:
     """Or what holds for any object; on the one that was named, what holds there."""
     asked = api.create(scopes=["docs:*", "a"])

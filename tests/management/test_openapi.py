@@ -176,13 +176,38 @@ def test_places_of_the_credential_are_schemes() -> None:
         document(OPERATIONS, gate.bearer, "/", by_credential=True)["components"]["securitySchemes"]
         for gate in (plain, every)
     ]
-    assert list(names[0]) == ["bearer"]
+    assert list(names[0]) == ["bearer", "basic"]
     places = {(one.get("in"), one.get("name")) for one in names[1].values()}
     assert places == {(None, None), ("header", "X-API-Key"), ("query", "access_token"), ("cookie", "__Host-t")}
     login = document(OPERATIONS, plain.bearer, "/", by_credential=False)
     validate(login)
     assert "securitySchemes" not in login["components"]
     assert "security" not in login["paths"]["/tokens"]["get"]
+
+
+def test_a_password_is_a_place_for_introspection_alone() -> None:
+    """Stock resource servers send Basic there; no other call reads it."""
+    told = DOCUMENT["paths"]
+    asked = told["/introspect"]["post"]["security"]
+    assert asked == [{"bearer": []}, {"basic": []}]
+    others = [one for path, item in told.items() for one in item.values() if path != "/introspect"]
+    assert not [one["operationId"] for one in others if {"basic": []} in one["security"]]
+
+
+def test_a_proxys_line_is_no_place_of_the_credential() -> None:
+    """Where ``Authorization`` is a proxy's, a client that sent its token there would not be let in."""
+    gate = Gate("sqlite://", authorization=False, header="X-API-Key")
+    told = document(OPERATIONS, gate.bearer, "/", by_credential=True)
+    validate(told)
+    assert list(told["components"]["securitySchemes"]) == ["header"]
+    assert told["paths"]["/introspect"]["post"]["security"] == [{"header": []}]
+
+
+def test_an_example_of_what_is_active_has_no_reason() -> None:
+    """Why it is not active is told of the others."""
+    told = DOCUMENT["paths"]["/introspect"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
+    assert told["active"] is True
+    assert "reason" not in told
 
 
 SCHEMAS = DOCUMENT["components"]["schemas"]

@@ -84,6 +84,13 @@ _SIGNED: Json = {  # of a JWT alone
     **{name: {"type": "string"} for name in ("iss", "jti")},
     "aud": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
 }
+_PASSWORD: Json = {  # as stock resource servers send it
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "For introspection alone: a token's secret as the password (RFC 7617), whatever the user's name.",
+    }
+}
 _REFUSALS = (
     InvalidInput,
     InvalidRequest,
@@ -136,7 +143,7 @@ def document(operations: Sequence[Operation], bearer: Bearer, prefix: str, *, by
         paths.setdefault(operation.path, {})[operation.method.lower()] = told
     components: Json = {"schemas": _schemas()}
     if schemes:
-        components["securitySchemes"] = schemes
+        components["securitySchemes"] = {**schemes, **_PASSWORD} if "bearer" in schemes else schemes
     return {
         "openapi": "3.1.1",
         "info": {
@@ -164,7 +171,8 @@ def _operation(operation: Operation, schemes: Mapping[str, Json]) -> Json:
         # Of a share that is redeemed by its id alone the caller presents a credential.
         described["security"] = [*({name: []} for name in schemes), {}] if operation.call == "share.redeem" else []
     elif schemes:
-        described["security"] = [{name: []} for name in schemes]
+        password = _PASSWORD if operation.call == "token.introspect" and "bearer" in schemes else {}
+        described["security"] = [{name: []} for name in (*schemes, *password)]
     if parameters := [*_path_parameters(operation), *_query_parameters(operation), *_header_parameters(operation)]:
         described["parameters"] = parameters
     if operation.takes is not None:
@@ -236,7 +244,10 @@ def _responses(operation: Operation) -> Json:
         done["content"] = {"text/html": {"schema": {"type": "string"}}}
     elif operation.gives is not None:
         schema = {"$ref": f"#/components/schemas/{_GIVEN.get(operation.gives) or operation.gives.__name__}"}
-        done["content"] = {"application/json": {"schema": schema, "example": _example(schema)}}
+        example = _example(schema)
+        if operation.gives is Introspected:
+            del example["reason"]  # which only an inactive one has
+        done["content"] = {"application/json": {"schema": schema, "example": example}}
     elif operation.status != 204:
         done["content"] = {"application/json": {"schema": {"type": "object"}}}
     if headers := _headers(operation):
@@ -301,9 +312,10 @@ def _problem_of(status: int) -> Json:
 
 def _schemes(bearer: Bearer) -> dict[str, Json]:
     """Return the places where a credential may be presented."""
-    schemes: dict[str, Json] = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "A token's secret, as RFC 6750 says."}
-    }
+    schemes: dict[str, Json] = {}
+    if bearer.authorization:
+        words = "A token's secret, as RFC 6750 says."
+        schemes["bearer"] = {"type": "http", "scheme": "bearer", "description": words}
     places = (
         ("header", bearer.header),
         ("query", QUERY_PARAMETER if bearer.query else None),
@@ -311,7 +323,7 @@ def _schemes(bearer: Bearer) -> dict[str, Json]:
     )
     for place, name in places:
         if name is not None:
-            words = f"The same, in this {'parameter of the query' if place == 'query' else place}."
+            words = f"A token's secret, in this {'parameter of the query' if place == 'query' else place}."
             schemes[place] = {"type": "apiKey", "in": place, "name": name, "description": words}
     return schemes
 
