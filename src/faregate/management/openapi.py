@@ -88,7 +88,7 @@ _PASSWORD: Json = {  # as stock resource servers send it
     "basic": {
         "type": "http",
         "scheme": "basic",
-        "description": "For introspection alone: a token's secret as the password (RFC 7617), whatever the user's name.",
+        "description": "For introspection alone: a token's secret as the password (RFC 7617), of any user.",
     }
 }
 _REFUSALS = (
