@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from faregate.bearer import Answer
 
 _FRAMEWORKS = ("starlette", "fastapi")
+_WRAPPERS = ("sentry_sdk",)  # put handlers of their own around all that there are, the framework's defaults among them
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -185,19 +186,27 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
     refusal = Refusal(denied, answer)
     handler = _handler(refusal, by_class, by_status)
-    if handler is None:
+    named = handler
+    if _package(handler) in _WRAPPERS:
+        # What it is around is what the application has named, or the framework's. Of errors there is another handler.
+        registered = getattr(connection.scope.get("app"), "exception_handlers", {})
+        named = _handler(refusal, {key: registered[key] for key in registered if key not in (500, Exception)}, {})
+
+    # A framework's default would answer in its own form, and nobody has asked for that.
+    if handler is None or named is None or _package(named) in _FRAMEWORKS:
         return Response(answer.body, answer.status, dict(answer.headers))
     by_class.setdefault(_Refused, _handle)
     raise _Refused(handler, refusal, answer)
 
 
 def _handler(refusal: Refusal, by_class: Mapping[Any, Any], by_status: Mapping[int, Any]) -> Callable[..., Any] | None:
-    """Return the application's own handler for a refusal, as Starlette would find it; None where there is none."""
+    """Return the handler for a refusal, as Starlette would find it; None where there is none."""
     found = by_status.get(refusal.status_code)
-    handler = found or next((by_class[one] for one in type(refusal).__mro__ if one in by_class), None)
-    # A framework's default would answer in its own form, and nobody has asked for that.
-    package = str(getattr(handler, "__module__", "")).partition(".")[0]
-    return None if package in _FRAMEWORKS else handler
+    return found or next((by_class[one] for one in type(refusal).__mro__ if one in by_class), None)
+
+
+def _package(handler: Callable[..., Any] | None) -> str:
+    return str(getattr(handler, "__module__", "")).partition(".")[0]
 
 
 async def _handle(request: Request, refused: Any) -> Response:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +231,62 @@ def test_trap_13_a_frameworks_default_is_no_handler_of_the_users() -> None:
     assert bodies[0].body == bodies[1].body
     assert json.loads(bodies[0].body)["code"] == "insufficient_scope"
     assert bodies[0].headers == bodies[1].headers
+
+
+WATCHED = """
+import json
+import subprocess
+import sys
+import sys
+
+sys.modules |= {"eventlet": None, "gevent": None}  # which the SDK would patch where they are installed
+import sentry_sdk
+from fastapi import FastAPI
+from sentry_sdk.integrations.fastapi import FastApiIntegration
+from sentry_sdk.integrations.starlette import StarletteIntegration
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from faregate import Gate
+from faregate_asgi import GateMiddleware
+from faregate_starlette import requires
+
+sentry_sdk.init(
+    "http://key@127.0.0.1:9/1", default_integrations=False, auto_enabling_integrations=False,
+    integrations=[StarletteIntegration(), FastApiIntegration()],
+)
+
+def own(request, error):
+    return JSONResponse({"code": "own"}, error.status_code)
+
+async def view(request):
+    return JSONResponse({})
+
+answers = []
+for framework in (Starlette, FastAPI):
+    for key in (KeyError, Exception, 500, HTTPException, 401):
+        gate = Gate("sqlite://")
+        app = framework(
+            routes=[Route("/", requires(view))], exception_handlers={key: own}, middleware=[Middleware(GateMiddleware, gate=gate)]
+        )
+        answer = TestClient(app).get("/")
+        answers.append((answer.json()["code"], answer.status_code, answer.headers["www-authenticate"], answer.headers["cache-control"]))
+print(json.dumps(answers))
+"""
+
+
+@pytest.mark.skipif(find_spec("sentry_sdk") is None, reason="sentry-sdk is not installed")
+def test_a_default_that_something_is_around_is_no_handler_of_the_users() -> None:
+    """The SDK of Sentry puts its own function around each handler, the framework's default among them."""
+    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    refused = [401, 'Bearer realm="faregate"', "no-store"]
+    codes = [*["missing_credential"] * 3, *["own"] * 2]
+    assert json.loads(done.stdout) == [[code, *refused] for code in codes * 2]
 
 
 class Throttled(Denied):
