@@ -23,10 +23,11 @@ test-servers: $(READY)
 	SERVERS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load tests/adapters/test_peers.py
 
 # Clients that generators make of the OpenAPI document, for Python and TypeScript, used against the service, and linters
-# of such documents. Those of npm are in tests/clients; what needs them is skipped, and says so, where npm has none.
+# of such documents. Those of npm are in tests/clients, each with its digest in the lock file; what needs them is
+# skipped, and says so, where npm has none.
 test-clients: $(READY)
-	mkdir -p $(NODE) && cp tests/clients/package.json $(NODE)
-	-npm install --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel error
+	mkdir -p $(NODE) && cp tests/clients/package.json tests/clients/package-lock.json $(NODE)
+	-npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel error
 	CLIENTS=$(CURDIR)/$(NODE) $(BIN)/python -m pytest --numprocesses 2 tests/management/test_clients.py
 
 check: $(READY)
