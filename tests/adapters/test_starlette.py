@@ -233,6 +233,26 @@ def test_trap_13_a_frameworks_default_is_no_handler_of_the_users() -> None:
     assert bodies[0].headers == bodies[1].headers
 
 
+@pytest.mark.parametrize("framework", [Starlette, FastAPI])
+def test_a_mounted_application_answers_denials_behind_a_gate_of_its_own(framework: Any) -> None:
+    """Its page for errors stands before the gate of the outer one; what is announced is announced once."""
+    gate = Gate("sqlite://")
+    gated = [Middleware(GateMiddleware, gate=gate)]
+
+    def late(request: Request) -> PlainTextResponse:
+        request.user.require("docs:read")
+        return PlainTextResponse("late")
+
+    inner = framework(routes=[Route("/late", late)], middleware=gated)
+    app = Starlette(routes=[Mount("/v1", inner)], middleware=gated)
+    refused = ask(app, scope_of(path="/v1/late"))
+    assert (refused.status, json.loads(refused.body)["code"]) == (401, "missing_credential")
+    secret = gate.tokens.create(name="a", scopes=["docs:read"], expires_in=60).secret
+    answered = ask(app, scope_of(path="/v1/late", headers=bearer(secret)))
+    names = [name for name, _ in answered.messages[0]["headers"]]
+    assert (answered.status, names.count(b"faregate-token-expires")) == (200, 1)
+
+
 WATCHED = """
 import json
 import subprocess
