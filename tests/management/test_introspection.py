@@ -291,6 +291,29 @@ def test_what_cannot_be_asked_for(api: Api) -> None:
     problem(form(api, "/introspect", api.admin, token=made["token"], scope="docs:*"), 400, "invalid_input")
 
 
+@pytest.mark.parametrize(
+    ("scope", "code"),
+    [
+        ("a" + ":a" * 31, ""),
+        ("a" + ":a" * 32, "invalid_input"),
+        ("a" * 512, ""),
+        ("a" * 513, "invalid_input"),
+        (" ".join(f"s{number}" for number in range(1000)), ""),
+        (" ".join(f"s{number}" for number in range(1001)), "invalid_request"),
+        ("a" + ":a" * 500_000, "invalid_input"),  # which would be looked up for an hour
+    ],
+    ids=range(7),
+)
+def test_no_more_is_looked_up_than_can_be_granted(api: Api, scope: str, code: str) -> None:
+    """A need has the length of a scope, and there are as many as a token may have."""
+    made = api.create(scopes=["*"])
+    answer = form(api, "/introspect", api.admin, token=made["token"], scope=scope)
+    if code:
+        problem(answer, 400, code)
+    else:
+        assert answer.get_json()["active"] is True
+
+
 @pytest.mark.parametrize("user", ["", "resource-server", "ö", "a%3Ab"])
 def test_a_resource_server_may_send_its_token_as_a_password(api: Api, user: str) -> None:
     """RFC 6749 section 2.3.1, as client libraries do it; for introspection alone."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from faregate.bearer import Answer
 from faregate.errors import InvalidInput
 from faregate.management.call import JSON, InvalidRequest, InvalidScope, UnsupportedGrantType, shown
+from faregate.scopes import MAX_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +33,13 @@ def exchange(gate: Gate, call: Call) -> Answer:
 def introspect(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /introspect``."""
     form = call.form()
+    credential = _parameter(form, "token")
+    needs = [scope for scope in form.get("scope", "").split(" ") if scope]
+    if len(needs) > MAX_SCOPES:
+        raise InvalidRequest(f"scope: at most {MAX_SCOPES} scopes.")
     told = gate.introspect(
-        _parameter(form, "token"),
-        needs=[scope for scope in form.get("scope", "").split(" ") if scope],
+        credential,
+        needs=needs,
         on=form.get("on"),
         address=form.get("address"),
         refresh=form.get("token_type_hint") == "refresh_token",
