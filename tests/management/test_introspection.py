@@ -351,6 +351,8 @@ def test_a_caller_that_may_not_ask_learns_nothing(api: Api) -> None:
     ("body", "content_type", "status", "code"),
     [
         (b"", "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (b"", "", 400, "invalid_request"),
+        (b"", "application/json", 415, "not_form"),
         (b"token=", "application/x-www-form-urlencoded", 400, "invalid_request"),
         (b"other=x", "application/x-www-form-urlencoded", 400, "invalid_request"),
         (b"token=a&token=a", "application/x-www-form-urlencoded", 400, "invalid_request"),

@@ -145,6 +145,8 @@ class Call(NamedTuple):
 
     def form(self) -> dict[str, str]:
         """Return the parameters of a form; one without a value counts as left out (RFC 6749 section 3.2)."""
+        if not self.body and not self.content_type:  # nothing was sent, of no type
+            return {}
         if not re.fullmatch(r"application/x-www-form-urlencoded\s*(;.*)?", self.content_type, re.IGNORECASE):
             raise NotForm("Send a form, with 'Content-Type: application/x-www-form-urlencoded'.")
         try:
