@@ -24,7 +24,6 @@ MAX_SCOPES = 1000
 MAX_BYTES = 393_216  # of all that is granted, in both forms of JSON: a record fits into a request as it is shown
 MAX_LENGTH = 512
 MAX_SEGMENTS = 32  # each one is a look-up where a need or a child is judged
-_LONGEST = f"{MAX_LENGTH} characters or {MAX_SEGMENTS} segments"
 
 
 class AnyResource(msgspec.Struct, frozen=True):
@@ -74,13 +73,16 @@ def any_of(*needs: Need) -> AnyOf:
 
 
 def check_needs(needs: tuple[object, ...]) -> tuple[Need, ...]:
-    """Return ``needs`` if each is one; raise InvalidInput for wildcards, empty texts and other types."""
+    """Return ``needs`` if each is one; raise InvalidInput for wildcards, empty texts and other types.
+
+    A need has no more segments than a scope that is granted.
+    """
     for need in needs:
         match need:
             case str() if not _SCOPE.fullmatch(need):
                 raise InvalidInput(f"need {need!r}: not a scope of RFC 6749 section 3.3")
-            case str() if _too_long(need):  # each segment is a look-up, and the text may come from a client
-                raise InvalidInput(f"need {need[:64]!r}…: longer than {_LONGEST}")
+            case str() if need.count(":") >= MAX_SEGMENTS:  # the text may come from a client
+                raise InvalidInput(f"need {need[:64]!r}…: more than {MAX_SEGMENTS} segments")
             case str() if "*" in need:
                 raise InvalidInput(f"need {need!r}: a need names one scope; wildcards are for grants")
             case Permission(id=str(name), service=service) | Role(name=str(name), service=service):
@@ -342,8 +344,8 @@ def check_scope(scope: object, member: str) -> str:
     """Return ``scope`` if it may be granted, wildcards in their place; InvalidInput names ``member`` otherwise."""
     if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
         raise InvalidInput(f"{member}: {scope!r} is no scope (printable ASCII without space, quote or backslash)")
-    if _too_long(scope):
-        raise InvalidInput(f"{member}: longer than {_LONGEST}")
+    if len(scope) > MAX_LENGTH or scope.count(":") >= MAX_SEGMENTS:
+        raise InvalidInput(f"{member}: longer than {MAX_LENGTH} characters or {MAX_SEGMENTS} segments")
     if "*" in (scope[:-2] if scope.endswith(":*") else "" if scope == "*" else scope):
         raise InvalidInput(f"{member}: {scope!r} has its '*' in a wrong place; only '*' and a final ':*' are wildcards")
     if "/permission:" in scope or "/role:" in scope:
@@ -351,10 +353,6 @@ def check_scope(scope: object, member: str) -> str:
             f"{member}: {scope!r} looks like a permission or role of a realm, which has members of its own"
         )
     return scope
-
-
-def _too_long(scope: str) -> bool:
-    return len(scope) > MAX_LENGTH or scope.count(":") >= MAX_SEGMENTS
 
 
 def _check_name(name: object, member: str, instead: str) -> str:

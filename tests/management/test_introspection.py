@@ -296,16 +296,14 @@ def test_what_cannot_be_asked_for(api: Api) -> None:
     [
         ("a" + ":a" * 31, ""),
         ("a" + ":a" * 32, "invalid_input"),
-        ("a" * 512, ""),
-        ("a" * 513, "invalid_input"),
         (" ".join(f"s{number}" for number in range(1000)), ""),
         (" ".join(f"s{number}" for number in range(1001)), "invalid_request"),
         ("a" + ":a" * 500_000, "invalid_input"),  # which would be looked up for an hour
     ],
-    ids=range(7),
+    ids=range(5),
 )
 def test_no_more_is_looked_up_than_can_be_granted(api: Api, scope: str, code: str) -> None:
-    """A need has the length of a scope, and there are as many as a token may have."""
+    """A need has the segments of a scope, each of which is a look-up, and there are as many needs as a token has scopes."""
     made = api.create(scopes=["*"])
     answer = form(api, "/introspect", api.admin, token=made["token"], scope=scope)
     if code:
