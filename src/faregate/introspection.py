@@ -58,8 +58,9 @@ class Question(NamedTuple):
         """Return why a living credential does not open what is asked for, or None if it does."""
         if record.kind == "refresh" and not self.refresh:
             return "unknown_credential"  # as a route says: it opens nothing
-        if record.kind == "share" and not common_scopes(_held(record, rights), self.on):
-            return "object_not_shared"
+        limited = record.kind == "share" or (record.kind == "jwt" and record.grants)  # to objects, or maybe so
+        if limited and not common_scopes(_held(record, rights), self.on):
+            return "object_not_shared" if record.kind == "share" else "insufficient_scope"
         if self.needs:
             try:
                 Principal(record, self.address, rights.grants).require(*self.needs, on=self.on)

@@ -280,7 +280,8 @@ def test_scope_is_what_was_asked_for(api: Api) -> None:
     text = token(scope="docs:read")
     for on, scopes in ((None, ()), ("x", ("docs:read",)), ("y", ())):
         found = gate.introspect(text, on=on)
-        assert (found.active, found.scope) == (True, scopes)
+        assert (found.active, found.scope) == (bool(scopes), scopes)
+    assert gate.introspect(token(scope="")).active  # who opens nothing at all is somebody nevertheless
     for on, active in ((None, False), ("x", True), ("y", False)):
         assert gate.introspect(text, needs="docs:read", on=on).active is active
 
