@@ -136,10 +136,13 @@ class Faregate:
                 principal = identify(gate)
                 if needs:
                     principal.require(*needs, on=_object(on))
+                request.environ[_KEY] = principal
+                return current_app.ensure_sync(view)(*args, **kwargs)
             except Denied as denied:
-                raise refusal(gate, denied) from denied
-            request.environ[_KEY] = principal
-            return current_app.ensure_sync(view)(*args, **kwargs)
+                refused = refusal(gate, denied)
+                if _has_own_handler(denied):
+                    raise
+                raise refused from denied
 
         below: Any = view
         while below is not None:
@@ -164,6 +167,18 @@ def _object(on: object) -> object:
     if on.name not in parameters:
         raise Misconfigured(f"on=path({on.name!r}): the route {request.url_rule} has no such parameter")
     return parameters[on.name]
+
+
+def _has_own_handler(denied: Denied) -> bool:
+    """Tell whether the application has a handler for Denied itself."""
+    named = current_app.error_handler_spec
+    found = (
+        named[scope][None].get(kind)
+        for kind in type(denied).__mro__
+        for scope in (*request.blueprints, None)
+        if scope in named and issubclass(kind, Denied)
+    )
+    return any(handler not in (None, _answer_denied) for handler in found)
 
 
 def _answer_denied(denied: Denied) -> Any:

@@ -74,13 +74,14 @@ def _guard_coroutine(view: Callable[..., Any], needs: tuple[Need, ...], on: obje
     @wraps(view)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         connection = args[0] if args and type(args[0]) is Request else _connection(args, kwargs)
-        denied = _judge(connection, needs, on)
-        if denied is None:
+        try:
+            _judge(connection, needs, on)
             return await view(*args, **kwargs)
-        if isinstance(connection, WebSocket):
-            await _turn_away(connection, denied)
-            return None
-        return _refuse(connection, denied)
+        except Denied as denied:
+            if isinstance(connection, WebSocket):
+                await _turn_away(connection, denied)
+                return None
+            return _refuse(connection, denied)
 
     return guarded
 
@@ -89,8 +90,11 @@ def _guard_function(view: Callable[..., Any], needs: tuple[Need, ...], on: objec
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         connection = _connection(args, kwargs)
-        denied = _judge(connection, needs, on)
-        return view(*args, **kwargs) if denied is None else _refuse(connection, denied)
+        try:
+            _judge(connection, needs, on)
+            return view(*args, **kwargs)
+        except Denied as denied:
+            return _refuse(connection, denied)
 
     return guarded
 
@@ -108,13 +112,14 @@ def _guard_dispatch(dispatch: Callable[[Any], Any], needs: tuple[Need, ...], on:
     @wraps(dispatch)
     async def guarded(endpoint: Any) -> None:
         connection: HTTPConnection[Any] = HTTPConnection(endpoint.scope)
-        denied = _judge(connection, needs, on)
-        if denied is None:
+        try:
+            _judge(connection, needs, on)
             await dispatch(endpoint)
-        elif connection.scope["type"] == "websocket":
-            await respond(_answer(connection, denied), endpoint.scope, endpoint.send)
-        else:
-            await _refuse(connection, denied)(endpoint.scope, endpoint.receive, endpoint.send)
+        except Denied as denied:
+            if connection.scope["type"] == "websocket":
+                await respond(_answer(connection, denied), endpoint.scope, endpoint.send)
+            else:
+                await _refuse(connection, denied)(endpoint.scope, endpoint.receive, endpoint.send)
 
     return guarded
 
@@ -128,22 +133,18 @@ def _connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection
     raise Misconfigured("@requires guards what takes a request or a WebSocket; this took neither")
 
 
-def _judge(connection: HTTPConnection[Any], needs: tuple[Need, ...], on: object) -> Denied | None:
-    """Return why the connection is refused, or None if it may pass."""
+def _judge(connection: HTTPConnection[Any], needs: tuple[Need, ...], on: object) -> None:
+    """Let the connection pass, or raise Denied."""
     visit = connection.scope.get(VISIT)
     if type(visit) is not Visit:
         raise Misconfigured(
             "@requires needs the middleware: Starlette(…, middleware=[Middleware(GateMiddleware, gate=gate)])"
         )
-    try:
-        principal = visit.principal or visit.identified()
-        if on is not None:
-            principal.require(*needs, on=_object(connection, on))
-        elif needs:
-            principal.require(*needs)
-    except Denied as denied:
-        return denied
-    return None
+    principal = visit.principal or visit.identified()
+    if on is not None:
+        principal.require(*needs, on=_object(connection, on))
+    elif needs:
+        principal.require(*needs)
 
 
 def _object(connection: HTTPConnection[Any], on: object) -> object:
@@ -171,12 +172,12 @@ async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
 
 
 class _Refused(Exception):
-    """A refusal on its way to the handler of the application, by way of :func:`_handle`."""
+    """What is told to the handler of the application, on its way there by way of :func:`_handle`."""
 
-    def __init__(self, handler: Callable[..., Any], refusal: Refusal, answer: Answer) -> None:
+    def __init__(self, handler: Callable[..., Any], told: Exception, answer: Answer) -> None:
         super().__init__()
         self.handler = handler
-        self.refusal = refusal
+        self.told = told
         self.answer = answer
 
 
@@ -184,6 +185,11 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     """Return the answer to a denial; raise it where the application has a handler of its own for it."""
     answer = _answer(connection, denied)
     by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
+    own = next((by_class[kind] for kind in type(denied).__mro__ if kind in by_class and issubclass(kind, Denied)), None)
+    if own is not None:
+        by_class.setdefault(_Refused, _handle)
+        raise _Refused(own, denied, answer)
+
     refusal = Refusal(denied, answer)
     handler = _handler(refusal, by_class, by_status)
     named = handler
@@ -213,9 +219,9 @@ async def _handle(request: Request, refused: Any) -> Response:
     """Have the application's handler answer, and add what it leaves away: a refusal stays a refusal."""
     response: Any
     if inspect.iscoroutinefunction(refused.handler):
-        response = refused.handler(request, refused.refusal)
+        response = refused.handler(request, refused.told)
     else:
-        response = await run_in_threadpool(refused.handler, request, refused.refusal)
+        response = await run_in_threadpool(refused.handler, request, refused.told)
     if inspect.isawaitable(response):
         response = await response
     if isinstance(response, Response) and response.status_code == refused.answer.status:

@@ -283,6 +283,38 @@ def test_a_refusal_keeps_its_challenge(setup: Setup, key: Any) -> None:
         assert answer.headers.get_all("Content-Type") == ["application/json"]
 
 
+@pytest.mark.parametrize("key", [403, HTTPException, Denied, None], ids=str)
+@pytest.mark.parametrize("where", ["application", "blueprint"])
+def test_one_denial_has_one_body_whoever_refuses(setup: Setup, key: Any, where: str) -> None:
+    """The guard, or the view behind it: a handler for the status, for HTTPException or for Denied itself sees both."""
+
+    def own(error: Any) -> tuple[list[str], int]:
+        denied = error if isinstance(error, Denied) else error.denied
+        return [denied.reason], denied.status
+
+    @setup.faregate.requires
+    def late() -> None:
+        current_principal.require("docs:write")
+
+    @setup.faregate.requires
+    async def late_coroutine() -> None:
+        current_principal.require("docs:write")
+
+    place: Any = setup.app if where == "application" else Blueprint("place", __name__)
+    if key:
+        place.register_error_handler(key, own)
+    for number, behind in enumerate([setup.faregate.requires("docs:write")(view), late, late_coroutine]):
+        place.add_url_rule(f"/{number}", f"view{number}", behind)
+    if where == "blueprint":
+        setup.app.register_blueprint(place)
+    answers = [setup.get(f"/{number}") for number in range(3)]
+    for answer in answers:
+        assert (answer.status_code, answer.get_json()) == (403, answers[0].get_json())
+        assert (answer.get_json() == ["insufficient_scope"]) == bool(key)
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="faregate", error="insufficient_scope"')
+        assert answer.headers.get_all("Cache-Control") == ["no-store"]
+
+
 def test_a_handler_that_answers_something_else_is_left_alone(setup: Setup) -> None:
     """A page to log in, say: nothing of a refusal is added to it. What a handler says itself, stays."""
     setup.app.register_error_handler(401, lambda _: redirect("/login"))

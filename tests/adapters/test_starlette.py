@@ -197,6 +197,43 @@ def test_a_refusal_keeps_its_challenge(framework: Any, handler: Any, key: Any) -
         assert answered.headers["cache-control"] == ("no-cache" if own and handler is plain else "no-store")
 
 
+@pytest.mark.parametrize("framework", [Starlette, FastAPI])
+@pytest.mark.parametrize("key", [403, HTTPException, Denied, None], ids=str)
+def test_one_denial_has_one_body_whoever_refuses(framework: Any, key: Any) -> None:
+    """The guard, or the view behind it: a handler for the status, for HTTPException or for Denied itself sees both."""
+    gate = Gate("sqlite://")
+
+    def own(_: Request, exc: Exception) -> JSONResponse:
+        denied = exc if isinstance(exc, Denied) else exc.denied  # type: ignore[attr-defined]
+        return JSONResponse([denied.reason], denied.status)
+
+    @requires
+    async def late(request: Request) -> None:
+        request.user.require("docs:read")
+
+    @requires
+    def late_in_a_thread(request: Request) -> None:
+        request.user.require("docs:read")
+
+    @requires
+    class Late(HTTPEndpoint):
+        async def get(self, request: Request) -> None:
+            request.user.require("docs:read")
+
+    handlers = {key: own} if key else {}
+    app = framework(exception_handlers=handlers, middleware=[Middleware(GateMiddleware, gate=gate)])
+    app.router.routes += [
+        Route("/0", requires("docs:read")(hello)), Route("/1", late), Route("/2", late_in_a_thread), Route("/3", Late)
+    ]  # fmt: skip
+    secret = gate.tokens.create(name="a").secret
+    answers = [ask(app, scope_of(path=f"/{number}", headers=bearer(secret))) for number in range(4)]
+    for answered in answers:
+        assert (answered.status, answered.body) == (403, answers[0].body)
+        assert (answered.body == b'["insufficient_scope"]') == bool(key)
+        assert answered.headers["www-authenticate"].startswith('Bearer realm="faregate", error="insufficient_scope"')
+        assert answered.headers["cache-control"] == "no-store"
+
+
 def test_a_handler_that_answers_something_else_is_left_alone() -> None:
     """A page to log in, say: nothing of a refusal is added to it."""
     gate = Gate("sqlite://")
