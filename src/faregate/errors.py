@@ -40,7 +40,7 @@ REASONS = {
         400,
         "invalid_request",
         "Credential malformed",
-        "After 'Bearer' comes one token68 text and nothing else.",
+        "A credential is one token68 text and nothing else; in Authorization it comes after 'Bearer'.",
     ),
     "multiple_credentials": Reason(
         400, "invalid_request", "More than one credential", "Send exactly one credential, in one place."
