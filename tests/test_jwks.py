@@ -71,14 +71,14 @@ class Endpoint(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, context: ssl.SSLContext | None, address: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((address, port), Handler)
         self.asked: list[str] = []
         self.headers: list[Message] = []
         self.answer: Answer = says(jwks("rsa"))
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"{'http' if context is None else 'https'}://127.0.0.1:{self.server_port}/keys?v=1"
+        self.url = f"{'http' if context is None else 'https'}://{address}:{self.server_port}/keys?v=1"
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def handle_error(self, *_: Any) -> None:
@@ -337,6 +337,7 @@ WAYS: dict[str, Answer] = {
         + b"%x\r\n%s\r\n0\r\n\r\n" % (len(gzip.compress(SET, mtime=0)), gzip.compress(SET, mtime=0))
     ),
     "as long as may be": coded("gzip", gzip.compress(SET + b" " * (256 * 1024 - len(SET)))),
+    "changed by a gateway": says(SET, 203),
     "a mark of byte order": says(codecs.BOM_UTF8 + SET),
     "a mark of byte order in gzip": coded("gzip", gzip.compress(codecs.BOM_UTF8 + SET)),
 }  # fmt: skip
@@ -892,6 +893,24 @@ def test_plain_http_will_do_in_a_private_network(
     gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=plain.url, plain_http=True)])
     assert gate.verify(token()).id == "alice"
     assert plain.headers[0]["Host"] == f"{HOST}:{plain.server_port}"
+
+
+@pytest.mark.parametrize("way", ["HTML", "nothing", "no keys", "101 keys", "not what its coding says", "a list"])
+def test_an_address_with_something_else_closes_no_issuer(
+    plain: Endpoint, make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """What answers 200 may be another server; the next address has the set, and each is told if none has."""
+    resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
+    other = Endpoint(None, "127.0.0.2", plain.server_port)
+    other.answer = HOSTILE[way]
+    gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=plain.url, plain_http=True)])
+    assert gate.verify(token()).id == "alice"
+    assert len(other.asked) == len(plain.asked) == 1
+    plain.answer = HOSTILE[way]
+    with pytest.raises(OSError, match=r"127\.0\.0\.2: .*127\.0\.0\.1: "):
+        source.fetch(plain.url, ["RS256"])
+    other.shutdown()
+    other.server_close()
 
 
 @pytest.mark.parametrize(
