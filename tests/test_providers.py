@@ -195,7 +195,13 @@ def test_what_is_named_and_not_there_is_told(make_gate: Callable[..., Gate]) -> 
     assert "it has no realm.roles, where its scopes would be" in step.words
     assert step.seen["absent"] == ["realm.roles"]
     gate = make_gate("sqlite://", issuers=[provider.issuer(org_claim=["tid", "o.id"])])
-    assert "tid" in gate.explain(provider.token()).steps[2].words
+    words = "it has no tid and no o.id, where its organization would be"
+    assert gate.explain(provider.token(o={"id": None})).steps[2].words == words
+    assert gate.explain(provider.token(o={"id": 5})).steps[2].words.startswith("its o.id: ")
+    gate = make_gate("sqlite://", issuers=[provider.issuer(org_claim=lambda _: None)])
+    assert "org_claim names no organization" in gate.explain(provider.token()).steps[2].words
+    gate = make_gate("sqlite://", issuers=[provider.issuer(audience_claim="azp")])
+    assert "it has no azp" in gate.explain(provider.token()).steps[2].words
 
 
 def test_the_audience_is_in_the_claim_that_is_named(make_gate: Callable[..., Gate]) -> None:
@@ -232,6 +238,8 @@ def test_names_of_rfc_9864(algorithm: str, key: str, make_gate: Callable[..., Ga
     [
         {"audience_claim": ""},
         {"audience_claim": None},
+        {"audience_claim": "iss", "audience": provider.ISSUER},
+        {"audience_claim": "sub", "audience": "alice"},
         {"scopes_claim": []},
         {"scopes_claim": [""]},
         {"scopes_claim": 5},

@@ -163,8 +163,14 @@ def _audience(claims: Members, name: str, wanted: frozenset[str]) -> tuple[str, 
 
 def _organization(claims: Members, told: tuple[str, ...] | Callable[[Members], Any]) -> str:
     if callable(told):
-        return _text({"org_claim": _asked(told, claims, _is_text)}, "org_claim", _check_party)
-    name = next((name for name in told if _member(claims, name) is not None), told[0])
+        value = _asked(told, claims, _is_text)
+        if value is None:
+            _refuse("the function org_claim names no organization for it")
+        return _text({"org_claim": value}, "org_claim", _check_party)
+
+    name = next((name for name in told if _member(claims, name) is not None), None)
+    if name is None:
+        _refuse(f"it has no {' and no '.join(told)}, where its organization would be")
     return _text({name: _member(claims, name)}, name, _check_party)
 
 

@@ -23,6 +23,7 @@ Keys = Mapping[str, Any] | str | bytes
 ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
 NEEDS_EXTRA = "JWTs need the packages of an extra: pip install 'faregate[jwt]'"
 ALWAYS = ("iss", "exp", "sub")  # and the one that holds the audience
+NO_AUDIENCE = ("iss", "sub", "exp", "nbf", "iat", "jti")  # what RFC 7519 section 4.1 has for something else
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
@@ -97,6 +98,11 @@ class Issuer:
         if self.leeway > MOST_LEEWAY:
             raise InvalidInput(f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead")
         self.audience_claim = check_id(audience_claim, "audience_claim")
+        if self.audience_claim in NO_AUDIENCE:
+            raise InvalidInput(
+                f"audience_claim: '{self.audience_claim}' never says for whom a token is (RFC 7519 section 4.1), so "
+                "tokens that are meant for others would be taken; name the claim that does"
+            )
         self.scopes_claim = _told(scopes_claim, "scopes_claim")
         self.org_claim = None if org_claim is None else _told(org_claim, "org_claim")
         required = [check_id(one, "required_claims") for one in _texts(required_claims, "required_claims", least=0)]
