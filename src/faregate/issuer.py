@@ -97,12 +97,7 @@ class Issuer:
         self.leeway = parse_span(leeway, "leeway")
         if self.leeway > MOST_LEEWAY:
             raise InvalidInput(f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead")
-        self.audience_claim = check_id(audience_claim, "audience_claim")
-        if self.audience_claim in NO_AUDIENCE:
-            raise InvalidInput(
-                f"audience_claim: '{self.audience_claim}' never says for whom a token is (RFC 7519 section 4.1), so "
-                "tokens that are meant for others would be taken; name the claim that does"
-            )
+        self.audience_claim = _audience_claim(audience_claim)
         self.scopes_claim = _told(scopes_claim, "scopes_claim")
         self.org_claim = None if org_claim is None else _told(org_claim, "org_claim")
         required = [check_id(one, "required_claims") for one in _texts(required_claims, "required_claims", least=0)]
@@ -139,6 +134,16 @@ class Issuer:
 def media_type(text: str) -> str:
     """Return a ``typ`` in the form in which two are compared: RFC 7515 section 4.1.9, RFC 2045 section 5.1."""
     return text.lower().removeprefix("application/")
+
+
+def _audience_claim(value: object) -> str:
+    name = check_id(value, "audience_claim")
+    if name in NO_AUDIENCE:
+        raise InvalidInput(
+            f"audience_claim: '{name}' does not say for whom a token is (RFC 7519 section 4.1), and would take tokens "
+            "that are meant for others; name the claim that does"
+        )
+    return name
 
 
 def _told(value: object, member: str) -> tuple[str, ...] | Callable[[Claims], Any]:
