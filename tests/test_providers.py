@@ -181,10 +181,13 @@ def test_a_function_that_fails_says_nothing_of_the_token(make_gate: Callable[...
         {"scopes_claim": lambda claims: claims["x"]},
         {"org_claim": lambda claims: claims["x"]},
         {"org_claim": lambda _: 5},
+        {"resources": lambda claims: claims["x"]},
     ):
         gate = make_gate("sqlite://", issuers=[provider.issuer(**settings)])
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable) as failed:
             gate.verify(provider.token())
+        assert failed.value.cause.startswith(f"the function {next(iter(settings))} failed: ")
+        assert "function" not in failed.value.detail
 
 
 def test_what_is_named_and_not_there_is_told(make_gate: Callable[..., Gate]) -> None:
@@ -194,6 +197,12 @@ def test_what_is_named_and_not_there_is_told(make_gate: Callable[..., Gate]) -> 
     assert step.passed
     assert "it has no realm.roles, where its scopes would be" in step.words
     assert step.seen["absent"] == ["realm.roles"]
+    for scopes in ("*", "gate:admin", ""):
+        assert (
+            "none of its scopes counts" in gate.explain(provider.token(scp="", realm={"roles": scopes})).steps[2].words
+        )
+    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda _: None)])
+    assert "none of its scopes counts" in gate.explain(provider.token()).steps[2].words
     gate = make_gate("sqlite://", issuers=[provider.issuer(org_claim=["tid", "o.id"])])
     words = "it has no tid and no o.id, where its organization would be"
     assert gate.explain(provider.token(o={"id": None})).steps[2].words == words

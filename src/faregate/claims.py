@@ -163,7 +163,7 @@ def _audience(claims: Members, name: str, wanted: frozenset[str]) -> tuple[str, 
 
 def _organization(claims: Members, told: tuple[str, ...] | Callable[[Members], Any]) -> str:
     if callable(told):
-        value = _asked(told, claims, _is_text)
+        value = _asked(told, "org_claim", claims, _is_text)
         if value is None:
             _refuse("the function org_claim names no organization for it")
         return _text({"org_claim": value}, "org_claim", _check_party)
@@ -174,15 +174,20 @@ def _organization(claims: Members, told: tuple[str, ...] | Callable[[Members], A
     return _text({name: _member(claims, name)}, name, _check_party)
 
 
-def _asked(function: Callable[[Members], Any], claims: Members, fits: Callable[[object], bool]) -> Any:
+def _asked(function: Callable[[Members], Any], member: str, claims: Members, fits: Callable[[object], bool]) -> Any:
     """Return what the application's own function makes of claims; StoreUnavailable if it fails."""
     try:
         value = function(claims)
         if not (value is None or fits(value)):
-            raise InvalidInput(f"a function of claims returned {type(value).__name__}")  # noqa: TRY301
+            raise InvalidInput(f"it returned {type(value).__name__}")  # noqa: TRY301
     except Exception as error:
-        raise StoreUnavailable from error
+        raise _failed(member, error) from error
     return value
+
+
+def _failed(member: str, error: Exception) -> StoreUnavailable:
+    """Return the error for a function of the application that failed: which, and how."""
+    return StoreUnavailable(f"the function {member} failed: {type(error).__name__} {ascii(str(error))[:300]}")
 
 
 def _is_text(value: object) -> bool:
@@ -228,7 +233,7 @@ def _scopes(claims: Members, issuer: Issuer) -> tuple[tuple[str, ...], tuple[str
     told = issuer.scopes_claim
     values: dict[str, Any]
     if callable(told):
-        values = {"scopes_claim": _asked(told, claims, _are_texts) or ()}
+        values = {"scopes_claim": _asked(told, "scopes_claim", claims, _are_texts) or ()}
     else:
         values = {name: _member(claims, name) for name in told}
     listed: list[str] = []
@@ -261,7 +266,7 @@ def _objects(claims: Members, issuer: Issuer) -> frozenset[str] | None:
         objects: Any = issuer.resources(claims)
         return None if objects is None else _ids(objects)
     except Exception as error:
-        raise StoreUnavailable from error
+        raise _failed("resources", error) from error
 
 
 def _ids(objects: object) -> frozenset[str]:
