@@ -717,6 +717,22 @@ def test_the_last_of_many_addresses_has_its_turn(named: Endpoint, monkeypatch: p
         assert len(source.fetch(named.url, ["RS256"])) == 1
 
 
+def test_of_a_hundred_addresses_a_few_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a thread, and a fetch must not take all that there are."""
+    monkeypatch.setattr(source, "TIMEOUT", 0.5)
+    resolve(monkeypatch, *(f"127.0.1.{number}" for number in range(1, 101)))
+    with socket.create_server(("0.0.0.0", 0), backlog=200) as listener:  # noqa: S104  all of loopback
+        with pytest.raises(OSError, match="no answer"):
+            source.fetch(f"http://{HOST}:{listener.getsockname()[1]}/", ["RS256"])
+        listener.settimeout(0)
+        asked = 0
+        with suppress(BlockingIOError):
+            while asked < 100:
+                listener.accept()[0].close()
+                asked += 1
+    assert 1 < asked <= 16
+
+
 def test_a_slow_address_keeps_the_time_of_those_that_fail(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer counts though others were asked meanwhile."""
     resolve(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.3")
@@ -939,6 +955,17 @@ def test_plain_http_goes_to_no_other_network(
     assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
     assert plain.asked == []
     assert f"{HOST} is {public}, no address of a private network" in caplog.text
+
+
+def test_localhost_is_loopback_or_nobody_is_asked(plain: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that leads it elsewhere does not bring http there (RFC 6761 section 6.3)."""
+    found = socket.getaddrinfo
+    url = plain.url.replace(HOST, "localhost")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **options: found("127.0.0.1", *more, **options))
+    assert len(source.fetch(url, ["RS256"])) == 1
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **options: found("192.168.7.1", *more, **options))
+    with pytest.raises(OSError, match=r"localhost is 192\.168\.7\.1, no address of loopback"):
+        source.fetch(url, ["RS256"])
 
 
 def test_a_new_key_is_known_at_once_and_a_gone_one_no_more(guarded: Gate, endpoint: Endpoint) -> None:

@@ -253,6 +253,7 @@ def test_names_of_rfc_9864(algorithm: str, key: str, make_gate: Callable[..., Ga
         {"scopes_claim": [""]},
         {"scopes_claim": 5},
         {"org_claim": []},
+        {"org_claim": {"tid", "org_id"}},
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:

@@ -22,7 +22,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from faregate.addresses import PRIVATE
+from faregate.addresses import LOOPBACK, PRIVATE
+from faregate.issuer import LOOPBACK_HOST
 from faregate.texts import some
 from faregate.version import __version__
 
@@ -37,6 +38,7 @@ USER_AGENT = f"faregate/{__version__}"
 _CODINGS = frozenset(HTTPResponse.CONTENT_DECODERS) - {"br"}
 _ACCEPT_ENCODING = ", ".join(sorted(_CODINGS - {"x-gzip"}))
 _MOST_CODINGS = 3  # within each other
+_MOST_ADDRESSES = 16  # that are asked in one fetch, each by a thread; the order of many differs from time to time
 
 
 class _Address(NamedTuple):
@@ -98,13 +100,14 @@ def _find(url: str, proxy: str | None) -> list[_Address]:
     except (OSError, UnicodeError) as error:
         raise OSError(f"no address of {host} is found: {error}") from error
 
-    addresses = list(dict.fromkeys(_Address(family, place) for family, _, _, _, place in found))
+    addresses = list(dict.fromkeys(_Address(family, place) for family, _, _, _, place in found))[:_MOST_ADDRESSES]
     if parts.scheme == "https" or proxy is not None:
         return addresses
 
-    public = [str(address) for address in addresses if not PRIVATE.admit(str(address))]
-    if public:
-        raise OSError(f"{host} is {some(public)}, no address of a private network: use https, or mend the name")
+    network, words = (LOOPBACK, "loopback") if LOOPBACK_HOST.fullmatch(host) else (PRIVATE, "a private network")
+    others = [str(address) for address in addresses if not network.admit(str(address))]
+    if others:
+        raise OSError(f"{host} is {some(others)}, no address of {words}: use https, or mend the name")
     return addresses
 
 

@@ -28,7 +28,7 @@ NO_AUDIENCE = ("iss", "sub", "exp", "nbf", "iat", "jti")  # what RFC 7519 sectio
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
+LOOPBACK_HOST = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 MOST_LEEWAY = 120.0  # seconds
 
 
@@ -99,7 +99,7 @@ class Issuer:
             raise InvalidInput(f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead")
         self.audience_claim = _audience_claim(audience_claim)
         self.scopes_claim = _told(scopes_claim, "scopes_claim")
-        self.org_claim = None if org_claim is None else _told(org_claim, "org_claim")
+        self.org_claim = None if org_claim is None else _told(org_claim, "org_claim", ordered=True)
         required = [check_id(one, "required_claims") for one in _texts(required_claims, "required_claims", least=0)]
         if required_claims is ACCESS_TOKEN:  # of RFC 9068, but for the audience where that is in another one
             required.remove("aud")
@@ -146,9 +146,11 @@ def _audience_claim(value: object) -> str:
     return name
 
 
-def _told(value: object, member: str) -> tuple[str, ...] | Callable[[Claims], Any]:
+def _told(value: object, member: str, *, ordered: bool = False) -> tuple[str, ...] | Callable[[Claims], Any]:
     if callable(value):
         return cast("Callable[[Claims], Any]", value)
+    if ordered and isinstance(value, set | frozenset):
+        raise InvalidInput(f"{member}: a list of names; which of a set is the first differs between processes")
     return tuple(check_id(one, member) for one in _texts(value, member))
 
 
@@ -191,7 +193,7 @@ def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> s
     host = str(parts.hostname)
     if parts.scheme != "http":
         raise InvalidInput("jwks_url: expected https://host/path")
-    if not plain_http and not _LOOPBACK.fullmatch(host):
+    if not plain_http and not LOOPBACK_HOST.fullmatch(host):
         raise InvalidInput(
             "jwks_url: https, or whoever is on the way hands out keys; http on loopback, or with plain_http=True in a "
             "private network"
