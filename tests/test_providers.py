@@ -117,7 +117,8 @@ READ: list[tuple[Told, dict[str, Any], list[str]]] = [
     (lambda claims: [f"role:{one['name']}" for one in claims["roles"]], {"roles": [{"name": "a"}]}, ["role:a"]),
     (lambda _: {"a", "b"}, {}, ["a", "b"]),
     (lambda _: "a b", {}, ["a", "b"]),
-    (lambda _: None, {}, []),
+    (lambda _: [], {}, []),
+    (lambda _: "", {}, []),
     (lambda _: ["*", "gate:admin", "a"], {}, ["a"]),
 ]  # fmt: skip
 
@@ -175,6 +176,15 @@ def test_the_organization_is_where_it_is_said_to_be(
     assert found.id == org
 
 
+def test_whom_a_function_does_not_know_gets_in_nowhere(make_gate: Callable[..., Gate]) -> None:
+    """Not even where any valid credential will do: of some providers anybody has a token for any audience."""
+    known: dict[str, list[str]] = {"alice": ["docs:read"], "bob": []}
+    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda claims: known.get(claims["sub"]))])
+    assert gate.verify(provider.token()).allows("docs:read")
+    assert not gate.verify(provider.token(sub="bob")).allows("docs:read")
+    assert reason_of(lambda: gate.verify(provider.token(sub="mallory"))) == "unknown_credential"
+
+
 def test_a_function_that_fails_says_nothing_of_the_token(make_gate: Callable[..., Gate]) -> None:
     """It is the application's matter, and the caller may try again."""
     for settings in (
@@ -201,8 +211,10 @@ def test_what_is_named_and_not_there_is_told(make_gate: Callable[..., Gate]) -> 
         assert (
             "none of its scopes counts" in gate.explain(provider.token(scp="", realm={"roles": scopes})).steps[2].words
         )
-    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda _: None)])
+    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda _: [])])
     assert "none of its scopes counts" in gate.explain(provider.token()).steps[2].words
+    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda _: None)])
+    assert "scopes_claim names no scopes" in gate.explain(provider.token()).steps[2].words
     gate = make_gate("sqlite://", issuers=[provider.issuer(org_claim=["tid", "o.id"])])
     words = "it has no tid and no o.id, where its organization would be"
     assert gate.explain(provider.token(o={"id": None})).steps[2].words == words

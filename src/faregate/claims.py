@@ -86,7 +86,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
     """
     missing = [name for name in issuer.required_claims if name not in claims]
     if missing:
-        _refuse(f"it has no {', '.join(missing)} (RFC 9068 section 2.2)")
+        _refuse(f"it has no {' and no '.join(missing)}, which every token of its issuer must have")
     if claims["iss"] != issuer.issuer:
         _refuse("its iss is not the issuer's (RFC 9068 section 4)")
     audience = _audience(claims, issuer.audience_claim, issuer.audiences)
@@ -233,7 +233,10 @@ def _scopes(claims: Members, issuer: Issuer) -> tuple[tuple[str, ...], tuple[str
     told = issuer.scopes_claim
     values: dict[str, Any]
     if callable(told):
-        values = {"scopes_claim": _asked(told, "scopes_claim", claims, _are_texts) or ()}
+        value = _asked(told, "scopes_claim", claims, _are_texts)
+        if value is None:  # some providers sign for anybody, and for any audience
+            _refuse("the function scopes_claim names no scopes for it")
+        values = {"scopes_claim": value}
     else:
         values = {name: _member(claims, name) for name in told}
     listed: list[str] = []

@@ -53,7 +53,8 @@ class Issuer:
     issuer's clock may differ. ``scopes_claim`` names the claim with the scopes, a text with spaces between or a
     list; of several names those that are there are united. ``org_claim`` names the one with the organization's id,
     without which a token is refused; of several names the first that is there counts. A name may lead into members, as
-    in ``realm_access.roles``. Either may be a function of the claims that returns what such a claim holds, or None.
+    in ``realm_access.roles``. Either may be a function of the claims that returns what such a claim holds; None
+    refuses the token, and an empty list leaves it without scopes.
     ``required_claims`` must be there, ``iss exp aud sub`` in any case. ``resources`` limits the scopes: a function of
     the claims that returns the ids of objects, or None for any. Functions are called at once, and what one raises is
     StoreUnavailable. Networks other than ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets
