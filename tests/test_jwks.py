@@ -71,14 +71,14 @@ class Endpoint(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, context: ssl.SSLContext | None, address: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((address, port), Handler)
         self.asked: list[str] = []
         self.headers: list[Message] = []
         self.answer: Answer = says(jwks("rsa"))
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"{'http' if context is None else 'https'}://127.0.0.1:{self.server_port}/keys?v=1"
+        self.url = f"{'http' if context is None else 'https'}://{address}:{self.server_port}/keys?v=1"
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def handle_error(self, *_: Any) -> None:
@@ -337,6 +337,7 @@ WAYS: dict[str, Answer] = {
         + b"%x\r\n%s\r\n0\r\n\r\n" % (len(gzip.compress(SET, mtime=0)), gzip.compress(SET, mtime=0))
     ),
     "as long as may be": coded("gzip", gzip.compress(SET + b" " * (256 * 1024 - len(SET)))),
+    "changed by a gateway": says(SET, 203),
     "a mark of byte order": says(codecs.BOM_UTF8 + SET),
     "a mark of byte order in gzip": coded("gzip", gzip.compress(codecs.BOM_UTF8 + SET)),
 }  # fmt: skip
@@ -716,6 +717,22 @@ def test_the_last_of_many_addresses_has_its_turn(named: Endpoint, monkeypatch: p
         assert len(source.fetch(named.url, ["RS256"])) == 1
 
 
+def test_of_a_hundred_addresses_a_few_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a thread, and a fetch must not take all that there are."""
+    monkeypatch.setattr(source, "TIMEOUT", 0.5)
+    resolve(monkeypatch, *(f"127.0.1.{number}" for number in range(1, 101)))
+    with socket.create_server(("0.0.0.0", 0), backlog=200) as listener:  # noqa: S104  all of loopback
+        with pytest.raises(OSError, match="no answer"):
+            source.fetch(f"http://{HOST}:{listener.getsockname()[1]}/", ["RS256"])
+        listener.settimeout(0)
+        asked = 0
+        with suppress(BlockingIOError):
+            while asked < 100:
+                listener.accept()[0].close()
+                asked += 1
+    assert 1 < asked <= 16
+
+
 def test_a_slow_address_keeps_the_time_of_those_that_fail(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer counts though others were asked meanwhile."""
     resolve(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.3")
@@ -894,6 +911,24 @@ def test_plain_http_will_do_in_a_private_network(
     assert plain.headers[0]["Host"] == f"{HOST}:{plain.server_port}"
 
 
+@pytest.mark.parametrize("way", ["HTML", "nothing", "no keys", "101 keys", "not what its coding says", "a list"])
+def test_an_address_with_something_else_closes_no_issuer(
+    plain: Endpoint, make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """What answers 200 may be another server; the next address has the set, and each is told if none has."""
+    resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
+    other = Endpoint(None, "127.0.0.2", plain.server_port)
+    other.answer = HOSTILE[way]
+    gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=plain.url, plain_http=True)])
+    assert gate.verify(token()).id == "alice"
+    assert len(other.asked) == len(plain.asked) == 1
+    plain.answer = HOSTILE[way]
+    with pytest.raises(OSError, match=r"127\.0\.0\.2: .*127\.0\.0\.1: "):
+        source.fetch(plain.url, ["RS256"])
+    other.shutdown()
+    other.server_close()
+
+
 @pytest.mark.parametrize(
     ("addresses", "public"),
     [
@@ -920,6 +955,17 @@ def test_plain_http_goes_to_no_other_network(
     assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
     assert plain.asked == []
     assert f"{HOST} is {public}, no address of a private network" in caplog.text
+
+
+def test_localhost_is_loopback_or_nobody_is_asked(plain: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that leads it elsewhere does not bring http there (RFC 6761 section 6.3)."""
+    found = socket.getaddrinfo
+    url = plain.url.replace(HOST, "localhost")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **options: found("127.0.0.1", *more, **options))
+    assert len(source.fetch(url, ["RS256"])) == 1
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **options: found("192.168.7.1", *more, **options))
+    with pytest.raises(OSError, match=r"localhost is 192\.168\.7\.1, no address of loopback"):
+        source.fetch(url, ["RS256"])
 
 
 def test_a_new_key_is_known_at_once_and_a_gone_one_no_more(guarded: Gate, endpoint: Endpoint) -> None:

@@ -117,7 +117,8 @@ READ: list[tuple[Told, dict[str, Any], list[str]]] = [
     (lambda claims: [f"role:{one['name']}" for one in claims["roles"]], {"roles": [{"name": "a"}]}, ["role:a"]),
     (lambda _: {"a", "b"}, {}, ["a", "b"]),
     (lambda _: "a b", {}, ["a", "b"]),
-    (lambda _: None, {}, []),
+    (lambda _: [], {}, []),
+    (lambda _: "", {}, []),
     (lambda _: ["*", "gate:admin", "a"], {}, ["a"]),
 ]  # fmt: skip
 
@@ -175,16 +176,28 @@ def test_the_organization_is_where_it_is_said_to_be(
     assert found.id == org
 
 
+def test_whom_a_function_does_not_know_gets_in_nowhere(make_gate: Callable[..., Gate]) -> None:
+    """Not even where any valid credential will do: of some providers anybody has a token for any audience."""
+    known: dict[str, list[str]] = {"alice": ["docs:read"], "bob": []}
+    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda claims: known.get(claims["sub"]))])
+    assert gate.verify(provider.token()).allows("docs:read")
+    assert not gate.verify(provider.token(sub="bob")).allows("docs:read")
+    assert reason_of(lambda: gate.verify(provider.token(sub="mallory"))) == "unknown_credential"
+
+
 def test_a_function_that_fails_says_nothing_of_the_token(make_gate: Callable[..., Gate]) -> None:
     """It is the application's matter, and the caller may try again."""
     for settings in (
         {"scopes_claim": lambda claims: claims["x"]},
         {"org_claim": lambda claims: claims["x"]},
         {"org_claim": lambda _: 5},
+        {"resources": lambda claims: claims["x"]},
     ):
         gate = make_gate("sqlite://", issuers=[provider.issuer(**settings)])
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable) as failed:
             gate.verify(provider.token())
+        assert failed.value.cause.startswith(f"the function {next(iter(settings))} failed: ")
+        assert "function" not in failed.value.detail
 
 
 def test_what_is_named_and_not_there_is_told(make_gate: Callable[..., Gate]) -> None:
@@ -194,8 +207,22 @@ def test_what_is_named_and_not_there_is_told(make_gate: Callable[..., Gate]) -> 
     assert step.passed
     assert "it has no realm.roles, where its scopes would be" in step.words
     assert step.seen["absent"] == ["realm.roles"]
+    for scopes in ("*", "gate:admin", ""):
+        assert (
+            "none of its scopes counts" in gate.explain(provider.token(scp="", realm={"roles": scopes})).steps[2].words
+        )
+    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda _: [])])
+    assert "none of its scopes counts" in gate.explain(provider.token()).steps[2].words
+    gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=lambda _: None)])
+    assert "scopes_claim names no scopes" in gate.explain(provider.token()).steps[2].words
     gate = make_gate("sqlite://", issuers=[provider.issuer(org_claim=["tid", "o.id"])])
-    assert "tid" in gate.explain(provider.token()).steps[2].words
+    words = "it has no tid and no o.id, where its organization would be"
+    assert gate.explain(provider.token(o={"id": None})).steps[2].words == words
+    assert gate.explain(provider.token(o={"id": 5})).steps[2].words.startswith("its o.id: ")
+    gate = make_gate("sqlite://", issuers=[provider.issuer(org_claim=lambda _: None)])
+    assert "org_claim names no organization" in gate.explain(provider.token()).steps[2].words
+    gate = make_gate("sqlite://", issuers=[provider.issuer(audience_claim="azp")])
+    assert "it has no azp" in gate.explain(provider.token()).steps[2].words
 
 
 def test_the_audience_is_in_the_claim_that_is_named(make_gate: Callable[..., Gate]) -> None:
@@ -232,10 +259,13 @@ def test_names_of_rfc_9864(algorithm: str, key: str, make_gate: Callable[..., Ga
     [
         {"audience_claim": ""},
         {"audience_claim": None},
+        {"audience_claim": "iss", "audience": provider.ISSUER},
+        {"audience_claim": "sub", "audience": "alice"},
         {"scopes_claim": []},
         {"scopes_claim": [""]},
         {"scopes_claim": 5},
         {"org_claim": []},
+        {"org_claim": {"tid", "org_id"}},
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:

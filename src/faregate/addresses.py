@@ -214,6 +214,7 @@ def _merge(networks: Iterable[IPv4Network | IPv6Network]) -> tuple[tuple[bytes, 
 
 
 # Of nobody else's: RFC 1918, RFC 6598, RFC 4193, and this host.
+LOOPBACK = Networks.parse(("127.0.0.0/8", "::1"), "LOOPBACK")
 PRIVATE = Networks.parse(
     ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "127.0.0.0/8", "::1"), "PRIVATE"
 )

@@ -86,7 +86,7 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
     """
     missing = [name for name in issuer.required_claims if name not in claims]
     if missing:
-        _refuse(f"it has no {', '.join(missing)} (RFC 9068 section 2.2)")
+        _refuse(f"it has no {' and no '.join(missing)}, which every token of its issuer must have")
     if claims["iss"] != issuer.issuer:
         _refuse("its iss is not the issuer's (RFC 9068 section 4)")
     audience = _audience(claims, issuer.audience_claim, issuer.audiences)
@@ -163,20 +163,31 @@ def _audience(claims: Members, name: str, wanted: frozenset[str]) -> tuple[str, 
 
 def _organization(claims: Members, told: tuple[str, ...] | Callable[[Members], Any]) -> str:
     if callable(told):
-        return _text({"org_claim": _asked(told, claims, _is_text)}, "org_claim", _check_party)
-    name = next((name for name in told if _member(claims, name) is not None), told[0])
+        value = _asked(told, "org_claim", claims, _is_text)
+        if value is None:
+            _refuse("the function org_claim names no organization for it")
+        return _text({"org_claim": value}, "org_claim", _check_party)
+
+    name = next((name for name in told if _member(claims, name) is not None), None)
+    if name is None:
+        _refuse(f"it has no {' and no '.join(told)}, where its organization would be")
     return _text({name: _member(claims, name)}, name, _check_party)
 
 
-def _asked(function: Callable[[Members], Any], claims: Members, fits: Callable[[object], bool]) -> Any:
+def _asked(function: Callable[[Members], Any], member: str, claims: Members, fits: Callable[[object], bool]) -> Any:
     """Return what the application's own function makes of claims; StoreUnavailable if it fails."""
     try:
         value = function(claims)
         if not (value is None or fits(value)):
-            raise InvalidInput(f"a function of claims returned {type(value).__name__}")  # noqa: TRY301
+            raise InvalidInput(f"it returned {type(value).__name__}")  # noqa: TRY301
     except Exception as error:
-        raise StoreUnavailable from error
+        raise _failed(member, error) from error
     return value
+
+
+def _failed(member: str, error: Exception) -> StoreUnavailable:
+    """Return the error for a function of the application that failed: which, and how."""
+    return StoreUnavailable(f"the function {member} failed: {type(error).__name__} {ascii(str(error))[:300]}")
 
 
 def _is_text(value: object) -> bool:
@@ -222,7 +233,10 @@ def _scopes(claims: Members, issuer: Issuer) -> tuple[tuple[str, ...], tuple[str
     told = issuer.scopes_claim
     values: dict[str, Any]
     if callable(told):
-        values = {"scopes_claim": _asked(told, claims, _are_texts) or ()}
+        value = _asked(told, "scopes_claim", claims, _are_texts)
+        if value is None:  # some providers sign for anybody, and for any audience
+            _refuse("the function scopes_claim names no scopes for it")
+        values = {"scopes_claim": value}
     else:
         values = {name: _member(claims, name) for name in told}
     listed: list[str] = []
@@ -255,7 +269,7 @@ def _objects(claims: Members, issuer: Issuer) -> frozenset[str] | None:
         objects: Any = issuer.resources(claims)
         return None if objects is None else _ids(objects)
     except Exception as error:
-        raise StoreUnavailable from error
+        raise _failed("resources", error) from error
 
 
 def _ids(objects: object) -> frozenset[str]:

@@ -16,18 +16,21 @@ from contextlib import suppress
 from io import BytesIO
 from threading import Condition, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from faregate.addresses import PRIVATE
+from faregate.addresses import LOOPBACK, PRIVATE
+from faregate.issuer import LOOPBACK_HOST
 from faregate.texts import some
 from faregate.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+Document = TypeVar("Document")
 
 USER_AGENT = f"faregate/{__version__}"
 
@@ -35,6 +38,7 @@ USER_AGENT = f"faregate/{__version__}"
 _CODINGS = frozenset(HTTPResponse.CONTENT_DECODERS) - {"br"}
 _ACCEPT_ENCODING = ", ".join(sorted(_CODINGS - {"x-gzip"}))
 _MOST_CODINGS = 3  # within each other
+_MOST_ADDRESSES = 16  # that are asked in one fetch, each by a thread; the order of many differs from time to time
 
 
 class _Address(NamedTuple):
@@ -47,8 +51,13 @@ class _Address(NamedTuple):
         return str(self.place[0])
 
 
-def get(url: str, accept: str, *, proxy: str | None, seconds: float, longest: int) -> bytes:
-    """Return the document at an address, by way of a proxy if one is given. ``longest`` are bytes, decoded or not.
+def get(
+    url: str, accept: str, read: Callable[[bytes], Document], *, proxy: str | None, seconds: float, longest: int
+) -> Document:
+    """Return what ``read`` makes of the document at an address, by way of a proxy if one is given.
+
+    ``read`` raises ValueError for what is no such document: then another address of the host may have it. ``longest``
+    are bytes, decoded or not.
 
     The ``seconds`` begin when the addresses of the host are known: a resolver whose first server is down takes longer
     each time. In plain http only addresses of private networks are asked. OSError where the document is not to be had,
@@ -56,19 +65,19 @@ def get(url: str, accept: str, *, proxy: str | None, seconds: float, longest: in
     """
     addresses = _find(url, proxy)
     deadline = monotonic() + seconds
-    changed, attempts = Condition(), list[_Attempt]()
+    changed, attempts = Condition(), list[_Attempt[Document]]()
 
     try:
         for address in addresses:
-            attempt = _Attempt(_Request(url, accept, proxy, longest), address, deadline, changed)
+            attempt = _Attempt(_Request(url, accept, proxy, longest), read, address, deadline, changed)
             attempts.append(attempt)
             attempt.start()
 
             last = len(attempts) == len(addresses)
             until = deadline if last else min(deadline, monotonic() + seconds / 2 / len(addresses))
-            body = _await(attempts, changed, until, all_of_them=last)
-            if body is not None:
-                return body
+            document = _await(attempts, changed, until, all_of_them=last)
+            if document is not None:
+                return document
             if monotonic() >= deadline:
                 break
         raise _failure(attempts, seconds, proxy)
@@ -91,29 +100,32 @@ def _find(url: str, proxy: str | None) -> list[_Address]:
     except (OSError, UnicodeError) as error:
         raise OSError(f"no address of {host} is found: {error}") from error
 
-    addresses = list(dict.fromkeys(_Address(family, place) for family, _, _, _, place in found))
+    addresses = list(dict.fromkeys(_Address(family, place) for family, _, _, _, place in found))[:_MOST_ADDRESSES]
     if parts.scheme == "https" or proxy is not None:
         return addresses
 
-    public = [str(address) for address in addresses if not PRIVATE.admit(str(address))]
-    if public:
-        raise OSError(f"{host} is {some(public)}, no address of a private network: use https, or mend the name")
+    network, words = (LOOPBACK, "loopback") if LOOPBACK_HOST.fullmatch(host) else (PRIVATE, "a private network")
+    others = [str(address) for address in addresses if not network.admit(str(address))]
+    if others:
+        raise OSError(f"{host} is {some(others)}, no address of {words}: use https, or mend the name")
     return addresses
 
 
-def _await(attempts: Sequence[_Attempt], changed: Condition, until: float, *, all_of_them: bool) -> bytes | None:
+def _await(
+    attempts: Sequence[_Attempt[Document]], changed: Condition, until: float, *, all_of_them: bool
+) -> Document | None:
     """Return the first document; None where the time is over, or the last attempt or all of them have failed."""
     awaited = attempts if all_of_them else attempts[-1:]
 
     def settled() -> bool:
-        return any(one.body is not None for one in attempts) or all(one.error is not None for one in awaited)
+        return any(one.document is not None for one in attempts) or all(one.error is not None for one in awaited)
 
     with changed:
         changed.wait_for(settled, until - monotonic())
-    return next((one.body for one in attempts if one.body is not None), None)
+    return next((one.document for one in attempts if one.document is not None), None)
 
 
-def _failure(attempts: Sequence[_Attempt], seconds: float, proxy: str | None) -> OSError:
+def _failure(attempts: Sequence[_Attempt[Document]], seconds: float, proxy: str | None) -> OSError:
     """Return the error of all attempts; it has no cause, which might show a log what a server wrote."""
     silence = f"no answer in {seconds:g} s"
     words = [f"{one.address}: {silence if one.error is None else _reason(one.error)}" for one in attempts]
@@ -127,28 +139,35 @@ def _reason(error: Exception) -> str:
     return ascii(text)[1:-1][:300]
 
 
-class _Attempt(Thread):
-    """Asks one address. ``body`` or ``error`` is set at its end, and ``changed`` is told."""
+class _Attempt(Thread, Generic[Document]):
+    """Asks one address. ``document`` or ``error`` is set at its end, and ``changed`` is told."""
 
-    def __init__(self, request: _Request, address: _Address, deadline: float, changed: Condition) -> None:
+    def __init__(
+        self,
+        request: _Request,
+        read: Callable[[bytes], Document],
+        address: _Address,
+        deadline: float,
+        changed: Condition,
+    ) -> None:
         super().__init__(name="faregate-jwks-attempt", daemon=True)
         self.address = address
-        self.body: bytes | None = None
+        self.document: Document | None = None
         self.error: Exception | None = None
-        self._request, self._deadline = request, deadline
+        self._request, self._read, self._deadline = request, read, deadline
         self._changed = changed  # guards what follows
         self._line: socket.socket | None = None  # a second handle: TLS takes the first one
         self._late = False
 
     def run(self) -> None:
         """Ask."""
-        body, error = None, None
+        document, error = None, None
         try:
-            body = self._request.send(self._dial, self._deadline - monotonic())
+            document = self._read(self._request.send(self._dial, self._deadline - monotonic()))
         except Exception as failure:  # noqa: BLE001  whatever it is, another address may do better
             error = failure
         with self._changed:
-            self.body, self.error = body, error
+            self.document, self.error = document, error
             if self._line is not None:
                 self._line.close()
                 self._line = None
@@ -192,7 +211,7 @@ class _Request(NamedTuple):
         """Return the document that comes over what ``dial`` connects."""
         parts = urlsplit(self.url)
         connection = self._connection(parts, dial, max(seconds, 0.001))
-        target = parts._replace(scheme="", netloc="", path=parts.path or "/").geturl()
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Accept": self.accept, "Accept-Encoding": _ACCEPT_ENCODING, "User-Agent": USER_AGENT}
         try:
             connection.request("GET", target, headers=headers, preload_content=False)
@@ -220,7 +239,8 @@ class _Request(NamedTuple):
         return connection
 
     def _read(self, response: HTTPResponse) -> bytes:
-        if response.status != 200:
+        # 203 is a 200 that a gateway before the server has changed (RFC 9110 section 15.3.4), as a coding does.
+        if response.status not in (200, 203):
             raise ValueError(f"the answer is {response.status} and not 200; a redirect is not followed")
         body = response.read(self.longest + 1, decode_content=False)
         self._check_length(body)

@@ -179,7 +179,10 @@ def _known(found: Inspected) -> tuple[str, dict[str, Any]]:
     words = f"{record.kind} {record.id}" + (f" ({row['name']})" if "name" in row else "")
     if found.reference.kind == JWT:
         words = f"of {record.owner.id!r}, by {record.owner.idp_id}"
-        absent = found.reference.trusted.claims.absent if found.reference.trusted is not None else ()
+        trusted = found.reference.trusted
+        absent = trusted.claims.absent if trusted is not None else ()
+        if trusted is not None and not trusted.claims.scopes and not absent:
+            words += "; none of its scopes counts here"
         if absent:
             words += f"; it has no {' and no '.join(absent)}, where its scopes would be"
             told["absent"] = list(absent)

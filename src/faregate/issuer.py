@@ -23,11 +23,12 @@ Keys = Mapping[str, Any] | str | bytes
 ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
 NEEDS_EXTRA = "JWTs need the packages of an extra: pip install 'faregate[jwt]'"
 ALWAYS = ("iss", "exp", "sub")  # and the one that holds the audience
+NO_AUDIENCE = ("iss", "sub", "exp", "nbf", "iat", "jti")  # what RFC 7519 section 4.1 has for something else
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
+LOOPBACK_HOST = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
 MOST_LEEWAY = 120.0  # seconds
 
 
@@ -52,7 +53,8 @@ class Issuer:
     issuer's clock may differ. ``scopes_claim`` names the claim with the scopes, a text with spaces between or a
     list; of several names those that are there are united. ``org_claim`` names the one with the organization's id,
     without which a token is refused; of several names the first that is there counts. A name may lead into members, as
-    in ``realm_access.roles``. Either may be a function of the claims that returns what such a claim holds, or None.
+    in ``realm_access.roles``. Either may be a function of the claims that returns what such a claim holds; None
+    refuses the token, and an empty list leaves it without scopes.
     ``required_claims`` must be there, ``iss exp aud sub`` in any case. ``resources`` limits the scopes: a function of
     the claims that returns the ids of objects, or None for any. Functions are called at once, and what one raises is
     StoreUnavailable. Networks other than ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets
@@ -96,9 +98,9 @@ class Issuer:
         self.leeway = parse_span(leeway, "leeway")
         if self.leeway > MOST_LEEWAY:
             raise InvalidInput(f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead")
-        self.audience_claim = check_id(audience_claim, "audience_claim")
+        self.audience_claim = _audience_claim(audience_claim)
         self.scopes_claim = _told(scopes_claim, "scopes_claim")
-        self.org_claim = None if org_claim is None else _told(org_claim, "org_claim")
+        self.org_claim = None if org_claim is None else _told(org_claim, "org_claim", ordered=True)
         required = [check_id(one, "required_claims") for one in _texts(required_claims, "required_claims", least=0)]
         if required_claims is ACCESS_TOKEN:  # of RFC 9068, but for the audience where that is in another one
             required.remove("aud")
@@ -135,9 +137,21 @@ def media_type(text: str) -> str:
     return text.lower().removeprefix("application/")
 
 
-def _told(value: object, member: str) -> tuple[str, ...] | Callable[[Claims], Any]:
+def _audience_claim(value: object) -> str:
+    name = check_id(value, "audience_claim")
+    if name in NO_AUDIENCE:
+        raise InvalidInput(
+            f"audience_claim: '{name}' does not say for whom a token is (RFC 7519 section 4.1), and would take tokens "
+            "that are meant for others; name the claim that does"
+        )
+    return name
+
+
+def _told(value: object, member: str, *, ordered: bool = False) -> tuple[str, ...] | Callable[[Claims], Any]:
     if callable(value):
         return cast("Callable[[Claims], Any]", value)
+    if ordered and isinstance(value, set | frozenset):
+        raise InvalidInput(f"{member}: a list of names; which of a set is the first differs between processes")
     return tuple(check_id(one, member) for one in _texts(value, member))
 
 
@@ -180,7 +194,7 @@ def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> s
     host = str(parts.hostname)
     if parts.scheme != "http":
         raise InvalidInput("jwks_url: expected https://host/path")
-    if not plain_http and not _LOOPBACK.fullmatch(host):
+    if not plain_http and not LOOPBACK_HOST.fullmatch(host):
         raise InvalidInput(
             "jwks_url: https, or whoever is on the way hands out keys; http on loopback, or with plain_http=True in a "
             "private network"

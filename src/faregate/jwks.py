@@ -327,8 +327,11 @@ def _keep_fetching(source: weakref.ref[FetchedKeys], wake: Event) -> None:
 def fetch(url: str, algorithms: Sequence[str], proxy: str | None = None) -> KeySet:
     """Return the keys of the JWK set at an address that serve one of the algorithms.
 
-    OSError where it is not to be had, ValueError where it is none.
+    OSError where no address of its host has one.
     """
-    body = download.get(url, _ACCEPT, proxy=proxy, seconds=TIMEOUT, longest=MAX_BYTES)
-    # RFC 8259 section 8.1: none may write a byte order mark, and a reader may pass over it.
-    return read_set(parse_object(body.removeprefix(BOM_UTF8), partly=True), algorithms)
+
+    def read(body: bytes) -> KeySet:
+        # RFC 8259 section 8.1: none may write a byte order mark, and a reader may pass over it.
+        return read_set(parse_object(body.removeprefix(BOM_UTF8), partly=True), algorithms)
+
+    return download.get(url, _ACCEPT, read, proxy=proxy, seconds=TIMEOUT, longest=MAX_BYTES)

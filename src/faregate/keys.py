@@ -287,8 +287,8 @@ def _only(algorithms: Sequence[str], kty: str, curve: str | None) -> str:
     fitting = [one for one in algorithms if any((of.kty, of.curve) == (kty, curve) for of in ALGORITHMS[one])]
     if len(fitting) != 1:
         kind = kty if curve is None else f"{kty} {_shown(curve)}"
-        several = f"has no alg, and {' and '.join(fitting)} would fit" if fitting else "fits no algorithm"
-        raise Unusable(f"a key of the type {kind} {several} of the issuer")
+        several = f"has no alg, and of the issuer's {' and '.join(fitting)} would fit"
+        raise Unusable(f"a key of the type {kind} {several if fitting else 'fits no algorithm of the issuer'}")
     return fitting[0]
 
 
