@@ -20,7 +20,7 @@ test: $(READY)
 # requests at once, preloaded, forked, with greenlets. Needs nginx and uWSGI, and says what it skips without them:
 # apt-get install nginx-light uwsgi-core uwsgi-plugin-python3
 test-servers: $(READY)
-	SERVERS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load tests/adapters/test_peers.py
+	SERVERS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load tests/adapters/test_peers.py tests/adapters/test_cases_servers.py
 
 # Clients that generators make of the OpenAPI document, for Python and TypeScript, used against the service, and linters
 # of such documents. Those of npm are in tests/clients, each with its digest in the lock file; what needs them is

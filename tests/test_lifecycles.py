@@ -936,7 +936,7 @@ class Lifecycles(RuleBasedStateMachine):
 
 TestLifecycles = pytest.mark.filterwarnings("error")(Lifecycles.TestCase)
 TestLifecycles.settings = settings(
-    max_examples=40 if FUZZ == 1 else 60 * FUZZ,
+    max_examples=25 if FUZZ == 1 else 60 * FUZZ,
     stateful_step_count=50,
     deadline=None,
     print_blob=True,

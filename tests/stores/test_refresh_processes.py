@@ -17,8 +17,8 @@ from conftest import reason_of
 from faregate import Exchanged, Gate, Issued
 
 SOAK = "SOAK" in os.environ
-KILLS = 200 if SOAK else 16
-EXCHANGES = 100_000 if SOAK else 500
+KILLS = 200 if SOAK else 8
+EXCHANGES = 100_000 if SOAK else 300
 TURNS = 20 if SOAK else 8
 
 WORKER = """
