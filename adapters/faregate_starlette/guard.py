@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from starlette.concurrency import run_in_threadpool
@@ -22,22 +23,13 @@ from faregate_asgi.translation import method, respond
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
     from faregate.bearer import Answer
 
 _FRAMEWORKS = ("starlette", "fastapi")
 _WRAPPERS = ("sentry_sdk",)  # put handlers of their own around all that there are, the framework's defaults among them
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-
-
-class Refusal(HTTPException):
-    """A denial on its way to the application's own exception handler; ``denied`` tells it what happened."""
-
-    def __init__(self, denied: Denied, answer: Answer) -> None:
-        super().__init__(
-            denied.status, denied.detail, {name: value for name, value in answer.headers if name != "Content-Type"}
-        )
-        self.denied = denied
 
 
 @overload
@@ -190,7 +182,7 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
         by_class.setdefault(_Refused, _handle)
         raise _Refused(own, denied, answer)
 
-    refusal = Refusal(denied, answer)
+    refusal = _refusal(denied, answer)
     handler = _handler(refusal, by_class, by_status)
     named = handler
     if _package(handler) in _WRAPPERS:
@@ -205,7 +197,24 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     raise _Refused(handler, refusal, answer)
 
 
-def _handler(refusal: Refusal, by_class: Mapping[Any, Any], by_status: Mapping[int, Any]) -> Callable[..., Any] | None:
+def _refusal(denied: Denied, answer: Answer) -> HTTPException:
+    """Return a denial for the application's own exception handler; ``denied`` tells it what happened."""
+    headers = {name: value for name, value in answer.headers if name != "Content-Type"}
+    refusal = _refusal_class(sys.modules.get("fastapi"))(denied.status, denied.detail, headers)
+    vars(refusal)["denied"] = denied
+    return refusal
+
+
+@cache
+def _refusal_class(fastapi: ModuleType | None) -> type[HTTPException]:
+    """Return the exception of a refusal: where FastAPI is loaded it is one of its own, for whoever names that one."""
+    base: Any = HTTPException if fastapi is None else fastapi.HTTPException
+    return type("Refusal", (base,), {})
+
+
+def _handler(
+    refusal: HTTPException, by_class: Mapping[Any, Any], by_status: Mapping[int, Any]
+) -> Callable[..., Any] | None:
     """Return the handler for a refusal, as Starlette would find it; None where there is none."""
     found = by_status.get(refusal.status_code)
     return found or next((by_class[one] for one in type(refusal).__mro__ if one in by_class), None)

@@ -15,6 +15,7 @@ import pytest
 from bridge import ask, scope_of, send_to
 from conftest import Clock
 from fastapi import FastAPI
+from fastapi import HTTPException as FastApiHTTPException
 from flask import Flask
 from servers import exchange, serving
 from starlette.applications import Starlette
@@ -197,8 +198,14 @@ def test_a_refusal_keeps_its_challenge(framework: Any, handler: Any, key: Any) -
         assert answered.headers["cache-control"] == ("no-cache" if own and handler is plain else "no-store")
 
 
-@pytest.mark.parametrize("framework", [Starlette, FastAPI])
-@pytest.mark.parametrize("key", [403, HTTPException, Denied, None], ids=str)
+@pytest.mark.parametrize(
+    ("framework", "key"),
+    [
+        *((framework, key) for framework in (Starlette, FastAPI) for key in (403, HTTPException, Denied, None)),
+        (FastAPI, FastApiHTTPException),
+    ],
+    ids=str,
+)
 def test_one_denial_has_one_body_whoever_refuses(framework: Any, key: Any) -> None:
     """The guard, or the view behind it: a handler for the status, for HTTPException or for Denied itself sees both."""
     gate = Gate("sqlite://")
@@ -299,6 +306,7 @@ import sys
 sys.modules |= {"eventlet": None, "gevent": None}  # which the SDK would patch where they are installed
 import sentry_sdk
 from fastapi import FastAPI
+from fastapi import HTTPException as FastApiHTTPException
 from sentry_sdk.integrations.fastapi import FastApiIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
 from starlette.applications import Starlette
