@@ -223,12 +223,21 @@ BAD_MEMBERS: list[tuple[str, object]] = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def unchanged() -> Iterator[tuple[Api, dict[str, Any]]]:
+    """An API for tests that change nothing, and a token there."""
+    made = Api("sqlite://", Clock())
+    yield made, made.create(name="before")
+    made.gate.close()
+
+
 @pytest.mark.parametrize(("member", "value"), BAD_MEMBERS, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT"])
-def test_bad_members_are_named_and_change_nothing(clock: Clock, method: str, member: str, value: object) -> None:
+def test_bad_members_are_named_and_change_nothing(
+    unchanged: tuple[Api, dict[str, Any]], method: str, member: str, value: object
+) -> None:
     """A problem that begins with the member, and a store in which not one byte of data moved."""
-    api = Api("sqlite://", clock)
-    made = api.create(name="before")
+    api, made = unchanged
     path = "/tokens" if method == "POST" else f"/tokens/{made['id']}"
     body = {"id": made["id"], "name": "after", member: value} if method == "PUT" else {"name": "after", member: value}
     before = api.everything()
