@@ -7,7 +7,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,19 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to ot
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A store's file, with its page and key."""
-    found = tmp_path / "gate.db"
+    return a_store(tmp_path / "gate.db")
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """One in a folder that every user may enter; another run of the tests takes that from those of pytest."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield a_store(Path(folder) / "gate.db")
+
+
+def a_store(found: Path) -> Path:
+    """A store's file, with its page and key."""
     gate = Gate(f"sqlite:///{found}")
     share = gate.shares.create("x", scopes=["a"], expires_in=60)
     gate.shares.redeem(share.share.id, secret=share.secret)
@@ -262,11 +276,9 @@ def test_a_file_system_that_takes_nothing_is_named(path: Path) -> None:
 
 
 @ROOT
-def test_a_file_of_another_user_is_named(path: Path) -> None:
+def test_a_file_of_another_user_is_named(open_path: Path) -> None:
     """With the user who may not, and what to do."""
-    for place in (path.parent, *path.parent.parents[:3]):
-        place.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", TRY, path, "4711"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", TRY, open_path, "4711"], capture_output=True, text=True, check=True)
     assert "StoreUnavailable" in done.stdout
     assert "by user 4711: give it to that user" in done.stdout
 
@@ -300,31 +312,29 @@ print("served")
 
 
 @ROOT
-def test_the_service_goes_on_with_what_root_made(path: Path) -> None:
+def test_the_service_goes_on_with_what_root_made(open_path: Path) -> None:
     """The key that root's redemption makes, and the page of root's gate: the service signs, verifies and changes."""
-    give_away(path)
-    gate = Gate(f"sqlite:///{path}")
+    give_away(open_path)
+    gate = Gate(f"sqlite:///{open_path}")
     share = gate.shares.create("y", scopes=["a"], expires_in=60)
     gate.shares.redeem(share.share.id, secret=share.secret)
-    served(path, "4712")
+    served(open_path, "4712")
     gate.close()
 
 
 @ROOT
-def test_a_service_outside_the_group_gives_it_nothing(path: Path) -> None:
+def test_a_service_outside_the_group_gives_it_nothing(open_path: Path) -> None:
     """What it makes has its own group, whom the database was never given to."""
-    give_away(path)
-    path.chmod(0o640)
-    served(path, "4713")
+    give_away(open_path)
+    open_path.chmod(0o640)
+    served(open_path, "4713")
     for suffix in ("-page", ".key"):
-        found = Path(f"{path}{suffix}").stat()
+        found = Path(f"{open_path}{suffix}").stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4713, 0o600), suffix
 
 
 def give_away(path: Path) -> None:
     """Make the database, with nothing beside it, that of user 4711."""
-    for place in (path.parent, *path.parent.parents[:3]):
-        place.chmod(0o755)
     for suffix in ("-page", ".key"):
         Path(f"{path}{suffix}").unlink()
     os.chown(path.parent, 4711, 4712)
