@@ -12,6 +12,7 @@ thread calls :func:`look` first, which notices either and has everything made an
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -46,7 +47,7 @@ class Forkable(Protocol):
         ...
 
 
-_World = tuple[int, object]  # the process, and the kind of lock that it makes
+_World = tuple[int, object]  # the process, and what tells its threads apart
 
 _logger = logging.getLogger("faregate")
 
@@ -78,6 +79,10 @@ def register(thing: Forkable, *, slow: bool = False) -> None:
     with _turn():
         (_slow if slow else _quick)[thing] = None
 
+        # The end of a child that never looked begins with it: before finalizers close what was its parent's.
+        atexit.unregister(look)
+        atexit.register(look)
+
 
 def look() -> None:
     """Notice a fork that was not announced, and threads that have become greenlets."""
@@ -86,7 +91,8 @@ def look() -> None:
 
 
 def _world() -> _World:
-    return os.getpid(), threading.Lock
+    # Not the kind of lock: a profiler replaces that while threads hold locks, and threads they remain.
+    return os.getpid(), threading.get_ident
 
 
 def _turn() -> RLock:
@@ -131,15 +137,17 @@ def _after(*, child: bool) -> None:
     if not _seen.announced:  # a server that forks in C may run this without the hook before: the next look notices
         return
     _seen.announced = False
-    try:
-        while _held:
-            _held.pop().after_fork(child=child)
-    finally:
-        if child:
-            _turns.clear()
-            _seen.world = _world()
-        else:
-            _turn().release()
+    while _held:
+        thing = _held.pop()
+        try:
+            thing.after_fork(child=child)
+        except Exception:
+            _logger.exception("%r could not be let go after a fork", thing)
+    if child:
+        _turns.clear()
+        _seen.world = _world()
+    else:
+        _turn().release()
 
 
 _seen = _Seen()

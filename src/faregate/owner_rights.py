@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from cachetools import FIFOCache
 
+from faregate import forks
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.instants import parse_span
 from faregate.model import AllowedScopes, Owner
@@ -74,6 +75,7 @@ class OwnerRights:
             rights = _GONE if allowed is None else Rights(compile_grants(as_allowed_scopes(allowed)))
         except Exception as error:
             raise StoreUnavailable from error
+        forks.look()
         with self.lock:
             # What was asked before an owner changed is not kept after it.
             if self._dropped == dropped:

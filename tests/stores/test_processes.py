@@ -294,6 +294,36 @@ def test_a_failure_before_a_fork_is_no_dead_lock(caplog: pytest.LogCaptureFixtur
     forks._quick.pop(stubborn)
 
 
+def test_a_failure_after_a_fork_is_no_dead_lock(caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be let go is said; the locks of all others are free, on either side."""
+
+    class Broken:
+        def hold(self) -> None: ...
+
+        def before_fork(self) -> None: ...
+
+        def after_fork(self, *, child: bool) -> None:
+            raise RuntimeError(child)
+
+        def renew(self, *, child: bool) -> None: ...
+
+    broken = Broken()
+    gate = Gate("sqlite://")
+    forks.register(broken)
+
+    def is_free() -> bool:
+        found: list[bool] = []
+        thread = threading.Thread(target=lambda: found.append(gate._store.lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+        return found == [True]
+
+    assert in_child(is_free)
+    assert is_free()
+    assert "could not be let go after a fork" in caplog.text
+    forks._quick.pop(broken)
+
+
 def test_no_connection_is_open_after_construction(tmp_path: Path) -> None:
     """The constructor opens, checks and closes, so that a server may fork after it."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")

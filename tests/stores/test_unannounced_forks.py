@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import reason_of
 from unannounced import forked, in_child
 
-from faregate import Gate, forks
+from faregate import AllowedScopes, Gate, Owner, StoreUnavailable, forks
 from faregate.keeper import Keeper
 
 
@@ -163,4 +168,89 @@ def test_a_hook_after_a_fork_alone_is_no_failure(tmp_path: Path) -> None:
         return reason_of(lambda: gate.verify(issued.secret)) == "ok"
 
     assert in_child(work)
+    gate.close()
+
+
+def test_no_hook_after_a_fork_complains(tmp_path: Path) -> None:
+    """As a server runs all of them that forks in C, and none before."""
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
+    issued = gate.tokens.create(name="a")
+
+    def work() -> bool:
+        complaints: list[object] = []
+        sys.unraisablehook = complaints.append
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return reason_of(lambda: gate.verify(issued.secret)) == "ok" and not complaints
+
+    assert in_child(work)
+    gate.close()
+
+
+def test_a_child_asks_for_an_owners_rights(tmp_path: Path) -> None:
+    """Though a thread of the parent was about to keep an answer, and the record is at hand without a look."""
+    rights = AllowedScopes(general_scopes=("docs:read",))
+    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", owner_rights=lambda _: rights, owner_rights_ttl=0)
+    issued = gate.tokens.create(name="a", owner=Owner("alice"), scopes=["docs:read"])
+    gate.verify(issued.secret)
+    gate._records._look_at = time.monotonic() + 60
+    with gate._records._owner_rights.lock:
+        child = forked(lambda: reason_of(lambda: gate.verify(issued.secret)) == "ok")
+        assert os.waitpid(child, 0)[1] == 0
+    gate.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_profiler_of_locks_changes_none(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It replaces the kind of lock in the middle of a change, and the change is as alone as before."""
+    gate = Gate("sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'gate.db'}")
+    found: list[str] = []
+
+    def other() -> None:
+        try:
+            with gate._store.changing(waits=0.1):
+                found.append("changed")
+        except StoreUnavailable as error:
+            found.append(repr(error.__cause__))
+
+    thread = threading.Thread(target=other)
+    with gate._store.changing():
+        monkeypatch.setattr(threading, "Lock", partial(threading.Lock))
+        thread.start()
+        thread.join()
+    assert found == ["None"]  # it waited for the lock, and not for SQLite
+    gate.close()
+
+
+LOG = """
+import os, signal, sys
+from unannounced import LIBC
+from faregate import Gate
+
+gate = Gate(sys.argv[1])
+gate.tokens.create(name="one")
+ended, tell_ended = os.pipe()
+if LIBC.fork() == 0:
+    os.close(tell_ended)
+    os.read(ended, 1)  # until the parent is no more
+    if sys.argv[2] == "looks":
+        assert gate.tokens.list().total == 3
+    sys.exit()
+gate.close()  # the log that the child has open is removed, and there is another one
+gate.tokens.create(name="two")
+gate.tokens.create(name="three")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["looks", "ends"])
+def test_a_child_removes_no_log(how: str, tmp_path: Path) -> None:
+    """What was acknowledged is in the log alone when a process is killed; a child closes what it had open before."""
+    url = f"sqlite:///{tmp_path / 'gate.db'}"
+    command = [sys.executable, "-c", LOG, url, how]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Its output is open in the child, too: both have come to their ends.
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    gate = Gate(url)
+    assert gate.tokens.list().total == 3
     gate.close()

@@ -142,11 +142,12 @@ class Store:
     def let_go(self) -> None:
         """Close what is open and in nobody's hands, unless that would have to be waited for."""
         forks.look()
-        if self._opening.acquire(blocking=False):
+        opening = self._opening
+        if opening.acquire(blocking=False):
             try:
                 self._close()
             finally:
-                self._opening.release()
+                opening.release()
 
     def close(self) -> None:
         """Close what is open. The next use opens it again."""

@@ -11,10 +11,10 @@ import errno
 import logging
 import os
 import sqlite3
+import threading
 import weakref
 from contextlib import closing, nullcontext, suppress
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, QueuePool, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
+from faregate import forks
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import files
 from faregate.stores.companions import Companions, Connection
@@ -35,8 +36,34 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("faregate")
 
 WRITER_WAITS = 15.0  # seconds for the lock that another process holds
-_creating = Lock()
-os.register_at_fork(before=_creating.acquire, after_in_parent=_creating.release, after_in_child=_creating.release)
+
+
+class _Creating:
+    """Has one thread at a time create a file, and none while the process forks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        forks.register(self)
+
+    def hold(self) -> None:
+        """Take the lock."""
+        self.lock.acquire()
+
+    def before_fork(self) -> None:
+        """Nothing is open while the lock is free."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let files be created again, on either side."""
+        del child
+        self.lock.release()
+
+    def renew(self, *, child: bool) -> None:
+        """Make the lock anew."""
+        del child
+        self.lock = threading.Lock()
+
+
+_creating = _Creating()
 
 
 class Halted(OSError):
@@ -121,10 +148,13 @@ class SqliteDatabase:
         In a child of a fork that nobody announced that is all: while a connection of the parent's is open there, no
         other one holds a lock that other processes see.
         """
-        for connection in list(self._connections):
-            with suppress(sqlite3.Error):
-                if not (idle and connection.in_transaction):
-                    connection.close()
+        # SQLite removes a log with the last connection: here it cannot tell whether the log is still the one it had.
+        kept = nullcontext() if idle or self.path is None else files.in_use(self.path)
+        with kept:
+            for connection in list(self._connections):
+                with suppress(sqlite3.Error):
+                    if not (idle and connection.in_transaction):
+                        connection.close()
 
     def page(self, *, create: bool) -> Page:
         """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
@@ -248,7 +278,8 @@ def _create_private(path: str) -> None:
     The descriptor is closed before any connection of this process can be open: closing it later would drop
     the locks of that connection (POSIX advisory locks belong to the process and the file).
     """
-    with _creating:
+    forks.look()
+    with _creating.lock:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         except FileExistsError:
