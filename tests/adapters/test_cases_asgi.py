@@ -53,7 +53,7 @@ def test_asgi_answers_as_the_row_says(row: Row, clock: Clock) -> None:
     scene, app, members = stand(row, clock)
     for backend in ("asyncio", "trio"):
         scene.forget()
-        for state in ("uncached", "cached"):
+        for state in ("uncached", "cached") if backend == "asyncio" else ("uncached",):
             with named(f"{backend}, {state}"):
                 answered = ask(app, scope_of(method=row.method, **members), backend=backend)
                 check_answer(row, scene, answered.status, answered.headers, answered.body)

@@ -135,7 +135,7 @@ def test_starlette_answers_as_the_row_says(row: Row, clock: Clock) -> None:
     for kind in HTTP:
         app, members = stand(row, scene, kind)
         scene.forget()
-        for state in ("uncached", "cached"):
+        for state in ("uncached", "cached") if kind == "coroutine" else ("uncached",):
             with named(f"{kind}, {state}"):
                 answered = ask(app, scope_of(method=row.method, **members))
                 check_answer(row, scene, answered.status, answered.headers, answered.body)
