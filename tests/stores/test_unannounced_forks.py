@@ -171,6 +171,7 @@ def test_a_hook_after_a_fork_alone_is_no_failure(tmp_path: Path) -> None:
     gate.close()
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="CPython itself ends a process that runs these hooks alone")
 def test_no_hook_after_a_fork_complains(tmp_path: Path) -> None:
     """As a server runs all of them that forks in C, and none before."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
