@@ -166,7 +166,7 @@ async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
 class _Refused(Exception):
     """What is told to the handler of the application, on its way there by way of :func:`_handle`."""
 
-    def __init__(self, handler: Callable[..., Any], told: Exception, answer: Answer) -> None:
+    def __init__(self, handler: Callable[..., Any] | None, told: Exception, answer: Answer) -> None:
         super().__init__()
         self.handler = handler
         self.told = told
@@ -177,24 +177,27 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     """Return the answer to a denial; raise it where the application has a handler of its own for it."""
     answer = _answer(connection, denied)
     by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
-    own = next((by_class[kind] for kind in type(denied).__mro__ if kind in by_class and issubclass(kind, Denied)), None)
-    if own is not None:
-        by_class.setdefault(_Refused, _handle)
-        raise _Refused(own, denied, answer)
+    told: Exception = denied
+    handler = next(
+        (by_class[kind] for kind in type(denied).__mro__ if kind in by_class and issubclass(kind, Denied)), None
+    )
+    if handler is None:
+        told = refusal = _refusal(denied, answer)
+        handler = _handler(refusal, by_class, by_status)
+        if _is_default(handler, refusal, connection):
+            return Response(answer.body, answer.status, dict(answer.headers))
 
-    refusal = _refusal(denied, answer)
-    handler = _handler(refusal, by_class, by_status)
-    named = handler
+    by_class.setdefault(_Refused, _handle)
+    raise _Refused(handler, told, answer)
+
+
+def _is_default(handler: Callable[..., Any] | None, refusal: HTTPException, connection: HTTPConnection[Any]) -> bool:
+    """Tell whether nobody but the framework answers: in its own form, for which no application has asked."""
     if _package(handler) in _WRAPPERS:
         # What it is around is what the application has named, or the framework's. Of errors there is another handler.
         registered = getattr(connection.scope.get("app"), "exception_handlers", {})
-        named = _handler(refusal, {key: registered[key] for key in registered if key not in (500, Exception)}, {})
-
-    # A framework's default would answer in its own form, and nobody has asked for that.
-    if handler is None or named is None or _package(named) in _FRAMEWORKS:
-        return Response(answer.body, answer.status, dict(answer.headers))
-    by_class.setdefault(_Refused, _handle)
-    raise _Refused(handler, refusal, answer)
+        handler = _handler(refusal, {key: registered[key] for key in registered if key not in (500, Exception)}, {})
+    return handler is None or _package(handler) in _FRAMEWORKS
 
 
 def _refusal(denied: Denied, answer: Answer) -> HTTPException:
