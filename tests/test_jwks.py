@@ -733,6 +733,14 @@ def test_of_a_hundred_addresses_a_few_are_asked(monkeypatch: pytest.MonkeyPatch)
     assert 1 < asked <= 16
 
 
+def test_many_addresses_of_one_family_leave_the_other_its_turn(
+    plain: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where IPv6 is preferred and leads nowhere."""
+    resolve(monkeypatch, *(f"fd00::{number:x}" for number in range(1, 41)), "127.0.0.1")
+    assert len(source.fetch(plain.url, ["RS256"])) == 1
+
+
 def test_a_slow_address_keeps_the_time_of_those_that_fail(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer counts though others were asked meanwhile."""
     resolve(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.3")

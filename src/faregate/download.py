@@ -38,7 +38,7 @@ USER_AGENT = f"faregate/{__version__}"
 _CODINGS = frozenset(HTTPResponse.CONTENT_DECODERS) - {"br"}
 _ACCEPT_ENCODING = ", ".join(sorted(_CODINGS - {"x-gzip"}))
 _MOST_CODINGS = 3  # within each other
-_MOST_ADDRESSES = 16  # that are asked in one fetch, each by a thread; the order of many differs from time to time
+_MOST_ADDRESSES = 16  # of IPv4 and of IPv6 that are asked in one fetch, each by a thread
 
 
 class _Address(NamedTuple):
@@ -100,7 +100,10 @@ def _find(url: str, proxy: str | None) -> list[_Address]:
     except (OSError, UnicodeError) as error:
         raise OSError(f"no address of {host} is found: {error}") from error
 
-    addresses = list(dict.fromkeys(_Address(family, place) for family, _, _, _, place in found))[:_MOST_ADDRESSES]
+    by_family: dict[int, list[_Address]] = {}
+    for address in dict.fromkeys(_Address(family, place) for family, _, _, _, place in found):
+        by_family.setdefault(address.family, []).append(address)
+    addresses = [address for same in by_family.values() for address in same[:_MOST_ADDRESSES]]
     if parts.scheme == "https" or proxy is not None:
         return addresses
 
