@@ -254,6 +254,11 @@ def test_names_of_rfc_9864(algorithm: str, key: str, make_gate: Callable[..., Ga
         provider.issuer(algorithms=[algorithm], keys=provider.jwks(provider.jwk(key)))
 
 
+async def later(_: Any) -> list[str]:
+    """Answer when it is awaited, which nobody does."""
+    return ["docs:read"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -266,6 +271,9 @@ def test_names_of_rfc_9864(algorithm: str, key: str, make_gate: Callable[..., Ga
         {"scopes_claim": 5},
         {"org_claim": []},
         {"org_claim": {"tid", "org_id"}},
+        {"scopes_claim": later},
+        {"org_claim": later},
+        {"resources": later},
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:

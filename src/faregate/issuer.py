@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -105,8 +106,8 @@ class Issuer:
         if required_claims is ACCESS_TOKEN:  # of RFC 9068, but for the audience where that is in another one
             required.remove("aud")
         self.required_claims = tuple(dict.fromkeys((*ALWAYS, self.audience_claim, *required)))
-        if resources is not None and not callable(resources):
-            raise InvalidInput("resources: a function of the claims that returns ids of objects, or None")
+        if resources is not None and (not callable(resources) or iscoroutinefunction(resources)):
+            raise InvalidInput("resources: a plain function of the claims that returns ids of objects, or None")
         self.resources = resources
         blocks = _texts(allowed_cidr_blocks, "allowed_cidr_blocks", least=0)
         self.networks = Networks.parse(blocks, "allowed_cidr_blocks") if blocks else None
@@ -149,7 +150,10 @@ def _audience_claim(value: object) -> str:
 
 def _told(value: object, member: str, *, ordered: bool = False) -> tuple[str, ...] | Callable[[Claims], Any]:
     if callable(value):
+        if iscoroutinefunction(value):
+            raise InvalidInput(f"{member}: a plain function of the claims; nothing awaits an async one")
         return cast("Callable[[Claims], Any]", value)
+
     if ordered and isinstance(value, set | frozenset):
         raise InvalidInput(f"{member}: a list of names; which of a set is the first differs between processes")
     return tuple(check_id(one, member) for one in _texts(value, member))
