@@ -115,7 +115,7 @@ class Rotation:
                 change.refresh.found(row["id"], family_digest(secret))
             closed = close_descent(change, actor, row, None, now) if leaked else None
             _keep_minter(change, actor, row, leaked=leaked)
-            last = self._last.get(row["id"]) if again else None
+            last = self._last.get(row["id"]) if again and not leaked else None
             if len(self._last) >= _REMEMBERED:
                 self._last.clear()
             # Before the commit: whoever finds the new credential finds this, too.

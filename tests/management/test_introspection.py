@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,6 +269,64 @@ def test_a_share_of_what_its_makers_owner_may_no_more_is_not_active() -> None:
     ):
         world.gate._desk._owner_rights._hook = lambda _, scopes=scopes: AllowedScopes(general_scopes=scopes)
         assert told(form(world.api, "/introspect", world.api.admin, token=world.secret, on="x")) == told_of
+
+
+@pytest.mark.parametrize("rights", ["docs:read", "other", None])
+def test_it_is_what_a_guard_says(rights: str | None, clock: Clock) -> None:
+    """For every kind, network, need and object, asked by the same organization; another is told of nothing active."""
+    now: list[str | None] = ["*"]
+
+    def hook(owner: Owner) -> AllowedScopes | None:
+        allowed = now[0] if owner.id == "u1" else "*"
+        return None if allowed is None else AllowedScopes(general_scopes=(allowed,))
+
+    jwts = issuer(org_claim="tenant", resources=lambda claims: claims.get("objects"))
+    gate = Gate("sqlite://", clock=clock, issuers=[jwts], owner_rights=hook, owner_rights_ttl=0)
+    callers = [
+        gate.verify(gate.tokens.create(name="x", scopes=READ, org=Org(org)).secret, address=None)
+        for org in ("acme", "globex")
+    ]
+    secrets = {"jwt": token(START, tenant="acme"), "limited": token(START, tenant="acme", objects=["x"])}
+    for bound in ([], ["10.0.0.0/8"]):
+        limits: dict[str, Any] = {"owner": Owner("u1"), "org": ACME, "allowed_cidr_blocks": bound}
+        maker = gate.tokens.create(name="m", scopes=["docs:*", "gate:shares:write"], **limits)
+        dead = gate.tokens.create(name="d", scopes=["docs:*"], **limits)
+        gate.tokens.deactivate(dead.token.id)
+        session = gate.tokens.create(name="s", type="REFRESH", scopes=["docs:read"], **limits)
+        by = gate.verify(maker.secret, address="10.0.0.1")
+        share = gate.shares.create("x", scopes=["docs:read"], expires_in=60, by=by)
+        redeemed = gate.shares.redeem(share.share.id, secret=share.secret, address="10.0.0.1").token
+        access = gate.tokens.exchange(session.secret, address="10.0.0.1").access_token
+        made = {
+            "token": maker.secret,
+            "dead": dead.secret,
+            "share": share.secret,
+            "redeemed": redeemed,
+            "access": access,
+        }
+        secrets |= {f"{name} {bound}": secret for name, secret in made.items()}
+    now[0] = rights
+
+    seen = set()
+    asked = itertools.product(
+        secrets.items(),
+        (None, "10.0.0.1", "192.0.2.1"),
+        ((), ("docs:read",), ("docs:read", "docs:write")),
+        (None, "x", "y"),
+    )
+    for (name, secret), address, needs, on in asked:
+
+        def guard(secret: str = secret, address: str | None = address, needs: Any = needs, on: str | None = on) -> None:
+            principal = gate.verify(secret, address=address)
+            limited = principal.kind == "share" or secret == secrets["limited"]
+            for need in needs or (["docs:read"] if limited else []):
+                principal.require(need, on=on)
+
+        opens = reason_of(guard) == "ok"
+        found = [gate.introspect(secret, needs=needs, on=on, address=address, by=caller).active for caller in callers]
+        assert found == [opens, False], (name, address, needs, on)
+        seen.add(opens)
+    assert seen == {True, False}
 
 
 def test_scope_is_what_was_asked_for(api: Api) -> None:
