@@ -323,8 +323,9 @@ def test_it_is_what_a_guard_says(rights: str | None, clock: Clock) -> None:
                 principal.require(need, on=on)
 
         opens = reason_of(guard) == "ok"
-        found = [gate.introspect(secret, needs=needs, on=on, address=address, by=caller).active for caller in callers]
-        assert found == [opens, False], (name, address, needs, on)
+        for caller, active in zip(callers[: 1 + opens], (opens, False), strict=False):
+            found = gate.introspect(secret, needs=needs, on=on, address=address, by=caller)
+            assert found.active is active, (name, address, needs, on)
         seen.add(opens)
     assert seen == {True, False}
 
