@@ -809,6 +809,9 @@ class Lifecycles(RuleBasedStateMachine):
             if isinstance(record, Token) and secret == record.current and record.kind == "refresh":
                 reason = self.world.standing(record, secret, client)
             shared = "x" if isinstance(record, Share) else None
+            if isinstance(record, Share) and reason == "ok":
+                opened = self.world.in_hands(record.limits, record.owner).grants
+                reason = "ok" if opened else "insufficient_scope"  # else its owner may nothing of it any more
             told = self.gate.introspect(secret, by=by, address=client, on=shared, refresh=True)
             known = record is not None and reason != "unknown_credential"
             assert not told.active or reason == "ok"

@@ -60,7 +60,9 @@ class Question(NamedTuple):
             return "unknown_credential"  # as a route says: it opens nothing
         limited = record.kind == "share" or (record.kind == "jwt" and record.grants)  # to objects, or maybe so
         if limited and not common_scopes(_held(record, rights), self.on):
-            return "object_not_shared" if record.kind == "share" else "insufficient_scope"
+            # A share that has the object is bounded by its owner's rights.
+            elsewhere = record.kind == "share" and not common_scopes((record.grants,), self.on)
+            return "object_not_shared" if elsewhere else "insufficient_scope"
         if self.needs:
             try:
                 Principal(record, self.address, rights.grants).require(*self.needs, on=self.on)

@@ -264,8 +264,8 @@ def test_a_share_of_what_its_makers_owner_may_no_more_is_not_active() -> None:
     world.step("share")
     for scopes, told_of in (
         (("docs:*",), "live"),
-        (("docs:write",), "dead=object_not_shared"),
-        ((), "dead=object_not_shared"),
+        (("docs:write",), "dead=insufficient_scope"),
+        ((), "dead=insufficient_scope"),
     ):
         world.gate._desk._owner_rights._hook = lambda _, scopes=scopes: AllowedScopes(general_scopes=scopes)
         assert told(form(world.api, "/introspect", world.api.admin, token=world.secret, on="x")) == told_of
