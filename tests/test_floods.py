@@ -62,11 +62,11 @@ def test_a_remembered_unknown_waits_for_no_look_up(gate: Gate) -> None:
     other = Thread(target=look_up)
     other.start()
     held.wait(30)
-    gate._records._look_at = float("inf")  # no look at the files falls due meanwhile
+    gate._records.look_at = float("inf")  # no look at the files falls due meanwhile
     try:
         again = refused(gate, unknown)
     finally:
-        gate._records._look_at = 0.0
+        gate._records.look_at = 0.0
         done.set()
         other.join()
     assert (again.reason, again.address, again.why) == (first.reason, first.address, first.why)

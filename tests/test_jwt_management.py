@@ -224,7 +224,7 @@ def test_a_token_is_verified_once(make_gate: Callable[..., Gate], store: str) ->
     text = token()
     record = gate.verify(text).record
     for _ in range(3):
-        gate._records._look_at = 0.0
+        gate._records.look_at = 0.0
         assert gate.verify(text).record is record
     unknown = mint("fg", "tok")
     assert reason_of(lambda: gate.verify(unknown)) == "unknown_credential"

@@ -499,7 +499,7 @@ def test_a_principal_is_its_subject(make_gate: Callable[..., Gate]) -> None:
     assert principal.owner == Owner("alice", idp_id=ISSUER)
     assert principal.org is not None
     assert principal.org.id == "o1"
-    assert (principal.shared_by, principal.record.scopes) == (None, frozenset({"docs:read"}))
+    assert (principal.shared_by, principal.record.granted.scopes) == (None, frozenset({"docs:read"}))
     assert not principal.record.root
     told = dict(gate.additions(principal, elsewhere=False, status=200, present=[]))
     assert told["Faregate-Token-Expires"] == "1970-01-12T13:56:40Z", "without the leeway, which is the gate's affair"
@@ -564,7 +564,7 @@ def test_what_is_no_scope_is_dropped(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate("sqlite://", issuers=[issuer()])
     odd = ["a\nb", 'a"b', "a\\b", "x/permission:y", "x/role:y", "a" * 513, ":".join("a" * 40), "\u00e4", "a*", ""]
     principal = gate.verify(token(scope=[*odd, "ok", "ok"]))
-    assert principal.record.scopes == {"ok"}
+    assert principal.record.granted.scopes == {"ok"}
     assert list(principal.record.grants) == [("general", "scope", "ok")]
     assert gate.introspect(token(scope=" ".join([*odd, "ok"]))).scope == ("ok",)
 
@@ -669,7 +669,7 @@ def verdict(gate: Gate, credential: str) -> tuple[str, tuple[str, ...]]:
         principal: Principal = gate.verify(credential, address="127.0.0.1")
     except Denied as denied:
         return denied.reason, ()
-    return "ok", tuple(sorted(principal.record.scopes))
+    return "ok", tuple(sorted(principal.record.granted.scopes))
 
 
 KEYS = ["rsa", "ec", "ed"]

@@ -130,7 +130,7 @@ def test_scopes_are_where_they_are_said_to_be(
     """In a claim or in several, in their members, or where a function finds them: literal in any case."""
     gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=told)])
     principal = gate.verify(provider.token(**claims))
-    assert sorted(principal.record.scopes) == scopes
+    assert sorted(principal.record.granted.scopes) == scopes
 
 
 @pytest.mark.parametrize("wrong", [5, {"a": 1}, ["a", 1], [["a"]]])

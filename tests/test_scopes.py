@@ -16,7 +16,7 @@ from faregate.addresses import Networks
 from faregate.model import AllowedScopes, PermissionGrant, RealmScopes
 from faregate.principal import Principal
 from faregate.record import Record, access_record, beyond, covers, share_record, token_record
-from faregate.scopes import AnyOf, as_allowed_scopes, compile_grants, flat_list
+from faregate.scopes import AnyOf, Granted, as_allowed_scopes, compile_grants, flat_list
 
 WORDS = st.sampled_from(["a", "b", "gate"])
 SCOPES = st.one_of(
@@ -67,7 +67,7 @@ def records(draw: st.DrawFn) -> Record:
         record_id="t",
         owner=Owner(draw(st.sampled_from([None, "u1"]))),
         org=Org(draw(st.sampled_from([None, "o1"]))),
-        allowed_scopes=as_allowed_scopes(draw(ALLOWED)),
+        granted=granted(draw(ALLOWED)),
         networks=Networks.parse(blocks, "x") if blocks else None,
         not_before=draw(TIMES),
         expires_at=draw(TIMES),
@@ -123,9 +123,8 @@ def test_copies_made_narrower_are_covered(record: Record, request: tuple[Any, st
     """A record without one of its grants, or with less time, is covered and opens nothing more."""
     for key in record.grants:
         grants = {name: value for name, value in record.grants.items() if name != key}
-        scopes = frozenset(name for _, kind, name in grants if kind == "scope" and "*" not in name)
         fields = {name: getattr(record, name) for name in record.__struct_fields__}
-        narrower = Record(**{**fields, "grants": grants, "scopes": scopes})
+        narrower = Record(**{**fields, "granted": Granted.of(grants)})
         assert covers(record, narrower)
         assert passes(record, request) or not passes(narrower, request)
 
@@ -143,9 +142,8 @@ def test_an_access_credential_passes_what_both_pass(
     """A request passes it exactly if it passes its family as that is now, and what it was given itself."""
     networks, own_networks = (Networks.parse(some, "x") if some else None for some in (blocks, own_blocks))
     parent = record_of(family, networks=networks, expires_at=ends)
-    given = as_allowed_scopes(own)
     alone = record_of(own, networks=own_networks, expires_at=own_end)
-    access = access_record(parent, allowed_scopes=given, networks=own_networks, expires_at=own_end, digest=b"")
+    access = access_record(parent, granted=granted(own), networks=own_networks, expires_at=own_end, digest=b"")
     assert (parent.kind, access.kind, access.root) == ("token", "access", False)
     both = passes(msgspec.structs.replace(parent, kind="refresh"), request)
     both = both and passes(msgspec.structs.replace(alone, kind="refresh"), request)
@@ -155,10 +153,15 @@ def test_an_access_credential_passes_what_both_pass(
         assert passes(access, request) == both
 
 
+def granted(scopes: dict[str, Any]) -> Granted:
+    """What scopes grant, ready to be judged."""
+    return Granted.of(compile_grants(as_allowed_scopes(scopes)))
+
+
 def record_of(scopes: dict[str, Any], **limits: Any) -> Record:
     """A record of these scopes, of nobody and no organization unless given."""
     given = {"owner": Owner(), "org": Org(), "networks": None, "not_before": None, "expires_at": None, **limits}
-    return token_record(record_id="t", allowed_scopes=as_allowed_scopes(scopes), **given)
+    return token_record(record_id="t", granted=granted(scopes), **given)
 
 
 @pytest.mark.parametrize(

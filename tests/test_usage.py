@@ -115,6 +115,7 @@ def test_without_a_thread_requests_go_on(monkeypatch: pytest.MonkeyPatch) -> Non
         broken.setattr(threading.Thread, "start", refuse)
         gate.verify(issued.secret)
     before = writers()
+    gate._records.look_at = 0.0  # as it is a second later
     gate.verify(issued.secret)
     assert len(writers() - before) == 1
     gate.close()
@@ -142,7 +143,7 @@ def test_many_uses_are_written_in_short_transactions(tmp_path: Path) -> None:
     """Twelve hundred tokens, three transactions of one statement each, by id; the lock is free in between."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
     ids = many(gate, 1200)
-    gate._usage._notes.update(dict.fromkeys(reversed(ids), 5.0))
+    gate._usage.notes.update(dict.fromkeys(reversed(ids), 5.0))
     seen: list[tuple[str, Any, bool]] = []
 
     def watch(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
@@ -161,7 +162,7 @@ def test_many_uses_are_written_in_short_transactions(tmp_path: Path) -> None:
         (200, True),
     ]
     assert written(gate) == dict.fromkeys(ids, 5.0)
-    assert not gate._usage._notes
+    assert not gate._usage.notes
     gate.close()
 
 
@@ -169,15 +170,15 @@ def test_a_use_moves_forward_only_and_moves_nothing_else() -> None:
     """An earlier one, of a slower process, changes nothing; no column but one is written; a deleted token is no error."""
     gate = Gate("sqlite://")
     first, second = many(gate, 2)
-    gate._usage._notes.update({first: 5.0, second: 5.0})
+    gate._usage.notes.update({first: 5.0, second: 5.0})
     gate.flush()
     gate.tokens.deactivate(first)
     before = gate.tokens.get(first)
-    gate._usage._notes.update({first: 4.0, second: 6.0, "gone": 7.0})
+    gate._usage.notes.update({first: 4.0, second: 6.0, "gone": 7.0})
     gate.flush()
     assert written(gate) == {first: 5.0, second: 6.0}
     assert gate.tokens.get(first) == before
-    assert not gate._usage._notes
+    assert not gate._usage.notes
 
 
 @pytest.mark.parametrize("failure", [MemoryError, KeyboardInterrupt, SystemExit, TypeError, StoreUnavailable])
@@ -188,14 +189,14 @@ def test_a_batch_that_fails_by_anything_stays_noted(
     """The batches before it are written, it and those after it wait, and what was noted meanwhile counts."""
     gate = Gate("sqlite://")
     ids = many(gate, 1200)
-    gate._usage._notes.update(dict.fromkeys(ids, 5.0))
+    gate._usage.notes.update(dict.fromkeys(ids, 5.0))
     note_uses = TokenRows.note_uses
     calls = []
 
     def fail(rows: TokenRows, uses: Any) -> None:
         calls.append(uses)
         if len(calls) == 2:
-            gate._usage._notes[ids[500]] = 6.0  # used again, meanwhile
+            gate._usage.notes[ids[500]] = 6.0  # used again, meanwhile
             if when == "after":
                 note_uses(rows, uses)
             raise failure
@@ -206,7 +207,7 @@ def test_a_batch_that_fails_by_anything_stays_noted(
         with suppress(BaseException):
             gate.flush()
     assert written(gate) == dict.fromkeys(ids[:500], 5.0)
-    assert gate._usage._notes == {ids[500]: 6.0, **dict.fromkeys(ids[501:], 5.0)}
+    assert gate._usage.notes == {ids[500]: 6.0, **dict.fromkeys(ids[501:], 5.0)}
     gate.flush()
     assert written(gate) == {**dict.fromkeys(ids, 5.0), ids[500]: 6.0}
 
@@ -215,17 +216,17 @@ def test_what_is_used_again_while_it_is_written_is_written_again(monkeypatch: py
     """A newer note outlives the batch that wrote the older one."""
     gate = Gate("sqlite://")
     (only,) = many(gate, 1)
-    gate._usage._notes[only] = 5.0
+    gate._usage.notes[only] = 5.0
     note_uses = TokenRows.note_uses
 
     def used_again(rows: TokenRows, uses: Any) -> None:
         note_uses(rows, uses)
-        gate._usage._notes[only] = 6.0
+        gate._usage.notes[only] = 6.0
 
     with monkeypatch.context() as slow:
         slow.setattr(TokenRows, "note_uses", used_again)
         gate.flush()
-    assert gate._usage._notes == {only: 6.0}
+    assert gate._usage.notes == {only: 6.0}
     gate.flush()
     assert written(gate) == {only: 6.0}
 
@@ -233,7 +234,7 @@ def test_what_is_used_again_while_it_is_written_is_written_again(monkeypatch: py
 def test_others_write_between_the_batches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Another thread, and another process, need not wait for the last batch."""
     gate, other = (Gate(f"sqlite:///{tmp_path / 'gate.db'}") for _ in range(2))
-    gate._usage._notes.update(dict.fromkeys(many(gate, 10_000), 5.0))
+    gate._usage.notes.update(dict.fromkeys(many(gate, 10_000), 5.0))
     left: list[int] = []
     begun = threading.Event()
     note_uses = TokenRows.note_uses
@@ -245,7 +246,7 @@ def test_others_write_between_the_batches(monkeypatch: pytest.MonkeyPatch, tmp_p
     def write(by: Gate) -> None:
         begun.wait(10)
         by.owner_changed(Owner("ann"))
-        left.append(len(gate._usage._notes))
+        left.append(len(gate._usage.notes))
 
     monkeypatch.setattr(TokenRows, "note_uses", telling)
     threads = [threading.Thread(target=write, args=(by,)) for by in (gate, other)]
@@ -264,7 +265,7 @@ import sys
 from faregate import Gate
 gate = Gate(sys.argv[1])
 for number in range(1200):
-    gate._usage._notes[f"id{number}"] = 1.0
+    gate._usage.notes[f"id{number}"] = 1.0
 gate.verify(sys.argv[2])
 """
 
@@ -301,7 +302,7 @@ def test_writing_ends_in_time_for_who_ends(monkeypatch: pytest.MonkeyPatch, capl
     """Where a store is slow the rest waits for the next time, or is given up."""
     gate = Gate("sqlite://")
     ids = many(gate, 1200)
-    gate._usage._notes.update(dict.fromkeys(ids, 5.0))
+    gate._usage.notes.update(dict.fromkeys(ids, 5.0))
     with monkeypatch.context() as slow:
         slow.setattr(usage, "_AT_MOST", 0.0)
         gate.flush()

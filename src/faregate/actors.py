@@ -142,7 +142,7 @@ class Actor(msgspec.Struct, frozen=True):
         if self.principal is None:
             return True
         # Sessions often carry wildcards; only the scope itself makes an admin of whoever is logged in.
-        named = self.principal.kind != "session" or ADMIN in self.principal.record.scopes
+        named = self.principal.kind != "session" or ADMIN in self.principal.record.granted.scopes
         return named and self.principal.allows(ADMIN)
 
     @property

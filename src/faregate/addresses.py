@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("faregate")
 
 MAX_BLOCKS = 10_000
+_REMEMBERED = 64  # addresses that are remembered beside the networks that they lie in
 
 LONGEST = 39 + 1 + 64  # characters of an address, its zone, and the sign between them
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -97,16 +98,26 @@ def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
         raise InvalidInput(f"{member}: {text[:64]!r} has host bits set; did you mean {meant}?") from None
 
 
-class Networks(msgspec.Struct, frozen=True):
+class Networks(msgspec.Struct, frozen=True, eq=False):
     """A set of networks, searched as sorted ranges.
 
     ``starts`` and ``ends`` are the merged, inclusive ranges, as the keys of :func:`pack`; ``texts`` are the canonical
-    texts that they were read from, None where there were none.
+    texts that they were read from, None where there were none. ``admitted`` remembers a few addresses that lie inside,
+    since the same clients come again. It is no part of what the set is.
     """
 
     starts: tuple[bytes, ...]
     ends: tuple[bytes, ...]
     texts: tuple[str, ...] | None = None
+    admitted: set[str | None] = msgspec.field(default_factory=set)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Networks):
+            return NotImplemented
+        return (self.starts, self.ends, self.texts) == (other.starts, other.ends, other.texts)
+
+    def __hash__(self) -> int:
+        return hash((self.starts, self.ends, self.texts))
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -145,11 +156,19 @@ class Networks(msgspec.Struct, frozen=True):
 
     def admit(self, address: str | None) -> bool:
         """Tell whether an address lies in one of the networks; an unknown one does not. Cost grows with no list."""
+        if address in self.admitted:
+            return True
         key = None if address is None or len(address) > LONGEST else pack(address)
         if key is None:
             return False
+
         index = bisect_right(self.starts, key)
-        return index > 0 and key <= self.ends[index - 1]
+        inside = index > 0 and key <= self.ends[index - 1]
+        if inside:
+            if len(self.admitted) >= _REMEMBERED:
+                self.admitted.clear()
+            self.admitted.add(address)
+        return inside
 
     def block_of(self, address: str) -> str | None:
         """Return the first block, as it is written, that holds an address; for people to read."""

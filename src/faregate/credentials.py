@@ -94,8 +94,11 @@ def marks_of(raw: bytes) -> bytes | None:
 
 
 def digest(text: str) -> bytes:
-    """Return the SHA-256 of a credential, under which its record is stored and found."""
-    return sha256(text.encode()).digest()
+    """Return the SHA-256 of a text, under which the record of a credential is stored and found.
+
+    Any text has one, also one with half of a surrogate pair: that is in no credential, as its alphabet says.
+    """
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _successor(credential: str, own: bytes) -> str:

@@ -128,6 +128,7 @@ class Gate:
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path, theirs), brand)
         references = References(brand, share_tokens, self._issuers, max_length)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
+        self._peek = self._verifier.peek
         self._desk = Desk(self._store, rights, identities, clock)
         refresh = Refresh(self._desk, self._usage, brand=brand, window=refresh_retry_window)
         self._introspection = Introspection(self._desk, references, share_tokens, refresh, brand=brand)
@@ -145,7 +146,9 @@ class Gate:
         allow-list does not forgive. What the principal may do is asked with its ``require`` and ``allows``.
         """
         try:
-            return self._verifier.verify(credential, address)
+            # A credential is ASCII; whatever is not is refused by its alphabet.
+            known = self._peek(credential.encode(), address) if credential.isascii() else None
+            return known or self._verifier.verify(credential, address)
         except Denied as denied:
             log_denial(denied, "-")
             raise
@@ -237,7 +240,7 @@ class Gate:
         if self._elsewhere or authorization[:7] != b"Bearer ":
             return None
         # Only what is a whole credential has a digest that is known, so the line need not be taken apart.
-        return self._verifier.peek(authorization[7:], peer_address(peer))
+        return self._peek(authorization[7:], peer_address(peer))
 
     def identify(self, texts: Texts, *, wait: bool = True) -> tuple[Principal, bool]:
         """Return the principal of a request, and whether its credential was elsewhere than in ``Authorization``.

@@ -148,7 +148,7 @@ def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None
         record_id=columns["id"],
         owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
-        allowed_scopes=stored_scopes(columns["allowed_scopes"], columns["id"]),
+        granted=stored_scopes(columns["allowed_scopes"], columns["id"]).granted,
         networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], columns["id"]),
         not_before=columns["not_before"],
         expires_at=columns["expires_at"] or 0.0 if refresh else columns["expires_at"],  # which one always has
@@ -163,7 +163,7 @@ def access_limits(family: Columns, columns: Columns, digest: bytes) -> Record:
     """Return the record that the columns of an access credential, and those of its family, amount to."""
     return access_record(
         limits_of(family),
-        allowed_scopes=stored_scopes(columns["allowed_scopes"], family["id"]),
+        granted=stored_scopes(columns["allowed_scopes"], family["id"]).granted,
         networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], family["id"]),
         expires_at=columns["expires_at"],
         digest=digest,
@@ -172,15 +172,15 @@ def access_limits(family: Columns, columns: Columns, digest: bytes) -> Record:
 
 def token_of(columns: Columns) -> Token:
     """Return the token that has these columns."""
-    allowed = stored_scopes(columns["allowed_scopes"], columns["id"])
+    scopes = stored_scopes(columns["allowed_scopes"], columns["id"])
     instants = ("rotated_at", "not_before", "expires_at", "last_used_at", "deactivated_updated_on", "revoked_at")
     plain = ("name", "description", "type", "deactivated", "deactivated_updated_by", "deactivated_reason", "leaked")
     values: Values = {column: columns[column] for column in ("id", *plain, "made_by", "version")}
     values |= {column: as_datetime(columns[column]) for column in ("created_at", "updated_at", *instants)}
     return Token(
         **values,
-        scope=flat_list(compile_grants(allowed)),
-        allowed_scopes=allowed,
+        scope=flat_list(scopes.granted.grants),
+        allowed_scopes=scopes.allowed,
         allowed_cidr_blocks=stored_texts(columns["allowed_cidr_blocks"]),
         require_rotation=columns["require_rotation"],
         owner=owner_of(columns),

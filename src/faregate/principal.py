@@ -82,14 +82,20 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         (RFC 6750 section 3.1), or ``object_not_shared`` where a share has the scope but not the object.
         InvalidInput if a need is not one.
         """
-        try:
-            # A parameter that no adapter filled in names no object, so it is refused below.
-            if not more and self.rights is None and need in self.record.scopes and type(on) is not PathParameter:
-                return
-        except TypeError:  # what cannot be looked up is no need, as is said below
-            pass
+        wanted = on if on is None or type(on) is str else resource_text(on)
+        if self.rights is None:
+            granted = self.record.granted
+            try:
+                # What is remembered was checked.
+                if need in granted.scopes:
+                    if not more or granted.scopes.issuperset(more):
+                        return
+                elif not more and wanted in granted.reached.get(need, ()):
+                    return
+            except TypeError:  # a value that cannot be looked up is no need, as is said below
+                pass
+
         needs = check_needs((need, *more))
-        wanted = resource_text(on)
         unmet = [one for one in needs if not self._met(one, wanted)]
         if unmet:
             raise self._refusal(tuple(unmet), wanted)
@@ -116,6 +122,8 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         return (self.record.grants,) if self.rights is None else (self.record.grants, self.rights)
 
     def _met(self, need: Need, on: str | None) -> bool:
+        if self.rights is None and on in self.record.granted.reach(need):
+            return True
         return self.record.root or met(self._held, need, on)
 
     def _refusal(self, unmet: tuple[Need, ...], on: str | None) -> Denied:

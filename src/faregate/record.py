@@ -18,7 +18,7 @@ import msgspec
 from faregate.addresses import NOWHERE, Networks, canonical
 from faregate.errors import Denied, InvalidInput
 from faregate.model import ALLOWED_SCOPES, AllowedScopes, Org, Owner
-from faregate.scopes import ANY, Grants, Key, Resources, common_grants, compile_grants, display, lacking, open_scopes
+from faregate.scopes import ANY, Granted, Grants, Key, Resources, common_grants, compile_grants, display, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from faregate.identities import Identities
 
 _logger = logging.getLogger("faregate")
+
+_SHORT = 1024  # bytes of stored scopes that are remembered, so that all of them together take a few megabytes
 
 # The steps of a verification, in their order. From the third on they are about a record.
 PRESENTED, WELL_FORMED, KNOWN, ALIVE, IN_TIME, NETWORK, ENOUGH = range(1, 8)
@@ -43,7 +45,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a verified credential stands for, ready to be judged.
 
     ``opens`` and ``closes`` are epoch seconds; a dead record has an empty interval. ``networks`` is None
-    where any address will do. ``scopes`` are the general scopes open by their own name on any resource.
+    where any address will do.
     The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
     A share is nobody's: its maker's owner is ``shared_by``, and ``redeem_only`` says that this credential of
     it opens nothing but its redemption. ``unseen`` is the new secret of a rotation until it is first presented.
@@ -60,8 +62,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     opens: float
     closes: float
     networks: Networks | None
-    scopes: frozenset[str]
-    grants: dict[Key, Resources]
+    granted: Granted
     not_before: float
     expires_at: float
     superseded_at: float = inf
@@ -77,6 +78,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     issued_at: float | None = None
     trusted: Callable[[float], bool | None] | None = None
     revocations: tuple[str, ...] = ()
+
+    @property
+    def grants(self) -> dict[Key, Resources]:
+        """What is granted: names, and the resources on which each is."""
+        return self.granted.grants
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -115,11 +121,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def bounded(self, grants: Grants | None, gone: bool) -> Record:  # noqa: FBT001  both are an owner's rights
         """Return this as far as its owner may now: within ``grants``, None for all; nothing once that one is gone."""
         if gone:
-            return msgspec.structs.replace(self, grants={}, scopes=frozenset(), not_before=inf, expires_at=-inf)
+            return msgspec.structs.replace(self, granted=NOTHING, not_before=inf, expires_at=-inf)
         if grants is None:
             return self
-        common = common_grants(self.grants, grants)
-        return msgspec.structs.replace(self, grants=common, scopes=open_scopes(common))
+        return msgspec.structs.replace(self, granted=Granted.of(common_grants(self.grants, grants)))
 
     def revoke(self) -> Record:
         """Return this as it is once it is revoked."""
@@ -161,7 +166,7 @@ def token_record(
     record_id: str,
     owner: Owner,
     org: Org,
-    allowed_scopes: AllowedScopes,
+    granted: Granted,
     networks: Networks | None,
     not_before: float | None,
     expires_at: float | None,
@@ -171,11 +176,7 @@ def token_record(
     unseen: bool = False,
     digest: bytes = b"",
 ) -> Record:
-    """Compile the record of a token, or of one of kind ``refresh``.
-
-    InvalidInput if the scopes contradict the rules of :mod:`faregate.scopes`.
-    """
-    grants = compile_grants(allowed_scopes)
+    """Return the record of a token, or of one of kind ``refresh``."""
     opens = -inf if not_before is None else not_before
     expires = inf if expires_at is None else expires_at
     superseded = inf if superseded_at is None else superseded_at
@@ -188,8 +189,7 @@ def token_record(
         opens=inf if dead else opens,
         closes=-inf if dead else min(expires, superseded),
         networks=networks,
-        scopes=open_scopes(grants),
-        grants=grants,
+        granted=granted,
         deactivated=deactivated,
         revoked=revoked,
         not_before=opens,
@@ -202,13 +202,9 @@ def token_record(
 
 
 def access_record(
-    family: Record, *, allowed_scopes: AllowedScopes, networks: Networks | None, expires_at: float, digest: bytes
+    family: Record, *, granted: Granted, networks: Networks | None, expires_at: float, digest: bytes
 ) -> Record:
-    """Return the record of an access credential: what it and its family, as that is now, both open.
-
-    InvalidInput if the scopes contradict the rules of :mod:`faregate.scopes`.
-    """
-    grants = common_grants(compile_grants(allowed_scopes), family.grants)
+    """Return the record of an access credential: what it and its family, as that is now, both open."""
     if networks is None or family.networks is None:
         networks = networks or family.networks
     else:
@@ -218,8 +214,7 @@ def access_record(
         kind="access",
         closes=min(family.closes, expires_at),
         networks=networks,
-        scopes=open_scopes(grants),
-        grants=grants,
+        granted=Granted.of(common_grants(granted.grants, family.grants)),
         expires_at=min(family.expires_at, expires_at),
         digest=digest,
     )
@@ -251,8 +246,7 @@ def share_record(
         opens=inf if closed else opens,
         closes=-inf if closed else expires_at,
         networks=networks,
-        scopes=frozenset(),
-        grants={("general", "scope", scope): objects for scope in scopes},
+        granted=_on(objects, scopes),
         not_before=opens,
         expires_at=expires_at,
         revoked=revoked,
@@ -280,7 +274,8 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
 
 def jwt_record(claims: Claims, trusted: Callable[[float], bool | None], digest: bytes) -> Record:
     """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
-    grants, scopes = _literal(claims.scopes) if claims.objects is None else _limited(claims.scopes, claims.objects)
+    objects = claims.objects
+    granted = _on_any(claims.scopes) if objects is None else _on(objects, claims.scopes)
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
     not_before = max(starts, default=-inf)
     return Record(
@@ -291,8 +286,7 @@ def jwt_record(claims: Claims, trusted: Callable[[float], bool | None], digest: 
         opens=not_before - claims.leeway,
         closes=claims.expires_at + claims.leeway,
         networks=claims.networks,
-        scopes=scopes,
-        grants=grants,
+        granted=granted,
         not_before=not_before,
         expires_at=claims.expires_at,
         digest=digest,
@@ -303,18 +297,18 @@ def jwt_record(claims: Claims, trusted: Callable[[float], bool | None], digest: 
     )
 
 
-_Literal = tuple[dict[Key, Resources], frozenset[str]]
-
-
 @lru_cache(maxsize=1024)
-def _literal(scopes: tuple[str, ...]) -> _Literal:
-    """Return the grants of scopes that are taken as they are: once for all the tokens that have the same."""
-    return {("general", "scope", scope): ANY for scope in scopes}, frozenset(scopes)
+def _on_any(scopes: tuple[str, ...]) -> Granted:
+    """Return general scopes on any resource: once for all the JWTs that have the same."""
+    return _on(ANY, scopes)
 
 
-def _limited(scopes: tuple[str, ...], objects: frozenset[str]) -> _Literal:
-    """Return the grants of scopes on objects, which each token has of its own."""
-    return {("general", "scope", scope): objects for scope in scopes}, frozenset()
+def _on(resources: Resources, scopes: Iterable[str]) -> Granted:
+    """Return general scopes on these resources."""
+    return Granted.of({("general", "scope", scope): resources for scope in scopes})
+
+
+NOTHING = _on(ANY, ())
 
 
 def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Record:
@@ -323,7 +317,6 @@ def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Rec
     Its id is no record's: whatever people are called, it begins as no identifier of a token or share does. Those whom
     different providers know by the same id have different ones.
     """
-    grants = compile_grants(allowed_scopes)
     names = (owner.id,) if owner.idp_id is None else (owner.idp_id, owner.id)
     return Record(
         kind="session",
@@ -333,8 +326,7 @@ def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Rec
         opens=-inf,
         closes=inf,
         networks=None,
-        scopes=open_scopes(grants),
-        grants=grants,
+        granted=Granted.of(compile_grants(allowed_scopes)),
         not_before=-inf,
         expires_at=inf,
     )
@@ -358,15 +350,29 @@ def stored_texts(texts: bytes | str) -> tuple[str, ...]:
         return ()
 
 
-def stored_scopes(text: bytes | str, record_id: str) -> AllowedScopes:
-    """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing."""
+class StoredScopes(NamedTuple):
+    """Scopes of the store: as they were given, and ready to be judged."""
+
+    allowed: AllowedScopes
+    granted: Granted
+
+
+def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
+    """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing.
+
+    Most tokens of a store have one of a few texts, which is compiled once for all of them.
+    """
     try:
-        allowed = ALLOWED_SCOPES.decode(text)
-        compile_grants(allowed)
+        return _compiled(text) if len(text) <= _SHORT else _compiled.__wrapped__(text)
     except (msgspec.MsgspecError, InvalidInput):
         _logger.exception("the stored scopes of %s no longer parse; the record grants nothing", record_id)
-        return AllowedScopes()
-    return allowed
+        return StoredScopes(AllowedScopes(), NOTHING)
+
+
+@lru_cache(maxsize=512)
+def _compiled(text: bytes | str) -> StoredScopes:
+    allowed = ALLOWED_SCOPES.decode(text)
+    return StoredScopes(allowed, Granted.of(compile_grants(allowed)))
 
 
 def covers(parent: Record, child: Record) -> bool:

@@ -75,7 +75,7 @@ class Scopes:
     def __iter__(self) -> Iterator[str]:
         if self._principal is not None:
             yield "authenticated"
-            yield from sorted(scope for scope in self._principal.record.scopes if scope in self)
+            yield from sorted(scope for scope in self._principal.record.granted.scopes if scope in self)
 
 
 class Visit(msgspec.Struct, frozen=True):

@@ -24,10 +24,14 @@ MAX_SCOPES = 1000
 MAX_BYTES = 393_216  # of all that is granted, in both forms of JSON: a record fits into a request as it is shown
 MAX_LENGTH = 512
 MAX_SEGMENTS = 32  # each one is a look-up where a need or a child is judged
+_REMEMBERED = 64  # needs whose resources are remembered beside the grants
 
 
 class AnyResource(msgspec.Struct, frozen=True):
-    """Every resource or object there is."""
+    """Every resource or object there is, and none in particular: None is in it, too."""
+
+    def __contains__(self, resource: str | None) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return "ANY"
@@ -63,6 +67,41 @@ class AnyOf(msgspec.Struct, frozen=True):
 
 
 Need = str | Permission | Role | AnyOf
+
+
+class Granted(msgspec.Struct, frozen=True, eq=False):
+    """What a credential grants, ready to be judged. Records that were given the same share one.
+
+    ``scopes`` are the general scopes that are granted by their own name on any resource. ``reached`` remembers on which
+    resources a few needs are met, since routes ask for the same ones again and again; it holds no verdict.
+    """
+
+    grants: dict[Key, Resources]
+    scopes: frozenset[str]
+    reached: dict[Need, Resources] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, grants: dict[Key, Resources]) -> Granted:
+        """Return grants, ready to be judged."""
+        scopes = (
+            name
+            for (_, kind, name), resources in grants.items()
+            if kind == "scope" and "*" not in name and isinstance(resources, AnyResource)
+        )
+        return cls(grants, frozenset(scopes))
+
+    def reach(self, need: Need) -> Resources:
+        """Return the resources on which a need is met. The need has been checked."""
+        known = self.reached.get(need)
+        if known is None:
+            known = reached_by((self.grants,), need)
+
+            # A need may come from a caller of the introspection, so neither number nor length is left to him.
+            if not isinstance(need, str) or len(need) <= MAX_LENGTH:
+                if len(self.reached) >= _REMEMBERED:
+                    self.reached.clear()
+                self.reached[need] = known
+        return known
 
 
 def any_of(*needs: Need) -> AnyOf:
@@ -141,10 +180,7 @@ def met(held: Held, need: Need, on: str | None) -> bool:
     if isinstance(need, AnyOf):
         return any(met(held, one, on) for one in need.needs)
     key = _key_of(need)
-    for grants in held:  # noqa: SIM110  on the way of each request
-        if not _opens(resources_of(grants, key), on):
-            return False
-    return True
+    return all(on in resources_of(grants, key) for grants in held)
 
 
 def reached_by(held: Held, need: Need) -> Resources:
@@ -154,12 +190,9 @@ def reached_by(held: Held, need: Need) -> Resources:
         for grants in held:
             common = _both(common, resources_of(grants, _key_of(need)))
         return common
-    reached: frozenset[str] = frozenset()
+    reached: Resources = frozenset()
     for one in need.needs:
-        more = reached_by(held, one)
-        if isinstance(more, AnyResource):
-            return ANY
-        reached |= more
+        reached = _either(reached, reached_by(held, one))
     return reached
 
 
@@ -179,12 +212,9 @@ def granting(grants: Grants, need: Need, on: str | None) -> str | None:
 
 def resources_of(grants: Grants, key: Key) -> Resources:
     """Return the resources that ``grants`` open for one name, itself possibly a wildcard."""
-    reached: frozenset[str] = frozenset()
+    reached: Resources = frozenset()
     for name in _covering(key):
-        resources = grants.get((key[0], key[1], name), frozenset[str]())
-        if isinstance(resources, AnyResource):
-            return ANY
-        reached |= resources
+        reached = _either(reached, grants.get((key[0], key[1], name), frozenset[str]()))
     return reached
 
 
@@ -215,11 +245,6 @@ def common_grants(one: Grants, other: Grants) -> dict[Key, Resources]:
     return common
 
 
-def open_scopes(grants: Grants) -> frozenset[str]:
-    """Return the general scopes that are granted by their own name, on any resource: the fast first look."""
-    return frozenset(name for _, kind, name in grants if kind == "scope" and "*" not in name)
-
-
 def missing_scopes(held: Held, needs: tuple[Need, ...], on: str | None) -> list[str]:
     """Return the general scopes among the needs that are not met, for ``scope=`` of RFC 6750 section 3."""
     missing: dict[str, None] = {}
@@ -236,7 +261,7 @@ def missing_scopes(held: Held, needs: tuple[Need, ...], on: str | None) -> list[
 def common_scopes(held: Held, on: str | None = None) -> tuple[str, ...]:
     """Return the general scopes, wildcards among them, that all of ``held`` grant on ``on``; None is any resource."""
     keys = dict.fromkeys(key for grants in held for key in grants if key[1] == "scope")
-    return tuple(key[2] for key in keys if all(_opens(resources_of(grants, key), on) for grants in held))
+    return tuple(key[2] for key in keys if all(on in resources_of(grants, key) for grants in held))
 
 
 def describe(need: Need) -> str:
@@ -269,8 +294,13 @@ def _listed(key: Key, resources: Resources) -> list[str]:
     return [f"{display(key)}@{quote(resource, safe='')}" for resource in sorted(resources)]
 
 
-def _opens(reached: Resources, on: str | None) -> bool:
-    return isinstance(reached, AnyResource) or (on is not None and on in reached)
+def _either(one: Resources, other: Resources) -> Resources:
+    """Return the resources of both. The objects of a share may be many: a set that holds the other is not copied."""
+    if isinstance(one, AnyResource) or isinstance(other, AnyResource):
+        return ANY
+    if other <= one:
+        return one
+    return other if one <= other else one | other
 
 
 def _both(one: Resources, other: Resources) -> Resources:

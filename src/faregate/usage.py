@@ -31,22 +31,26 @@ _AT_MOST = 5.0  # seconds after which no batch is begun, so that a process ends 
 
 
 class Usage:
-    """Collects uses and writes them every :data:`EVERY` seconds, at exit, and when it is no longer needed."""
+    """Collects uses and writes them every :data:`EVERY` seconds, at exit, and when it is no longer needed.
+
+    ``notes`` holds, by record, when that was used last. A use may be written there directly where the thread that
+    writes was started before; :meth:`note` starts it.
+    """
 
     def __init__(self, store: Store, every: float = EVERY) -> None:
         self._store = store
         self._every = every
-        self._notes: dict[str, float] = {}
+        self.notes: dict[str, float] = {}
         self._lock = threading.Lock()  # held for a moment, and never while a thread starts
         self._thread: Thread | None = None
         self._stop = Event()
         self._not_before = 0.0
-        self._at_end = weakref.finalize(self, _write, store, self._notes, 0.0)
+        self._at_end = weakref.finalize(self, _write, store, self.notes, 0.0)
         forks.register(self)
 
     def note(self, record_id: str, now: float) -> None:
-        """Remember that a record was used now. Writes nothing."""
-        self._notes[record_id] = now
+        """Remember that a record was used now, and have that written in a while. Writes nothing itself."""
+        self.notes[record_id] = now
         if self._thread is None:
             self._start()
 
@@ -74,11 +78,11 @@ class Usage:
 
     def flush(self) -> None:
         """Write what was noted."""
-        _write(self._store, self._notes, 0.0)
+        _write(self._store, self.notes, 0.0)
 
     def write_behind(self) -> None:
         """Write what was noted, and give other writers as much time as that takes."""
-        _write(self._store, self._notes, 1.0)
+        _write(self._store, self.notes, 1.0)
 
     def close(self) -> None:
         """Stop the thread and write what was noted. The next note starts it again."""
@@ -100,7 +104,7 @@ class Usage:
         if child:
             self._thread = None
             self._stop = Event()
-            self._notes.clear()
+            self.notes.clear()
         self._lock.release()
 
     def renew(self, *, child: bool) -> None:

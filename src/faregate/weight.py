@@ -14,7 +14,7 @@ from faregate.scopes import AnyResource
 if TYPE_CHECKING:
     from faregate.model import Owner
     from faregate.record import Record
-    from faregate.scopes import Grants
+    from faregate.scopes import Granted, Grants
 
 RECORD = 1500  # bytes: its members, its digest, its places in two dictionaries
 _GRANT = 250  # bytes of a name under its realm and kind
@@ -33,7 +33,7 @@ class Weights:
     def add(self, record: Record) -> None:
         """Count a record that is held from now on."""
         self.total += _own_weight(record)
-        for part in (record.networks, record.grants):
+        for part in (record.networks, record.granted):
             holders = self._holders.get(id(part), 0)
             self._holders[id(part)] = holders + 1
             if not holders:
@@ -42,7 +42,7 @@ class Weights:
     def remove(self, record: Record) -> None:
         """Count a record no more."""
         self.total -= _own_weight(record)
-        for part in (record.networks, record.grants):
+        for part in (record.networks, record.granted):
             holders = self._holders.pop(id(part), 1) - 1
             if holders:
                 self._holders[id(part)] = holders
@@ -57,7 +57,7 @@ class Weights:
 
 def record_weight(record: Record) -> int:
     """Return what one record weighs by itself."""
-    return _own_weight(record) + _part_weight(record.networks) + _part_weight(record.grants)
+    return _own_weight(record) + _part_weight(record.networks) + _part_weight(record.granted)
 
 
 def grants_weight(grants: Grants | None) -> int:
@@ -82,7 +82,7 @@ def _own_weight(record: Record) -> int:
     return RECORD + texts + owner_weight(record.owner) + owner_weight(record.shared_by)
 
 
-def _part_weight(part: Networks | Grants | None) -> int:
+def _part_weight(part: Networks | Granted | None) -> int:
     if isinstance(part, Networks):
         return _RANGE * len(part.starts) + _BLOCK * len(part.texts or ())
-    return grants_weight(part)
+    return 0 if part is None else grants_weight(part.grants)

@@ -375,7 +375,7 @@ def test_readers_make_no_page(path: Path, make_gate: Make) -> None:
     page_file.unlink()
     gate.verify(issued.secret)
     assert not page_file.exists()
-    assert gate._records._view[0] == 2**64 - 1
+    assert gate._records.view[0] == 2**64 - 1
 
 
 def test_whatever_cuts_a_request_short_nothing_stays_that_no_change_drops(gate: Gate) -> None:
@@ -466,7 +466,7 @@ def test_a_database_without_wal_is_read_each_time(path: Path, make_gate: Make, m
         connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
     gate.verify(issued.secret)
-    assert gate._records._view[0] == 2**64 - 1
+    assert gate._records.view[0] == 2**64 - 1
     gate.tokens.deactivate(issued.token.id)
     assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
 

@@ -188,9 +188,9 @@ gate = Gate(sys.argv[1])
 for line in sys.stdin:
     try:
         found = gate.verify(line.strip())
-        print("ok", len(gate._records._records.by_digest), gate._records._applied, flush=True)
+        print("ok", len(gate._records._records.by_digest), gate._records.applied, flush=True)
     except Denied as denied:
-        print(denied.reason, len(gate._records._records.by_digest), gate._records._applied, flush=True)
+        print(denied.reason, len(gate._records._records.by_digest), gate._records.applied, flush=True)
 """
 
 

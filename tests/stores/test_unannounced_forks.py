@@ -193,7 +193,7 @@ def test_a_child_asks_for_an_owners_rights(tmp_path: Path) -> None:
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", owner_rights=lambda _: rights, owner_rights_ttl=0)
     issued = gate.tokens.create(name="a", owner=Owner("alice"), scopes=["docs:read"])
     gate.verify(issued.secret)
-    gate._records._look_at = time.monotonic() + 60
+    gate._records.look_at = time.monotonic() + 60
     with gate._records._owner_rights.lock:
         child = forked(lambda: reason_of(lambda: gate.verify(issued.secret)) == "ok")
         assert os.waitpid(child, 0)[1] == 0

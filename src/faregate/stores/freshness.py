@@ -103,7 +103,12 @@ class _Filed:
 
 
 class Records:
-    """The records of one store, as fresh as its newest committed change."""
+    """The records of one store, as fresh as its newest committed change.
+
+    What :attr:`at_hand` has counts until :attr:`look_at`, by the monotonic clock, and while ``view[0]``, the newest
+    sequence that may be committed, is the one that was :attr:`applied`. Whoever compares asks the time first: a page
+    that was cut off is noticed by a look, and not by reading it. Else :meth:`cached` confirms or reads again.
+    """
 
     def __init__(
         self,
@@ -120,31 +125,25 @@ class Records:
         self._lock = self._new_lock()
         self._lookup = SqliteLookup(store.database.connect, keep=in_memory)
         self._records = _Filed(capacity)
+        self.at_hand = self._records.by_digest.get
         self._shares: FIFOCache[str, Record] = FIFOCache(SHARES_BYTES, _share_weight)
         self._unknown: FIFOCache[bytes, bool] = FIFOCache(capacity)
         self._page: Page | None = None
         self._identity: tuple[int, int] | None = None
-        self._applied, self._applied_at, self._look_at = 0, 0.0, 0.0
-        self._view = never()
+        self.applied, self._applied_at, self.look_at = 0, 0.0, 0.0
+        self.view = never()
         self._failures = 0
         self._failure: Exception | None = None  # the last of them
         forks.register(self)
-
-    def at_hand(self, digest: bytes) -> Record | None:
-        """Return the record of this digest if it is at hand and was confirmed current; None says nothing."""
-        # The time comes first: a page that was cut off is noticed by a look, and not by reading it.
-        if monotonic() >= self._look_at or self._view[0] != self._applied:
-            return None
-        return self._records.by_digest.get(digest)
 
     def cached(self, digest: bytes, *, wait: bool = True) -> Record | None:
         """Return the record of this digest if it is at hand and confirmed current.
 
         Raises WouldWait where that cannot be told at once and ``wait`` is False.
         """
-        if monotonic() >= self._look_at or self._view[0] != self._applied:
+        if monotonic() >= self.look_at or self.view[0] != self.applied:
             self._answer(partial(self._confirm, wait=wait), wait=wait)
-        return self._records.by_digest.get(digest)
+        return self.at_hand(digest)
 
     def is_unknown(self, digest: bytes) -> bool:
         """Tell whether it is remembered that nothing has this digest; to be asked right behind :meth:`cached`.
@@ -163,7 +162,7 @@ class Records:
             self._confirm(wait=wait)
             if digest in self._unknown:
                 return None
-            record = self._records.by_digest.get(digest)
+            record = self.at_hand(digest)
             if record is None or record.trusted is not None:  # of a JWT what was read now counts
                 record = find(self, digest)
                 record = None if record is None else record.named(self._identities)
@@ -218,7 +217,7 @@ class Records:
     def after_fork(self, *, child: bool) -> None:
         """Let look-ups run again, on either side."""
         del child
-        self._look_at = 0.0
+        self.look_at = 0.0
         self._owner_rights.lock.release()
         self._lock.release()
 
@@ -227,7 +226,7 @@ class Records:
         del child
         self._lock = self._new_lock()
         self._owner_rights.renew()
-        self._look_at = 0.0
+        self.look_at = 0.0
         self._lookup.close()
 
     def _new_lock(self) -> threading.RLock:
@@ -262,24 +261,24 @@ class Records:
 
     def _confirm(self, *, wait: bool) -> None:
         """Apply what the feed holds beyond what was applied, from the files that are there now."""
-        if monotonic() >= self._look_at or self._view[0] != self._applied:
+        if monotonic() >= self.look_at or self.view[0] != self.applied:
             looked = monotonic()  # before the look: however long this takes, the next one is not later
             self._look_at_files()
             self._apply(wait=wait)
-            self._look_at = looked + page.LOOK_EVERY  # last: what was not read to its end is not trusted
+            self.look_at = looked + page.LOOK_EVERY  # last: what was not read to its end is not trusted
 
     def _apply(self, *, wait: bool) -> None:
         # The entry that was applied last is read again: if it is not there, or is another one, the
         # database was purged beyond it, or is not the one that it was.
         most = _MANY if wait else _FEW
-        entries = self._lookup.changes(self._applied, most) if self._applied else []
+        entries = self._lookup.changes(self.applied, most) if self.applied else []
         if len(entries) == _FEW and not wait:
             raise WouldWait
-        if not entries or entries[0][:2] != (self._applied, self._applied_at) or len(entries) == _MANY:
+        if not entries or entries[0][:2] != (self.applied, self._applied_at) or len(entries) == _MANY:
             newest = self._lookup.newest()
-            if self._applied or newest[0]:  # in a feed that is empty, as where JWTs alone are used, nothing changed
+            if self.applied or newest[0]:  # in a feed that is empty, as where JWTs alone are used, nothing changed
                 self._drop_all()
-            self._applied, self._applied_at = newest
+            self.applied, self._applied_at = newest
             return
         for entry in entries[1:]:
             if entry.action in HARMLESS:
@@ -292,7 +291,7 @@ class Records:
             if entry.action in MINTING:
                 self._unknown.clear()
         # Only now: a reader that sees the new sequence must not find an old record.
-        self._applied, self._applied_at = entries[-1][:2]
+        self.applied, self._applied_at = entries[-1][:2]
 
     def _look_at_files(self) -> None:
         """Notice a database or a page that was replaced, and open the new one."""
@@ -308,7 +307,7 @@ class Records:
             with suppress(OSError):  # it is not there, or is not ours to write: then the feed is read each time
                 self._page = self._database.page(create=False)
         trusted = self._page is not None and self._lookup.announces()
-        self._view = self._page.view if self._page is not None and trusted else never()
+        self.view = self._page.view if self._page is not None and trusted else never()
 
     def _give_up(self) -> None:
         """Forget everything after a failure, so that the next request asks again."""
@@ -317,9 +316,9 @@ class Records:
             self._nothing_known()
 
     def _nothing_known(self) -> None:
-        self._view = never()
+        self.view = never()
         self._drop_all()
-        self._applied, self._applied_at, self._look_at = 0, 0.0, 0.0
+        self.applied, self._applied_at, self.look_at = 0, 0.0, 0.0
 
     def _drop_all(self) -> None:
         self._records.clear()

@@ -10,8 +10,9 @@ import sqlite3
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from faregate.model import AllowedScopes, Org, Owner
+from faregate.model import Org, Owner
 from faregate.record import (
+    NOTHING,
     Record,
     access_record,
     share_record,
@@ -161,7 +162,7 @@ def _token(row: tuple[Any, ...], digest: bytes) -> Record:
         record_id=record_id,
         owner=Owner(*owner),
         org=Org(org_id, org_name),
-        allowed_scopes=stored_scopes(scopes, record_id),
+        granted=stored_scopes(scopes, record_id).granted,
         networks=stored_networks(cidrs, packed, record_id),
         not_before=None if not_before is None else not_before + 0.0,
         expires_at=None if expires_at is None else expires_at + 0.0,
@@ -179,7 +180,7 @@ def _access(row: tuple[Any, ...], digest: bytes) -> Record:
         record_id=record_id,
         owner=Owner(*owner),
         org=Org(org_id, org_name),
-        allowed_scopes=stored_scopes(scopes, record_id),
+        granted=stored_scopes(scopes, record_id).granted,
         networks=stored_networks(cidrs, packed, record_id),
         not_before=None if not_before is None else not_before + 0.0,
         expires_at=(expires_at or 0.0) + 0.0,
@@ -189,7 +190,7 @@ def _access(row: tuple[Any, ...], digest: bytes) -> Record:
     own_scopes, own_cidrs, own_packed, ends = row[15:]
     return access_record(
         family,
-        allowed_scopes=stored_scopes(own_scopes, record_id),
+        granted=stored_scopes(own_scopes, record_id).granted,
         networks=stored_networks(own_cidrs, own_packed, record_id),
         expires_at=ends + 0.0,
         digest=digest,
@@ -218,7 +219,7 @@ def _dead(record_id: str, digest: bytes) -> Record:
         record_id=record_id,
         owner=Owner(),
         org=Org(),
-        allowed_scopes=AllowedScopes(),
+        granted=NOTHING,
         networks=None,
         not_before=None,
         expires_at=None,

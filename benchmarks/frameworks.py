@@ -1,0 +1,173 @@
+"""What the gate costs in front of the routes of a framework, as multiples of the bare route, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+from measure import Row
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+import faregate_asgi
+import faregate_wsgi
+from faregate import Gate
+from faregate_flask import Faregate
+from faregate_starlette import requires
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from measure import Calls
+    from starlette.requests import Request
+
+DAY = 86_400.0
+
+
+def flask(folder: Path, closing: ExitStack) -> list[Row]:
+    """Return the rows of Flask."""
+    bare = flask_app()
+    app = flask_app(register=False)
+    app.config["FAREGATE_STORE"] = f"sqlite:///{folder / 'flask.db'}"
+    faregate = Faregate(app)
+    closing.callback(faregate.gate.close)
+    app.add_url_rule("/", view_func=faregate.requires("docs:read")(hello))
+    app.add_url_rule("/open", "open", view_func=goodbye)
+    endless, ending = tokens(faregate.gate)
+    inside = faregate_wsgi.GateMiddleware(bare, gate=faregate.gate, rules={"/": "docs:read"})
+    return [
+        Row("Flask", wsgi(bare, endless)),
+        Row("Flask, requires", wsgi(app, endless), "Flask", 1.15),
+        Row("Flask, requires, token with an end", wsgi(app, ending), "Flask", 1.30),
+        Row("Flask, a view without guard", wsgi(app, endless, "/open"), "Flask", 1.02),
+        Row("WSGI middleware, one rule", wsgi(inside, endless), "Flask", 1.15),
+    ]
+
+
+def starlette(folder: Path, closing: ExitStack) -> list[Row]:
+    """Return the rows of Starlette."""
+    gate = Gate(f"sqlite:///{folder / 'starlette.db'}")
+    loop = asyncio.new_event_loop()
+    closing.callback(loop.close)
+    closing.callback(gate.close)
+    endless, ending = tokens(gate)
+    bare = Starlette(routes=[Route("/", view)])
+    guarded = Starlette(
+        routes=[Route("/", requires("docs:read")(view))],
+        middleware=[Middleware(faregate_asgi.GateMiddleware, gate=gate)],
+    )
+    ruled = Starlette(
+        routes=[Route("/", view)],
+        middleware=[Middleware(faregate_asgi.GateMiddleware, gate=gate, rules={"/": "docs:read"})],
+    )
+    return [
+        Row("Starlette", asgi(loop, bare, endless)),
+        Row("Starlette, requires", asgi(loop, guarded, endless), "Starlette", 1.38),
+        Row("Starlette, requires, token with an end", asgi(loop, guarded, ending), "Starlette", 1.70),
+        Row("Starlette, one rule", asgi(loop, ruled, endless), "Starlette", 1.60),
+    ]
+
+
+def tokens(gate: Gate) -> tuple[str, str]:
+    """Return a credential without an end, and one with."""
+    endless = gate.tokens.create(name="bench", scopes=["docs:read"])
+    return endless.secret, gate.tokens.create(name="bench", scopes=["docs:read"], expires_in=DAY).secret
+
+
+def hello() -> str:
+    """Answer with a few bytes."""
+    return "hello"
+
+
+def goodbye() -> str:
+    """Answer with a few bytes, to anybody."""
+    return "adieu"
+
+
+async def view(request: Request[Any]) -> PlainTextResponse:
+    """Answer with a few bytes."""
+    del request
+    return PlainTextResponse("hello")
+
+
+def flask_app(*, register: bool = True) -> Flask:
+    """Return an application, with its one route unless another registers it."""
+    app = Flask("bench")
+    if register:
+        app.add_url_rule("/", view_func=hello)
+    return app
+
+
+def wsgi(app: Callable[..., Any], credential: str, path: str = "/") -> Calls:
+    """Return requests to a WSGI application."""
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "*/*",
+        "HTTP_AUTHORIZATION": f"Bearer {credential}",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
+        del headers, exc_info
+        if status != "200 OK":
+            raise AssertionError(status)
+
+    def calls(number: int) -> None:
+        for _ in range(number):
+            answer = app(dict(environ), start_response)
+            b"".join(answer)
+            answer.close()
+
+    return calls
+
+
+def asgi(loop: asyncio.AbstractEventLoop, app: Any, credential: str) -> Calls:
+    """Return requests to an ASGI application."""
+    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {credential}".encode()), (b"accept", b"*/*")]
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": "/",
+        "raw_path": b"/",
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80),
+        "scheme": "http",
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start" and message["status"] != 200:
+            raise AssertionError(message)
+
+    async def answer(number: int) -> None:
+        for _ in range(number):
+            await app(dict(scope), receive, send)
+
+    return lambda number: loop.run_until_complete(answer(number))
