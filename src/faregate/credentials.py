@@ -75,9 +75,10 @@ def family_digest(credential: str) -> bytes:
 def kind_of(text: str, brand: str) -> str | None:
     """Return the kind of a well-formed opaque credential of ``brand``, or None. Asks no store."""
     match = _OPAQUE.fullmatch(text)
-    if match is None or match[1] != brand or match[2] not in KINDS or match[4] != _checksum(match[3]):
+    if match is None:
         return None
-    return match[2]
+    own_brand, kind, body, checksum = match.groups()
+    return kind if own_brand == brand and kind in KINDS and checksum == _checksum(body) else None
 
 
 def marks_of(raw: bytes) -> bytes | None:
@@ -86,7 +87,7 @@ def marks_of(raw: bytes) -> bytes | None:
     None for a text that is not what may follow ``Bearer`` (RFC 6750 section 2.1).
     """
     marks = raw.translate(None, _BASE64URL)
-    if marks == b"..":
+    if raw and marks in (b"", b".."):
         return marks
     body = raw.rstrip(b"=")  # padding may stand at the end alone, which is why it is counted
     others = marks.translate(None, b"._~+/")
@@ -94,11 +95,8 @@ def marks_of(raw: bytes) -> bytes | None:
 
 
 def digest(text: str) -> bytes:
-    """Return the SHA-256 of a text, under which the record of a credential is stored and found.
-
-    Any text has one, also one with half of a surrogate pair: that is in no credential, as its alphabet says.
-    """
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()
+    """Return the SHA-256 of a credential, under which its record is stored and found."""
+    return sha256(text.encode()).digest()
 
 
 def _successor(credential: str, own: bytes) -> str:

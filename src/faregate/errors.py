@@ -120,7 +120,7 @@ class Denied(FaregateError):
         self.status = known.status
         self.error = known.error
         self.title = known.title
-        self.detail = _brief(detail or known.detail)
+        self.detail = _brief(detail) if detail else known.detail
         self.scope = tuple(scope)
         self.record_id = record_id
         self.address = address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from faregate.actors import Desk
@@ -128,7 +129,8 @@ class Gate:
         share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path, theirs), brand)
         references = References(brand, share_tokens, self._issuers, max_length)
         self._verifier = Verifier(self._records, rights, self._usage, references, clock)
-        self._peek = self._verifier.peek
+        # On the way of each request, where a look-up of an attribute is worth sparing.
+        self._peek, self._digest, self._longest = self._verifier.peek, references.digest, max_length
         self._desk = Desk(self._store, rights, identities, clock)
         refresh = Refresh(self._desk, self._usage, brand=brand, window=refresh_retry_window)
         self._introspection = Introspection(self._desk, references, share_tokens, refresh, brand=brand)
@@ -146,10 +148,12 @@ class Gate:
         allow-list does not forgive. What the principal may do is asked with its ``require`` and ``allows``.
         """
         try:
-            # A credential is ASCII; whatever is not is refused by its alphabet.
-            known = self._peek(credential.encode(), address) if credential.isascii() else None
-            return known or self._verifier.verify(credential, address)
+            # What may be a credential needs no closer look before its digest is known.
+            plain = len(credential) <= self._longest and credential.isascii()
+            digest = sha256(credential.encode()).digest() if plain else self._digest(credential)
+            return self._peek(digest, address) or self._verifier.verify(credential, digest, address)
         except Denied as denied:
+            denied.address = address
             log_denial(denied, "-")
             raise
         except (AttributeError, TypeError):
@@ -237,10 +241,10 @@ class Gate:
         For adapters, of a request with one ``Authorization`` line. Most have no other place for a credential, no
         trusted proxies, and a credential that was seen before and is admitted. Waits for nothing.
         """
-        if self._elsewhere or authorization[:7] != b"Bearer ":
+        if self._elsewhere or authorization[:7] != b"Bearer " or len(authorization) > self._longest:
             return None
         # Only what is a whole credential has a digest that is known, so the line need not be taken apart.
-        return self._peek(authorization[7:], peer_address(peer))
+        return self._peek(sha256(authorization[7:]).digest(), peer_address(peer))
 
     def identify(self, texts: Texts, *, wait: bool = True) -> tuple[Principal, bool]:
         """Return the principal of a request, and whether its credential was elsewhere than in ``Authorization``.
@@ -250,11 +254,13 @@ class Gate:
         """
         address = self.proxies.client(texts.peer, texts.forwarded)
         try:
-            presented = self.bearer.read(texts)
-            return self._verifier.verify(presented.credential, address, wait=wait), presented.elsewhere
+            credential, elsewhere = self.bearer.read(texts)
+            digest = self._digest(credential)
+            principal = self._peek(digest, address) or self._verifier.verify(credential, digest, address, wait=wait)
         except Denied as denied:
             denied.address = address
             raise
+        return principal, elsewhere
 
     def additions(self, principal: Principal, *, elsewhere: bool, status: int, present: Iterable[str]) -> Headers:
         """Return what the answer to an admitted request has to tell besides, for adapters to add to its headers.

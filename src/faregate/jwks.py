@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import weakref
 from codecs import BOM_UTF8
+from collections.abc import Callable
+from functools import partial
 from threading import Condition, Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -23,7 +25,7 @@ from faregate.keys import read_set
 from faregate.texts import some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from faregate.keys import Key, KeySet
 
@@ -42,6 +44,9 @@ _WAITING = 8  # requests that wait at once for the sake of unknown names
 _ACCEPT = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1"
 
 
+Holds = Callable[[float], bool | None]
+
+
 class KeySource(Protocol):
     """Where the keys of one issuer are."""
 
@@ -53,8 +58,11 @@ class KeySource(Protocol):
         """Return the key that a token names; None if there is none. StoreUnavailable if that cannot be told."""
         ...
 
-    def holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
-        """Tell whether a token would still be verified by the same key; None where that cannot be told."""
+    def watch(self, kid: str | None, algorithm: str, key: Key) -> Holds | None:
+        """Return what tells at an instant whether a token would be verified by the same key; None where keys stay.
+
+        It answers None where that cannot be told.
+        """
         ...
 
     def close(self) -> None:
@@ -77,10 +85,8 @@ class GivenKeys:
         del wait
         return self._keys.find(kid, algorithm)
 
-    def holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
-        """Tell that it is: the keys are what they were."""
-        del kid, algorithm, identity, now
-        return True
+    def watch(self, kid: str | None, algorithm: str, key: Key) -> None:
+        """Return None: the keys are what they were."""
 
     def close(self) -> None:
         """Nothing runs."""
@@ -138,7 +144,11 @@ class FetchedKeys:
             raise StoreUnavailable from TimeoutError(f"the keys of {self._url} are not known, or too old to count")
         return keys.find(kid, algorithm)
 
-    def holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
+    def watch(self, kid: str | None, algorithm: str, key: Key) -> Holds:
+        """Return what tells at an instant whether a token would be verified by the same key."""
+        return partial(self._holds, kid, algorithm, key.identity)
+
+    def _holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
         """Tell whether a name still stands for the same key in the set as it is now; None where none counts."""
         if self._thread is None:  # after a fork, say: tokens that are remembered depend on it, too
             self._keep_running()

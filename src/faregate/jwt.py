@@ -6,7 +6,6 @@ is known, and not before. The claims are judged in :mod:`faregate.claims`.
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import combinations
 from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from faregate.identities import Identities
     from faregate.issuer import Issuer
-    from faregate.jwks import KeySource
+    from faregate.jwks import Holds, KeySource
     from faregate.keys import Key
 
 _STANDARD = bytes.maketrans(b"-_", b"+/")
@@ -56,11 +55,11 @@ _payload = msgspec.json.Decoder(_Payload)
 class Trusted(NamedTuple):
     """A token whose signature and claims are good; ``holds`` tells at an instant whether its key still counts.
 
-    None where that cannot be told.
+    It answers None where that cannot be told, and is itself None where the keys never change.
     """
 
     claims: Claims
-    holds: Callable[[float], bool | None]
+    holds: Holds | None
 
 
 class Trust(NamedTuple):
@@ -119,7 +118,7 @@ class TrustedIssuers:
         taken = None if trust.issuer.name is not None else self._identities.reserved(claims.subject)
         if taken is not None:
             _refuse(f"its sub begins with '{taken}:', which is how others are called; give the issuer a name")
-        return Trusted(claims, partial(trust.keys.holds, named.kid, named.alg, key.identity))
+        return Trusted(claims, trust.keys.watch(named.kid, named.alg, key))
 
     def close(self) -> None:
         """Stop fetching keys. The next token starts it again."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("faregate")
 
+_TEXTS = msgspec.json.Decoder(list[str])
 _SHORT = 1024  # bytes of stored scopes that are remembered, so that all of them together take a few megabytes
 
 # The steps of a verification, in their order. From the third on they are about a record.
@@ -52,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     ``alias`` is the identity where the owner's id alone would name another one; see :mod:`faregate.identities`.
     An access credential is of its family's record, and opens what both open. A use of what is ``noted`` is written
     down. A JWT counts by the clock of its issuer, which may differ by ``leeway`` seconds, from ``issued_at`` on, for as
-    long as its key is ``trusted``, and unless the store has one of ``revocations``.
+    long as its key is ``trusted`` (None: for good), and unless the store has one of ``revocations``.
     """
 
     kind: str
@@ -272,7 +273,7 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
     )
 
 
-def jwt_record(claims: Claims, trusted: Callable[[float], bool | None], digest: bytes) -> Record:
+def jwt_record(claims: Claims, trusted: Callable[[float], bool | None] | None, digest: bytes) -> Record:
     """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
     objects = claims.objects
     granted = _on_any(claims.scopes) if objects is None else _on(objects, claims.scopes)
@@ -335,7 +336,7 @@ def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Rec
 def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
     """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
     try:
-        blocks = msgspec.json.decode(texts, type=list[str])
+        blocks = _TEXTS.decode(texts)
         return Networks.load(blocks, packed if isinstance(packed, bytes) else b"") if blocks else None
     except (msgspec.MsgspecError, InvalidInput):
         _logger.exception("the stored networks of %s no longer parse; the record admits no address", record_id)
@@ -345,7 +346,7 @@ def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Netwo
 def stored_texts(texts: bytes | str) -> tuple[str, ...]:
     """Return a stored list of texts; nothing of one that is no list any more."""
     try:
-        return tuple(msgspec.json.decode(texts, type=list[str]))
+        return tuple(_TEXTS.decode(texts))
     except msgspec.MsgspecError:
         return ()
 

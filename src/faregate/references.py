@@ -36,13 +36,20 @@ class References:
         self._brand = brand
         self._share_tokens = share_tokens
         self._issuers = issuers
-        self.longest = longest
+        self._longest = longest
 
-    def check_length(self, credential: str, address: str | None = None) -> None:
-        """Raise Denied ``malformed_credential``, which says so, for a text that is longer than any is taken."""
-        if len(credential) > self.longest:
-            longest = f"The credential has {len(credential):,} characters; at most {self.longest:,} are taken."
-            raise Denied("malformed_credential", longest, address=address)
+    def digest(self, credential: str) -> bytes:
+        """Return the SHA-256 of a text that may be a credential, under which its record is found.
+
+        Raises Denied ``malformed_credential`` for a text that is too long, or holds half of a surrogate pair: that is
+        in the alphabet of no credential.
+        """
+        if len(credential) > self._longest:
+            raise self._too_long(credential)
+        try:
+            return digest_of(credential)
+        except UnicodeEncodeError:
+            raise Denied("malformed_credential") from None
 
     def read(self, credential: str, digest: bytes | None = None, *, wait: bool = True) -> Reference:
         """Return what a credential names; its ``digest`` is given by who has it already.
@@ -51,20 +58,30 @@ class References:
         ``unknown_credential`` for another brand or kind, a wrong checksum, a signature of nobody who is trusted.
         StoreUnavailable while an issuer's keys are not known; WouldWait where they would have to be waited for.
         """
-        kind = kind_of(credential, self._brand) if len(credential) <= MAX_OPAQUE else None
-        if kind is not None:  # which is a b64token, too
-            return Reference(_RECORDS[kind], digest or digest_of(credential))
-        self.check_length(credential)
+        if len(credential) <= MAX_OPAQUE:
+            kind = kind_of(credential, self._brand)
+            if kind is not None:  # which is a b64token, too
+                return Reference(_RECORDS[kind], digest or digest_of(credential))
+        elif len(credential) > self._longest:
+            raise self._too_long(credential)
+
         raw = credential.encode(errors="replace")  # a half of a surrogate pair is in no credential
         marks = marks_of(raw)
         if marks is None:
             raise Denied("malformed_credential")
+        if marks != b"..":
+            raise Denied("unknown_credential")
+
         if digest is None:
             digest = digest_of(credential)
         signed = self._share_tokens.read(credential)
         if signed is not None:
             return Reference(REDEEMED, digest, signed)
-        if marks == b".." and self._issuers is not None:
+        if self._issuers is not None:
             return Reference(JWT, digest, trusted=self._issuers.read(raw, wait=wait))
-        jwt = marks == b".." and raw.startswith(b"e")
-        raise Denied("unknown_credential", why="this gate trusts no issuer of JWTs" if jwt else None)
+        why = "this gate trusts no issuer of JWTs" if raw.startswith(b"e") else None
+        raise Denied("unknown_credential", why=why)
+
+    def _too_long(self, credential: str) -> Denied:
+        words = f"The credential has {len(credential):,} characters; at most {self._longest:,} are taken."
+        return Denied("malformed_credential", words)

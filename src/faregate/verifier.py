@@ -7,12 +7,9 @@ needs of a route come last, in :meth:`faregate.principal.Principal.require`.
 
 from __future__ import annotations
 
-from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from faregate.credentials import MAX_OPAQUE
-from faregate.credentials import digest as digest_of
 from faregate.errors import Denied, StoreUnavailable, WouldWait
 from faregate.principal import Principal
 from faregate.record import jwt_record
@@ -50,20 +47,19 @@ class Verifier:
         self._usage = usage
         self._notes = usage.notes
         self._references = references
-        self._longest = references.longest
         self._clock = clock
 
-    def peek(self, credential: bytes, address: str | None) -> Principal | None:
+    def peek(self, digest: bytes, address: str | None) -> Principal | None:
         """Return the principal of a credential whose record is at hand, and admits; None says nothing at all.
 
         This is what most requests are: it waits for nothing, and asks neither store nor feed.
         """
         records = self._records
-        if monotonic() >= records.look_at or records.view[0] != records.applied or len(credential) > self._longest:
+        if monotonic() >= records.look_at or records.view[0] != records.applied:
             return None
 
         # A digest that is known implies the right kind and checksum, so they are looked at only on a miss.
-        record = records.at_hand(sha256(credential).digest())
+        record = records.at_hand(digest)
         now = self._clock()
         # What Record.admits says, written out: a call would be a thirtieth of what all of this costs.
         if record is None or not record.opens <= now < record.closes:
@@ -86,18 +82,13 @@ class Verifier:
             self._notes[record.id] = now
         return Principal(record, address, grants)
 
-    def verify(self, credential: str, address: str | None, *, wait: bool = True) -> Principal:
+    def verify(self, credential: str, digest: bytes, address: str | None, *, wait: bool = True) -> Principal:
         """Return the principal of a credential that is known, alive, in time and in its networks; else raise Denied.
 
-        ``address`` is the client's, as text without a port, or None. WouldWait where ``wait`` is False and the
-        answer is not at hand.
+        What is at hand is found sooner by :meth:`peek`. ``address`` is the client's, as text without a port, or None.
+        WouldWait where ``wait`` is False and the answer is not at hand.
         """
-        if len(credential) > MAX_OPAQUE:
-            self._references.check_length(credential, address)
-            if credential[0] != "e":  # as a JWT begins: nothing else that is known is so long
-                self._finder(credential, b"", address, wait=wait)
-        digest = digest_of(credential)
-        record = self._look_up(credential, digest, address, wait=wait)
+        record = self._look_up(credential, digest, wait=wait)
         rights = self._rights(record.behind, wait=wait)
         if rights.gone:
             record = record.closed()
@@ -108,16 +99,16 @@ class Verifier:
             return Principal(record, address, rights.grants)
         raise record.refusal(now, address)
 
-    def _look_up(self, credential: str, digest: bytes, address: str | None, *, wait: bool) -> Record:
+    def _look_up(self, credential: str, digest: bytes, *, wait: bool) -> Record:
         try:
             record = self._records.cached(digest, wait=wait)
         except StoreUnavailable:
-            self._finder(credential, digest, address, wait=wait)  # junk is junk, whether the store answers or not
+            self._finder(credential, digest, wait=wait)  # junk is junk, whether the store answers or not
             raise
         if record is None and self._records.is_unknown(digest):
-            raise Denied("unknown_credential", address=address)
+            raise Denied("unknown_credential")
         if record is None or (record.trusted is not None and not record.trusted(self._clock())):
-            find = self._finder(credential, digest, address, wait=wait)
+            find = self._finder(credential, digest, wait=wait)
             record = self._records.fetch(digest, find, wait=wait)
         if record is not None and record.unseen and self._usage.may_see(digest):
             if not wait:
@@ -126,7 +117,7 @@ class Verifier:
             self._usage.see(digest)
             record = self._records.fetch(digest, Records.token)
         if record is None:
-            raise Denied("unknown_credential", address=address)
+            raise Denied("unknown_credential")
         return record
 
     def _rights(self, owner: Owner, *, wait: bool) -> Rights:
@@ -136,18 +127,14 @@ class Verifier:
             raise WouldWait
         return rights or self._owner_rights.ask(owner)
 
-    def _finder(self, credential: str, digest: bytes, address: str | None, *, wait: bool) -> Find:
+    def _finder(self, credential: str, digest: bytes, *, wait: bool) -> Find:
         """Return the look-up for a credential of this kind; Denied for what no look-up could find."""
-        try:
-            reference = self._references.read(credential, digest, wait=wait)
-        except Denied as denied:
-            denied.address = address
-            raise
+        reference = self._references.read(credential, digest, wait=wait)
         if reference.trusted is not None:
             record = jwt_record(*reference.trusted, digest)
             return lambda records, _: records.unless_revoked(record)
         if reference.kind == REFRESH:  # which is exchanged, and opens nothing itself
-            raise Denied("unknown_credential", address=address)
+            raise Denied("unknown_credential")
         if reference.signed is None:
             return _FIND[reference.kind]
         share_id = reference.signed.share_id

@@ -8,6 +8,8 @@ from __future__ import annotations
 from sys import getsizeof
 from typing import TYPE_CHECKING
 
+from msgspec.structs import astuple
+
 from faregate.addresses import Networks
 from faregate.scopes import AnyResource
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from faregate.record import Record
     from faregate.scopes import Granted, Grants
 
-RECORD = 1500  # bytes: its members, its digest, its places in two dictionaries
+RECORD = 700  # bytes: its members, its digest, its places in two dictionaries
 _GRANT = 250  # bytes of a name under its realm and kind
 _TEXT = 110  # bytes of a text in a set, beside its characters
 _BLOCK = 80  # bytes of a network's text
@@ -33,7 +35,7 @@ class Weights:
     def add(self, record: Record) -> None:
         """Count a record that is held from now on."""
         self.total += _own_weight(record)
-        for part in (record.networks, record.granted):
+        for part in _parts(record):
             holders = self._holders.get(id(part), 0)
             self._holders[id(part)] = holders + 1
             if not holders:
@@ -42,7 +44,7 @@ class Weights:
     def remove(self, record: Record) -> None:
         """Count a record no more."""
         self.total -= _own_weight(record)
-        for part in (record.networks, record.granted):
+        for part in _parts(record):
             holders = self._holders.pop(id(part), 1) - 1
             if holders:
                 self._holders[id(part)] = holders
@@ -57,7 +59,7 @@ class Weights:
 
 def record_weight(record: Record) -> int:
     """Return what one record weighs by itself."""
-    return _own_weight(record) + _part_weight(record.networks) + _part_weight(record.granted)
+    return _own_weight(record) + sum(map(_part_weight, _parts(record)))
 
 
 def grants_weight(grants: Grants | None) -> int:
@@ -73,16 +75,21 @@ def owner_weight(owner: Owner | None) -> int:
     """Return what the texts of an owner weigh."""
     if owner is None:
         return 0
-    return sum(map(getsizeof, filter(None, (owner.id, owner.name, owner.acct, owner.domain, owner.idp_id))))
+    return sum(map(getsizeof, filter(None, astuple(owner))))
 
 
 def _own_weight(record: Record) -> int:
     """Return what a record weighs beside the parts that others may share."""
-    texts = sum(map(getsizeof, filter(None, (record.id, record.org.id, record.org.name, record.alias))))
-    return RECORD + texts + owner_weight(record.owner) + owner_weight(record.shared_by)
+    texts = (record.id, record.alias, *astuple(record.org), *astuple(record.owner))
+    return RECORD + sum(map(getsizeof, filter(None, texts))) + owner_weight(record.shared_by)
 
 
-def _part_weight(part: Networks | Granted | None) -> int:
+def _parts(record: Record) -> tuple[Networks | Granted, ...]:
+    """Return the parts of a record that others may share."""
+    return (record.granted,) if record.networks is None else (record.granted, record.networks)
+
+
+def _part_weight(part: Networks | Granted) -> int:
     if isinstance(part, Networks):
         return _RANGE * len(part.starts) + _BLOCK * len(part.texts or ())
-    return 0 if part is None else grants_weight(part.grants)
+    return grants_weight(part.grants)

@@ -66,7 +66,7 @@ class _Filed:
         self._capacity = capacity
         self._weights = Weights()
         self.by_digest: dict[bytes, Record] = {}
-        self._digests: dict[str, dict[bytes, None]] = {}
+        self._digests: dict[str, tuple[bytes, ...]] = {}  # most have one, for which nothing is smaller
 
     def file(self, record: Record) -> None:
         self._remove(record.digest)
@@ -75,14 +75,13 @@ class _Filed:
             self._remove(next(iter(self.by_digest)))
         # The index comes first: whatever cuts this short, nothing is at hand that no change could drop.
         for subject in record.subjects:
-            siblings = self._digests.setdefault(subject, {})
-            siblings[record.digest] = None
+            siblings = self._digests[subject] = (*self._digests.get(subject, ()), record.digest)
             if len(siblings) > _SIBLINGS:
-                self._remove(next(iter(siblings)))
+                self._remove(siblings[0])
         self.by_digest[record.digest] = record
 
     def drop(self, subject: str) -> None:
-        for digest in list(self._digests.get(subject, ())):
+        for digest in self._digests.get(subject, ()):
             self._remove(digest)
 
     def clear(self) -> None:
@@ -96,10 +95,10 @@ class _Filed:
             return
         self._weights.remove(record)
         for subject in record.subjects:
-            siblings = self._digests.get(subject, {})
-            siblings.pop(digest, None)
-            if not siblings:
-                self._digests.pop(subject, None)
+            siblings = self._digests.pop(subject)
+            at = siblings.index(digest)
+            if len(siblings) > 1:
+                self._digests[subject] = siblings[:at] + siblings[at + 1 :]
 
 
 class Records:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("faregate")
 
+_NOBODY, _NO_ORG = Owner(), Org()  # of many records, which share them
+
 # A credential opens nothing as another kind than its record's, whoever may have written it there.
 _RECORD = """
 SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
@@ -156,12 +158,20 @@ def _judged(read: Callable[[tuple[Any, ...], bytes], Record], row: tuple[Any, ..
         return _dead(str(row[0]), digest)
 
 
+def _owner(columns: list[str | None]) -> Owner:
+    return Owner(*columns) if any(columns) else _NOBODY
+
+
+def _org(org_id: str | None, name: str | None) -> Org:
+    return Org(org_id, name) if org_id or name else _NO_ORG
+
+
 def _token(row: tuple[Any, ...], digest: bytes) -> Record:
     record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, superseded, unseen = row
     return token_record(
         record_id=record_id,
-        owner=Owner(*owner),
-        org=Org(org_id, org_name),
+        owner=_owner(owner),
+        org=_org(org_id, org_name),
         granted=stored_scopes(scopes, record_id).granted,
         networks=stored_networks(cidrs, packed, record_id),
         not_before=None if not_before is None else not_before + 0.0,
@@ -178,8 +188,8 @@ def _access(row: tuple[Any, ...], digest: bytes) -> Record:
     family = token_record(
         kind="refresh",
         record_id=record_id,
-        owner=Owner(*owner),
-        org=Org(org_id, org_name),
+        owner=_owner(owner),
+        org=_org(org_id, org_name),
         granted=stored_scopes(scopes, record_id).granted,
         networks=stored_networks(cidrs, packed, record_id),
         not_before=None if not_before is None else not_before + 0.0,
@@ -201,8 +211,8 @@ def _share(row: tuple[Any, ...], digest: bytes) -> Record:
     record_id, *owner, org_id, org_name, objects, scopes, cidrs, packed, not_before, expires_at, revoked, most = row
     return share_record(
         record_id=record_id,
-        shared_by=Owner(*owner),
-        org=Org(org_id, org_name),
+        shared_by=_owner(owner),
+        org=_org(org_id, org_name),
         scopes=stored_texts(scopes),
         object_ids=stored_texts(objects),
         networks=stored_networks(cidrs, packed, record_id),
@@ -217,8 +227,8 @@ def _share(row: tuple[Any, ...], digest: bytes) -> Record:
 def _dead(record_id: str, digest: bytes) -> Record:
     return token_record(
         record_id=record_id,
-        owner=Owner(),
-        org=Org(),
+        owner=_NOBODY,
+        org=_NO_ORG,
         granted=NOTHING,
         networks=None,
         not_before=None,
