@@ -41,9 +41,9 @@ def verifying(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the rows of other stores of tokens; at most once in a process, as Django is set up once."""
     rows = [Row("F", floor(mint("fg", "tok")))]
     if installed("safe_api_keys"):
-        rows.append(Row("safe-api-keys, SQLite, cached", safe_api_keys(folder, closing), "F", peer=True))
+        rows.append(Row("safe-api-keys, SQLite, cached", safe_api_keys(folder, closing), "F", number=20, peer=True))
     if installed("knox"):
-        rows.append(Row("django-rest-knox, SQLite", knox(folder, closing), "F", number=5, peer=True))
+        rows.append(Row("django-rest-knox, SQLite", knox(folder, closing), "F", number=1, peer=True))
     if installed("keyshield", "aiocache", "aiosqlite", "argon2", "greenlet"):
         name = "keyshield, SQLite, cached, its delay off"
         rows.append(Row(name, keyshield(folder, closing), "F", number=1, peer=True))
@@ -54,11 +54,11 @@ def flask(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the rows of extensions of Flask, which have no store of their own."""
     del folder, closing
     credential = mint("fg", "tok")
-    rows = [Row("Flask", wsgi(flask_app(), credential))]
+    rows = [Row("Flask", wsgi(flask_app(), credential), number=20)]
     if installed("flask_httpauth"):
-        rows.append(Row("Flask-HTTPAuth, dictionary", flask_httpauth(credential), "Flask", peer=True))
+        rows.append(Row("Flask-HTTPAuth, dictionary", flask_httpauth(credential), "Flask", number=20, peer=True))
     if installed("flask_jwt_extended"):
-        rows.append(Row("Flask-JWT-Extended, HS256", flask_jwt_extended(), "Flask", peer=True))
+        rows.append(Row("Flask-JWT-Extended, HS256", flask_jwt_extended(), "Flask", number=20, peer=True))
     return rows
 
 
