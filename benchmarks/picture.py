@@ -17,7 +17,7 @@ PANELS = {
     "× Starlette": "Request to a Starlette route, × the bare route",
 }
 OURS, PEERS = "#2f81f7", "#a0a7b0"
-# The middle between white and GitHub's dark page: read as well on either.
+# Halfway between a white page and a dark one: as readable on either.
 TEXT = "#757b83"
 STYLE = {
     "axes.spines.bottom": False,
@@ -71,13 +71,14 @@ def _panel(axes: Any, unit: str, figures: list[Figure]) -> None:
 
     axes.set_title(PANELS[unit], loc="left", fontsize=10, fontweight="bold")
     axes.set_xscale("log" if logarithmic else "linear")
-    bars = axes.barh(names, widths, left=begin, height=0.7, color=colors)
+    axes.set_yticks(range(len(names)), names)
+    bars = axes.barh(range(len(names)), widths, left=begin, height=0.7, color=colors)
     axes.bar_label(bars, [_worded(figure.value) for figure in figures], padding=4)
     if not logarithmic:
         axes.axvline(1.0, color=TEXT, linewidth=0.8, linestyle="dashed")
 
     axes.margins(x=0.08)
-    axes.set_ylim(len(figures) - 0.4, -0.6)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params("y", length=0)
     axes.xaxis.set_visible(False)
 
