@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 NODE := .venv/clients
+PEERS := .venv-peers
 
 # The tests start hundreds of processes; what one of them has compiled need not be compiled by the next.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-servers test-clients check fuzz soak bench clean
+.PHONY: demo test test-servers test-clients check fuzz soak bench bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -u examples/demo.py
@@ -54,10 +55,20 @@ bench: $(READY)
 	$(BIN)/python benchmarks/jwts.py
 	$(BIN)/python benchmarks/flood.py
 
+# The same table, with what other packages cost for the same job beside our rows. They have an environment of their own,
+# as nothing else needs them.
+bench-peers: $(PEERS)/.ready
+	$(PEERS)/bin/python benchmarks/bench.py
+
 clean:
-	rm -rf .venv
+	rm -rf .venv $(PEERS)
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(PEERS)/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,bench,peers]'
 	@touch $@

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from peers import Backend
 from starlette.applications import Starlette
-from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.authentication import requires as starlettes_requires
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -30,25 +30,10 @@ from faregate_asgi import GateMiddleware
 from faregate_starlette import requires
 
 if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection, Request
+    from starlette.requests import Request
 
 ROUNDS = 41
 CALLS = 400
-
-
-class Backend(AuthenticationBackend):
-    """The least that a backend can do: the digest of a bearer's credential, looked up in a dictionary."""
-
-    def __init__(self, known: dict[bytes, tuple[str, list[str]]]) -> None:
-        self.known = known
-
-    async def authenticate(self, conn: HTTPConnection[Any]) -> tuple[AuthCredentials, SimpleUser] | None:
-        """Return who asks, or None."""
-        scheme, _, credential = conn.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        found = self.known.get(sha256(credential.encode()).digest())
-        return None if found is None else (AuthCredentials(["authenticated", *found[1]]), SimpleUser(found[0]))
 
 
 async def view(request: Request[Any]) -> PlainTextResponse:

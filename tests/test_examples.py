@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,62 @@ def test_the_benchmark_of_requests_measures() -> None:
         "assert 1 < own < gate * 1.5 and gate < own * 1.5, (own, gate)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("group", "row", "package"),
+    [
+        ("verifying", "safe-api-keys, SQLite, cached", "safe_api_keys"),
+        ("verifying", "django-rest-knox, SQLite", "knox"),
+        ("verifying", "keyshield, SQLite, cached, its delay off", "keyshield"),
+        ("flask", "Flask-HTTPAuth, dictionary", "flask_httpauth"),
+        ("flask", "Flask-JWT-Extended, HS256", "flask_jwt_extended"),
+        ("starlette", "AuthenticationMiddleware, dictionary", "starlette"),
+    ],
+)
+def test_the_benchmark_measures_a_peer(tmp_path: Path, group: str, row: str, package: str) -> None:
+    """Its row stands behind its floor and is marked as a peer's; a call of it and of its floor lets the credential in."""
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed here; 'make bench-peers' installs it")
+    script = (
+        "import sys; sys.path.insert(0, 'benchmarks'); import peers; from contextlib import ExitStack; from pathlib import Path\n"
+        "with ExitStack() as closing:\n"
+        "    floor, *rows = getattr(peers, sys.argv[1])(Path(sys.argv[3]), closing)\n"
+        "    (row,) = [row for row in rows if row.name == sys.argv[2]]\n"
+        "    assert not floor.peer and row.peer and row.floor == floor.name and row.bound is None, (floor, row)\n"
+        "    floor.calls(1), row.calls(1)"
+    )
+    subprocess.run([sys.executable, "-c", script, group, row, str(tmp_path)], cwd=ROOT, check=True)
+
+
+PICTURE = """
+import sys; sys.path.insert(0, 'benchmarks')
+from pathlib import Path; import picture; from measure import Figure
+figures = [Figure('peer', 1234.5, '× F', peer=True), Figure('hit', 1.9, '× F', 2.0), Figure('no panel', 7.0, 'µs')]
+figures += [Figure('Flask, requires', 1.1, '× Flask', 1.2)]
+"""
+
+
+def test_the_figures_are_drawn(tmp_path: Path) -> None:
+    """Each that has a panel is there as text, ours before a peer's; the same figures give the same bytes, undated."""
+    pytest.importorskip("matplotlib", reason="the 'bench' extra draws the figures")
+    files = [tmp_path / "one.svg", tmp_path / "two.svg"]
+    for file in files:
+        script = f"{PICTURE}picture.draw(figures, Path(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", script, str(file)], cwd=ROOT, check=True)
+    drawn = files[0].read_text()
+    assert files[1].read_text() == drawn
+    words = re.findall(">([^<>]+)</text>", drawn)
+    assert [word for word in words if word in ("hit", "peer", "requires")] == ["hit", "peer", "requires"]
+    assert {"1.90", "1,234", "1.10", "faregate", "other packages"} <= set(words)
+    assert "no panel" not in words
+    assert "date" not in drawn
+
+
+def test_without_the_library_no_picture_is_drawn(tmp_path: Path) -> None:
+    """One line says so, and names the extra."""
+    script = f"{PICTURE}sys.modules['matplotlib'] = None\npicture.draw(figures, Path(sys.argv[1]))"
+    command = [sys.executable, "-c", script, str(tmp_path / "results.svg")]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert said == "No picture is drawn: that needs the extra 'bench'.\n"
+    assert not list(tmp_path.iterdir())
