@@ -32,22 +32,28 @@ DAY = 86_400.0
 
 def flask(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the rows of Flask."""
-    bare = flask_app()
-    app = flask_app(register=False)
-    app.config["FAREGATE_STORE"] = f"sqlite:///{folder / 'flask.db'}"
-    faregate = Faregate(app)
-    closing.callback(faregate.gate.close)
-    app.add_url_rule("/", view_func=faregate.requires("docs:read")(hello))
-    app.add_url_rule("/open", "open", view_func=goodbye)
-    endless, ending = tokens(faregate.gate)
-    inside = faregate_wsgi.GateMiddleware(bare, gate=faregate.gate, rules={"/": "docs:read"})
-    return [
+    bare = flask_app(hello, goodbye)
+    app, other = flask_app(), flask_app()
+    faregate = Faregate()
+    for index, one in enumerate((app, other)):
+        one.config["FAREGATE_STORE"] = f"sqlite:///{folder / f'flask{index}.db'}"
+        faregate.init_app(one)
+    guarded = faregate.requires("docs:read")(hello)
+    add_routes(app, guarded, goodbye)
+    add_routes(other, goodbye, guarded)
+    gate = app.extensions["faregate"]
+    closing.callback(gate.close)
+    closing.callback(other.extensions["faregate"].close)
+    endless, ending = tokens(gate)
+    inside = faregate_wsgi.GateMiddleware(bare, gate=gate, rules={"/": "docs:read"})
+    rows = [
         Row("Flask", wsgi(bare, endless)),
         Row("Flask, requires", wsgi(app, endless), "Flask", 1.15),
         Row("Flask, requires, token with an end", wsgi(app, ending), "Flask", 1.30),
-        Row("Flask, a view without guard", wsgi(app, endless, "/open"), "Flask", 1.02),
+        Row("Flask, a view without guard", wsgi(other, endless), "Flask", 1.02),
         Row("WSGI middleware, one rule", wsgi(inside, endless), "Flask", 1.15),
     ]
+    return [row._replace(number=20) for row in rows]
 
 
 def starlette(folder: Path, closing: ExitStack) -> list[Row]:
@@ -66,12 +72,13 @@ def starlette(folder: Path, closing: ExitStack) -> list[Row]:
         routes=[Route("/", view)],
         middleware=[Middleware(faregate_asgi.GateMiddleware, gate=gate, rules={"/": "docs:read"})],
     )
-    return [
+    rows = [
         Row("Starlette", asgi(loop, bare, endless)),
         Row("Starlette, requires", asgi(loop, guarded, endless), "Starlette", 1.38),
         Row("Starlette, requires, token with an end", asgi(loop, guarded, ending), "Starlette", 1.70),
         Row("Starlette, one rule", asgi(loop, ruled, endless), "Starlette", 1.60),
     ]
+    return [row._replace(number=50) for row in rows]
 
 
 def tokens(gate: Gate) -> tuple[str, str]:
@@ -96,12 +103,17 @@ async def view(request: Request[Any]) -> PlainTextResponse:
     return PlainTextResponse("hello")
 
 
-def flask_app(*, register: bool = True) -> Flask:
-    """Return an application, with its one route unless another registers it."""
+def flask_app(*views: Callable[[], str]) -> Flask:
+    """Return an application with routes for these views."""
     app = Flask("bench")
-    if register:
-        app.add_url_rule("/", view_func=hello)
+    add_routes(app, *views)
     return app
+
+
+def add_routes(app: Flask, *views: Callable[[], str]) -> None:
+    """Give an application a route for each of some views, the first of them for the root."""
+    for index, view in enumerate(views):
+        app.add_url_rule(f"/{index or ''}", str(index), view)
 
 
 def wsgi(app: Callable[..., Any], credential: str, path: str = "/") -> Calls:

@@ -54,7 +54,7 @@ def flask(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the rows of extensions of Flask, which have no store of their own."""
     del folder, closing
     credential = mint("fg", "tok")
-    rows = [Row("Flask", wsgi(flask_app(), credential), number=20)]
+    rows = [Row("Flask", wsgi(flask_app(hello), credential), number=20)]
     if installed("flask_httpauth"):
         rows.append(Row("Flask-HTTPAuth, dictionary", flask_httpauth(credential), "Flask", number=20, peer=True))
     if installed("flask_jwt_extended"):
@@ -176,7 +176,7 @@ def flask_httpauth(credential: str) -> Calls:
 
     auth.verify_token(user)
     auth.get_user_roles(roles.get)
-    app = flask_app(register=False)
+    app = flask_app()
     app.add_url_rule("/", view_func=auth.login_required(role=SCOPE)(hello))
     return wsgi(app, credential)
 
@@ -184,7 +184,7 @@ def flask_httpauth(credential: str) -> Calls:
 def flask_jwt_extended() -> Calls:
     """Return requests to a view behind Flask-JWT-Extended, which has no scopes."""
     package = import_module("flask_jwt_extended")
-    app = flask_app(register=False)
+    app = flask_app()
     app.config |= {"JWT_SECRET_KEY": token_hex(32), "JWT_ACCESS_TOKEN_EXPIRES": DAY}
     package.JWTManager(app)
     app.add_url_rule("/", view_func=package.jwt_required()(hello))

@@ -9,13 +9,13 @@ from anyio import to_thread
 
 from faregate import Denied, Misconfigured
 from faregate.errors import WouldWait
-from faregate.rules import Rules, Visit
+from faregate.rules import IDENTIFY, Rules, Visit, admit
 from faregate_asgi.translation import Reader, encode, method, path, raw_path, remove_remote_user, respond
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
-    from faregate import Gate, Principal
+    from faregate import Gate
     from faregate.rules import Default, Demand
     from faregate.scopes import Need, Resources
     from faregate_asgi.translation import Application, Message, Receive, Scope, Send
@@ -51,9 +51,8 @@ class GateMiddleware:
                 raise Misconfigured(f"The gate does not know what to do with {kind!r}, so it stays shut")
             await self._live(scope, receive, send)
             return
-        principal = self._peek(scope) if self._rules.open else None
         try:
-            visit = Visit(self._gate, principal) if principal is not None else await self._enter(scope)
+            visit = self._at_hand(scope) or await self._enter(scope)
         except Denied as denied:
             await respond(self._rules.answer(self._gate, denied, method(scope), path(scope)), scope, send)
             return
@@ -86,16 +85,28 @@ class GateMiddleware:
         if not told:  # it has returned without a word, which is the end, too
             await to_thread.run_sync(self._gate.flush)
 
-    def _peek(self, scope: Scope) -> Principal | None:
-        """Return the principal of a request as most are, where nothing but ``Authorization`` has to be looked at."""
+    def _at_hand(self, scope: Scope) -> Visit | None:
+        """Return the visit of a request as most are: one line of ``Authorization``, and its principal is at hand.
+
+        None says nothing. Denied where the rule for its path refuses it.
+        """
+        rules = self._rules
+        demand = IDENTIFY if rules.open else rules.demand(path(scope), raw_path(scope))
+        if demand is None:
+            return None
+
         line: bytes | None = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 if line is not None:
                     return None
                 line = value
+        if line is None:
+            return None
+
         client = scope.get("client")
-        return None if line is None else self._gate.peek(line, client[0] if client else None)
+        principal = self._gate.peek(line, client[0] if client else None)
+        return None if principal is None else admit(self._gate, demand, principal)
 
     async def _enter(self, scope: Scope) -> Visit:
         """Return the visit of any request, or raise Denied."""
@@ -109,12 +120,12 @@ class GateMiddleware:
 def _announcing(visit: Visit, scope: Scope, send: Send) -> Send:
     """Return a ``send`` that adds what the gate has to tell, unless the visit was taken out of the scope."""
 
-    async def sending(message: Message) -> None:
+    def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start" and VISIT in scope:
             headers = list(message.get("headers", ()))
-            added = visit.additions(message["status"], (name.decode("latin-1") for name, _ in headers))
-            message = {**message, "headers": headers + encode(added)}
-        await send(message)
+            added = visit.additions(message["status"], [name.decode("latin-1") for name, _ in headers])
+            message = {**message, "headers": [*headers, *encode(added)]}
+        return send(message)
 
     return sending
 

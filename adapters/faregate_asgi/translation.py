@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from faregate.bearer import SAFE_METHODS, Texts
 
 if TYPE_CHECKING:
     from faregate import Gate
-    from faregate.bearer import Answer, Headers
+    from faregate.bearer import Answer
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -66,14 +67,11 @@ class Reader:
 
 def remove_remote_user(scope: Scope) -> None:
     """Remove the header ``Remote-User`` from a request, however it is spelled."""
-    kept = [line for line in scope["headers"] if not _names_user(line[0])]
-    if len(kept) < len(scope["headers"]):
-        scope["headers"] = kept
-
-
-def _names_user(name: bytes) -> bool:
-    # Most names differ in their length, which costs next to nothing to see.
-    return len(name) == 11 and name.lower() in _REMOTE_USER
+    for name, _ in scope["headers"]:
+        # Most names differ in their length, which costs next to nothing to see.
+        if len(name) == 11 and name.lower() in _REMOTE_USER:
+            scope["headers"] = [line for line in scope["headers"] if line[0].lower() not in _REMOTE_USER]
+            return
 
 
 def query(scope: Scope) -> str:
@@ -105,7 +103,7 @@ def method(scope: Scope) -> str:
 
 async def respond(answer: Answer, scope: Scope, send: Send) -> None:
     """Send an answer of the core; to a WebSocket as its denial, or as a close where the server knows no better."""
-    headers = encode([*answer.headers, ("Content-Length", str(len(answer.body)))])
+    headers = encode.__wrapped__((*answer.headers, ("Content-Length", str(len(answer.body)))))
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
@@ -117,6 +115,7 @@ async def respond(answer: Answer, scope: Scope, send: Send) -> None:
     await send({"type": f"{prefix}.body", "body": body})
 
 
-def encode(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return headers as ASGI sends them: bytes, the names in lower case."""
+@lru_cache(maxsize=1024)
+def encode(headers: tuple[tuple[str, str], ...]) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI sends them: bytes, the names in lower case. Remembered: many answers have the same."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial, wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from weakref import WeakSet
 
@@ -17,6 +18,7 @@ from faregate.scopes import Need, check_needs
 from faregate_flask.commands import command_group
 from faregate_flask.management import management_blueprint
 from faregate_flask.translation import identify, refusal
+from faregate_flask.views import Views
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -69,6 +71,7 @@ class Faregate:
     def __init__(self, app: Flask | None = None) -> None:
         self._gates: list[Gate] = []
         self._guarded: WeakSet[Callable[..., Any]] = WeakSet()
+        self._views: list[Views] = []
         if app is not None:
             self.init_app(app)
 
@@ -87,9 +90,10 @@ class Faregate:
         settings = {name.lower(): value for name, value in given.items()}
         gate = Gate(**settings)
         self._gates.append(gate)
+        app.view_functions = views = Views(app.view_functions, self._guarded)
+        self._views.append(views)
         app.extensions["faregate"] = gate
         app.register_error_handler(Denied, _answer_denied)
-        app.before_request(self._refuse_unguarded)
         app.cli.add_command(command_group(app, gate, settings))
 
     @property
@@ -129,15 +133,19 @@ class Faregate:
         return management_blueprint(principal)
 
     def _guard(self, view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
+        asynchronous = iscoroutinefunction(view)
+
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            gate = cast("Gate", current_app.extensions["faregate"])
+            app: Flask = _behind(current_app)
+            environ: dict[str, Any] = _behind(request).environ
+            gate: Gate = app.extensions["faregate"]
             try:
-                principal = identify(gate)
+                principal = identify(gate, environ)
                 if needs:
                     principal.require(*needs, on=_object(on))
-                request.environ[_KEY] = principal
-                return current_app.ensure_sync(view)(*args, **kwargs)
+                environ[_KEY] = principal
+                return app.ensure_sync(view)(*args, **kwargs) if asynchronous else view(*args, **kwargs)
             except Denied as denied:
                 refused = refusal(gate, denied)
                 if _has_own_handler(denied):
@@ -148,16 +156,15 @@ class Faregate:
         while below is not None:
             with suppress(TypeError):  # a view that cannot be hashed cannot be watched
                 self._guarded.add(below)
+                for views in self._views:
+                    views.shut(below)
             below = getattr(below, "__wrapped__", None)
         return guarded
 
-    def _refuse_unguarded(self) -> None:
-        """Catch a guard that stands above its route decorator, where it guards nothing."""
-        view = current_app.view_functions.get(request.endpoint or "")
-        with suppress(TypeError):  # a view that cannot be hashed was never guarded
-            if view in self._guarded:
-                name = getattr(view, "__name__", "the view")
-                raise Misconfigured(f"@requires of {name}() stands above the route decorator: put it under it")
+
+def _behind(proxy: Any) -> Any:
+    """Return the object behind a proxy: an attribute of the proxy costs as much as the whole check."""
+    return proxy._get_current_object()  # noqa: SLF001  werkzeug documents the name
 
 
 def _object(on: object) -> object:

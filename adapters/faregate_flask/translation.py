@@ -7,22 +7,27 @@ where there is none, it answers for itself, with problem+json and the challenge 
 from __future__ import annotations
 
 from functools import cache, partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, after_this_request, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from faregate_wsgi.translation import texts
+from faregate_wsgi.translation import peek, texts
 
 if TYPE_CHECKING:
     from faregate import Denied, Gate, Principal
     from faregate.bearer import Answer
+    from faregate_wsgi.translation import Environ
 
 
-def identify(gate: Gate) -> Principal:
+def identify(gate: Gate, environ: Environ) -> Principal:
     """Return the principal of the current request, or raise Denied."""
-    principal, elsewhere = gate.identify(texts(request.environ, gate))
-    after_this_request(partial(_add, gate, principal, elsewhere))
+    principal, elsewhere = peek(environ, gate), False
+    if principal is None:
+        principal, elsewhere = gate.identify(texts(environ, gate))
+    if elsewhere or principal.record.expires_at < inf:
+        after_this_request(partial(_add, gate, principal, elsewhere))
     return principal
 
 

@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from faregate import Denied
-from faregate.rules import Rules
-from faregate_wsgi.translation import path, raw_path, texts
+from faregate.rules import Rules, admit
+from faregate_wsgi.translation import path, peek, raw_path, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -54,8 +54,14 @@ class GateMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, or have the application answer it."""
         wanted, method = path(environ), environ["REQUEST_METHOD"]
+        sent = raw_path(environ)
         try:
-            visit = self._rules.enter(self._gate, wanted, raw_path(environ), texts(environ, self._gate))
+            demand = self._rules.demand(wanted, sent)
+            principal = None if demand is None else peek(environ, self._gate)
+            if demand is not None and principal is not None:
+                visit = admit(self._gate, demand, principal)
+            else:
+                visit = self._rules.enter(self._gate, wanted, sent, texts(environ, self._gate))
         except Denied as denied:
             answer = self._rules.answer(self._gate, denied, method, wanted)
             return _respond(answer, environ, start_response)
@@ -109,8 +115,8 @@ class _Starting:
 
     def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         self.begun = True
-        added = self._visit.additions(int(status[:3]), (name for name, _ in headers))
-        return self._start_response(status, headers + added, *exc_info)
+        added = self._visit.additions(int(status[:3]), [name for name, _ in headers])
+        return self._start_response(status, [*headers, *added], *exc_info)
 
 
 def _respond(answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any) -> Iterable[bytes]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from faregate.bearer import SAFE_METHODS, Texts
 
 if TYPE_CHECKING:
-    from faregate import Gate
+    from faregate import Gate, Principal
 
 Environ = dict[str, Any]
 
@@ -25,6 +25,12 @@ def texts(environ: Environ, gate: Gate) -> Texts:
         unsafe=environ["REQUEST_METHOD"] not in SAFE_METHODS,
         origin=environ.get("HTTP_ORIGIN"),
     )
+
+
+def peek(environ: Environ, gate: Gate) -> Principal | None:
+    """Return the principal of a request as most are, as :meth:`faregate.Gate.peek` does; None says nothing."""
+    line = environ.get("HTTP_AUTHORIZATION")
+    return None if line is None else gate.peek(line.encode("latin-1", "replace"), environ.get("REMOTE_ADDR"))
 
 
 def path(environ: Environ) -> str:

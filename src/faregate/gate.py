@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from faregate.actors import Desk
 from faregate.addresses import TrustedProxies, peer_address
 from faregate.audit import Audit
-from faregate.bearer import Answer, Bearer, Headers, Texts, log_denial
+from faregate.bearer import Answer, Bearer, Texts, log_denial
 from faregate.credentials import check_brand, check_length
 from faregate.errors import Denied, InvalidInput
 from faregate.explanation import Explainer
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 # Deprecation and Sunset speak of resources (RFC 9745, RFC 8594); this is about the credential.
 EXPIRES = "Faregate-Token-Expires"
+_EXPIRES = EXPIRES.lower()
 
 
 class Gate:
@@ -262,7 +264,9 @@ class Gate:
             raise
         return principal, elsewhere
 
-    def additions(self, principal: Principal, *, elsewhere: bool, status: int, present: Iterable[str]) -> Headers:
+    def additions(
+        self, principal: Principal, *, elsewhere: bool, status: int, present: Iterable[str]
+    ) -> tuple[tuple[str, str], ...]:
         """Return what the answer to an admitted request has to tell besides, for adapters to add to its headers.
 
         ``private`` where the credential was not in ``Authorization`` (RFC 6750 section 2.3), unless the view set
@@ -270,14 +274,10 @@ class Gate:
         the names of the headers that the answer has.
         """
         names = {name.lower() for name in present}
-        headers: Headers = []
+        expiry = () if _EXPIRES in names else _expiry(principal.record.expires_at)
         if elsewhere and 200 <= status < 300 and "cache-control" not in names:
-            headers.append(("Cache-Control", "private"))
-        expires = as_datetime(principal.record.expires_at)
-        if expires is not None and EXPIRES.lower() not in names:
-            headers.append((EXPIRES, f"{expires:%Y-%m-%dT%H:%M:%SZ}"))
-            headers.append(("Access-Control-Expose-Headers", EXPIRES))
-        return headers
+            return ("Cache-Control", "private"), *expiry
+        return expiry
 
     def session(
         self,
@@ -340,6 +340,15 @@ class Gate:
             self._issuers.close()
         self._records.close()
         self._store.close()
+
+
+@lru_cache(maxsize=1024)
+def _expiry(instant: float) -> tuple[tuple[str, str], ...]:
+    """Return the headers that tell until when a credential is valid; none where that is for ever."""
+    expires = as_datetime(instant)
+    if expires is None:
+        return ()
+    return (EXPIRES, f"{expires:%Y-%m-%dT%H:%M:%SZ}"), ("Access-Control-Expose-Headers", EXPIRES)
 
 
 def _listed(needs: Need | Sequence[Need]) -> tuple[Need, ...]:

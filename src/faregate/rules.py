@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 from urllib.parse import unquote
 
@@ -18,7 +19,7 @@ from faregate.errors import Denied, InvalidInput
 from faregate.scopes import Need, check_needs
 
 if TYPE_CHECKING:
-    from faregate.bearer import Answer, Headers, Texts
+    from faregate.bearer import Answer, Texts
     from faregate.gate import Gate
     from faregate.principal import Principal
 
@@ -50,6 +51,7 @@ _AMBIGUOUS = re.compile(
 # Of a path as it was sent, one encoding is the ordinary one; an empty segment may be gone before it is routed.
 _ENCODED = re.compile(rf"%(?:2f|5c|u[0-9a-f]{{4}})|(?!//)(?:{_DOT_SEGMENT})|\ufffd", re.IGNORECASE)
 _DECODINGS = 4  # nobody encodes oftener, unless to hide something
+_SHORT = 256  # characters of a path whose rule is remembered
 _PARAMETERS = re.compile(r";[^/]*")
 _UNLIKELY = re.compile(r"[*{}<>?#%;]")
 
@@ -103,14 +105,21 @@ class Visit(msgspec.Struct, frozen=True):
         """Tell whether :meth:`additions` may have anything to say."""
         return self.principal is not None and (self.elsewhere or self.principal.record.expires_at < _FOREVER)
 
-    def additions(self, status: int, present: Iterable[str]) -> Headers:
+    def additions(self, status: int, present: Iterable[str]) -> tuple[tuple[str, str], ...]:
         """Return the headers to add to the answer, as :meth:`faregate.Gate.additions` says."""
         if self.principal is None:
-            return []
+            return ()
         return self.gate.additions(self.principal, elsewhere=self.elsewhere, status=status, present=present)
 
 
 _FOREVER = float("inf")
+
+
+def admit(gate: Gate, demand: _Demand, principal: Principal) -> Visit:
+    """Return the visit of a principal that was identified sooner, by :meth:`faregate.Gate.peek`; Denied as above."""
+    if isinstance(demand, tuple):
+        principal.require(*demand)
+    return Visit(gate, principal)
 
 
 class Rules:
@@ -134,6 +143,7 @@ class Rules:
         self._exact = {path: demand for path, demand in needs.items() if not path.endswith("/")}
         self._prefix = {path: demand for path, demand in needs.items() if path.endswith("/")}
         self._named = frozenset(needs)
+        self._remembered = lru_cache(maxsize=1024)(self._demand)
         self._prefixes = tuple(sorted(self._prefix.items(), key=lambda rule: len(rule[0]), reverse=True))
 
     def enter(self, gate: Gate, path: str, raw_path: str, texts: Texts, *, wait: bool = True) -> Visit:
@@ -142,13 +152,13 @@ class Rules:
         ``path`` is decoded and without the prefix under which the application is mounted, ``raw_path`` as it was
         sent, or empty where that is not known. WouldWait as :meth:`faregate.Gate.identify` raises it.
         """
-        demand = _IDENTIFY if self.open else self._demand(path, raw_path)
+        demand = IDENTIFY if self.open else self.demand(path, raw_path)
         if demand is None:
             raise _not_open(gate, texts)
         try:
             principal, elsewhere = gate.identify(texts, wait=wait)
         except Denied as denied:
-            if demand is not PUBLIC and demand is not _IDENTIFY:
+            if demand is not PUBLIC and demand is not IDENTIFY:
                 raise
             return Visit(gate, None, denied)
         if isinstance(demand, tuple):
@@ -164,12 +174,17 @@ class Rules:
         found = (
             path if path in self._exact else next((rule for rule, _ in self._prefixes if path.startswith(rule)), "-")
         )
-        return found if self._demand(path, "") is not None else "-"
+        return found if self.demand(path, "") is not None else "-"
+
+    def demand(self, path: str, raw_path: str) -> _Demand | None:
+        """Return what a path asks for, or None where it is shut."""
+        # Long paths are not remembered: a client chooses them.
+        short = len(path) <= _SHORT and len(raw_path) <= _SHORT
+        return self._remembered(path, raw_path) if short else self._demand(path, raw_path)
 
     def _demand(self, path: str, raw_path: str) -> _Demand | None:
-        """Return what a path asks for, or None where it is shut."""
         if not self._strict:
-            return None if self._deny else _IDENTIFY
+            return None if self._deny else IDENTIFY
         path = path or "/"  # the place where the application is mounted
         if _hides(_AMBIGUOUS, path) or _hides(_ENCODED, raw_path) or not path.startswith("/"):
             return None
@@ -188,7 +203,7 @@ class Rules:
             return None
         # Some routers take a final slash for nothing: what a shorter rule opens, the other spelling's still guards.
         twin = self._exact.get(path.rstrip("/")) if path.endswith("/") else self._prefix.get(f"{path}/")
-        return (found or _IDENTIFY) if path in self._named else _stricter(found or _IDENTIFY, twin)
+        return (found or IDENTIFY) if path in self._named else _stricter(found or IDENTIFY, twin)
 
 
 def _hides(wrong: re.Pattern[str], path: str) -> bool:
@@ -205,14 +220,14 @@ def _hides(wrong: re.Pattern[str], path: str) -> bool:
 
 def _stricter(demand: _Demand, other: _Demand | None) -> _Demand:
     """Return what both ask for."""
-    if other is None or other in (PUBLIC, _IDENTIFY):
+    if other is None or other in (PUBLIC, IDENTIFY):
         return demand
     if isinstance(demand, tuple) and isinstance(other, tuple):
         return demand + other
     return demand if isinstance(demand, tuple) else other
 
 
-_IDENTIFY: Final = Condition("identify")
+IDENTIFY: Final = Condition("identify")
 
 
 def _not_open(gate: Gate, texts: Texts) -> Denied:

@@ -130,7 +130,7 @@ class Call(NamedTuple):
             return answer
         present = [name for name, _ in answer.headers]
         added = gate.additions(self.principal, elsewhere=False, status=answer.status, present=present)
-        return answer._replace(headers=answer.headers + added)
+        return answer._replace(headers=[*answer.headers, *added])
 
     def __repr__(self) -> str:
         return f"Call(route={self.route!r}, texts=<hidden>, body=<hidden>)"
