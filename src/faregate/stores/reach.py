@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
 
@@ -16,6 +16,34 @@ class Reach(NamedTuple):
     owner_id: str | None
     owner_idp_id: str | None
     whole_org: bool
+
+
+Breadth = Literal["everything", "org", "owner", "made"]
+EVERYTHING: Breadth = "everything"
+ORG: Breadth = "org"
+OWNER: Breadth = "owner"
+MADE: Breadth = "made"
+
+
+def breadth(reach: Reach | None) -> Breadth:
+    """Return which records a reach holds beside the credential itself: the form of the condition."""
+    if reach is None:
+        return EVERYTHING
+    if reach.whole_org:
+        return ORG
+    return MADE if reach.owner_id is None else OWNER
+
+
+def bounds(reach: Reach | None) -> dict[str, Any]:
+    """Return the parameters of the condition."""
+    if reach is None:
+        return {}
+    return {
+        "reach_id": reach.id,
+        "reach_org_id": reach.org_id,
+        "reach_owner_id": reach.owner_id,
+        "reach_owner_idp_id": reach.owner_idp_id,
+    }
 
 
 class Place(NamedTuple):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from sqlalchemy import and_, false, func, or_, select, true
+from sqlalchemy import and_, bindparam, false, func, or_, select, true
 
 from faregate.instants import END_OF_TIME
-from faregate.stores.reach import ID
+from faregate.stores.reach import EVERYTHING, ID, MADE, ORG, bounds, breadth
 from faregate.stores.schema import descent, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, RowMapping, Table
+    from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, Table
 
-    from faregate.stores.reach import Place, Reach
+    from faregate.stores.reach import Breadth, Place, Reach
 
 Values = dict[str, Any]
 T = TypeVar("T")
@@ -37,6 +39,7 @@ _WORST = {
     "superseded_at": 0.0,
 }
 _NUMBERS = (*_WORST, "rotated_at", "last_used_at", "deactivated_updated_on")
+_NUMBER = (int, float, NoneType)
 
 
 class Order(NamedTuple):
@@ -60,46 +63,64 @@ class Rows:
         """Return a record's columns, or None if there is none or it is not reached."""
         if not ID.fullmatch(record_id):
             return None
-        where = (self.table.c.id == record_id, reached(self.table, reach))
-        row = self._connection.execute(select(self.table).where(*where)).mappings().first()
+        wanted = _select_one(self.table, breadth(reach))
+        row = self._connection.execute(wanted, {"record_id": record_id, **bounds(reach)}).first()
         return None if row is None else sound(row)
 
     def of(self, ids: Sequence[str]) -> list[Values]:
         """Return the columns of those records of these ids that there are."""
         found: list[Values] = []
         for some in batched(ids):
-            rows = self._connection.execute(select(self.table).where(self.table.c.id.in_(some)))
-            found += map(sound, rows.mappings())
+            found += map(sound, self._connection.execute(_select_some(self.table), {"ids": some}))
         return found
 
     def made_by(self, token_ids: Sequence[str]) -> list[Values]:
         """Return the columns of all records that one of these tokens made."""
         made: list[Values] = []
         for some in batched(token_ids):
-            rows = self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some)))
-            made += map(sound, rows.mappings())
+            made += map(sound, self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some))))
         return made
 
     def page(
-        self, where: Iterable[ColumnElement[bool]], order: Order, limit: int, offset: int, after: Place | None
+        self,
+        reach: Reach | None,
+        where: Iterable[ColumnElement[bool]],
+        order: Order,
+        limit: int,
+        offset: int,
+        after: Place | None,
     ) -> tuple[Iterator[Values], int]:
-        """Return one page of the records that meet all conditions, and how many meet them in all.
+        """Return one page of the records that are reached and meet all conditions, and how many there are in all.
 
         One record more than ``limit`` is returned if there is one. The rows are read as they are taken, a few at a
         time, so that whoever stops early reads no more; the ids alone are sorted.
         """
-        conditions = list(where)
-        total = self._connection.execute(select(func.count()).select_from(self.table).where(*conditions)).scalar_one()
+        conditions, parameters = [reached(self.table, breadth(reach)), *where], bounds(reach)
+        counted = select(func.count()).select_from(self.table).where(*conditions)
+        total = self._connection.execute(counted, parameters).scalar_one()
+
         if after is not None:
             conditions.append(_beyond(order, after))
         ids = select(self.table.c.id).where(*conditions).order_by(*_sorted(order)).limit(limit + 1).offset(offset)
-        return self._taken(self._connection.execute(ids).scalars().all()), total
+        return self._taken(self._connection.execute(ids, parameters).scalars().all()), total
 
     def _taken(self, ids: Sequence[str]) -> Iterator[Values]:
         for some in batched(ids, _TAKEN):
-            rows = self._connection.execute(select(self.table).where(self.table.c.id.in_(some))).mappings()
-            found = {row["id"]: sound(row) for row in rows}
+            rows = map(sound, self._connection.execute(_select_some(self.table), {"ids": some}))
+            found = {row["id"]: row for row in rows}
             yield from (found[one] for one in some if one in found)
+
+
+@cache
+def _select_one(table: Table, breadth: Breadth) -> Select[Any]:
+    """Return the statement that finds a record by its id, if it is reached. It takes the bounds of the reach."""
+    return select(table).where(table.c.id == bindparam("record_id"), reached(table, breadth))
+
+
+@cache
+def _select_some(table: Table) -> Select[Any]:
+    """Return the statement that finds records by their ids."""
+    return select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def _sorted(order: Order) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
@@ -139,30 +160,34 @@ def batched(ids: Sequence[T], size: int = _BATCH) -> Iterator[Sequence[T]]:
         yield ids[start : start + size]
 
 
-def reached(table: Table, reach: Reach | None) -> ColumnElement[bool]:
-    """Return the one rule of reach: itself; in its organization all, its owner's, or, if nobody's, what it made."""
-    if reach is None:
+def reached(table: Table, breadth: Breadth) -> ColumnElement[bool]:
+    """Return the one rule of reach: itself; in its organization all, its owner's, or, if nobody's, what it made.
+
+    It takes the parameters of :func:`faregate.stores.reach.bounds`.
+    """
+    if breadth == EVERYTHING:
         return true()
-    columns = table.c
+    itself: BindParameter[str] = bindparam("reach_id")
     others: ColumnElement[bool]
-    if reach.whole_org:
+    if breadth == ORG:
         others = true()
-    elif reach.owner_id is None:
-        others = columns.made_by == reach.id
+    elif breadth == MADE:
+        others = table.c.made_by == itself
     else:
-        others = owned(table, reach.owner_id, reach.owner_idp_id)
-    return or_(columns.id == reach.id, and_(columns.org_id.is_not_distinct_from(reach.org_id), others))
+        others = owned(table, bindparam("reach_owner_id"), bindparam("reach_owner_idp_id"))
+    same_org = table.c.org_id.is_not_distinct_from(bindparam("reach_org_id"))
+    return or_(table.c.id == itself, and_(same_org, others))
 
 
-def owned(table: Table, owner_id: str, idp_id: str | None) -> ColumnElement[bool]:
+def owned(table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]) -> ColumnElement[bool]:
     """Return the rule of whose a record of an organization is: of the same id at the same provider."""
     return and_(table.c.owner_id == owner_id, table.c.owner_idp_id.is_not_distinct_from(idp_id))
 
 
-def sound(row: RowMapping) -> Values:
+def sound(row: Row[Any]) -> Values:
     """Return a row's columns, with numbers where numbers belong: what was broken by hand opens nothing more."""
-    values: Values = {str(column): value for column, value in row.items()}
+    values: Values = dict(zip(row._fields, row, strict=True))
     for column in _NUMBERS:
-        if not isinstance(values.get(column), int | float | None):
+        if not isinstance(values.get(column), _NUMBER):
             values[column] = _WORST.get(column)
     return values

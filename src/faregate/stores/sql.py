@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import Connection, Engine, insert, inspect, make_url, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, inspect, make_url, select, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -30,13 +30,15 @@ from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, raw
 from faregate.stores.token_rows import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from threading import RLock
 
     from faregate.stores.entry import Entry
     from faregate.stores.page import Page
 
 _SOUND = 2**62  # what no honest sequence reaches
+_SELECT_VERSION = select(schema_version.c.version_num)
+_SELECT_PAGE = select(sequence.c.page)
 _PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # seconds between tries for a lock of the database; the last repeats
 
 
@@ -56,6 +58,10 @@ class Reading:
         return lineage(self._connection, token_id)
 
 
+_COUNT_UP = update(sequence).values(value=sequence.c.value + bindparam("entries")).returning(sequence.c.value)
+_INSERT_ENTRIES = insert(feed)
+
+
 class Change(Reading):
     """A transaction that writes. Whatever a management call changes, :meth:`enter` writes into the feed."""
 
@@ -67,8 +73,7 @@ class Change(Reading):
         """Write entries of the feed, and announce them on the page while the write lock is held."""
         if not entries:
             return
-        self._connection.execute(update(sequence).values(value=sequence.c.value + len(entries)))
-        last = self._connection.execute(select(sequence.c.value)).scalar_one()
+        last = self._connection.execute(_COUNT_UP, {"entries": len(entries)}).scalar_one()
         announced = self._page.view[0]
         if last - len(entries) < announced < _SOUND:
             # The page is ahead: a writer died, or the file is a restored one. A number that was announced
@@ -79,7 +84,7 @@ class Change(Reading):
             {**entry._asdict(), "details": msgspec.json.encode(entry.details).decode(), "sequence": number}
             for number, entry in enumerate(entries, last - len(entries) + 1)
         ]
-        self._connection.execute(insert(feed), rows)
+        self._connection.execute(_INSERT_ENTRIES, rows)
         self._page.advance(last)
 
 
@@ -98,6 +103,7 @@ class Store:
         self.database = SqliteDatabase(url)
         self._make_locks()
         self._engine: Engine | None = None
+        self._faces: Mapping[bool, Engine] = {}  # the engine's two, by whether they write
         self._engines: list[Engine] = []  # the one that is open, for whoever closes it without the store
         # The pool is held by reference cycles: without this, a dropped store would keep its connection until the
         # garbage is collected, maybe in the middle of a fork. Made before the finalizer that writes the last uses,
@@ -200,7 +206,7 @@ class Store:
         while True:
             with ExitStack() as held:
                 held.enter_context(_held(self.lock if writing else self._reading, deadline))
-                engine = self._open().execution_options(writing=writing, at_once=True)
+                engine = self._open(writing=writing)
                 try:
                     connection = held.enter_context(engine.begin())
                 except (OperationalError, sqlite3.OperationalError) as error:
@@ -211,7 +217,8 @@ class Store:
                     return
             time.sleep(next(pauses, _PAUSES[-1]))
 
-    def _open(self) -> Engine:
+    def _open(self, *, writing: bool) -> Engine:
+        """Return that face of the engine of the file that is there now."""
         identity = self.database.identity()
         with self._opening:
             if self._engine is not None and (self._identity != identity or self.database.torn):
@@ -220,8 +227,9 @@ class Store:
                 engine = self.database.engine(waits=0.0)
                 if self.database.path is not None:
                     self._engines.append(engine)
-                self._engine, self._identity = engine, identity
-            return self._engine
+                faces = {mode: engine.execution_options(writing=mode, at_once=True) for mode in (False, True)}
+                self._engine, self._faces, self._identity = engine, faces, identity
+            return self._faces[writing]
 
     def _close(self) -> None:
         if self._engine is not None and self.database.path is not None:
@@ -235,7 +243,7 @@ class Store:
             with self._transaction(waits, writing=True) as connection:
                 # Under the write lock: while this waited for it, the tables or the page may have been replaced.
                 self.database.check_version(_stamp(connection))
-                known = connection.execute(select(sequence.c.page)).scalar_one()
+                known = connection.execute(_SELECT_PAGE).scalar_one()
                 page = self._page
                 if page is not None and page.identity == known and page.is_current():
                     raw = raw_of(connection)
@@ -369,7 +377,7 @@ def _version(connection: Connection) -> str | None:
 
 
 def _stamp(connection: Connection) -> str | None:
-    return connection.execute(select(schema_version.c.version_num)).scalar()
+    return connection.execute(_SELECT_VERSION).scalar()
 
 
 @cache
