@@ -59,14 +59,17 @@ def measure(rounds: int) -> dict[str, float]:
     """Return the fewest seconds that each call took, and the floor."""
     fastest: dict[str, float] = {}
     for turn in range(rounds):
-        with tempfile.TemporaryDirectory() as folder, closing(floor_connection(Path(folder))) as bare:
-            with closing(Gate(f"sqlite:///{Path(folder) / 'gate.db'}")) as gate:
-                timed = {FLOOR: floor_call(bare), **calls(gate)}
-                names = [*timed]
-                first = turn % len(names)
-                for name in names[first:] + names[:first]:
-                    seconds = slice_of(timed[name])
-                    fastest[name] = min(seconds, fastest.get(name, seconds))
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            closing(floor_connection(Path(folder))) as bare,
+            closing(Gate(f"sqlite:///{Path(folder) / 'gate.db'}")) as gate,
+        ):
+            timed = {FLOOR: floor_call(bare), **calls(gate)}
+            names = [*timed]
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                seconds = slice_of(timed[name])
+                fastest[name] = min(seconds, fastest.get(name, seconds))
     return {name: fastest[name] for name in timed}
 
 

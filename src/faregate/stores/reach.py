@@ -53,6 +53,19 @@ class Place(NamedTuple):
     id: str
 
 
+Beginning = Literal["first", "after_nothing", "after_value"]
+FIRST: Beginning = "first"
+AFTER_NOTHING: Beginning = "after_nothing"
+AFTER_VALUE: Beginning = "after_value"
+
+
+def beginning(after: Place | None) -> Beginning:
+    """Return where a page begins: at the first record, or after one that has no sort key, or some."""
+    if after is None:
+        return FIRST
+    return AFTER_NOTHING if after.value is None else AFTER_VALUE
+
+
 class TokenQuery(NamedTuple):
     """What a list of tokens is narrowed to, and how it is ordered; None narrows nothing."""
 

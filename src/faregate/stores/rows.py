@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from sqlalchemy import and_, bindparam, false, func, or_, select, true
 
 from faregate.instants import END_OF_TIME
-from faregate.stores.reach import EVERYTHING, ID, MADE, ORG, bounds, breadth
+from faregate.stores.reach import AFTER_NOTHING, EVERYTHING, FIRST, ID, MADE, ORG, bounds, breadth
 from faregate.stores.schema import descent, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, Table
+    from sqlalchemy import BindParameter, ColumnElement, Connection, Result, Row, Select, Table
 
-    from faregate.stores.reach import Breadth, Place, Reach
+    from faregate.stores.reach import Beginning, Breadth, Place, Reach
 
 Values = dict[str, Any]
 T = TypeVar("T")
@@ -25,7 +25,7 @@ T = TypeVar("T")
 FAMILY = tokens.c.type == "REFRESH"  # such a token is a family of credentials, and only those open anything
 
 _BATCH = 500
-_TAKEN = 16  # rows of a page that are read at once
+_TAKEN = 16  # rows of a page that are read first
 # What a number becomes that was broken by hand: the value that opens least, or nothing.
 _WORST = {
     "expires_at": 0.0,
@@ -39,7 +39,7 @@ _WORST = {
     "superseded_at": 0.0,
 }
 _NUMBERS = (*_WORST, "rotated_at", "last_used_at", "deactivated_updated_on")
-_NUMBER = (int, float, NoneType)
+_KINDS = frozenset((int, float, NoneType))
 
 
 class Order(NamedTuple):
@@ -49,6 +49,13 @@ class Order(NamedTuple):
     id: ColumnElement[str]
     descending: bool
     newest_id_first: bool = False
+
+
+class Listing(NamedTuple):
+    """The statements of a list: how many records there are in all, and the ids on a page."""
+
+    total: Select[int]
+    ids: Select[str]
 
 
 class Rows:
@@ -71,44 +78,34 @@ class Rows:
         """Return the columns of those records of these ids that there are."""
         found: list[Values] = []
         for some in batched(ids):
-            found += map(sound, self._connection.execute(_select_some(self.table), {"ids": some}))
+            found += all_sound(self._connection.execute(_select_some(self.table), {"ids": some}))
         return found
 
     def made_by(self, token_ids: Sequence[str]) -> list[Values]:
         """Return the columns of all records that one of these tokens made."""
         made: list[Values] = []
         for some in batched(token_ids):
-            made += map(sound, self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some))))
+            made += all_sound(self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some))))
         return made
 
-    def page(
-        self,
-        reach: Reach | None,
-        where: Iterable[ColumnElement[bool]],
-        order: Order,
-        limit: int,
-        offset: int,
-        after: Place | None,
-    ) -> tuple[Iterator[Values], int]:
-        """Return one page of the records that are reached and meet all conditions, and how many there are in all.
+    def page(self, listing: Listing, parameters: Values) -> tuple[Iterator[Values], int]:
+        """Return one page of a list, and how many records there are in all.
 
-        One record more than ``limit`` is returned if there is one. The rows are read as they are taken, a few at a
-        time, so that whoever stops early reads no more; the ids alone are sorted.
+        The rows are read as they are taken, a few at a time and never more than were taken before, so that whoever
+        stops early reads little more; the ids alone are sorted.
         """
-        conditions, parameters = [reached(self.table, breadth(reach)), *where], bounds(reach)
-        counted = select(func.count()).select_from(self.table).where(*conditions)
-        total = self._connection.execute(counted, parameters).scalar_one()
-
-        if after is not None:
-            conditions.append(_beyond(order, after))
-        ids = select(self.table.c.id).where(*conditions).order_by(*_sorted(order)).limit(limit + 1).offset(offset)
-        return self._taken(self._connection.execute(ids, parameters).scalars().all()), total
+        total = self._connection.execute(listing.total, parameters).scalar_one()
+        ids = self._connection.execute(listing.ids, parameters).scalars().all()
+        return self._taken(ids), total
 
     def _taken(self, ids: Sequence[str]) -> Iterator[Values]:
-        for some in batched(ids, _TAKEN):
-            rows = map(sound, self._connection.execute(_select_some(self.table), {"ids": some}))
-            found = {row["id"]: row for row in rows}
-            yield from (found[one] for one in some if one in found)
+        taken, reads = 0, _TAKEN
+        while taken < len(ids):
+            some = ids[taken : taken + reads]
+            found = {row["id"]: row for row in self.of(some)}
+            yield from (found[record_id] for record_id in some if record_id in found)
+            taken += len(some)
+            reads = min(taken, _BATCH)
 
 
 @cache
@@ -123,18 +120,42 @@ def _select_some(table: Table) -> Select[Any]:
     return select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
 
 
+def listing_of(table: Table, where: Iterable[ColumnElement[bool]], order: Order, begins: Beginning) -> Listing:
+    """Return the statements of a list of the records that meet all conditions.
+
+    They take the parameters of the conditions, ``limit`` and ``offset``, and ``after_value`` and ``after_id`` of the
+    place after which the page begins.
+    """
+    conditions = list(where)
+    total = select(func.count()).select_from(table).where(*conditions)
+    if begins != FIRST:
+        conditions.append(_beyond(order, begins))
+    ids = select(table.c.id).where(*conditions).order_by(*_sorted(order))
+    return Listing(total, ids.limit(bindparam("limit")).offset(bindparam("offset")))
+
+
+def page_parameters(reach: Reach | None, limit: int, offset: int, after: Place | None) -> Values:
+    """Return the parameters that all lists take. One record more than ``limit`` is asked for."""
+    parameters = {**bounds(reach), "limit": limit + 1, "offset": offset}
+    if after is not None:
+        parameters |= {"after_value": after.value, "after_id": after.id}
+    return parameters
+
+
 def _sorted(order: Order) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     # Said for every database alike: nothing is less than anything.
     key = order.column.desc().nulls_last() if order.descending else order.column.asc().nulls_first()
     return key, order.id.desc() if order.newest_id_first else order.id.asc()
 
 
-def _beyond(order: Order, after: Place) -> ColumnElement[bool]:
+def _beyond(order: Order, begins: Beginning) -> ColumnElement[bool]:
     """Return the rule of which records come after a place, by the order that :func:`_sorted` says."""
-    column, value = order.column, after.value
-    among_equals = order.id < after.id if order.newest_id_first else order.id > after.id
+    column: ColumnElement[Any] = order.column
+    value: BindParameter[Any] = bindparam("after_value")
+    record_id: BindParameter[str] = bindparam("after_id")
+    among_equals = order.id < record_id if order.newest_id_first else order.id > record_id
     later: ColumnElement[bool]
-    if value is None:
+    if begins == AFTER_NOTHING:
         later = false() if order.descending else column.is_not(None)
         return or_(and_(column.is_(None), among_equals), later)
     later = or_(column < value, column.is_(None)) if order.descending else column > value
@@ -186,8 +207,19 @@ def owned(table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]
 
 def sound(row: Row[Any]) -> Values:
     """Return a row's columns, with numbers where numbers belong: what was broken by hand opens nothing more."""
-    values: Values = dict(zip(row._fields, row, strict=True))
+    return _repaired(dict(zip(row._fields, row, strict=True)))
+
+
+def all_sound(result: Result[Any]) -> list[Values]:
+    """Return the columns of all rows of a result, as :func:`sound` does."""
+    names = tuple(result.keys())
+    return [_repaired(dict(zip(names, row, strict=True))) for row in result.all()]
+
+
+def _repaired(values: Values) -> Values:
+    if _KINDS.issuperset(map(type, map(values.get, _NUMBERS))):
+        return values
     for column in _NUMBERS:
-        if not isinstance(values.get(column), _NUMBER):
+        if type(values.get(column)) not in _KINDS:
             values[column] = _WORST.get(column)
     return values

@@ -6,20 +6,22 @@ later gives one too many.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, insert, select, update
 
-from faregate.stores.rows import Order, Rows, sound
+from faregate.stores.reach import beginning, breadth
+from faregate.stores.rows import Order, Rows, listing_of, page_parameters, reached, sound
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import ColumnElement
+    from faregate.stores.reach import Beginning, Breadth, Reach, ShareQuery
+    from faregate.stores.rows import Listing, Values
 
-    from faregate.stores.reach import Reach, ShareQuery
-    from faregate.stores.rows import Values
+_NEWEST = Order(shares.c.created_at, shares.c.id, descending=True, newest_id_first=True)
 
 # The statements are made once, since SQLAlchemy takes longer to make one than to run it.
 _INSERT_SHARE = insert(shares)
@@ -36,12 +38,11 @@ class ShareRows(Rows):
 
     def list(self, query: ShareQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the shares that are reached and meet the query, newest first, and how many there are."""
-        where: list[ColumnElement[bool]] = []
-        if query.object_id is not None:
-            holding = select(share_objects.c.share_id).where(share_objects.c.object_id == query.object_id)
-            where.append(shares.c.id.in_(holding))
-        order = Order(shares.c.created_at, shares.c.id, descending=True, newest_id_first=True)
-        return self.page(reach, where, order, query.limit, query.offset, query.after)
+        parameters = page_parameters(reach, query.limit, query.offset, query.after)
+        if query.object_id is None:
+            return self.page(_listing(breadth(reach), beginning(query.after)), parameters)
+        listing = _listing_of_object(breadth(reach), beginning(query.after))
+        return self.page(listing, {**parameters, "object_id": query.object_id})
 
     def by_digest(self, digest: bytes) -> Values | None:
         """Return the columns of the share whose secret has this digest."""
@@ -63,3 +64,16 @@ class ShareRows(Rows):
     def count_redemption(self, share_id: str) -> bool:
         """Count one redemption if the share is not revoked and has one left; say whether it was counted."""
         return self._connection.execute(_UPDATE_COUNT, {"share_id": share_id}).rowcount == 1
+
+
+@cache
+def _listing(breadth: Breadth, begins: Beginning) -> Listing:
+    """Return the statements of the list of all shares."""
+    return listing_of(shares, [reached(shares, breadth)], _NEWEST, begins)
+
+
+@cache
+def _listing_of_object(breadth: Breadth, begins: Beginning) -> Listing:
+    """Return the statements of the list of the shares that hold an object."""
+    holding = select(share_objects.c.share_id).where(share_objects.c.object_id == bindparam("object_id"))
+    return listing_of(shares, [reached(shares, breadth), shares.c.id.in_(holding)], _NEWEST, begins)

@@ -5,12 +5,13 @@ Updates are partial: a statement names the columns that it changes, so that no s
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
-from faregate.stores.reach import ID
-from faregate.stores.rows import FAMILY, Order, Rows, owned, sound
+from faregate.stores.reach import ID, beginning, breadth
+from faregate.stores.rows import FAMILY, Order, Rows, listing_of, owned, page_parameters, reached, sound
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import BindParameter, ColumnElement
 
-    from faregate.stores.reach import Reach, TokenQuery
-    from faregate.stores.rows import Values
+    from faregate.stores.reach import Beginning, Breadth, Reach, TokenQuery
+    from faregate.stores.rows import Listing, Values
 
     Columns = Mapping[str, Any]
 
@@ -31,6 +32,14 @@ _OF_TOKEN = secrets.c.token_id == bindparam("token")
 _NOT_SUPERSEDED = secrets.c.superseded_at.is_(None)
 _IS_CURRENT = _OF_TOKEN & (secrets.c.digest == bindparam("current")) & _NOT_SUPERSEDED
 
+# By the names that a query has for them.
+_FILTERS: dict[str, ColumnElement[bool]] = {
+    "owner_id": tokens.c.owner_id == bindparam("owner_id"),
+    "type": tokens.c.type == bindparam("type"),
+    "name": tokens.c.name == bindparam("name"),
+    "deactivated": tokens.c.deactivated == bindparam("deactivated"),
+    "expires_before": tokens.c.expires_at < bindparam("expires_before"),
+}
 _COUNT_ALIVE = (
     select(func.count())
     .select_from(tokens)
@@ -69,8 +78,9 @@ class TokenRows(Rows):
 
     def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the tokens that are reached and meet the query, and how many there are in all."""
-        order = Order(tokens.c[query.sort], tokens.c.id, query.descending)
-        return self.page(reach, _conditions(query), order, query.limit, query.offset, query.after)
+        filters = {name: value for name in _FILTERS if (value := getattr(query, name)) is not None}
+        listing = _listing(breadth(reach), tuple(filters), query.sort, query.descending, beginning(query.after))
+        return self.page(listing, filters | page_parameters(reach, query.limit, query.offset, query.after))
 
     def count_of(self, owner: Columns, now: float) -> int:
         """Return how many tokens an owner has that have neither expired nor been revoked.
@@ -210,15 +220,14 @@ def _has_children(token_id: ColumnElement[Any]) -> ColumnElement[bool]:
     return or_(*made, exists().where(_CHILD.c.origin == token_id))
 
 
-def _conditions(query: TokenQuery) -> Iterator[ColumnElement[bool]]:
-    columns = tokens.c
-    if query.owner_id is not None:
-        yield columns.owner_id == query.owner_id
-    if query.type is not None:
-        yield columns.type == query.type
-    if query.name is not None:
-        yield columns.name == query.name
-    if query.deactivated is not None:
-        yield columns.deactivated == query.deactivated
-    if query.expires_before is not None:
-        yield columns.expires_at < query.expires_before
+@lru_cache(maxsize=256)
+def _listing(
+    breadth: Breadth,
+    filters: tuple[str, ...],
+    sort: str,
+    descending: bool,  # noqa: FBT001  one of what a list is told by
+    begins: Beginning,
+) -> Listing:
+    """Return the statements of a list that is narrowed by some filters."""
+    where = [reached(tokens, breadth), *(_FILTERS[name] for name in filters)]
+    return listing_of(tokens, where, Order(tokens.c[sort], tokens.c.id, descending), begins)
