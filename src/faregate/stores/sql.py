@@ -30,7 +30,7 @@ from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, raw
 from faregate.stores.token_rows import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Sequence
     from threading import RLock
 
     from faregate.stores.entry import Entry
@@ -103,7 +103,6 @@ class Store:
         self.database = SqliteDatabase(url)
         self._make_locks()
         self._engine: Engine | None = None
-        self._faces: Mapping[bool, Engine] = {}  # the engine's two, by whether they write
         self._engines: list[Engine] = []  # the one that is open, for whoever closes it without the store
         # The pool is held by reference cycles: without this, a dropped store would keep its connection until the
         # garbage is collected, maybe in the middle of a fork. Made before the finalizer that writes the last uses,
@@ -206,9 +205,9 @@ class Store:
         while True:
             with ExitStack() as held:
                 held.enter_context(_held(self.lock if writing else self._reading, deadline))
-                engine = self._open(writing=writing)
+                transaction = self.database.transaction(self._open(), writing=writing, at_once=True)
                 try:
-                    connection = held.enter_context(engine.begin())
+                    connection = held.enter_context(transaction)
                 except (OperationalError, sqlite3.OperationalError) as error:
                     if not is_busy(error) or time.monotonic() >= deadline:
                         raise
@@ -217,8 +216,7 @@ class Store:
                     return
             time.sleep(next(pauses, _PAUSES[-1]))
 
-    def _open(self, *, writing: bool) -> Engine:
-        """Return that face of the engine of the file that is there now."""
+    def _open(self) -> Engine:
         identity = self.database.identity()
         with self._opening:
             if self._engine is not None and (self._identity != identity or self.database.torn):
@@ -227,9 +225,8 @@ class Store:
                 engine = self.database.engine(waits=0.0)
                 if self.database.path is not None:
                     self._engines.append(engine)
-                faces = {mode: engine.execution_options(writing=mode, at_once=True) for mode in (False, True)}
-                self._engine, self._faces, self._identity = engine, faces, identity
-            return self._faces[writing]
+                self._engine, self._identity = engine, identity
+            return self._engine
 
     def _close(self) -> None:
         if self._engine is not None and self.database.path is not None:
