@@ -76,7 +76,7 @@ def measure(rounds: int) -> dict[str, float]:
             for name in names[first:] + names[:first]:
                 seconds = slice_of(timed[name])
                 fastest[name] = min(seconds, fastest.get(name, seconds))
-    return {name: fastest[name] for name in timed}
+    return fastest
 
 
 def slice_of(call: Call) -> float:

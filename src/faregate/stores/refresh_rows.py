@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from faregate.stores.family import Exchange, Family
-from faregate.stores.rows import FAMILY, sound
+from faregate.stores.rows import FAMILY, first_of
 from faregate.stores.schema import access, exchanges, families, secrets, tokens
 
 if TYPE_CHECKING:
@@ -62,10 +62,9 @@ class RefreshRows:
 
     def family(self, digest: bytes) -> Family | None:
         """Return the family whose credentials have in common what has this digest, or None."""
-        row = self._connection.execute(_SELECT_FAMILY, {"digest": digest}).first()
-        if row is None:
+        values = first_of(self._connection.execute(_SELECT_FAMILY, {"digest": digest}))
+        if values is None:
             return None
-        values = sound(row)
         last = self._connection.execute(_SELECT_EXCHANGE, {"token": values["id"]}).first()
         exchange = None if last is None else Exchange(*last)
         return Family(values, values.pop("current"), exchange if exchange is not None and exchange.sound else None)
@@ -107,11 +106,11 @@ class RefreshRows:
 
     def by_access(self, digest: bytes) -> tuple[Values, Values] | None:
         """Return the columns of the family behind an access credential, and those of the credential; or None."""
-        found = self._connection.execute(_SELECT_ACCESS, {"digest": digest}).first()
+        found = first_of(self._connection.execute(_SELECT_ACCESS, {"digest": digest}))
         if found is None:
             return None
-        row = self._connection.execute(_SELECT_RECORD, {"token": found.token_id}).first()
-        return None if row is None else (sound(row), sound(found))
+        family = first_of(self._connection.execute(_SELECT_RECORD, {"token": found["token_id"]}))
+        return None if family is None else (family, found)
 
     def delete_access(self, digest: bytes) -> None:
         """Remove one access credential."""

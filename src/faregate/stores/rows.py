@@ -71,21 +71,20 @@ class Rows:
         if not ID.fullmatch(record_id):
             return None
         wanted = _select_one(self.table, breadth(reach))
-        row = self._connection.execute(wanted, {"record_id": record_id, **bounds(reach)}).first()
-        return None if row is None else sound(row)
+        return first_of(self._connection.execute(wanted, {"record_id": record_id, **bounds(reach)}))
 
     def of(self, ids: Sequence[str]) -> list[Values]:
         """Return the columns of those records of these ids that there are."""
         found: list[Values] = []
         for some in batched(ids):
-            found += all_sound(self._connection.execute(_select_some(self.table), {"ids": some}))
+            found += all_of(self._connection.execute(_select_some(self.table), {"ids": some}))
         return found
 
     def made_by(self, token_ids: Sequence[str]) -> list[Values]:
         """Return the columns of all records that one of these tokens made."""
         made: list[Values] = []
         for some in batched(token_ids):
-            made += all_sound(self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some))))
+            made += all_of(self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some))))
         return made
 
     def page(self, listing: Listing, parameters: Values) -> tuple[Iterator[Values], int]:
@@ -205,18 +204,23 @@ def owned(table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]
     return and_(table.c.owner_id == owner_id, table.c.owner_idp_id.is_not_distinct_from(idp_id))
 
 
-def sound(row: Row[Any]) -> Values:
-    """Return a row's columns, with numbers where numbers belong: what was broken by hand opens nothing more."""
-    return _repaired(dict(zip(row._fields, row, strict=True)))
+def first_of(result: Result[Any]) -> Values | None:
+    """Return the columns of the first row of a result, as :func:`all_of` does, or None if there is no row."""
+    names, row = tuple(result.keys()), result.first()
+    return None if row is None else _sound(names, row)
 
 
-def all_sound(result: Result[Any]) -> list[Values]:
-    """Return the columns of all rows of a result, as :func:`sound` does."""
+def all_of(result: Result[Any]) -> list[Values]:
+    """Return the columns of each row of a result.
+
+    There are numbers where numbers belong: what was broken by hand opens nothing more.
+    """
     names = tuple(result.keys())
-    return [_repaired(dict(zip(names, row, strict=True))) for row in result.all()]
+    return [_sound(names, row) for row in result.all()]
 
 
-def _repaired(values: Values) -> Values:
+def _sound(names: tuple[str, ...], row: Row[Any]) -> Values:
+    values: Values = dict(zip(names, row, strict=True))
     if _KINDS.issuperset(map(type, map(values.get, _NUMBERS))):
         return values
     for column in _NUMBERS:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, insert, select, update
 
 from faregate.stores.reach import beginning, breadth
-from faregate.stores.rows import Order, Rows, listing_of, page_parameters, reached, sound
+from faregate.stores.rows import Order, Rows, first_of, listing_of, page_parameters, reached
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class ShareRows(Rows):
 
     def by_digest(self, digest: bytes) -> Values | None:
         """Return the columns of the share whose secret has this digest."""
-        row = self._connection.execute(select(shares).where(shares.c.digest == digest)).first()
-        return None if row is None else sound(row)
+        return first_of(self._connection.execute(select(shares).where(shares.c.digest == digest)))
 
     def add(self, values: Values, object_ids: Sequence[str]) -> None:
         """Insert a share, and each of its objects, by which it is found."""

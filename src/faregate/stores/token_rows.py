@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from faregate.stores.reach import ID, beginning, breadth
-from faregate.stores.rows import FAMILY, Order, Rows, listing_of, owned, page_parameters, reached, sound
+from faregate.stores.rows import FAMILY, Order, Rows, first_of, listing_of, owned, page_parameters, reached
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -103,17 +103,13 @@ class TokenRows(Rows):
         """
         wanted = select(tokens, secrets.c.superseded_at).join_from(tokens, secrets)
         wanted = wanted.where(secrets.c.digest == digest, FAMILY if refresh else ~FAMILY)
-        row = self._connection.execute(wanted).first()
-        if row is None:
-            return None
-        values = sound(row)
-        return values, values.pop("superseded_at")
+        values = first_of(self._connection.execute(wanted))
+        return None if values is None else (values, values.pop("superseded_at"))
 
     def held(self, token_id: str, digest: bytes, now: float) -> Values | None:
         """Return the columns of a token that is no refresh token, if a credential is one of its live ones."""
         holder = {"token": token_id, "digest": digest, "now": now}
-        row = self._connection.execute(_SELECT_HELD, holder).first()
-        return None if row is None else sound(row)
+        return first_of(self._connection.execute(_SELECT_HELD, holder))
 
     def add(self, values: Values, digest: bytes) -> None:
         """Insert a token and the digest of its credential."""
