@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _SOUND = 2**62  # what no honest sequence reaches
 _SELECT_VERSION = select(schema_version.c.version_num)
 _SELECT_PAGE = select(sequence.c.page)
+_SELECT_SEQUENCE = select(sequence.c.value)
 _PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # seconds between tries for a lock of the database; the last repeats
 
 
@@ -58,7 +59,8 @@ class Reading:
         return lineage(self._connection, token_id)
 
 
-_COUNT_UP = update(sequence).values(value=sequence.c.value + bindparam("entries")).returning(sequence.c.value)
+_COUNT_UP = update(sequence).values(value=sequence.c.value + bindparam("entries"))
+_SET_SEQUENCE = update(sequence).values(value=bindparam("last"))
 _INSERT_ENTRIES = insert(feed)
 
 
@@ -73,13 +75,15 @@ class Change(Reading):
         """Write entries of the feed, and announce them on the page while the write lock is held."""
         if not entries:
             return
-        last = self._connection.execute(_COUNT_UP, {"entries": len(entries)}).scalar_one()
+        # RETURNING would save a statement, but is unknown to SQLite before 3.35, which some systems still have.
+        self._connection.execute(_COUNT_UP, {"entries": len(entries)})
+        last = self._connection.execute(_SELECT_SEQUENCE).scalar_one()
         announced = self._page.view[0]
         if last - len(entries) < announced < _SOUND:
             # The page is ahead: a writer died, or the file is a restored one. A number that was announced
             # once is not given again, so that nobody takes a new change for one that he has applied.
             last = announced + len(entries)
-            self._connection.execute(update(sequence).values(value=last))
+            self._connection.execute(_SET_SEQUENCE, {"last": last})
         rows = [
             {**entry._asdict(), "details": msgspec.json.encode(entry.details).decode(), "sequence": number}
             for number, entry in enumerate(entries, last - len(entries) + 1)
@@ -303,7 +307,7 @@ class Store:
         if not in_step:
             # A page out of step costs reads, never freshness, so who may only read goes on.
             with suppress(SQLAlchemyError, OSError), self._writing() as (connection, page):
-                page.advance(connection.execute(select(sequence.c.value)).scalar_one())
+                page.advance(connection.execute(_SELECT_SEQUENCE).scalar_one())
         self.close()
 
     def _enter_wal(self) -> None:
