@@ -179,9 +179,10 @@ def access_limits(family: Columns, columns: Columns, digest: bytes) -> Record:
 def token_of(columns: Columns) -> Token:
     """Return the token that has these columns."""
     scopes = stored_scopes(columns["allowed_scopes"], columns["id"])
-    written: Values = {column: as_datetime(columns[column]) for column in ("created_at", "updated_at")}
+    # Every token has them, save where somebody broke them by hand.
+    created_at: Any = as_datetime(columns["created_at"])
+    updated_at: Any = as_datetime(columns["updated_at"])
     return Token(
-        **written,
         id=columns["id"],
         name=columns["name"],
         description=columns["description"],
@@ -189,6 +190,8 @@ def token_of(columns: Columns) -> Token:
         scope=flat_list(scopes.granted.grants),
         allowed_scopes=scopes.allowed,
         allowed_cidr_blocks=stored_texts(columns["allowed_cidr_blocks"]),
+        created_at=created_at,
+        updated_at=updated_at,
         rotated_at=as_datetime(columns["rotated_at"]),
         not_before=as_datetime(columns["not_before"]),
         expires_at=as_datetime(columns["expires_at"]),
