@@ -713,6 +713,14 @@ def test_a_call_is_judged_on_the_makers_record_of_this_moment(gate: Gate, clock:
     assert gate.tokens.list().total == 1
 
 
+def test_a_record_of_another_kind_is_not_the_callers(gate: Gate) -> None:
+    """What became a family of refresh credentials, by hand, is nothing to a caller who came with a plain one."""
+    actor = principal_with(gate, READ)
+    with gate._store.changing() as change:
+        change._connection.exec_driver_sql("UPDATE faregate_tokens SET type = 'REFRESH' WHERE id = ?", (actor.id,))
+    assert reason_of(lambda: gate.tokens.list(by=actor)) == "unknown_credential"
+
+
 def test_list_filters_sorts_and_pages(gate: Gate, clock: Clock) -> None:
     """Every filter narrows, every sortable field sorts both ways, pages do not overlap."""
     for number in range(5):

@@ -353,8 +353,8 @@ class Desk:
             return Actor.of(by)
         record = by.record
         if by.kind == "token":
-            row = reading.tokens.get(by.id)
-            if row is None or not reading.tokens.has_secret(record.digest, now):
+            row = reading.tokens.held(by.id, record.digest, now)
+            if row is None:
                 raise Denied("unknown_credential", record_id=by.id, address=by.address)
             record = limits_of(row, digest=record.digest)
         if by.kind == "access":

@@ -103,7 +103,13 @@ def blank_columns(token_type: str, now: float) -> Values:
 
 def owner_columns(owner: Owner) -> Values:
     """Return the columns of an owner."""
-    return {f"owner_{name}": value for name, value in msgspec.structs.asdict(owner).items()}
+    return {
+        "owner_id": owner.id,
+        "owner_name": owner.name,
+        "owner_acct": owner.acct,
+        "owner_domain": owner.domain,
+        "owner_idp_id": owner.idp_id,
+    }
 
 
 def names_of(columns: Iterable[str]) -> list[str]:
@@ -173,18 +179,34 @@ def access_limits(family: Columns, columns: Columns, digest: bytes) -> Record:
 def token_of(columns: Columns) -> Token:
     """Return the token that has these columns."""
     scopes = stored_scopes(columns["allowed_scopes"], columns["id"])
-    instants = ("rotated_at", "not_before", "expires_at", "last_used_at", "deactivated_updated_on", "revoked_at")
-    plain = ("name", "description", "type", "deactivated", "deactivated_updated_by", "deactivated_reason", "leaked")
-    values: Values = {column: columns[column] for column in ("id", *plain, "made_by", "version")}
-    values |= {column: as_datetime(columns[column]) for column in ("created_at", "updated_at", *instants)}
+    # Every token has them, save where somebody broke them by hand.
+    created_at: Any = as_datetime(columns["created_at"])
+    updated_at: Any = as_datetime(columns["updated_at"])
     return Token(
-        **values,
+        id=columns["id"],
+        name=columns["name"],
+        description=columns["description"],
+        type=columns["type"],
         scope=flat_list(scopes.granted.grants),
         allowed_scopes=scopes.allowed,
         allowed_cidr_blocks=stored_texts(columns["allowed_cidr_blocks"]),
+        created_at=created_at,
+        updated_at=updated_at,
+        rotated_at=as_datetime(columns["rotated_at"]),
+        not_before=as_datetime(columns["not_before"]),
+        expires_at=as_datetime(columns["expires_at"]),
+        last_used_at=as_datetime(columns["last_used_at"]),
+        deactivated=columns["deactivated"],
+        deactivated_updated_by=columns["deactivated_updated_by"],
+        deactivated_updated_on=as_datetime(columns["deactivated_updated_on"]),
+        deactivated_reason=columns["deactivated_reason"],
+        leaked=columns["leaked"],
         require_rotation=columns["require_rotation"],
+        revoked_at=as_datetime(columns["revoked_at"]),
         owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
+        made_by=columns["made_by"],
+        version=columns["version"],
     )
 
 
@@ -251,7 +273,13 @@ def check_unchanged(record: Token | Share, believed: Mapping[str, Any]) -> None:
 
 def owner_of(columns: Columns) -> Owner:
     """Return the owner that columns amount to."""
-    return Owner(*(columns[column] for column in owner_columns(Owner())))
+    return Owner(
+        columns["owner_id"],
+        columns["owner_name"],
+        columns["owner_acct"],
+        columns["owner_domain"],
+        columns["owner_idp_id"],
+    )
 
 
 def scopes_of(members: Members) -> AllowedScopes:

@@ -160,13 +160,15 @@ class Shares:
         with self._desk.changing(by, now) as (change, actor):
             before = actor.find(change, share_id, "share.update")
             given = given_share_columns(members, now, before)
-            check_unchanged(share_of(before, now, gone=gone), fixed)
+            if fixed:
+                check_unchanged(share_of(before, now, gone=gone), fixed)
             changed = {column: value for column, value in given.items() if value != before[column]}
             after = {**before, **changed, "updated_at": now} if changed else before
             if changed:
                 check_share_change(before, after, now)
-                if loosens(before, after) or not covers(share_limits(before), share_limits(after)):
-                    actor.require_cover(share_limits(after))
+                later = share_limits(after)
+                if loosens(before, after) or not covers(share_limits(before), later):
+                    actor.require_cover(later)
                 self._check_policy(before, after)
                 change.shares.update({**changed, "updated_at": now}, before["id"])
                 change.enter(actor.entry(now, "share.update", after, {"members": names_of(changed)}))

@@ -202,7 +202,8 @@ class Tokens:
             before = actor.find(change, token_id, "token.update")
             if if_version is not None and before["version"] not in if_version:
                 raise PreconditionFailed(f"The token is at version {before['version']} now; read it again.")
-            check_unchanged(token_of(before), unchanged or {})
+            if unchanged:
+                check_unchanged(token_of(before), unchanged)
             wanted = keep_parties(given, before, update=True)
             changed = {column: value for column, value in wanted.items() if value != before[column]}
             if not changed:
@@ -215,12 +216,14 @@ class Tokens:
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
             if owner_of(after) != owner_of(before):
                 self._desk.identities.check(owner_of(after))
-            if loosens(before, after) or not covers(limits_of(before), limits_of(after)):
-                actor.require_cover(limits_of(after))
-            # Beside that, what it opens now: a new owner may do more than the one before.
-            earlier, later = self._in_hands(hands, before, after)
-            if not covers(earlier, later):
+            earlier, later = limits_of(before), limits_of(after)
+            if loosens(before, after) or not covers(earlier, later):
                 actor.require_cover(later)
+            # Beside that, what it opens now: a new owner may do more than the one before.
+            if self._desk.joins_rights and earlier.owner != later.owner:
+                earlier, later = _in_hands(hands, earlier, later)
+                if not covers(earlier, later):
+                    actor.require_cover(later)
             self._check_policy(change, before, after, now)
             details = {"members": names_of(changed)}
             return actor.amend(change, now, "token.update", before, changed, details)
@@ -332,16 +335,6 @@ class Tokens:
         owners = {owner_of(before), owner_of({**before, **keep_parties(given, before, update=True)})}
         return {owner: self._desk.rights_of(owner) for owner in owners} if len(owners) > 1 else {}
 
-    def _in_hands(self, hands: dict[Owner, Rights], before: Values, after: Values) -> tuple[Record, Record]:
-        """Return what a token opens before and after a change; where the owner changes, with what each may do now."""
-        earlier, later = limits_of(before), limits_of(after)
-        if not self._desk.joins_rights or owner_of(before) == owner_of(after):
-            return earlier, later
-        try:
-            return earlier.bounded(*hands[owner_of(before)]), later.bounded(*hands[owner_of(after)])
-        except KeyError:  # somebody else has changed the owner meanwhile: ask again
-            raise StoreUnavailable from None
-
     def _check_policy(self, change: Change, before: Values, after: Values, now: float) -> None:
         """Raise InvalidInput or Conflict where what is changed is beyond the policy; what stays is not asked about."""
         if after["expires_at"] != before["expires_at"]:
@@ -357,6 +350,14 @@ class Tokens:
             raise Conflict(
                 f"owner: has {most} tokens, as many as the policy of this gate allows; delete one that is not needed"
             )
+
+
+def _in_hands(hands: dict[Owner, Rights], earlier: Record, later: Record) -> tuple[Record, Record]:
+    """Return what a token opens before and after a change of its owner, with what each of them may do now."""
+    try:
+        return earlier.bounded(*hands[earlier.owner]), later.bounded(*hands[later.owner])
+    except KeyError:  # somebody else has changed the owner meanwhile: ask again
+        raise StoreUnavailable from None
 
 
 def _check_reason(reason: object) -> None:

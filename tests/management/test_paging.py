@@ -204,3 +204,20 @@ def test_rows_beyond_the_end_of_a_page_are_not_read(clock: Clock) -> None:
     assert (total, first["name"]) == (60, "t0")
     assert sum(statement.count("allowed_scopes") for statement in statements) == 1
     gate.close()
+
+
+def test_rows_are_read_in_growing_steps(clock: Clock) -> None:
+    """Never more at once than were taken before, after the first few."""
+    gate = Gate("sqlite://", clock=clock)
+    for number in range(60):
+        gate.tokens.create(name=f"t{number}")
+    statements: list[str] = []
+    with gate._store.reading() as reading:
+        connection: Any = reading._connection.connection.driver_connection
+        rows, _ = reading.tokens.list(TokenQuery(limit=1000), None)
+        connection.set_trace_callback(statements.append)
+        names = [row["name"] for row in rows]
+        connection.set_trace_callback(None)
+    assert names == [f"t{number}" for number in range(60)]
+    assert [statement.partition(" IN (")[2].count(",") + 1 for statement in statements] == [16, 16, 28]
+    gate.close()

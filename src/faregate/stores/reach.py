@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
 
@@ -18,11 +18,52 @@ class Reach(NamedTuple):
     whole_org: bool
 
 
+Breadth = Literal["everything", "org", "owner", "made"]
+EVERYTHING: Breadth = "everything"
+ORG: Breadth = "org"
+OWNER: Breadth = "owner"
+MADE: Breadth = "made"
+
+
+def breadth(reach: Reach | None) -> Breadth:
+    """Return which records a reach holds beside the credential itself: the form of the condition."""
+    if reach is None:
+        return EVERYTHING
+    if reach.whole_org:
+        return ORG
+    return MADE if reach.owner_id is None else OWNER
+
+
+def bounds(reach: Reach | None) -> dict[str, Any]:
+    """Return the parameters of the condition."""
+    if reach is None:
+        return {}
+    return {
+        "reach_id": reach.id,
+        "reach_org_id": reach.org_id,
+        "reach_owner_id": reach.owner_id,
+        "reach_owner_idp_id": reach.owner_idp_id,
+    }
+
+
 class Place(NamedTuple):
     """The place of a record in a list: its sort key, and the id that tells it from others of the same key."""
 
     value: str | float | None
     id: str
+
+
+Beginning = Literal["first", "after_nothing", "after_value"]
+FIRST: Beginning = "first"
+AFTER_NOTHING: Beginning = "after_nothing"
+AFTER_VALUE: Beginning = "after_value"
+
+
+def beginning(after: Place | None) -> Beginning:
+    """Return where a page begins: at the first record, or after one that has no sort key, or some."""
+    if after is None:
+        return FIRST
+    return AFTER_NOTHING if after.value is None else AFTER_VALUE
 
 
 class TokenQuery(NamedTuple):

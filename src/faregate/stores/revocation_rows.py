@@ -32,7 +32,7 @@ class RevocationRows:
         known = self._connection.execute(select(revocations).where(columns.key == key)).mappings().first()
         if known is None:
             values = {"key": key, "issued_until": issued_until, "kept_until": kept_until}
-            self._connection.execute(insert(revocations).values(values))
+            self._connection.execute(insert(revocations), values)
             return
         wider = {
             "issued_until": _later(known["issued_until"], issued_until),

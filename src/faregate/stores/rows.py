@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from sqlalchemy import and_, false, func, or_, select, true
+from sqlalchemy import and_, bindparam, false, func, or_, select, true
 
 from faregate.instants import END_OF_TIME
-from faregate.stores.reach import ID
+from faregate.stores.reach import AFTER_NOTHING, EVERYTHING, FIRST, ID, MADE, ORG, bounds, breadth
 from faregate.stores.schema import descent, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, RowMapping, Table
+    from sqlalchemy import BindParameter, ColumnElement, Connection, Result, Row, Select, Table
 
-    from faregate.stores.reach import Place, Reach
+    from faregate.stores.reach import Beginning, Breadth, Place, Reach
 
 Values = dict[str, Any]
 T = TypeVar("T")
@@ -23,7 +25,7 @@ T = TypeVar("T")
 FAMILY = tokens.c.type == "REFRESH"  # such a token is a family of credentials, and only those open anything
 
 _BATCH = 500
-_TAKEN = 16  # rows of a page that are read at once
+_TAKEN = 16  # rows of a page that are read first
 # What a number becomes that was broken by hand: the value that opens least, or nothing.
 _WORST = {
     "expires_at": 0.0,
@@ -37,6 +39,7 @@ _WORST = {
     "superseded_at": 0.0,
 }
 _NUMBERS = (*_WORST, "rotated_at", "last_used_at", "deactivated_updated_on")
+_KINDS = frozenset((int, float, NoneType))
 
 
 class Order(NamedTuple):
@@ -46,6 +49,13 @@ class Order(NamedTuple):
     id: ColumnElement[str]
     descending: bool
     newest_id_first: bool = False
+
+
+class Listing(NamedTuple):
+    """The statements of a list: how many records there are in all, and the ids on a page."""
+
+    total: Select[int]
+    ids: Select[str]
 
 
 class Rows:
@@ -60,46 +70,75 @@ class Rows:
         """Return a record's columns, or None if there is none or it is not reached."""
         if not ID.fullmatch(record_id):
             return None
-        where = (self.table.c.id == record_id, reached(self.table, reach))
-        row = self._connection.execute(select(self.table).where(*where)).mappings().first()
-        return None if row is None else sound(row)
+        wanted = _select_one(self.table, breadth(reach))
+        return first_of(self._connection.execute(wanted, {"record_id": record_id, **bounds(reach)}))
 
     def of(self, ids: Sequence[str]) -> list[Values]:
         """Return the columns of those records of these ids that there are."""
         found: list[Values] = []
         for some in batched(ids):
-            rows = self._connection.execute(select(self.table).where(self.table.c.id.in_(some)))
-            found += map(sound, rows.mappings())
+            found += all_of(self._connection.execute(_select_some(self.table), {"ids": some}))
         return found
 
     def made_by(self, token_ids: Sequence[str]) -> list[Values]:
         """Return the columns of all records that one of these tokens made."""
         made: list[Values] = []
         for some in batched(token_ids):
-            rows = self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some)))
-            made += map(sound, rows.mappings())
+            made += all_of(self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some))))
         return made
 
-    def page(
-        self, where: Iterable[ColumnElement[bool]], order: Order, limit: int, offset: int, after: Place | None
-    ) -> tuple[Iterator[Values], int]:
-        """Return one page of the records that meet all conditions, and how many meet them in all.
+    def page(self, listing: Listing, parameters: Values) -> tuple[Iterator[Values], int]:
+        """Return one page of a list, and how many records there are in all.
 
-        One record more than ``limit`` is returned if there is one. The rows are read as they are taken, a few at a
-        time, so that whoever stops early reads no more; the ids alone are sorted.
+        The rows are read as they are taken, a few at a time and never more than were taken before, so that whoever
+        stops early reads little more; the ids alone are sorted.
         """
-        conditions = list(where)
-        total = self._connection.execute(select(func.count()).select_from(self.table).where(*conditions)).scalar_one()
-        if after is not None:
-            conditions.append(_beyond(order, after))
-        ids = select(self.table.c.id).where(*conditions).order_by(*_sorted(order)).limit(limit + 1).offset(offset)
-        return self._taken(self._connection.execute(ids).scalars().all()), total
+        total = self._connection.execute(listing.total, parameters).scalar_one()
+        ids = self._connection.execute(listing.ids, parameters).scalars().all()
+        return self._taken(ids), total
 
     def _taken(self, ids: Sequence[str]) -> Iterator[Values]:
-        for some in batched(ids, _TAKEN):
-            rows = self._connection.execute(select(self.table).where(self.table.c.id.in_(some))).mappings()
-            found = {row["id"]: sound(row) for row in rows}
-            yield from (found[one] for one in some if one in found)
+        taken, reads = 0, _TAKEN
+        while taken < len(ids):
+            some = ids[taken : taken + reads]
+            found = {row["id"]: row for row in self.of(some)}
+            yield from (found[record_id] for record_id in some if record_id in found)
+            taken += len(some)
+            reads = min(taken, _BATCH)
+
+
+@cache
+def _select_one(table: Table, breadth: Breadth) -> Select[Any]:
+    """Return the statement that finds a record by its id, if it is reached. It takes the bounds of the reach."""
+    return select(table).where(table.c.id == bindparam("record_id"), reached(table, breadth))
+
+
+@cache
+def _select_some(table: Table) -> Select[Any]:
+    """Return the statement that finds records by their ids."""
+    return select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def listing_of(table: Table, where: Iterable[ColumnElement[bool]], order: Order, begins: Beginning) -> Listing:
+    """Return the statements of a list of the records that meet all conditions.
+
+    They take the parameters of the conditions, ``limit`` and ``offset``, and ``after_value`` and ``after_id`` of the
+    place after which the page begins.
+    """
+    conditions = list(where)
+    total = select(func.count()).select_from(table).where(*conditions)
+    if begins != FIRST:
+        conditions.append(_beyond(order, begins))
+    ids = select(table.c.id).where(*conditions).order_by(*_sorted(order))
+    return Listing(total, ids.limit(bindparam("limit")).offset(bindparam("offset")))
+
+
+def page_parameters(reach: Reach | None, limit: int, offset: int, after: Place | None) -> Values:
+    """Return the parameters that all lists take. One record more than ``limit`` is asked for."""
+    parameters = {**bounds(reach), "limit": limit + 1, "offset": offset}
+    if after is not None:
+        parameters |= {"after_value": after.value, "after_id": after.id}
+    return parameters
 
 
 def _sorted(order: Order) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
@@ -108,12 +147,14 @@ def _sorted(order: Order) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     return key, order.id.desc() if order.newest_id_first else order.id.asc()
 
 
-def _beyond(order: Order, after: Place) -> ColumnElement[bool]:
+def _beyond(order: Order, begins: Beginning) -> ColumnElement[bool]:
     """Return the rule of which records come after a place, by the order that :func:`_sorted` says."""
-    column, value = order.column, after.value
-    among_equals = order.id < after.id if order.newest_id_first else order.id > after.id
+    column: ColumnElement[Any] = order.column
+    value: BindParameter[Any] = bindparam("after_value")
+    record_id: BindParameter[str] = bindparam("after_id")
+    among_equals = order.id < record_id if order.newest_id_first else order.id > record_id
     later: ColumnElement[bool]
-    if value is None:
+    if begins == AFTER_NOTHING:
         later = false() if order.descending else column.is_not(None)
         return or_(and_(column.is_(None), among_equals), later)
     later = or_(column < value, column.is_(None)) if order.descending else column > value
@@ -139,30 +180,50 @@ def batched(ids: Sequence[T], size: int = _BATCH) -> Iterator[Sequence[T]]:
         yield ids[start : start + size]
 
 
-def reached(table: Table, reach: Reach | None) -> ColumnElement[bool]:
-    """Return the one rule of reach: itself; in its organization all, its owner's, or, if nobody's, what it made."""
-    if reach is None:
+def reached(table: Table, breadth: Breadth) -> ColumnElement[bool]:
+    """Return the one rule of reach: itself; in its organization all, its owner's, or, if nobody's, what it made.
+
+    It takes the parameters of :func:`faregate.stores.reach.bounds`.
+    """
+    if breadth == EVERYTHING:
         return true()
-    columns = table.c
+    itself: BindParameter[str] = bindparam("reach_id")
     others: ColumnElement[bool]
-    if reach.whole_org:
+    if breadth == ORG:
         others = true()
-    elif reach.owner_id is None:
-        others = columns.made_by == reach.id
+    elif breadth == MADE:
+        others = table.c.made_by == itself
     else:
-        others = owned(table, reach.owner_id, reach.owner_idp_id)
-    return or_(columns.id == reach.id, and_(columns.org_id.is_not_distinct_from(reach.org_id), others))
+        others = owned(table, bindparam("reach_owner_id"), bindparam("reach_owner_idp_id"))
+    same_org = table.c.org_id.is_not_distinct_from(bindparam("reach_org_id"))
+    return or_(table.c.id == itself, and_(same_org, others))
 
 
-def owned(table: Table, owner_id: str, idp_id: str | None) -> ColumnElement[bool]:
+def owned(table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]) -> ColumnElement[bool]:
     """Return the rule of whose a record of an organization is: of the same id at the same provider."""
     return and_(table.c.owner_id == owner_id, table.c.owner_idp_id.is_not_distinct_from(idp_id))
 
 
-def sound(row: RowMapping) -> Values:
-    """Return a row's columns, with numbers where numbers belong: what was broken by hand opens nothing more."""
-    values: Values = {str(column): value for column, value in row.items()}
+def first_of(result: Result[Any]) -> Values | None:
+    """Return the columns of the first row of a result, as :func:`all_of` does, or None if there is no row."""
+    names, row = tuple(result.keys()), result.first()
+    return None if row is None else _sound(names, row)
+
+
+def all_of(result: Result[Any]) -> list[Values]:
+    """Return the columns of each row of a result.
+
+    There are numbers where numbers belong: what was broken by hand opens nothing more.
+    """
+    names = tuple(result.keys())
+    return [_sound(names, row) for row in result.all()]
+
+
+def _sound(names: tuple[str, ...], row: Row[Any]) -> Values:
+    values: Values = dict(zip(names, row, strict=True))
+    if _KINDS.issuperset(map(type, map(values.get, _NUMBERS))):
+        return values
     for column in _NUMBERS:
-        if not isinstance(values.get(column), int | float | None):
+        if type(values.get(column)) not in _KINDS:
             values[column] = _WORST.get(column)
     return values

@@ -6,18 +6,29 @@ later gives one too many.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
-from faregate.stores.rows import Order, Rows, batched, reached, sound
+from faregate.stores.reach import beginning, breadth
+from faregate.stores.rows import Order, Rows, first_of, listing_of, page_parameters, reached
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from faregate.stores.reach import Reach, ShareQuery
-    from faregate.stores.rows import Values
+    from faregate.stores.reach import Beginning, Breadth, Reach, ShareQuery
+    from faregate.stores.rows import Listing, Values
+
+_NEWEST = Order(shares.c.created_at, shares.c.id, descending=True, newest_id_first=True)
+
+# The statements are made once, since SQLAlchemy takes longer to make one than to run it.
+_INSERT_SHARE = insert(shares)
+_INSERT_OBJECTS = insert(share_objects)
+_UPDATE_LIVE = update(shares).where(shares.c.id == bindparam("share_id"), shares.c.revoked_at.is_(None))
+_HAS_ONE_LEFT = shares.c.max_redemptions.is_(None) | (shares.c.redemptions < shares.c.max_redemptions)
+_UPDATE_COUNT = _UPDATE_LIVE.where(_HAS_ONE_LEFT).values(redemptions=shares.c.redemptions + 1)
 
 
 class ShareRows(Rows):
@@ -27,36 +38,41 @@ class ShareRows(Rows):
 
     def list(self, query: ShareQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the shares that are reached and meet the query, newest first, and how many there are."""
-        where = [reached(shares, reach)]
-        if query.object_id is not None:
-            holding = select(share_objects.c.share_id).where(share_objects.c.object_id == query.object_id)
-            where.append(shares.c.id.in_(holding))
-        order = Order(shares.c.created_at, shares.c.id, descending=True, newest_id_first=True)
-        return self.page(where, order, query.limit, query.offset, query.after)
+        parameters = page_parameters(reach, query.limit, query.offset, query.after)
+        if query.object_id is None:
+            return self.page(_listing(breadth(reach), beginning(query.after)), parameters)
+        listing = _listing_of_object(breadth(reach), beginning(query.after))
+        return self.page(listing, {**parameters, "object_id": query.object_id})
 
     def by_digest(self, digest: bytes) -> Values | None:
         """Return the columns of the share whose secret has this digest."""
-        row = self._connection.execute(select(shares).where(shares.c.digest == digest)).mappings().first()
-        return None if row is None else sound(row)
+        return first_of(self._connection.execute(select(shares).where(shares.c.digest == digest)))
 
     def add(self, values: Values, object_ids: Sequence[str]) -> None:
         """Insert a share, and each of its objects, by which it is found."""
-        self._connection.execute(insert(shares).values(values))
+        self._connection.execute(_INSERT_SHARE, values)
         objects = [{"object_id": object_id, "share_id": values["id"]} for object_id in object_ids]
-        self._connection.execute(insert(share_objects), objects)
+        self._connection.execute(_INSERT_OBJECTS, objects)
 
     def update(self, values: Values, *share_ids: str) -> None:
         """Change the named columns of shares that are not revoked: a revoked one stays as it is."""
-        for some in batched(share_ids):
-            live = shares.c.id.in_(some) & shares.c.revoked_at.is_(None)
-            self._connection.execute(update(shares).where(live).values(values))
+        if share_ids:
+            changes = [{**values, "share_id": share_id} for share_id in share_ids]
+            self._connection.execute(_UPDATE_LIVE, changes)
 
     def count_redemption(self, share_id: str) -> bool:
         """Count one redemption if the share is not revoked and has one left; say whether it was counted."""
-        left = shares.c.max_redemptions.is_(None) | (shares.c.redemptions < shares.c.max_redemptions)
-        counted = self._connection.execute(
-            update(shares)
-            .where((shares.c.id == share_id) & shares.c.revoked_at.is_(None) & left)
-            .values(redemptions=shares.c.redemptions + 1)
-        )
-        return counted.rowcount == 1
+        return self._connection.execute(_UPDATE_COUNT, {"share_id": share_id}).rowcount == 1
+
+
+@cache
+def _listing(breadth: Breadth, begins: Beginning) -> Listing:
+    """Return the statements of the list of all shares."""
+    return listing_of(shares, [reached(shares, breadth)], _NEWEST, begins)
+
+
+@cache
+def _listing_of_object(breadth: Breadth, begins: Beginning) -> Listing:
+    """Return the statements of the list of the shares that hold an object."""
+    holding = select(share_objects.c.share_id).where(share_objects.c.object_id == bindparam("object_id"))
+    return listing_of(shares, [reached(shares, breadth), shares.c.id.in_(holding)], _NEWEST, begins)

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import Connection, Engine, insert, inspect, make_url, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, inspect, make_url, select, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from faregate.stores.page import Page
 
 _SOUND = 2**62  # what no honest sequence reaches
+_SELECT_VERSION = select(schema_version.c.version_num)
+_SELECT_PAGE = select(sequence.c.page)
+_SELECT_SEQUENCE = select(sequence.c.value)
 _PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # seconds between tries for a lock of the database; the last repeats
 
 
@@ -56,6 +59,11 @@ class Reading:
         return lineage(self._connection, token_id)
 
 
+_COUNT_UP = update(sequence).values(value=sequence.c.value + bindparam("entries"))
+_SET_SEQUENCE = update(sequence).values(value=bindparam("last"))
+_INSERT_ENTRIES = insert(feed)
+
+
 class Change(Reading):
     """A transaction that writes. Whatever a management call changes, :meth:`enter` writes into the feed."""
 
@@ -67,19 +75,20 @@ class Change(Reading):
         """Write entries of the feed, and announce them on the page while the write lock is held."""
         if not entries:
             return
-        self._connection.execute(update(sequence).values(value=sequence.c.value + len(entries)))
-        last = self._connection.execute(select(sequence.c.value)).scalar_one()
+        # RETURNING would save a statement, but is unknown to SQLite before 3.35, which some systems still have.
+        self._connection.execute(_COUNT_UP, {"entries": len(entries)})
+        last = self._connection.execute(_SELECT_SEQUENCE).scalar_one()
         announced = self._page.view[0]
         if last - len(entries) < announced < _SOUND:
             # The page is ahead: a writer died, or the file is a restored one. A number that was announced
             # once is not given again, so that nobody takes a new change for one that he has applied.
             last = announced + len(entries)
-            self._connection.execute(update(sequence).values(value=last))
+            self._connection.execute(_SET_SEQUENCE, {"last": last})
         rows = [
             {**entry._asdict(), "details": msgspec.json.encode(entry.details).decode(), "sequence": number}
             for number, entry in enumerate(entries, last - len(entries) + 1)
         ]
-        self._connection.execute(insert(feed), rows)
+        self._connection.execute(_INSERT_ENTRIES, rows)
         self._page.advance(last)
 
 
@@ -200,9 +209,9 @@ class Store:
         while True:
             with ExitStack() as held:
                 held.enter_context(_held(self.lock if writing else self._reading, deadline))
-                engine = self._open().execution_options(writing=writing, at_once=True)
+                transaction = self.database.transaction(self._open(), writing=writing, at_once=True)
                 try:
-                    connection = held.enter_context(engine.begin())
+                    connection = held.enter_context(transaction)
                 except (OperationalError, sqlite3.OperationalError) as error:
                     if not is_busy(error) or time.monotonic() >= deadline:
                         raise
@@ -235,7 +244,7 @@ class Store:
             with self._transaction(waits, writing=True) as connection:
                 # Under the write lock: while this waited for it, the tables or the page may have been replaced.
                 self.database.check_version(_stamp(connection))
-                known = connection.execute(select(sequence.c.page)).scalar_one()
+                known = connection.execute(_SELECT_PAGE).scalar_one()
                 page = self._page
                 if page is not None and page.identity == known and page.is_current():
                     raw = raw_of(connection)
@@ -298,7 +307,7 @@ class Store:
         if not in_step:
             # A page out of step costs reads, never freshness, so who may only read goes on.
             with suppress(SQLAlchemyError, OSError), self._writing() as (connection, page):
-                page.advance(connection.execute(select(sequence.c.value)).scalar_one())
+                page.advance(connection.execute(_SELECT_SEQUENCE).scalar_one())
         self.close()
 
     def _enter_wal(self) -> None:
@@ -369,7 +378,7 @@ def _version(connection: Connection) -> str | None:
 
 
 def _stamp(connection: Connection) -> str | None:
-    return connection.execute(select(schema_version.c.version_num)).scalar()
+    return connection.execute(_SELECT_VERSION).scalar()
 
 
 @cache

@@ -1,8 +1,7 @@
-"""Opening SQLite: the file and its mode, the connections, and the engine with its two faces.
+"""Opening SQLite: the file and its mode, the connections, the engine, and the two kinds of transactions.
 
-A file is created with mode 0600 and put into WAL mode. Writers use ``execution_options(writing=True)``, whose
-transactions begin IMMEDIATE: a deferred one that reads and then writes fails at once with BUSY_SNAPSHOT,
-whatever the time-out. Readers begin deferred and never wait.
+A file is created with mode 0600 and put into WAL mode. Transactions that write begin IMMEDIATE: a deferred one that
+reads and then writes fails at once with BUSY_SNAPSHOT, whatever the time-out. Readers begin deferred and never wait.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import quote
@@ -30,6 +29,8 @@ from faregate.stores.page import FilePage, MemoryPage, Page
 from faregate.stores.schema import VERSION, schema_version, sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -180,25 +181,31 @@ class SqliteDatabase:
 
         A new connection waits so many seconds for a process that holds the database alone.
 
+        It begins no transaction by itself: :meth:`transaction` does.
         The pool is named, since SQLAlchemy's own choice for SQLite in memory closes connections that are in use.
         """
         options: dict[str, Any] = {"poolclass": StaticPool}
         if self.path is not None:
             options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
         engine = create_engine("sqlite://", creator=partial(self.connect, waits), hide_parameters=True, **options)
-        event.listen(engine, "begin", self._begin)
         event.listen(engine, "checkin", self._return)
         event.listen(engine, "connect", _leave_transactions_alone)
         return engine
 
-    def _begin(self, connection: SqlConnection) -> None:
-        options = connection.get_execution_options()
-        writing = bool(options.get("writing"))
-        if options.get("at_once"):
-            _begin_at_once(raw_of(connection), writing=writing)
-        else:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-        self.check(raw_of(connection))
+    @contextmanager
+    def transaction(self, engine: Engine, *, writing: bool, at_once: bool = False) -> Generator[SqlConnection]:
+        """Open a transaction, which is committed at the end of the block, or rolled back by an exception.
+
+        ``at_once`` has it fail if another process holds the database; otherwise that is waited for.
+        """
+        # No listener for the "begin" of SQLAlchemy's does this: where there is one, each statement costs more.
+        with engine.begin() as connection:
+            if at_once:
+                _begin_at_once(raw_of(connection), writing=writing)
+            else:
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+            self.check(raw_of(connection))
+            yield connection
 
     def _return(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         """Keep no connection in the pool that was cut off."""

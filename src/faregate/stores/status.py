@@ -74,7 +74,7 @@ def _reading(url: str) -> Generator[tuple[Connection, int]]:
         database = SqliteDatabase(url)
         size = 0 if database.path is None else Path(database.path).stat().st_size
         engine = database.engine(waits=WRITER_WAITS)
-        with engine.begin() as connection:
+        with database.transaction(engine, writing=False) as connection:
             yield connection, size
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise files.explained(path_of(url), error) from error

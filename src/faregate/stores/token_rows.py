@@ -5,12 +5,13 @@ Updates are partial: a statement names the columns that it changes, so that no s
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
-from faregate.stores.reach import ID
-from faregate.stores.rows import FAMILY, Order, Rows, batched, owned, reached, sound
+from faregate.stores.reach import ID, beginning, breadth
+from faregate.stores.rows import FAMILY, Order, Rows, first_of, listing_of, owned, page_parameters, reached
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -19,12 +20,55 @@ if TYPE_CHECKING:
 
     from sqlalchemy import BindParameter, ColumnElement
 
-    from faregate.stores.reach import Reach, TokenQuery
-    from faregate.stores.rows import Values
+    from faregate.stores.reach import Beginning, Breadth, Reach, TokenQuery
+    from faregate.stores.rows import Listing, Values
 
     Columns = Mapping[str, Any]
 
 _CHILD = descent.alias()
+
+# The statements of what happens often. They are made once, since SQLAlchemy takes longer to make one than to run it.
+_OF_TOKEN = secrets.c.token_id == bindparam("token")
+_NOT_SUPERSEDED = secrets.c.superseded_at.is_(None)
+_IS_CURRENT = _OF_TOKEN & (secrets.c.digest == bindparam("current")) & _NOT_SUPERSEDED
+
+# By the names that a query has for them.
+_FILTERS: dict[str, ColumnElement[bool]] = {
+    "owner_id": tokens.c.owner_id == bindparam("owner_id"),
+    "type": tokens.c.type == bindparam("type"),
+    "name": tokens.c.name == bindparam("name"),
+    "deactivated": tokens.c.deactivated == bindparam("deactivated"),
+    "expires_before": tokens.c.expires_at < bindparam("expires_before"),
+}
+_COUNT_ALIVE = (
+    select(func.count())
+    .select_from(tokens)
+    .where(owned(tokens, bindparam("owner_id"), bindparam("owner_idp_id")))
+    .where(tokens.c.org_id.is_not_distinct_from(bindparam("org_id")))
+    .where(or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > bindparam("now")))
+    .where(tokens.c.revoked_at.is_(None))
+)
+_SELECT_CURRENT = select(secrets.c.digest).where(_OF_TOKEN, _NOT_SUPERSEDED)
+_SELECT_HELD = (
+    select(tokens)
+    .join_from(tokens, secrets)
+    .where(secrets.c.digest == bindparam("digest"), _OF_TOKEN, ~FAMILY)
+    .where(or_(_NOT_SUPERSEDED, secrets.c.superseded_at > bindparam("now")))
+)
+
+_INSERT_TOKEN = insert(tokens)
+_UPDATE_TOKEN = update(tokens).where(tokens.c.id == bindparam("token")).values({tokens.c.version: tokens.c.version + 1})
+_SELECT_EDGE = select(descent).where(descent.c.id == bindparam("id"), descent.c.origin == bindparam("origin"))
+_INSERT_EDGE = insert(descent)
+
+_INSERT_UNSEEN = insert(unseen)
+_DELETE_UNSEEN = delete(unseen).where(unseen.c.digest == bindparam("digest"))
+
+_INSERT_SECRET = insert(secrets)
+_DELETE_CURRENT = delete(secrets).where(_IS_CURRENT)
+_SUPERSEDE_CURRENT = update(secrets).where(_IS_CURRENT)
+_DELETE_SUPERSEDED = delete(secrets).where(_OF_TOKEN, ~_NOT_SUPERSEDED)
+_DELETE_OTHERS = delete(secrets).where(_OF_TOKEN, secrets.c.digest != bindparam("current"))
 
 
 class TokenRows(Rows):
@@ -34,28 +78,23 @@ class TokenRows(Rows):
 
     def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the tokens that are reached and meet the query, and how many there are in all."""
-        order = Order(tokens.c[query.sort], tokens.c.id, query.descending)
-        where = (reached(tokens, reach), *_conditions(query))
-        return self.page(where, order, query.limit, query.offset, query.after)
+        filters = {name: value for name in _FILTERS if (value := getattr(query, name)) is not None}
+        listing = _listing(breadth(reach), tuple(filters), query.sort, query.descending, beginning(query.after))
+        return self.page(listing, filters | page_parameters(reach, query.limit, query.offset, query.after))
 
     def count_of(self, owner: Columns, now: float) -> int:
         """Return how many tokens an owner has that have neither expired nor been revoked.
 
         ``owner`` holds the columns that say whose.
         """
-        same_org = tokens.c.org_id.is_not_distinct_from(owner["org_id"])
-        alive = (tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now)) & tokens.c.revoked_at.is_(None)
-        his = owned(tokens, owner["owner_id"], owner["owner_idp_id"])
-        return self._connection.execute(
-            select(func.count()).select_from(tokens).where(his, same_org, alive)
-        ).scalar_one()
+        whose = {column: owner[column] for column in ("owner_id", "owner_idp_id", "org_id")}
+        return self._connection.execute(_COUNT_ALIVE, {**whose, "now": now}).scalar_one()
 
     def current_digest(self, token_id: str) -> bytes | None:
         """Return the digest of a token's current credential: the one that no rotation has superseded."""
         if not ID.fullmatch(token_id):
             return None
-        wanted = (secrets.c.token_id == token_id) & secrets.c.superseded_at.is_(None)
-        return self._connection.execute(select(secrets.c.digest).where(wanted)).scalar()
+        return self._connection.execute(_SELECT_CURRENT, {"token": token_id}).scalar()
 
     def by_digest(self, digest: bytes, *, refresh: bool) -> tuple[Values, float | None] | None:
         """Return the columns of the token whose credential has this digest, and when that was or will be superseded.
@@ -64,28 +103,24 @@ class TokenRows(Rows):
         """
         wanted = select(tokens, secrets.c.superseded_at).join_from(tokens, secrets)
         wanted = wanted.where(secrets.c.digest == digest, FAMILY if refresh else ~FAMILY)
-        row = self._connection.execute(wanted).mappings().first()
-        if row is None:
-            return None
-        values = sound(row)
-        return values, values.pop("superseded_at")
+        values = first_of(self._connection.execute(wanted))
+        return None if values is None else (values, values.pop("superseded_at"))
 
-    def has_secret(self, digest: bytes, now: float) -> bool:
-        """Tell whether a credential is one of its token's live ones, which is no refresh token."""
-        live = secrets.c.superseded_at.is_(None) | (secrets.c.superseded_at > now)
-        wanted = select(secrets.c.token_id).join_from(secrets, tokens).where(secrets.c.digest == digest, live, ~FAMILY)
-        return self._connection.execute(wanted).first() is not None
+    def held(self, token_id: str, digest: bytes, now: float) -> Values | None:
+        """Return the columns of a token that is no refresh token, if a credential is one of its live ones."""
+        holder = {"token": token_id, "digest": digest, "now": now}
+        return first_of(self._connection.execute(_SELECT_HELD, holder))
 
     def add(self, values: Values, digest: bytes) -> None:
         """Insert a token and the digest of its credential."""
-        self._connection.execute(insert(tokens).values(values))
-        self._connection.execute(insert(secrets).values(digest=digest, token_id=values["id"]))
+        self._connection.execute(_INSERT_TOKEN, values)
+        self._connection.execute(_INSERT_SECRET, {"digest": digest, "token_id": values["id"]})
 
     def update(self, values: Values, *token_ids: str) -> None:
         """Change the named columns of tokens and count their versions up."""
-        counted = {**values, "version": tokens.c.version + 1}
-        for some in batched(token_ids):
-            self._connection.execute(update(tokens).where(tokens.c.id.in_(some)).values(counted))
+        if token_ids:
+            changes = [{**values, "token": token_id} for token_id in token_ids]
+            self._connection.execute(_UPDATE_TOKEN, changes)
 
     def delete(self, token_id: str) -> None:
         """Remove a token and its credentials. Where it comes from is kept for as long as others come from it."""
@@ -103,8 +138,8 @@ class TokenRows(Rows):
     def descend(self, token_id: str, origin: str) -> None:
         """Keep that a token comes from another one: it minted a secret of it, or, of a token that is gone, made it."""
         edge = {"id": token_id, "origin": origin}
-        if self._connection.execute(select(descent).filter_by(**edge)).first() is None:
-            self._connection.execute(insert(descent).values(edge))
+        if self._connection.execute(_SELECT_EDGE, edge).first() is None:
+            self._connection.execute(_INSERT_EDGE, edge)
 
     def forget_minters(self, token_id: str) -> None:
         """Forget who minted secrets of a token that lives: none of those opens anything any more."""
@@ -116,19 +151,19 @@ class TokenRows(Rows):
 
     def see(self, digest: bytes) -> None:
         """Note that a credential was presented."""
-        self._connection.execute(delete(unseen).where(unseen.c.digest == digest))
+        self._connection.execute(_DELETE_UNSEEN, {"digest": digest})
 
     def replace_unseen(self, token_id: str, current: bytes, new: bytes) -> bool:
         """Make ``new`` the token's credential if ``current`` still is it; say whether that was so.
 
         The current one dies, and the one before it keeps its grace.
         """
-        live = (secrets.c.digest == current) & secrets.c.superseded_at.is_(None)
-        if self._connection.execute(delete(secrets).where((secrets.c.token_id == token_id) & live)).rowcount != 1:
+        swapped = self._connection.execute(_DELETE_CURRENT, {"token": token_id, "current": current})
+        if swapped.rowcount != 1:
             return False
         self.see(current)
-        self._connection.execute(insert(secrets).values(digest=new, token_id=token_id))
-        self._connection.execute(insert(unseen).values(digest=new))
+        self._connection.execute(_INSERT_SECRET, {"digest": new, "token_id": token_id})
+        self._connection.execute(_INSERT_UNSEEN, {"digest": new})
         return True
 
     def replace_secret(self, token_id: str, current: bytes, new: bytes, superseded_at: float | None) -> bool:
@@ -136,27 +171,25 @@ class TokenRows(Rows):
 
         The old one dies at once, or at ``superseded_at``; any older one dies now.
         """
-        mine = secrets.c.token_id == token_id
-        swapped = self._connection.execute(
-            update(secrets)
-            .where(mine & (secrets.c.digest == current) & secrets.c.superseded_at.is_(None))
-            .values(superseded_at=superseded_at or 0.0)
-        )
+        replaced = {"token": token_id, "current": current}
+        swapped = self._connection.execute(_SUPERSEDE_CURRENT, {**replaced, "superseded_at": superseded_at or 0.0})
         if swapped.rowcount != 1:
             return False
-        gone = secrets.c.superseded_at.is_not(None) if superseded_at is None else secrets.c.digest != current
-        self._connection.execute(delete(secrets).where(mine & gone))
+
+        if superseded_at is None:
+            self._connection.execute(_DELETE_SUPERSEDED, {"token": token_id})
+        else:
+            self._connection.execute(_DELETE_OTHERS, replaced)
         self.see(current)
-        self._connection.execute(insert(secrets).values(digest=new, token_id=token_id))
+        self._connection.execute(_INSERT_SECRET, {"digest": new, "token_id": token_id})
         if superseded_at is not None:
-            self._connection.execute(insert(unseen).values(digest=new))
+            self._connection.execute(_INSERT_UNSEEN, {"digest": new})
         return True
 
     def end_graces(self, token_ids: Sequence[str]) -> None:
         """Remove the credentials of tokens that a rotation has superseded."""
-        for some in batched(token_ids):
-            superseded = secrets.c.token_id.in_(some) & secrets.c.superseded_at.is_not(None)
-            self._connection.execute(delete(secrets).where(superseded))
+        if token_ids:
+            self._connection.execute(_DELETE_SUPERSEDED, [{"token": token_id} for token_id in token_ids])
 
     def delete_superseded(self, now: float, most: int) -> int:
         """Remove credentials whose grace is over, so many at most; return how many there were."""
@@ -183,15 +216,14 @@ def _has_children(token_id: ColumnElement[Any]) -> ColumnElement[bool]:
     return or_(*made, exists().where(_CHILD.c.origin == token_id))
 
 
-def _conditions(query: TokenQuery) -> Iterator[ColumnElement[bool]]:
-    columns = tokens.c
-    if query.owner_id is not None:
-        yield columns.owner_id == query.owner_id
-    if query.type is not None:
-        yield columns.type == query.type
-    if query.name is not None:
-        yield columns.name == query.name
-    if query.deactivated is not None:
-        yield columns.deactivated == query.deactivated
-    if query.expires_before is not None:
-        yield columns.expires_at < query.expires_before
+@lru_cache(maxsize=256)
+def _listing(
+    breadth: Breadth,
+    filters: tuple[str, ...],
+    sort: str,
+    descending: bool,  # noqa: FBT001  one of what a list is told by
+    begins: Beginning,
+) -> Listing:
+    """Return the statements of a list that is narrowed by some filters."""
+    where = [reached(tokens, breadth), *(_FILTERS[name] for name in filters)]
+    return listing_of(tokens, where, Order(tokens.c[sort], tokens.c.id, descending), begins)

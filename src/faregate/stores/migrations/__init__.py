@@ -27,7 +27,7 @@ def upgrade(url: str, version: str = "head") -> None:
     database = SqliteDatabase(url)
     engine = database.engine(waits=WRITER_WAITS)
     try:
-        with engine.execution_options(writing=True).begin() as connection:
+        with database.transaction(engine, writing=True) as connection:
             columns = columns_of(connection)
             files.check_whole(database.path, rows_missing_from(connection, columns))
             if schema_version.name not in columns:
