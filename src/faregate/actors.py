@@ -20,21 +20,31 @@ import msgspec
 from faregate.errors import Denied, InvalidInput, NotFound, StoreUnavailable
 from faregate.identifiers import is_id
 from faregate.identities import KINDS
-from faregate.members import access_limits, limits_of, network_columns, org_columns, owner_columns, owner_of, token_of
+from faregate.members import (
+    access_limits,
+    given_columns,
+    limits_of,
+    network_columns,
+    org_columns,
+    owner_columns,
+    owner_of,
+    scopes_of,
+    token_of,
+)
 from faregate.model import Org, Owner
 from faregate.principal import Principal
-from faregate.record import beyond
+from faregate.record import beyond, session_record
 from faregate.scopes import display, lacking, met
 from faregate.stores.entry import OWNER_CHANGED, Entry
 from faregate.stores.reach import Reach
 from faregate.texts import MAX_ID, check_name, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from faregate.identities import Identities
-    from faregate.members import Values
-    from faregate.model import Token
+    from faregate.members import Members, Values
+    from faregate.model import AllowedScopes, Token
     from faregate.owner_rights import OwnerRights, Rights
     from faregate.record import Record
     from faregate.stores.sql import Change, Reading, Store
@@ -326,6 +336,21 @@ class Desk:
         """Raise StoreUnavailable if what the application said was of somebody who is the owner no more: ask again."""
         if self._owner_rights.limits and present != asked:
             raise StoreUnavailable
+
+    def session(
+        self, owner: Owner, org: Org, scopes: Sequence[str] | None, allowed_scopes: AllowedScopes | None
+    ) -> Principal:
+        """Return the principal of somebody whom the application has logged in; see :meth:`faregate.Gate.session`."""
+        given: Members = {"owner": owner, "org": org}
+        if scopes is not None:
+            given["scopes"] = scopes
+        if allowed_scopes is not None:
+            given["allowed_scopes"] = allowed_scopes
+        given_columns(given, 0.0)
+        if owner.id is None:
+            raise InvalidInput("owner: somebody who is logged in has an id")
+        self.identities.check(owner)
+        return Principal(session_record(owner, org, scopes_of(given)).named(self.identities))
 
     def joined(self, principal: Principal) -> Principal:
         """Return a principal with what its owner may do now; Denied if he is gone. Not for use in a transaction."""

@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from faregate.actors import Desk
 from faregate.addresses import TrustedProxies, peer_address
-from faregate.audit import Audit
 from faregate.bearer import Answer, Bearer, Texts, log_denial
 from faregate.credentials import check_brand, check_length
 from faregate.errors import Denied, InvalidInput
-from faregate.explanation import Explainer
-from faregate.identities import Identities
 from faregate.instants import as_datetime
-from faregate.introspection import Introspection, Question
-from faregate.issuer import NEEDS_EXTRA, Issuer
-from faregate.members import given_columns, scopes_of
-from faregate.model import AllowedScopes, Org, Owner
-from faregate.owner_rights import OwnerRights
+from faregate.model import Org, Owner
 from faregate.policy import Policy
-from faregate.principal import Principal, resource_text
-from faregate.record import session_record
-from faregate.references import References
-from faregate.refresh import WINDOW, Refresh
-from faregate.retention import KEEP, Retention
-from faregate.revocations import JwtRevocations
+from faregate.principal import resource_text
 from faregate.scopes import AnyOf, Permission, Role, check_needs
-from faregate.share_tokens import ShareTokens
-from faregate.shares import Shares
-from faregate.signing import SigningSecret
-from faregate.stores.freshness import Records
 from faregate.texts import MAX_ID, check_name
-from faregate.tokens import Tokens
-from faregate.usage import Usage
-from faregate.verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from faregate.actors import By, Outside
-    from faregate.jwt import TrustedIssuers
-    from faregate.members import Members
-    from faregate.model import AuditPage, Explanation, Introspected, Purged
+    from faregate.issuer import Issuer
+    from faregate.model import AllowedScopes, AuditPage, Explanation, Introspected, Purged
     from faregate.owner_rights import Hook
+    from faregate.principal import Principal
     from faregate.scopes import Need
     from faregate.signing import Secret
 
+
+KEEP = timedelta(days=365)  # for which entries of the audit are kept
+WINDOW = 30.0  # seconds in which an exchange may be repeated
 
 # Deprecation and Sunset speak of resources (RFC 9745, RFC 8594); this is about the credential.
 EXPIRES = "Faregate-Token-Expires"
@@ -118,30 +102,30 @@ class Gate:
         )
         self.proxies = TrustedProxies(trusted_proxies, forwarded_header)
         self._elsewhere = self.bearer.elsewhere or self.proxies.any  # whether more is looked at than one line
-        # SQLAlchemy takes longer to load than the rest of the package; only who opens a store waits for it.
-        from faregate.stores.sql import Store  # noqa: PLC0415
 
-        self._store = Store(store)
-        rights = OwnerRights(owner_rights, owner_rights_ttl)
-        identities = _identities(issuers)
-        self._records = Records(self._store, rights, identities)
-        self._usage = Usage(self._store)
-        self._issuers = _trusted(issuers, identities, policy, clock)
-        theirs = [each for one in issuers for each in one.secrets]
-        share_tokens = ShareTokens(SigningSecret(secret, self._store.database.path, theirs), brand)
-        references = References(brand, share_tokens, self._issuers, max_length)
-        self._verifier = Verifier(self._records, rights, self._usage, references, clock)
+        # Only who makes a gate waits for the libraries behind it.
+        from faregate.parts import Parts  # noqa: PLC0415
+
+        parts = Parts(
+            store,
+            brand=brand,
+            clock=clock,
+            proxies=self.proxies,
+            policy=policy,
+            owner_rights=owner_rights,
+            owner_rights_ttl=owner_rights_ttl,
+            secret=secret,
+            issuers=issuers,
+            max_length=max_length,
+            refresh_retry_window=refresh_retry_window,
+        )
+        self._store, self._records, self._usage, self._issuers = parts.store, parts.records, parts.usage, parts.issuers
+        self._verifier, self._desk, self._introspection = parts.verifier, parts.desk, parts.introspection
+        self._explainer, self._audit, self._retention = parts.explainer, parts.audit, parts.retention
+        self.tokens, self.shares, self.jwts = parts.tokens, parts.shares, parts.jwts
+
         # On the way of each request, where a look-up of an attribute is worth sparing.
-        self._peek, self._digest, self._longest = self._verifier.peek, references.digest, max_length
-        self._desk = Desk(self._store, rights, identities, clock)
-        refresh = Refresh(self._desk, self._usage, brand=brand, window=refresh_retry_window)
-        self._introspection = Introspection(self._desk, references, share_tokens, refresh, brand=brand)
-        self._explainer = Explainer(self._desk, references, self.proxies)
-        self._audit = Audit(self._desk)
-        self._retention = Retention(self._desk)
-        self.tokens = Tokens(self._desk, policy, refresh, brand=brand)
-        self.shares = Shares(self._desk, policy, share_tokens, brand=brand)
-        self.jwts = JwtRevocations(self._desk, [one.issuer for one in issuers])
+        self._peek, self._digest, self._longest = parts.verifier.peek, parts.references.digest, max_length
 
     def verify(self, credential: str, *, address: str | None = None) -> Principal:
         """Return the principal that a credential stands for, or raise Denied.
@@ -183,8 +167,10 @@ class Gate:
         its record, with the reason; to anybody else ``active`` is False. No use is noted. ``by`` a Principal needs
         ``gate:tokens:read``.
         """
-        question = Question(check_needs(_listed(needs)), resource_text(on), address, refresh)
-        return self._introspection.introspect(credential, question, by=by)
+        needed = check_needs(_listed(needs))
+        return self._introspection.introspect(
+            credential, needed, on=resource_text(on), address=address, refresh=refresh, by=by
+        )
 
     def revoke(self, credential: str) -> None:
         """Have a token deactivated by its own secret (RFC 7009), from wherever; whatever is not known is no error.
@@ -294,17 +280,7 @@ class Gate:
         has no ``self``, and no limit of network and time: the policy bounds what he makes. Do not call it for
         somebody who did not log in. InvalidInput for an owner without an id.
         """
-        given: Members = {"owner": owner, "org": org}
-        if scopes is not None:
-            given["scopes"] = scopes
-        if allowed_scopes is not None:
-            given["allowed_scopes"] = allowed_scopes
-        given_columns(given, 0.0)
-        if owner.id is None:
-            raise InvalidInput("owner: somebody who is logged in has an id")
-        identities = self._desk.identities
-        identities.check(owner)
-        return Principal(session_record(owner, org, scopes_of(given)).named(identities))
+        return self._desk.session(owner, org, scopes, allowed_scopes)
 
     def joined(self, principal: Principal) -> Principal:
         """Return the principal of a session with what its owner may do now, for the management API.
@@ -353,24 +329,3 @@ def _expiry(instant: float) -> tuple[tuple[str, str], ...]:
 
 def _listed(needs: Need | Sequence[Need]) -> tuple[Need, ...]:
     return (needs,) if isinstance(needs, str | Permission | Role | AnyOf) else tuple(needs)
-
-
-def _identities(issuers: Sequence[Issuer]) -> Identities:
-    if not isinstance(issuers, list | tuple) or not all(isinstance(one, Issuer) for one in issuers):
-        raise InvalidInput("issuers: a list of faregate.Issuer")
-    return Identities({issuer.issuer: issuer.name for issuer in issuers if issuer.name is not None})
-
-
-def _trusted(
-    issuers: Sequence[Issuer], identities: Identities, policy: Policy, clock: Callable[[], float]
-) -> TrustedIssuers | None:
-    """Return the reader of the issuers' tokens; None where there are none, and nothing of it need be loaded."""
-    if not issuers:
-        return None
-    if policy.max_lifetime is None and any(one.manages for one in issuers):
-        raise InvalidInput("issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)")
-    try:
-        from faregate.jwt import TrustedIssuers  # noqa: PLC0415
-    except ImportError:
-        raise InvalidInput(f"issuers: {NEEDS_EXTRA}") from None
-    return TrustedIssuers(issuers, identities, clock)

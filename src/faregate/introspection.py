@@ -83,8 +83,11 @@ class Introspection:
         self._refresh = refresh
         self._brand = brand
 
-    def introspect(self, credential: str, question: Question, *, by: By = None) -> Introspected:
+    def introspect(
+        self, credential: str, needs: tuple[Need, ...], *, on: str | None, address: str | None, refresh: bool, by: By
+    ) -> Introspected:
         """Return whether a credential is active, and to who may know what it is; see :meth:`Gate.introspect`."""
+        question = Question(needs, on, address, refresh)
         if not isinstance(credential, str):
             raise InvalidInput("token: expected a text")
         Actor.of(by).permit("token.introspect")

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 LIFETIME = 90 * 86_400.0  # seconds, of a family that is made without an expiry
 ACCESS_LIFETIME = 1800.0
-WINDOW = 30.0  # seconds in which an exchange may be repeated
 _LONGEST_WINDOW = 3600.0
 
 _logger = logging.getLogger("faregate")

@@ -6,7 +6,6 @@ that has applied no more than what was removed finds its last entry missing and 
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,11 +19,11 @@ from faregate.stores.entry import PURGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from faregate.actors import Desk, Outside
     from faregate.stores.sql import Change
 
-KEEP = timedelta(days=365)
 _AT_ONCE = 2000  # rows a transaction, so that the write lock is held briefly
 
 

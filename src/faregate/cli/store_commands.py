@@ -11,8 +11,8 @@ from faregate.cli.output import echo, moment, table
 from faregate.cli.parameters import by_option, json_option, span
 from faregate.cli.source import Failure, explained, pass_source
 from faregate.errors import InvalidInput
+from faregate.gate import KEEP
 from faregate.management import wire
-from faregate.retention import KEEP
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -1,0 +1,102 @@
+"""The parts of a gate, put together.
+
+This is loaded when the first gate is made: the libraries behind it take longer to load than the rest of the package, and
+whoever imports the package alone does not wait for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from faregate.actors import Desk
+from faregate.audit import Audit
+from faregate.errors import InvalidInput
+from faregate.explanation import Explainer
+from faregate.identities import Identities
+from faregate.introspection import Introspection
+from faregate.issuer import NEEDS_EXTRA, Issuer
+from faregate.owner_rights import OwnerRights
+from faregate.references import References
+from faregate.refresh import Refresh
+from faregate.retention import Retention
+from faregate.revocations import JwtRevocations
+from faregate.share_tokens import ShareTokens
+from faregate.shares import Shares
+from faregate.signing import SigningSecret
+from faregate.stores.freshness import Records
+from faregate.stores.sql import Store
+from faregate.tokens import Tokens
+from faregate.usage import Usage
+from faregate.verifier import Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
+
+    from faregate.addresses import TrustedProxies
+    from faregate.jwt import TrustedIssuers
+    from faregate.owner_rights import Hook
+    from faregate.policy import Policy
+    from faregate.signing import Secret
+
+
+class Parts:
+    """What a gate consists of; the arguments are those of :class:`faregate.Gate`."""
+
+    def __init__(
+        self,
+        store: str,
+        *,
+        brand: str,
+        clock: Callable[[], float],
+        proxies: TrustedProxies,
+        policy: Policy,
+        owner_rights: Hook | None,
+        owner_rights_ttl: float,
+        secret: Secret | None,
+        issuers: Sequence[Issuer],
+        max_length: int,
+        refresh_retry_window: timedelta | float,
+    ) -> None:
+        self.store = Store(store)
+        rights = OwnerRights(owner_rights, owner_rights_ttl)
+        identities = _identities(issuers)
+        self.records = Records(self.store, rights, identities)
+        self.usage = Usage(self.store)
+        self.issuers = _trusted(issuers, identities, policy, clock)
+
+        theirs = [each for one in issuers for each in one.secrets]
+        share_tokens = ShareTokens(SigningSecret(secret, self.store.database.path, theirs), brand)
+        self.references = References(brand, share_tokens, self.issuers, max_length)
+        self.verifier = Verifier(self.records, rights, self.usage, self.references, clock)
+
+        self.desk = Desk(self.store, rights, identities, clock)
+        refresh = Refresh(self.desk, self.usage, brand=brand, window=refresh_retry_window)
+        self.introspection = Introspection(self.desk, self.references, share_tokens, refresh, brand=brand)
+        self.explainer = Explainer(self.desk, self.references, proxies)
+        self.audit = Audit(self.desk)
+        self.retention = Retention(self.desk)
+        self.tokens = Tokens(self.desk, policy, refresh, brand=brand)
+        self.shares = Shares(self.desk, policy, share_tokens, brand=brand)
+        self.jwts = JwtRevocations(self.desk, [one.issuer for one in issuers])
+
+
+def _identities(issuers: Sequence[Issuer]) -> Identities:
+    if not isinstance(issuers, list | tuple) or not all(isinstance(one, Issuer) for one in issuers):
+        raise InvalidInput("issuers: a list of faregate.Issuer")
+    return Identities({issuer.issuer: issuer.name for issuer in issuers if issuer.name is not None})
+
+
+def _trusted(
+    issuers: Sequence[Issuer], identities: Identities, policy: Policy, clock: Callable[[], float]
+) -> TrustedIssuers | None:
+    """Return the reader of the issuers' tokens; None where there are none, and nothing of it need be loaded."""
+    if not issuers:
+        return None
+    if policy.max_lifetime is None and any(one.manages for one in issuers):
+        raise InvalidInput("issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)")
+    try:
+        from faregate.jwt import TrustedIssuers  # noqa: PLC0415
+    except ImportError:
+        raise InvalidInput(f"issuers: {NEEDS_EXTRA}") from None
+    return TrustedIssuers(issuers, identities, clock)
