@@ -163,8 +163,11 @@ def selected(file: Path, credentials: list[str]) -> Calls:
     connection = sqlite3.connect(file)
     wanted = (
         "SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name, "
-        "t.allowed_scopes, t.allowed_cidr_blocks, t.networks, t.not_before, t.expires_at, t.deactivated, "
-        "s.superseded_at FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id WHERE s.digest = ?"
+        "CAST(t.allowed_scopes AS BLOB), CAST(t.allowed_cidr_blocks AS BLOB), CAST(t.networks AS BLOB), "
+        "t.not_before, t.expires_at, t.deactivated, s.superseded_at, "
+        "EXISTS (SELECT 1 FROM faregate_unseen AS u WHERE u.digest = s.digest) "
+        "FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id "
+        "WHERE s.digest = ? AND t.type <> 'REFRESH'"
     )
 
     def calls(number: int) -> None:

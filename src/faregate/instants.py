@@ -55,8 +55,10 @@ def parse_span(value: object, member: str) -> float:
 
 def as_datetime(seconds: float | None) -> datetime | None:
     """Return the aware UTC datetime of epoch seconds; None stays None."""
+    if seconds is None:
+        return None
     try:
-        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        return datetime.fromtimestamp(seconds, UTC)
     except (TypeError, ValueError, OverflowError, OSError):  # changed by hand in the database
         return None
 

@@ -17,7 +17,7 @@ from faregate.identifiers import new_id
 from faregate.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.model import AllowedScopes, Org, Owner, Share, Token
 from faregate.record import Record, access_record, stored_networks, stored_scopes, stored_texts, token_record
-from faregate.scopes import MAX_SCOPES, as_allowed_scopes, check_scope, check_size, compile_grants, flat_list
+from faregate.scopes import MAX_SCOPES, as_allowed_scopes, check_scope, check_size, compile_grants
 from faregate.texts import MAX_ID, MAX_NAME, check_name, check_text, json_name
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def token_of(columns: Columns) -> Token:
         name=columns["name"],
         description=columns["description"],
         type=columns["type"],
-        scope=flat_list(scopes.granted.grants),
+        scope=scopes.shown,
         allowed_scopes=scopes.allowed,
         allowed_cidr_blocks=stored_texts(columns["allowed_cidr_blocks"]),
         created_at=created_at,

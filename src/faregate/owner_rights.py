@@ -35,7 +35,7 @@ class Rights(NamedTuple):
     gone: bool = False
 
 
-_UNLIMITED, _GONE = Rights(), Rights({}, gone=True)
+UNLIMITED, _GONE = Rights(), Rights({}, gone=True)
 
 
 class OwnerRights:
@@ -58,7 +58,7 @@ class OwnerRights:
     def known(self, owner: Owner) -> Rights | None:
         """Return what an owner may do if that is at hand; None says nothing."""
         if self._hook is None or owner.id is None:
-            return _UNLIMITED
+            return UNLIMITED
         try:
             rights, until = self._answers[owner.id][owner]
         except KeyError:
@@ -68,7 +68,7 @@ class OwnerRights:
     def ask(self, owner: Owner) -> Rights:
         """Return what the application says that an owner may do now."""
         if self._hook is None or owner.id is None:
-            return _UNLIMITED
+            return UNLIMITED
         dropped, since = self._dropped, monotonic()
         try:
             allowed: Any = self._hook(owner)

@@ -1,7 +1,7 @@
 """The parts of a gate, put together.
 
-This is loaded when the first gate is made: the libraries behind it take longer to load than the rest of the package, and
-whoever imports the package alone does not wait for them.
+This is loaded when the first gate is made: the libraries behind it take longer to load than the rest of the package,
+and whoever imports the package alone does not wait for them.
 """
 
 from __future__ import annotations

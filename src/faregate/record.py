@@ -18,7 +18,18 @@ import msgspec
 from faregate.addresses import NOWHERE, Networks, canonical
 from faregate.errors import Denied, InvalidInput
 from faregate.model import ALLOWED_SCOPES, AllowedScopes, Org, Owner
-from faregate.scopes import ANY, Granted, Grants, Key, Resources, common_grants, compile_grants, display, lacking
+from faregate.scopes import (
+    ANY,
+    Granted,
+    Grants,
+    Key,
+    Resources,
+    common_grants,
+    compile_grants,
+    display,
+    flat_list,
+    lacking,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -352,10 +363,11 @@ def stored_texts(texts: bytes | str) -> tuple[str, ...]:
 
 
 class StoredScopes(NamedTuple):
-    """Scopes of the store: as they were given, and ready to be judged."""
+    """Scopes of the store: as they were given, ready to be judged, and as the flat list for people to read."""
 
     allowed: AllowedScopes
     granted: Granted
+    shown: tuple[str, ...]
 
 
 def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
@@ -367,13 +379,14 @@ def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
         return _compiled(text) if len(text) <= _SHORT else _compiled.__wrapped__(text)
     except (msgspec.MsgspecError, InvalidInput):
         _logger.exception("the stored scopes of %s no longer parse; the record grants nothing", record_id)
-        return StoredScopes(AllowedScopes(), NOTHING)
+        return StoredScopes(AllowedScopes(), NOTHING, ())
 
 
 @lru_cache(maxsize=512)
 def _compiled(text: bytes | str) -> StoredScopes:
     allowed = ALLOWED_SCOPES.decode(text)
-    return StoredScopes(allowed, Granted.of(compile_grants(allowed)))
+    grants = compile_grants(allowed)
+    return StoredScopes(allowed, Granted.of(grants), flat_list(grants))
 
 
 def covers(parent: Record, child: Record) -> bool:

@@ -36,8 +36,9 @@ class Weights:
         """Count a record that is held from now on."""
         self.total += _own_weight(record)
         for part in _parts(record):
-            holders = self._holders.get(id(part), 0)
-            self._holders[id(part)] = holders + 1
+            key = id(part)
+            holders = self._holders.get(key, 0)
+            self._holders[key] = holders + 1
             if not holders:
                 self.total += _part_weight(part)
 

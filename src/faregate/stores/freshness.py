@@ -69,7 +69,8 @@ class _Filed:
         self._digests: dict[str, tuple[bytes, ...]] = {}  # most have one, for which nothing is smaller
 
     def file(self, record: Record) -> None:
-        self._remove(record.digest)
+        if record.digest in self.by_digest:
+            self._remove(record.digest)
         self._weights.add(record)
         while self.by_digest and (len(self.by_digest) >= self._capacity or self._weights.total > MAX_BYTES):
             self._remove(next(iter(self.by_digest)))

@@ -87,7 +87,7 @@ class SqliteLookup:
 
     def token(self, digest: bytes) -> Record | None:
         """Return the record of the token whose credential has this digest, or None."""
-        rows = self._open().execute(_RECORD, (digest,)).fetchall()
+        rows = (self._connection or self._open()).execute(_RECORD, (digest,)).fetchall()
         return _judged(_token, rows[0], digest) if rows else None
 
     def access(self, digest: bytes) -> Record | None:

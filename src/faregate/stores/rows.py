@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from operator import itemgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
@@ -13,11 +14,13 @@ from faregate.stores.reach import AFTER_NOTHING, EVERYTHING, FIRST, ID, MADE, OR
 from faregate.stores.schema import descent, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import BindParameter, ColumnElement, Connection, Result, Row, Select, Table
 
     from faregate.stores.reach import Beginning, Breadth, Place, Reach
+
+    Numbers = Callable[[Row[Any]], tuple[object, ...]]
 
 Values = dict[str, Any]
 T = TypeVar("T")
@@ -77,7 +80,10 @@ class Rows:
         """Return the columns of those records of these ids that there are."""
         found: list[Values] = []
         for some in batched(ids):
-            found += all_of(self._connection.execute(_select_some(self.table), {"ids": some}))
+            # A statement is made once for each power of two; the last id fills it up.
+            number = 1 << (len(some) - 1).bit_length()
+            parameters = {f"id{index}": some[min(index, len(some) - 1)] for index in range(number)}
+            found += all_of(self._connection.execute(_select_some(self.table, number), parameters))
         return found
 
     def made_by(self, token_ids: Sequence[str]) -> list[Values]:
@@ -114,9 +120,9 @@ def _select_one(table: Table, breadth: Breadth) -> Select[Any]:
 
 
 @cache
-def _select_some(table: Table) -> Select[Any]:
-    """Return the statement that finds records by their ids."""
-    return select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
+def _select_some(table: Table, number: int) -> Select[Any]:
+    """Return the statement that finds records by so many ids."""
+    return select(table).where(table.c.id.in_([bindparam(f"id{index}") for index in range(number)]))
 
 
 def listing_of(table: Table, where: Iterable[ColumnElement[bool]], order: Order, begins: Beginning) -> Listing:
@@ -207,7 +213,7 @@ def owned(table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]
 def first_of(result: Result[Any]) -> Values | None:
     """Return the columns of the first row of a result, as :func:`all_of` does, or None if there is no row."""
     names, row = tuple(result.keys()), result.first()
-    return None if row is None else _sound(names, row)
+    return None if row is None else _sound(names, _numbers_of(names), row)
 
 
 def all_of(result: Result[Any]) -> list[Values]:
@@ -216,14 +222,21 @@ def all_of(result: Result[Any]) -> list[Values]:
     There are numbers where numbers belong: what was broken by hand opens nothing more.
     """
     names = tuple(result.keys())
-    return [_sound(names, row) for row in result.all()]
+    numbers = _numbers_of(names)
+    return [_sound(names, numbers, row) for row in result.all()]
 
 
-def _sound(names: tuple[str, ...], row: Row[Any]) -> Values:
+def _sound(names: tuple[str, ...], numbers: Numbers, row: Row[Any]) -> Values:
     values: Values = dict(zip(names, row, strict=True))
-    if _KINDS.issuperset(map(type, map(values.get, _NUMBERS))):
+    if _KINDS.issuperset(map(type, numbers(row))):
         return values
     for column in _NUMBERS:
         if type(values.get(column)) not in _KINDS:
             values[column] = _WORST.get(column)
     return values
+
+
+@cache
+def _numbers_of(names: tuple[str, ...]) -> Numbers:
+    """Return what takes out of a row with these columns those that are numbers."""
+    return itemgetter(*(index for index, name in enumerate(names) if name in _NUMBERS))

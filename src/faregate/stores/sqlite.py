@@ -315,4 +315,7 @@ def _connect(database: str, waits: float = 0.0) -> Connection:
 
 
 def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
+    try:
+        return data.decode()  # without arguments, which is faster
+    except UnicodeDecodeError:
+        return data.decode(errors="replace")
