@@ -36,9 +36,7 @@ SIZES = (ROWS, 1_000 * ROWS)
 def hits(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the rows of credentials whose record is at hand."""
     private = rsa.generate_private_key(65537, 2048)
-    public = jwt.get_algorithm_by_name("RS256").to_jwk(private.public_key(), as_dict=True)
-    keys = {"keys": [{**public, "key_ops": ["verify"], "kid": "k1", "alg": "RS256"}]}
-    gate = Gate(f"sqlite:///{folder / 'hits.db'}", issuers=[Issuer(ISSUER, AUDIENCE, ["RS256"], keys=keys)])
+    gate = Gate(f"sqlite:///{folder / 'hits.db'}", issuers=[issuer_of(private)])
     closing.callback(gate.close)
 
     def token(scopes: tuple[str, ...] = ("docs:read",), networks: int = 0) -> str:
@@ -204,6 +202,13 @@ def floor(credential: str) -> Calls:
                 raise AssertionError
 
     return calls
+
+
+def issuer_of(private: Any) -> Issuer:
+    """Return an issuer that signs with a key."""
+    public = jwt.get_algorithm_by_name("RS256").to_jwk(private.public_key(), as_dict=True)
+    keys = {"keys": [{**public, "key_ops": ["verify"], "kid": "k1", "alg": "RS256"}]}
+    return Issuer(ISSUER, AUDIENCE, ["RS256"], keys=keys)
 
 
 def sign(private: Any) -> str:

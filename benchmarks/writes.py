@@ -1,31 +1,28 @@
 """What a management call costs on a SQLite file, as a multiple of one durable INSERT.
 
-The floor is a bare connection that inserts a row like a token's and commits it, on the same disk and as durably. All
-run in turns, in an order that moves on with each round, and the fastest of the slices counts. A store grows with each
-call, so every round begins with a new one. A page of tokens is told in microseconds for each of them.
-Exits 1 if one is above its bound.
+The floor is a bare connection that inserts a row like a token's and commits it, on the same disk and as durably.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import sys
-import tempfile
-import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import count
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import Calls, Row
 
 from faregate import Gate, Principal
 
-ROUNDS = 15
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CALLS = 12
 LISTED = 100
-FLOOR = "one durable INSERT"
-LIST = "tokens.list"
-# What each cost when this was written, in durable INSERTs; the bound is half of it. Root is looked up nowhere, a token
-# in each call.
+FLOOR = "durable INSERT"
+# What each cost before its statements were made once, in durable INSERTs; the bound is half of it. Root is looked up
+# nowhere, a token in each call.
 BEFORE = {
     "tokens.create": 17.4,
     "shares.create": 14.6,
@@ -39,60 +36,43 @@ BEFORE = {
     "shares.redeem by a token": 33.4,
     "tokens.exchange": 32.3,
 }
-LIST_BEFORE = 83.1  # microseconds a token
-LIST_BOUND = 20.0  # microseconds a token
 
 Call = Callable[[], object]
 
 
-def main() -> int:
-    """Print the figures and return the exit code."""
-    fastest = measure(ROUNDS)
-    floor = fastest.pop(FLOOR)
-    listed = fastest.pop(LIST) / LISTED * 1e6
-    print(f"{FLOOR}: {floor * 1e6:.0f} µs")
-
-    missed = listed > LIST_BOUND
-    for name, seconds in fastest.items():
-        ratio, before = seconds / floor, BEFORE[name]
-        missed |= ratio > before / 2
-        print(f"{name:26} {ratio:5.1f} INSERTs, before {before:.1f}, bound {before / 2:.1f}")
-    print(f"{LIST:26} {listed:5.1f} µs a token, before {LIST_BEFORE:.1f}, bound {LIST_BOUND:.1f}")
-    return 1 if missed else 0
+def rows(folder: Path, stack: ExitStack) -> list[Row]:
+    """Return the rows of calls that change a store."""
+    bare = stack.enter_context(closing(floor_connection(folder)))
+    gate = stack.enter_context(closing(Gate(f"sqlite:///{folder / 'writes.db'}")))
+    made = [Row(name, repeated(call), FLOOR, BEFORE[name] / 2, CALLS) for name, call in calls(gate).items()]
+    return [Row(FLOOR, repeated(floor_call(bare)), number=CALLS), *made]
 
 
-def measure(rounds: int) -> dict[str, float]:
-    """Return the fewest seconds that each call took, and the floor."""
-    fastest: dict[str, float] = {}
-    for turn in range(rounds):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            closing(floor_connection(Path(folder))) as bare,
-            closing(Gate(f"sqlite:///{Path(folder) / 'gate.db'}")) as gate,
-        ):
-            timed = {FLOOR: floor_call(bare), **calls(gate)}
-            names = [*timed]
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                seconds = slice_of(timed[name])
-                fastest[name] = min(seconds, fastest.get(name, seconds))
-    return fastest
-
-
-def slice_of(call: Call) -> float:
-    """Return the seconds of one call, as the mean of a few in a row."""
-    call()
-    start = time.perf_counter()
-    for _ in range(CALLS):
-        call()
-    return (time.perf_counter() - start) / CALLS
-
-
-def calls(gate: Gate) -> dict[str, Call]:
-    """Return one call of each kind, which can be made again and again, in a store with a page of tokens."""
+def lists(folder: Path, stack: ExitStack) -> list[Row]:
+    """Return the row of a page of tokens with its total; the token is what counts."""
+    gate = stack.enter_context(closing(Gate(f"sqlite:///{folder / 'lists.db'}")))
     for number in range(LISTED):
         gate.tokens.create(name=f"token {number}", scopes=["docs:read", "docs:write"], expires_in=86_400.0)
 
+    def page(number: int) -> None:
+        for _ in range(number // LISTED):
+            gate.tokens.list(limit=LISTED)
+
+    return [Row("tokens.list of 100, a token", page, bound=20.0, number=LISTED)]
+
+
+def repeated(call: Call) -> Calls:
+    """Return a call that is made so many times."""
+
+    def calls(number: int) -> None:
+        for _ in range(number):
+            call()
+
+    return calls
+
+
+def calls(gate: Gate) -> dict[str, Call]:
+    """Return one call of each kind, which can be made again and again."""
     maker = gate.tokens.create(name="maker", scopes=["gate:*", "docs:*"])
     by = gate.verify(maker.secret)
     changed = gate.tokens.create(name="changed", scopes=["docs:read"], expires_in=86_400.0, by=by)
@@ -109,7 +89,6 @@ def calls(gate: Gate) -> dict[str, Call]:
             }.items()
         },
         "tokens.exchange": _exchange(gate),
-        LIST: lambda: gate.tokens.list(limit=LISTED),
     }
 
 
@@ -171,7 +150,3 @@ def floor_call(bare: sqlite3.Connection) -> Call:
     statement = f"INSERT INTO faregate_tokens VALUES ({', '.join('?' * len(row))})"  # noqa: S608  marks alone
     numbers = count()
     return lambda: bare.execute(statement, (f"{next(numbers):036}", *row[1:]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
