@@ -48,12 +48,12 @@ class Group(NamedTuple):
 
 
 GROUPS = {
-    "hits": Group(verification.hits, 3_000, peers.verifying),
-    "refusals": Group(verification.refusals, 3_000),
+    "hits": Group(verification.hits, 8_000, peers.verifying),
+    "refusals": Group(verification.refusals, 8_000),
     "jwts": Group(jwts.rows, 120),
     "misses": Group(verification.misses, 100),
-    "flask": Group(frameworks.flask, 1_000, peers.flask),
-    "starlette": Group(frameworks.starlette, 2_000, peers.starlette),
+    "flask": Group(frameworks.flask, 6_000, peers.flask),
+    "starlette": Group(frameworks.starlette, 8_000, peers.starlette),
     "writes": Group(writes.rows, 60),
     "lists": Group(writes.lists, 300),
 }

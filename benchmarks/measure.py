@@ -30,7 +30,7 @@ class Row(NamedTuple):
     calls: Calls
     floor: str | None = None
     bound: float | None = None
-    number: int = 50
+    number: int = 20
     prepare: Callable[[], object] | None = None
     peer: bool = False
 

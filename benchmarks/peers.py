@@ -54,19 +54,17 @@ def flask(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the rows of extensions of Flask, which have no store of their own."""
     del folder, closing
     credential = mint("fg", "tok")
-    rows = [Row("Flask", wsgi(flask_app(hello), credential), number=20)]
+    rows = [Row("Flask", wsgi(flask_app(hello), credential), number=2)]
     if installed("flask_httpauth"):
-        rows.append(Row("Flask-HTTPAuth, dictionary", flask_httpauth(credential), "Flask", number=20, peer=True))
+        rows.append(Row("Flask-HTTPAuth, dictionary", flask_httpauth(credential), "Flask", number=2, peer=True))
     if installed("flask_jwt_extended"):
-        rows.append(Row("Flask-JWT-Extended, HS256", flask_jwt_extended(), "Flask", number=20, peer=True))
+        rows.append(Row("Flask-JWT-Extended, HS256", flask_jwt_extended(), "Flask", number=2, peer=True))
     return rows
 
 
 def starlette(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the row of Starlette's own middleware."""
-    del folder
-    loop = asyncio.new_event_loop()
-    closing.callback(loop.close)
+    del folder, closing
     credential = mint("fg", "tok")
     bare = Starlette(routes=[Route("/", view)])
     guarded = Starlette(
@@ -74,8 +72,8 @@ def starlette(folder: Path, closing: ExitStack) -> list[Row]:
         middleware=[Middleware(AuthenticationMiddleware, backend=Backend({digest(credential): (USER, [SCOPE])}))],
     )
     return [
-        Row("Starlette", asgi(loop, bare, credential)),
-        Row("AuthenticationMiddleware, dictionary", asgi(loop, guarded, credential), "Starlette", peer=True),
+        Row("Starlette", asgi(bare, credential)),
+        Row("AuthenticationMiddleware, dictionary", asgi(guarded, credential), "Starlette", peer=True),
     ]
 
 

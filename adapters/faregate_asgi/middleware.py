@@ -10,7 +10,7 @@ from anyio import to_thread
 from faregate import Denied, Misconfigured
 from faregate.errors import WouldWait
 from faregate.rules import IDENTIFY, Rules, Visit, admit
-from faregate_asgi.translation import Reader, encode, method, path, raw_path, remove_remote_user, respond
+from faregate_asgi.translation import REMOTE_USER, Reader, encode, method, path, raw_path, respond
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -52,11 +52,13 @@ class GateMiddleware:
             await self._live(scope, receive, send)
             return
         try:
-            visit = self._at_hand(scope) or await self._enter(scope)
+            visit = self._at_hand(scope)
+            if visit is None:
+                visit = await self._enter(scope)
+                scope["headers"] = [line for line in scope["headers"] if line[0].lower() not in REMOTE_USER]
         except Denied as denied:
             await respond(self._rules.answer(self._gate, denied, method(scope), path(scope)), scope, send)
             return
-        remove_remote_user(scope)
         scope[VISIT] = scope["auth"] = visit
         scope["user"] = visit.principal or Nobody(visit)
         if visit.announces():
@@ -88,7 +90,7 @@ class GateMiddleware:
     def _at_hand(self, scope: Scope) -> Visit | None:
         """Return the visit of a request as most are: one line of ``Authorization``, and its principal is at hand.
 
-        None says nothing. Denied where the rule for its path refuses it.
+        It names no user itself. None says nothing. Denied where the rule for its path refuses it.
         """
         rules = self._rules
         demand = IDENTIFY if rules.open else rules.demand(path(scope), raw_path(scope))
@@ -101,12 +103,17 @@ class GateMiddleware:
                 if line is not None:
                     return None
                 line = value
+            # Most names differ in their length, which costs next to nothing to see.
+            elif len(name) == 11 and name.lower() in REMOTE_USER:
+                return None
         if line is None:
             return None
 
         client = scope.get("client")
         principal = self._gate.peek(line, client[0] if client else None)
-        return None if principal is None else admit(self._gate, demand, principal)
+        if principal is None:
+            return None
+        return Visit(self._gate, principal) if rules.open else admit(self._gate, demand, principal)
 
     async def _enter(self, scope: Scope) -> Visit:
         """Return the visit of any request, or raise Denied."""

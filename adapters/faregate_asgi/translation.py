@@ -20,9 +20,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 # The header that applications take for the server's word about who calls: bridges to WSGI and Django turn both
-# spellings into HTTP_REMOTE_USER, which Django's RemoteUserMiddleware reads over ASGI. X-Forwarded-User, X-Remote-User
+# spellings into HTTPREMOTE_USER, which Django's RemoteUserMiddleware reads over ASGI. X-Forwarded-User, X-Remote-User
 # and the like become nobody's REMOTE_USER: they are between the application and the proxy that sets them.
-_REMOTE_USER = (b"remote-user", b"remote_user")
+REMOTE_USER = (b"remote-user", b"remote_user")
 
 
 class Reader:
@@ -63,15 +63,6 @@ class Reader:
             unsafe=scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS,
             origin=", ".join(others[b"origin"]) if b"origin" in others else None,
         )
-
-
-def remove_remote_user(scope: Scope) -> None:
-    """Remove the header ``Remote-User`` from a request, however it is spelled."""
-    for name, _ in scope["headers"]:
-        # Most names differ in their length, which costs next to nothing to see.
-        if len(name) == 11 and name.lower() in _REMOTE_USER:
-            scope["headers"] = [line for line in scope["headers"] if line[0].lower() not in _REMOTE_USER]
-            return
 
 
 def query(scope: Scope) -> str:

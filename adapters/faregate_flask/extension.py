@@ -143,7 +143,7 @@ class Faregate:
             try:
                 principal = identify(gate, environ)
                 if needs:
-                    principal.require(*needs, on=_object(on))
+                    principal.require_all(needs, None if on is None else _object(on))
                 environ[_KEY] = principal
                 return app.ensure_sync(view)(*args, **kwargs) if asynchronous else view(*args, **kwargs)
             except Denied as denied:

@@ -133,10 +133,8 @@ def _judge(connection: HTTPConnection[Any], needs: tuple[Need, ...], on: object)
             "@requires needs the middleware: Starlette(…, middleware=[Middleware(GateMiddleware, gate=gate)])"
         )
     principal = visit.principal or visit.identified()
-    if on is not None:
-        principal.require(*needs, on=_object(connection, on))
-    elif needs:
-        principal.require(*needs)
+    if needs:
+        principal.require_all(needs, None if on is None else _object(connection, on))
 
 
 def _object(connection: HTTPConnection[Any], on: object) -> object:

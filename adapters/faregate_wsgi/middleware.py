@@ -115,8 +115,10 @@ class _Starting:
 
     def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         self.begun = True
-        added = self._visit.additions(int(status[:3]), [name for name, _ in headers])
-        return self._start_response(status, [*headers, *added], *exc_info)
+        if self._visit.announces():
+            added = self._visit.additions(int(status[:3]), [name for name, _ in headers])
+            headers = [*headers, *added]
+        return self._start_response(status, headers, *exc_info)
 
 
 def _respond(answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any) -> Iterable[bytes]:

@@ -118,7 +118,7 @@ _FOREVER = float("inf")
 def admit(gate: Gate, demand: _Demand, principal: Principal) -> Visit:
     """Return the visit of a principal that was identified sooner, by :meth:`faregate.Gate.peek`; Denied as above."""
     if isinstance(demand, tuple):
-        principal.require(*demand)
+        principal.require_all(demand)
     return Visit(gate, principal)
 
 
@@ -162,7 +162,7 @@ class Rules:
                 raise
             return Visit(gate, None, denied)
         if isinstance(demand, tuple):
-            principal.require(*demand)
+            principal.require_all(demand)
         return Visit(gate, principal, None, elsewhere)
 
     def answer(self, gate: Gate, denied: Denied, method: str, path: str) -> Answer:
