@@ -99,7 +99,7 @@ def measured(names: list[str], *, short: bool, counting: bool) -> Iterator[tuple
     if counting and groups:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
             rows = [row for name in groups for row in rows_of(name, Path(folder), closing, short=True)]
-        counts = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
+        counts: dict[str, float] = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
         for figure in counted(rows, [sys.executable, __file__, "--marked", *groups]):
             yield figure._replace(bound=counts.get(figure.name)), GROWTH
         groups = []

@@ -10,7 +10,7 @@ import time
 import tracemalloc
 from contextlib import closing
 from threading import Barrier, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from measure import Figure
 from verification import ADDRESS, DAY, floor, hit
@@ -47,8 +47,9 @@ def memory() -> list[Figure]:
 
 
 def _token(gate: Gate, number: int, *, parties: bool) -> str:
-    given: dict[str, Any] = {"owner": Owner(f"user{number}", "Alice"), "org": Org(f"org{number}", "Acme")}
-    return gate.tokens.create(name="bench", scopes=["docs:read"], **(given if parties else {})).secret
+    owner = Owner(f"user{number}", "Alice") if parties else Owner()
+    org = Org(f"org{number}", "Acme") if parties else Org()
+    return gate.tokens.create(name="bench", scopes=["docs:read"], owner=owner, org=org).secret
 
 
 def start() -> list[Figure]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +11,7 @@ from faregate.rules import Rules, admit
 from faregate_wsgi.translation import path, peek, raw_path, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from faregate import Gate
     from faregate.bearer import Answer
@@ -53,8 +52,7 @@ class GateMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, or have the application answer it."""
-        wanted, method = path(environ), environ["REQUEST_METHOD"]
-        sent = raw_path(environ)
+        wanted, sent = path(environ), raw_path(environ)
         try:
             demand = self._rules.demand(wanted, sent)
             principal = None if demand is None else peek(environ, self._gate)
@@ -63,18 +61,20 @@ class GateMiddleware:
             else:
                 visit = self._rules.enter(self._gate, wanted, sent, texts(environ, self._gate))
         except Denied as denied:
-            answer = self._rules.answer(self._gate, denied, method, wanted)
+            answer = self._rules.answer(self._gate, denied, environ["REQUEST_METHOD"], wanted)
             return _respond(answer, environ, start_response)
         for name in _OTHERS:
-            environ.pop(name, None)
-        environ[PRINCIPAL], environ[DENIED] = visit.principal, visit.denied
-        if visit.principal is not None:
-            environ["REMOTE_USER"], environ["AUTH_TYPE"] = visit.principal.identity, "Bearer"
+            if name in environ:
+                del environ[name]
+        principal = visit.principal
+        environ[PRINCIPAL], environ[DENIED] = principal, visit.denied
+        if principal is not None:
+            environ["REMOTE_USER"], environ["AUTH_TYPE"] = principal.identity, "Bearer"
         starting = _Starting(visit, start_response)
         try:
             return _begun(self._app(environ, starting))
         except Denied as denied:  # of a principal that the application has asked itself
-            answer = self._gate.answer(denied, route=f"{method} -")
+            answer = self._gate.answer(denied, route=f"{environ['REQUEST_METHOD']} -")
             # Where an answer was begun, the server knows from exc_info whether it is too late for another one.
             return _respond(answer, environ, start_response, *([sys.exc_info()] if starting.begun else []))
 
@@ -96,7 +96,7 @@ class _Begun:
 
 def _begun(answer: Iterable[bytes]) -> Iterable[bytes]:
     """Return an answer whose application has run so far that it has raised what it had to raise."""
-    if not isinstance(answer, Generator):
+    if not hasattr(answer, "send"):  # as generators alone have it, also those of Cython
         return answer
     chunks = cast("Generator[bytes]", answer)
     try:
@@ -108,6 +108,8 @@ def _begun(answer: Iterable[bytes]) -> Iterable[bytes]:
 class _Starting:
     """The ``start_response`` of a request that came in: adds what the gate has to tell."""
 
+    __slots__ = ("_start_response", "_visit", "begun")
+
     def __init__(self, visit: Visit, start_response: StartResponse) -> None:
         self._visit = visit
         self._start_response = start_response
@@ -116,8 +118,7 @@ class _Starting:
     def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         self.begun = True
         if self._visit.announces():
-            added = self._visit.additions(int(status[:3]), [name for name, _ in headers])
-            headers = [*headers, *added]
+            headers = [*headers, *self._visit.additions(int(status[:3]), [name for name, _ in headers])]
         return self._start_response(status, headers, *exc_info)
 
 

@@ -30,18 +30,21 @@ def texts(environ: Environ, gate: Gate) -> Texts:
 def peek(environ: Environ, gate: Gate) -> Principal | None:
     """Return the principal of a request as most are, as :meth:`faregate.Gate.peek` does; None says nothing."""
     line = environ.get("HTTP_AUTHORIZATION")
-    return None if line is None else gate.peek(line.encode("latin-1", "replace"), environ.get("REMOTE_ADDR"))
+    if line is None or not line.isascii():  # as every credential is
+        return None
+    return gate.peek(line.encode(), environ.get("REMOTE_ADDR"))
 
 
 def path(environ: Environ) -> str:
     """Return the path as the application's router sees it: decoded, without ``SCRIPT_NAME``."""
-    return str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace")
+    whole = str(environ.get("PATH_INFO", ""))
+    return whole if whole.isascii() else whole.encode("latin-1").decode("utf-8", "replace")
 
 
 def raw_path(environ: Environ) -> str:
     """Return the path as it was sent, where the server tells, else an empty text."""
-    uri = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
-    return str(uri).partition("?")[0]
+    uri = environ.get("REQUEST_URI") or environ.get("RAW_URI")
+    return str(uri).partition("?")[0] if uri else ""
 
 
 def _lines(environ: Environ, header: str) -> list[str]:

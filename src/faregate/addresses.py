@@ -109,7 +109,7 @@ class Networks(msgspec.Struct, frozen=True, eq=False):
     starts: tuple[bytes, ...]
     ends: tuple[bytes, ...]
     texts: tuple[str, ...] | None = None
-    admitted: set[str | None] = msgspec.field(default_factory=set)
+    admitted: set[str | None] = msgspec.field(default_factory=set[str | None])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Networks):

@@ -51,7 +51,7 @@ _AMBIGUOUS = re.compile(
 # Of a path as it was sent, one encoding is the ordinary one; an empty segment may be gone before it is routed.
 _ENCODED = re.compile(rf"%(?:2f|5c|u[0-9a-f]{{4}})|(?!//)(?:{_DOT_SEGMENT})|\ufffd", re.IGNORECASE)
 _DECODINGS = 4  # nobody encodes oftener, unless to hide something
-_SHORT = 256  # characters of a path whose rule is remembered
+_SHORT = 512  # characters of a path, in both spellings, whose rule is remembered
 _PARAMETERS = re.compile(r";[^/]*")
 _UNLIKELY = re.compile(r"[*{}<>?#%;]")
 
@@ -179,8 +179,9 @@ class Rules:
     def demand(self, path: str, raw_path: str) -> _Demand | None:
         """Return what a path asks for, or None where it is shut."""
         # Long paths are not remembered: a client chooses them.
-        short = len(path) <= _SHORT and len(raw_path) <= _SHORT
-        return self._remembered(path, raw_path) if short else self._demand(path, raw_path)
+        if len(path) + len(raw_path) <= _SHORT:
+            return self._remembered(path, raw_path)
+        return self._demand(path, raw_path)
 
     def _demand(self, path: str, raw_path: str) -> _Demand | None:
         if not self._strict:

@@ -76,12 +76,13 @@ def owner_weight(owner: Owner | None) -> int:
     """Return what the texts of an owner weigh."""
     if owner is None:
         return 0
-    return sum(map(getsizeof, filter(None, astuple(owner))))
+    texts: tuple[str | None, ...] = astuple(owner)
+    return sum(map(getsizeof, filter(None, texts)))
 
 
 def _own_weight(record: Record) -> int:
     """Return what a record weighs beside the parts that others may share."""
-    texts = (record.id, record.alias, *astuple(record.org), *astuple(record.owner))
+    texts: tuple[str | None, ...] = (record.id, record.alias, *astuple(record.org), *astuple(record.owner))
     return RECORD + sum(map(getsizeof, filter(None, texts))) + owner_weight(record.shared_by)
 
 
