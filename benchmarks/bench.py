@@ -40,18 +40,23 @@ GROWTH = 1.1  # of a run by instructions: they are repeatable, save for what ano
 
 
 class Group(NamedTuple):
-    """Rows that run in turns, for so many rounds; ``peers`` are those of other packages, beside them."""
+    """Rows that run in turns, for so many rounds; ``peers`` are those of other packages, beside them.
+
+    A group that takes ``long`` is left out of short runs.
+    """
 
     rows: Callable[[Path, ExitStack], list[Row]]
     rounds: int
     peers: Callable[[Path, ExitStack], list[Row]] | None = None
+    long: bool = False
 
 
 GROUPS = {
     "hits": Group(verification.hits, 8_000, peers.verifying),
     "refusals": Group(verification.refusals, 8_000),
     "jwts": Group(jwts.rows, 120),
-    "misses": Group(verification.misses, 100),
+    "misses": Group(verification.misses, 200),
+    "growth": Group(verification.growth, 60, long=True),
     "flask": Group(frameworks.flask, 6_000, peers.flask),
     "starlette": Group(frameworks.starlette, 8_000, peers.starlette),
     "writes": Group(writes.rows, 60),
@@ -73,14 +78,15 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the instructions that are counted to counts.json")
     parser.add_argument("--marked", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    names: list[str] = given.names or [*GROUPS, *BY_THEMSELVES]
+    short = given.short or given.record
+    names: list[str] = given.names or [name for name in (*GROUPS, *BY_THEMSELVES) if not (short and is_long(name))]
 
     if given.marked:
         run_marked(names)
         return 0
     counting = given.record or (given.short and shutil.which("valgrind") is not None)
     kept, figures = True, list[Figure]()
-    for figure, slack in measured(names, short=given.short, counting=counting):
+    for figure, slack in measured(names, short=short, counting=counting):
         figures.append(figure)
         kept &= figure.holds(slack)
         show(figure, slack)
@@ -88,7 +94,7 @@ def main() -> int:
     if given.record:
         counts = {figure.name: round(figure.value, 3) for figure in figures if figure.unit.startswith("×")}
         COUNTS.write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n")
-    if not (given.short or given.record or given.names):
+    if not (short or given.names):
         picture.draw([figure for figure in figures if not figure.name.startswith("junk")], HERE / "results.svg")
     return 0 if kept else 1
 
@@ -113,6 +119,11 @@ def measured(names: list[str], *, short: bool, counting: bool) -> Iterator[tuple
         if name in BY_THEMSELVES:
             for figure in BY_THEMSELVES[name]():
                 yield figure, slack
+
+
+def is_long(name: str) -> bool:
+    """Tell whether a group is left out of short runs."""
+    return name in GROUPS and GROUPS[name].long
 
 
 def rows_of(name: str, folder: Path, closing: ExitStack, *, short: bool) -> list[Row]:

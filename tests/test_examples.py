@@ -78,22 +78,32 @@ def test_the_wsgi_example_is_gated(tmp_path: Path, application: str) -> None:
     gate.close()
 
 
-def test_the_benchmark_measures(monkeypatch: object) -> None:
-    """A short run of both sides gives a ratio that a gate can have."""
-    del monkeypatch
-    script = (
-        "import sys; sys.path.insert(0, 'benchmarks'); import hit; from faregate import Gate;"
-        "hit.ROUNDS, hit.CALLS = 3, 2000; ratio, floor = hit.measure(Gate('sqlite://'), 1); assert 1 < ratio < 30, ratio"
-    )
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+MEASURE = """
+import sys, tempfile; sys.path.insert(0, 'benchmarks')
+from contextlib import ExitStack; from pathlib import Path
+import bench, jwts, verification; from measure import timed
+verification.ROWS, verification.LARGE, jwts.SIGHTS = 50, 100, 50
+for group in bench.GROUPS:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
+        figures = timed(bench.rows_of(group, Path(folder), closing, short=True), 3)
+    assert all(figure.value > 0 for figure in figures), figures
+    assert group != 'hits' or 1 < figures[1].value < 30, figures[1]
+"""
 
 
-def test_the_benchmark_of_requests_measures() -> None:
-    """A short run: in front of Starlette the gate costs no multiple of Starlette's own middleware."""
+def test_the_benchmark_measures() -> None:
+    """A few slices of each row give figures that a gate can have."""
+    subprocess.run([sys.executable, "-c", MEASURE], cwd=ROOT, check=True)
+
+
+def test_the_benchmark_takes_the_footprint() -> None:
+    """A token at hand takes some bytes, an import some time, and what exceeds its bound is told."""
     script = (
-        "import sys; sys.path.insert(0, 'benchmarks'); import request; from faregate import Gate;"
-        "request.ROUNDS, request.CALLS = 5, 200; own, gate = request.measure(Gate('sqlite://')).values(); print(own, gate);"
-        "assert 1 < own < gate * 1.5 and gate < own * 1.5, (own, gate)"
+        "import sys; sys.path.insert(0, 'benchmarks'); import footprint; from measure import Figure\n"
+        "footprint.ENTRIES, footprint.STARTS, footprint.TURN = 100, 1, 0.01\n"
+        "for figure in (*footprint.memory(), *footprint.start(), *footprint.threads()): assert figure.value > 0, figure\n"
+        "over, under = Figure('x', 2.1, 'y', 2.0), Figure('x', 0.7, 'y', 0.8, least=True)\n"
+        "assert [one.holds(slack) for one in (over, under) for slack in (1.0, 1.25)] == [False, True] * 2"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 

@@ -78,7 +78,7 @@ class Granted(msgspec.Struct, frozen=True, eq=False):
 
     grants: dict[Key, Resources]
     scopes: frozenset[str]
-    reached: dict[Need, Resources] = msgspec.field(default_factory=lambda: dict[Need, Resources]())
+    reached: dict[Need, Resources] = msgspec.field(default_factory=dict[Need, Resources])
 
     @classmethod
     def of(cls, grants: dict[Key, Resources]) -> Granted:
