@@ -87,7 +87,7 @@ def test_owners_rights_bound_what_is_remembered(make_gate: Make) -> None:
     """Both have to open a need, also one that was remembered before the application cut the rights."""
     allowed = [AllowedScopes(general_scopes=("*",))]
     gate = make_gate("sqlite://", owner_rights=lambda _: allowed[0], owner_rights_ttl=0)
-    issued = gate.tokens.create(name="t", scopes=["docs:*"], owner=Owner("u1"))
+    issued = gate.tokens.create(name="t", scopes=["docs:*", "docs:read"], owner=Owner("u1"))
     nobodys = gate.tokens.create(name="t", scopes=["docs:*"])
     for _ in range(2):
         assert gate.verify(issued.secret).allows("docs:read")
@@ -96,6 +96,18 @@ def test_owners_rights_bound_what_is_remembered(make_gate: Make) -> None:
     assert [gate.verify(issued.secret).allows(f"docs:{verb}") for verb in ("read", "write")] == [False, True]
     assert reason_of(lambda: gate.verify(issued.secret).require("docs:read")) == "insufficient_scope"
     assert reason_of(lambda: gate.verify(issued.secret).require_all(("docs:read",))) == "insufficient_scope"
+
+
+@pytest.mark.parametrize("scopes", [["docs:read"], ["docs:*"]])
+def test_several_needs_are_all_to_be_met(gate: Gate, scopes: list[str]) -> None:
+    """One that is at hand answers for no other."""
+    principal = gate.verify(gate.tokens.create(name="t", scopes=scopes).secret)
+    for _ in range(2):
+        principal.require("docs:read")
+        for needs in (("docs:read", "other"), ("other", "docs:read")):
+            assert reason_of(lambda needs=needs: principal.require(*needs)) == "insufficient_scope"
+            assert reason_of(lambda needs=needs: principal.require_all(needs)) == "insufficient_scope"
+            assert not principal.allows(*needs)
 
 
 def test_a_share_is_reached_on_its_objects_alone(gate: Gate) -> None:
