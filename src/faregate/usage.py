@@ -37,9 +37,9 @@ class Usage:
     writes was started before; :meth:`note` starts it.
     """
 
-    def __init__(self, store: Store, every: float = EVERY) -> None:
+    def __init__(self, store: Store, every: float | None = None) -> None:
         self._store = store
-        self._every = every
+        self._every = EVERY if every is None else every
         self.notes: dict[str, float] = {}
         self._lock = threading.Lock()  # held for a moment, and never while a thread starts
         self._thread: Thread | None = None
