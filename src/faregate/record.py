@@ -217,6 +217,8 @@ def access_record(
     family: Record, *, granted: Granted, networks: Networks | None, expires_at: float, digest: bytes
 ) -> Record:
     """Return the record of an access credential: what it and its family, as that is now, both open."""
+    if granted is not family.granted:  # as it is where it was not asked to be narrower
+        granted = Granted.of(common_grants(granted.grants, family.grants))
     if networks is None or family.networks is None:
         networks = networks or family.networks
     else:
@@ -226,7 +228,7 @@ def access_record(
         kind="access",
         closes=min(family.closes, expires_at),
         networks=networks,
-        granted=Granted.of(common_grants(granted.grants, family.grants)),
+        granted=granted,
         expires_at=min(family.expires_at, expires_at),
         digest=digest,
     )
