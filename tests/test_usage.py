@@ -57,6 +57,28 @@ def test_the_end_of_a_process_is_quiet(tmp_path: Path, kind: str) -> None:
     assert ended.stdout + ended.stderr == ""
 
 
+def test_uses_are_written_after_a_fork(tmp_path: Path) -> None:
+    """Whoever comes first to the child, also with a credential of nobody's; what is at hand there is noted, too."""
+    script = """
+import os, sys, threading
+from faregate import Denied, Gate
+gate = Gate(sys.argv[1])
+secret = gate.tokens.create(name="a").secret
+gate.verify(secret)
+if os.fork() == 0:
+    try:
+        gate.verify("nobody's")
+    except Denied:
+        gate.verify(secret)
+    os.write(1, " ".join(thread.name for thread in threading.enumerate()).encode())
+    os._exit(0)
+os.wait()
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script, f"sqlite:///{tmp_path / 'gate.db'}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["MainThread", "faregate-usage"]
+
+
 def test_the_thread_ends_with_its_gate(tmp_path: Path) -> None:
     """A gate that nobody holds any more leaves no thread, and what it noted is written."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"

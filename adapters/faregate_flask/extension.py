@@ -90,7 +90,9 @@ class Faregate:
         settings = {name.lower(): value for name, value in given.items()}
         gate = Gate(**settings)
         self._gates.append(gate)
-        app.view_functions = views = Views(app.view_functions, self._guarded)
+        views = app.view_functions if isinstance(app.view_functions, Views) else Views(app.view_functions)
+        views.watch(self._guarded)
+        app.view_functions = views
         self._views.append(views)
         app.extensions["faregate"] = gate
         app.register_error_handler(Denied, _answer_denied)

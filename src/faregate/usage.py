@@ -34,7 +34,7 @@ class Usage:
     """Collects uses and writes them every :data:`EVERY` seconds, at exit, and when it is no longer needed.
 
     ``notes`` holds, by record, when that was used last. A use may be written there directly where the thread that
-    writes was started before; :meth:`note` starts it.
+    writes was started before; :meth:`note` starts it, and :meth:`resume` where it has ended.
     """
 
     def __init__(self, store: Store, every: float | None = None) -> None:
@@ -43,6 +43,7 @@ class Usage:
         self.notes: dict[str, float] = {}
         self._lock = threading.Lock()  # held for a moment, and never while a thread starts
         self._thread: Thread | None = None
+        self._noted = False  # whether there was a use at all, here or before the process forked
         self._stop = Event()
         self._not_before = 0.0
         self._at_end = weakref.finalize(self, _write, store, self.notes, 0.0)
@@ -51,7 +52,12 @@ class Usage:
     def note(self, record_id: str, now: float) -> None:
         """Remember that a record was used now, and have that written in a while. Writes nothing itself."""
         self.notes[record_id] = now
-        if self._thread is None:
+        self._noted = True
+        self.resume()
+
+    def resume(self) -> None:
+        """Start the thread where there is something to write and none runs, as after a fork."""
+        if self._thread is None and self._noted:
             self._start()
 
     def may_see(self, digest: bytes) -> bool:

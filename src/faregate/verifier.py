@@ -79,7 +79,7 @@ class Verifier:
             grants = rights.grants
 
         if record.noted:
-            # Whoever looked the record up has started the thread that writes this.
+            # Whoever looked the record up, or confirmed it, has started the thread that writes this.
             self._notes[record.id] = now
         return Principal(record, address, grants)
 
@@ -101,6 +101,8 @@ class Verifier:
         raise record.refusal(now, address)
 
     def _look_up(self, credential: str, digest: bytes, *, wait: bool) -> Record:
+        # A process that was forked has the records, which this confirms for peek, and no thread that writes notes.
+        self._usage.resume()
         try:
             record = self._records.cached(digest, wait=wait)
         except StoreUnavailable:

@@ -139,6 +139,77 @@ def test_an_outer_guard_above_the_route_is_caught_above_an_inner_one(setup: Setu
     assert (setup.get("/mixed").status_code, setup.get("/both").status_code) == (500, 403)
 
 
+@pytest.mark.parametrize("how", ["update", "pairs", "named", "setdefault", "joined"])
+def test_a_guard_above_a_view_that_is_put_in_by_hand_is_caught(setup: Setup, how: str) -> None:
+    """In every way in which a dictionary takes something, before the guard is made and after it."""
+
+    def early() -> str:
+        return "secret"
+
+    def late() -> str:
+        return "secret"
+
+    setup.faregate.requires("docs:write")(early)
+    for name, naked in (("early", early), ("late", late)):
+        setup.app.add_url_rule(f"/{name}", name)
+        views = setup.app.view_functions
+        match how:
+            case "update":
+                views.update({name: naked})
+            case "pairs":
+                views.update([(name, naked)])
+            case "named":
+                views.update(**{name: naked})
+            case "setdefault":
+                assert views.setdefault(name, naked) is views[name]
+                assert views.setdefault(name, view) is views[name]
+            case _:
+                setup.app.view_functions |= {name: naked}
+    setup.faregate.requires("docs:write")(late)
+    assert [setup.get(url, "").status_code for url in ("/early", "/late")] == [500, 500]
+
+
+def test_a_guard_above_two_routes_is_caught_at_both(setup: Setup) -> None:
+    """Flask lets an endpoint have its view twice, of which one may come after the guard."""
+
+    def naked() -> str:
+        return "secret"
+
+    setup.app.add_url_rule("/one", view_func=naked)
+    setup.faregate.requires("docs:write")(naked)
+    setup.app.add_url_rule("/two", view_func=naked)
+    with pytest.raises(AssertionError, match="overwriting"):
+        setup.app.add_url_rule("/three", "naked", view)
+    assert [setup.get(url, "").status_code for url in ("/one", "/two")] == [500, 500]
+
+
+def test_a_guard_of_a_method_above_its_route_is_caught(setup: Setup) -> None:
+    """A bound method is another object each time that it is named."""
+
+    class Views:
+        def naked(self) -> str:
+            return "secret"
+
+    views = Views()
+    setup.app.add_url_rule("/naked", "naked", views.naked)
+    setup.faregate.requires("docs:write")(views.naked)
+    assert setup.get("/naked", "").status_code == 500
+
+
+def test_guards_of_two_extensions_are_caught(setup: Setup) -> None:
+    """Both watch the one application."""
+    other = Faregate(setup.app)
+    for number, extension in enumerate((setup.faregate, other)):
+
+        def naked() -> str:
+            return "secret"
+
+        setup.app.add_url_rule(f"/{number}", str(number), naked)
+        extension.requires("docs:write")(naked)
+    assert [setup.get(url, "").status_code for url in ("/0", "/1")] == [500, 500]
+    other.gate.close()
+
+
 def test_a_view_that_cannot_be_hashed_is_served(setup: Setup) -> None:
     """With and without a guard."""
 

@@ -95,11 +95,14 @@ class _Filed:
         if record is None:
             return
         self._weights.remove(record)
+        # In one step each: siblings that are at hand stay in the index, whatever cuts this short.
         for subject in record.subjects:
-            siblings = self._digests.pop(subject)
+            siblings = self._digests[subject]
             at = siblings.index(digest)
             if len(siblings) > 1:
                 self._digests[subject] = siblings[:at] + siblings[at + 1 :]
+            else:
+                del self._digests[subject]
 
 
 class Records:
