@@ -44,7 +44,7 @@ class Views(dict[str, Any]):
         for endpoint, view in dict(*views, **named).items():
             self[endpoint] = view
 
-    def __ior__(self, views: Any) -> Self:
+    def __ior__(self, views: Any) -> Self:  # type: ignore[override, misc]
         self.update(views)
         return self
 

@@ -21,7 +21,20 @@ RULES: dict[str, Any] = {
     "/public": PUBLIC, "/any/": AUTHENTICATED, "/docs": "docs:read", "/docs/": ["docs:read", "docs:write"],
     "/docs/either": any_of("docs:write", "mail:read"), "/": "mail:read",
 }  # fmt: skip
-PATHS = ("/", "/public", "/any/x", "/docs", "/docs/", "/docs/either", "/docs/x;y", "/docs//x", "/d%6fcs", "/äö", "", "/app/docs")
+PATHS = (
+    "/",
+    "/public",
+    "/any/x",
+    "/docs",
+    "/docs/",
+    "/docs/either",
+    "/docs/x;y",
+    "/docs//x",
+    "/d%6fcs",
+    "/äö",
+    "",
+    "/app/docs",
+)
 PEERS = (None, "", "127.0.0.1", "10.0.0.1", "10.9.9.9", "::ffff:10.0.0.1", "10.0.0.1:80", "fe80::1%eth0", "unix:", "x")
 USERS = ("remote-user", "Remote_User", "REMOTE-USER", "remote-name", "x-remote-user")
 SETTINGS: list[dict[str, Any]] = [
@@ -78,7 +91,9 @@ def lines_of(draw: random.Random, credentials: list[str]) -> Lines:
     presented = f"Bearer {secret}"
     odd = draw.random() < 0.3
     if odd:
-        presented = draw.choice((secret, f"bearer {secret}", f"Bearer  {secret}", f"Bearer {secret} ", f"Basic {secret}", "Bearer "))
+        presented = draw.choice(
+            (secret, f"bearer {secret}", f"Bearer  {secret}", f"Bearer {secret} ", f"Basic {secret}", "Bearer ")
+        )
     lines: Lines = [("authorization", presented)]
     if draw.random() < 0.15:
         lines.append(("authorization", f"Bearer {draw.choice(credentials)}"))
@@ -87,7 +102,11 @@ def lines_of(draw: random.Random, credentials: list[str]) -> Lines:
     if draw.random() < 0.3:
         lines.append((draw.choice(USERS), "root"))
     if draw.random() < 0.2:
-        lines.append(draw.choice((("x-key", secret), ("cookie", f"__Host-key={secret}"), ("x-forwarded-for", "10.9.9.9, 192.0.2.1"))))
+        lines.append(
+            draw.choice(
+                (("x-key", secret), ("cookie", f"__Host-key={secret}"), ("x-forwarded-for", "10.9.9.9, 192.0.2.1"))
+            )
+        )
     draw.shuffle(lines)
     return lines
 
@@ -152,7 +171,7 @@ def test_what_is_at_hand_changes_no_outcome(
     fast, slow = Gate(store, clock=clock, **settings), slowed(Gate(store, clock=clock, **settings))
     credentials = credentials_of(fast)
     sides = [Apps(gate, RULES if ruled else None, default) for gate in (fast, slow)]
-    draw = random.Random(f"{default} {ruled} {sorted(settings)}")
+    draw = random.Random(f"{default} {ruled} {sorted(settings)}")  # noqa: S311  the same each time
     hits, peek = [0], fast.peek
 
     def counted(*arguments: Any) -> Any:
@@ -160,7 +179,7 @@ def test_what_is_at_hand_changes_no_outcome(
         hits[0] += principal is not None
         return principal
 
-    fast.peek = counted  # type: ignore[method-assign]
+    fast.peek = counted  # type: ignore[method-assign, assignment]
     for turn in range(120):
         clock.now = START + turn / 12
         lines, peer, path = lines_of(draw, credentials), draw.choice(PEERS), draw.choice(PATHS)
@@ -174,15 +193,24 @@ def test_what_is_at_hand_changes_no_outcome(
         )  # fmt: skip
         if kind == "http":
             scope["method"] = method
-        environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "SCRIPT_NAME": root, "QUERY_STRING": query}
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "SCRIPT_NAME": root,
+            "QUERY_STRING": query,
+        }
         for name, value in lines:
             key = "HTTP_" + name.upper().replace("-", "_")
             environ[key] = f"{environ[key]},{value}" if key in environ else value
         environ |= draw.choice(({}, {"REMOTE_USER": "root"}, {"faregate.principal": "root", "AUTH_TYPE": "Basic"}))
         environ |= {} if peer is None else {"REMOTE_ADDR": peer}
         for _ in range(2):  # the second time it is at hand
-            assert asgi_outcome(sides[0].asgi, sides[0].seen, scope) == asgi_outcome(sides[1].asgi, sides[1].seen, scope)
-            assert wsgi_outcome(sides[0].wsgi, sides[0].seen, environ) == wsgi_outcome(sides[1].wsgi, sides[1].seen, environ)
+            assert asgi_outcome(sides[0].asgi, sides[0].seen, scope) == asgi_outcome(
+                sides[1].asgi, sides[1].seen, scope
+            )
+            assert wsgi_outcome(sides[0].wsgi, sides[0].seen, environ) == wsgi_outcome(
+                sides[1].wsgi, sides[1].seen, environ
+            )
     assert (hits[0] > 0) is not bool(fast.bearer.elsewhere or fast.proxies.any)
     fast.close()
     slow.close()
