@@ -229,7 +229,7 @@ class Gate:
         For adapters, of a request with one ``Authorization`` line. Most have no other place for a credential, no
         trusted proxies, and a credential that was seen before and is admitted. Waits for nothing.
         """
-        if self._elsewhere or authorization[:7] != b"Bearer " or len(authorization) > self._longest:
+        if self._elsewhere or not authorization.startswith(b"Bearer ") or len(authorization) > self._longest:
             return None
         # Only what is a whole credential has a digest that is known, so the line need not be taken apart.
         return self._peek(sha256(authorization[7:]).digest(), peer_address(peer))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 4 * 1024 * 1024  # of the JSON of a page's items
 _TEXTS = frozenset({"name", "type", "owner.name", "org.name"})  # the sort keys that are no instants
+_encoder = msgspec.json.Encoder()
 _NONE = "after: expected the text from the link of a page to the next one"
 _FORM = re.compile(r"[A-Za-z0-9_-]{1,4096}")
 
@@ -35,12 +36,13 @@ def fill(rows: Iterable[Row], show: Callable[[Row], Item], limit: int) -> tuple[
     comes after its end is not read.
     """
     page: list[tuple[Row, Item]] = []
-    weight = 0
+    weight, written = 0, bytearray()
     for row in rows:
         if len(page) == limit:
             return page, True
         item = show(row)
-        weight += len(msgspec.json.encode(item))
+        _encoder.encode_into(item, written)
+        weight += len(written)
         if page and weight > MAX_BYTES:
             return page, True
         page.append((row, item))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("faregate")
 
-_TEXTS = msgspec.json.Decoder(list[str])
+_TEXTS = msgspec.json.Decoder(tuple[str, ...])
 _SHORT = 1024  # bytes of stored scopes that are remembered, so that all of them together take a few megabytes
 
 # The steps of a verification, in their order. From the third on they are about a record.
@@ -359,7 +359,7 @@ def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Netwo
 def stored_texts(texts: bytes | str) -> tuple[str, ...]:
     """Return a stored list of texts; nothing of one that is no list any more."""
     try:
-        return tuple(_TEXTS.decode(texts))
+        return _TEXTS.decode(texts)
     except msgspec.MsgspecError:
         return ()
 
