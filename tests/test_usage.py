@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from faregate import Gate, Owner, StoreUnavailable, usage
+from faregate import Denied, Gate, Owner, StoreUnavailable, usage
 from faregate.stores.schema import tokens
 from faregate.stores.sql import Store
 from faregate.stores.token_rows import TokenRows
@@ -57,26 +57,44 @@ def test_the_end_of_a_process_is_quiet(tmp_path: Path, kind: str) -> None:
     assert ended.stdout + ended.stderr == ""
 
 
-def test_uses_are_written_after_a_fork(tmp_path: Path) -> None:
-    """Whoever comes first to the child, also with a credential of nobody's; what is at hand there is noted, too."""
-    script = """
-import os, sys, threading
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.CDLL(None).fork"])
+def test_uses_are_written_after_a_fork(tmp_path: Path, fork: str) -> None:
+    """Whoever comes first to the child, also with a credential of nobody's: what is at hand there is noted, too."""
+    script = f"""
+import ctypes, os, sys, threading, time
 from faregate import Denied, Gate
+from faregate.stores import page
+page.LOOK_EVERY = 0.2
 gate = Gate(sys.argv[1])
 secret = gate.tokens.create(name="a").secret
 gate.verify(secret)
-if os.fork() == 0:
+if {fork}() == 0:
+    time.sleep(0.3)
+    page.LOOK_EVERY = 60
     try:
         gate.verify("nobody's")
     except Denied:
         gate.verify(secret)
-    os.write(1, " ".join(thread.name for thread in threading.enumerate()).encode())
+    running = [thread.name for thread in threading.enumerate() if thread is gate._usage._thread]
+    os.write(1, str(running).encode())
     os._exit(0)
 os.wait()
 """
     command = [sys.executable, "-W", "ignore", "-c", script, f"sqlite:///{tmp_path / 'gate.db'}"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout.split() == ["MainThread", "faregate-usage"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout == "['faregate-usage']", ended.stderr
+
+
+def test_a_closed_gate_starts_no_thread_for_nobodys_credential(gate: Gate) -> None:
+    """Nothing is at hand any more that could be noted."""
+    secret = gate.tokens.create(name="a").secret
+    gate.verify(secret)
+    gate.close()
+    with suppress(Denied):
+        gate.verify("nobody's")
+    assert gate._usage._thread is None
+    gate.verify(secret)
+    assert gate._usage._thread is not None
 
 
 def test_the_thread_ends_with_its_gate(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Usage:
         forks.look()
         with self._lock:
             self._stop.set()
-            self._thread = None
+            self._thread, self._noted = None, False
         self.flush()
 
     def hold(self) -> None:

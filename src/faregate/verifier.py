@@ -101,13 +101,13 @@ class Verifier:
         raise record.refusal(now, address)
 
     def _look_up(self, credential: str, digest: bytes, *, wait: bool) -> Record:
-        # A process that was forked has the records, which this confirms for peek, and no thread that writes notes.
-        self._usage.resume()
         try:
             record = self._records.cached(digest, wait=wait)
         except StoreUnavailable:
             self._finder(credential, digest, wait=wait)  # junk is junk, whether the store answers or not
             raise
+        # A forked process has the records, which were confirmed just now, and not yet the thread that writes notes.
+        self._usage.resume()
         if record is None and self._records.is_unknown(digest):
             raise Denied("unknown_credential")
         if record is None or (record.trusted is not None and not record.trusted(self._clock())):
