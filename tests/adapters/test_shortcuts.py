@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from bridge import scope_of, send_to
 from conftest import START, Clock
+from flask import Flask
+from werkzeug.test import create_environ, run_wsgi_app
 
 from faregate import AUTHENTICATED, PUBLIC, AllowedScopes, Denied, Gate, Owner, any_of
 from faregate.credentials import mint
 from faregate_asgi import GateMiddleware as AsgiGateMiddleware
+from faregate_flask import Faregate, current_principal
 from faregate_wsgi import GateMiddleware as WsgiGateMiddleware
 
 RULES: dict[str, Any] = {
@@ -126,6 +129,13 @@ def wsgi_outcome(app: Any, seen: list[Any], environ: dict[str, Any]) -> Any:
     return told, body, [*seen]
 
 
+def flask_outcome(app: Any, seen: list[Any], environ: dict[str, Any]) -> Any:
+    """What is answered, and what the view saw."""
+    seen.clear()
+    body, status, headers = run_wsgi_app(app, {**create_environ(), **environ, "SCRIPT_NAME": "", "PATH_INFO": "/"})
+    return b"".join(body), status, [*headers], [*seen]
+
+
 def principal_of(user: Any) -> Any:
     """What tells a principal from another one."""
     reason = getattr(getattr(user, "denied", None), "reason", None)
@@ -140,6 +150,18 @@ class Apps:
         settings: dict[str, Any] = {"gate": gate, "rules": rules, "default": default}
         self.asgi = AsgiGateMiddleware(self._asgi, **settings)
         self.wsgi = WsgiGateMiddleware(self._wsgi, **settings)
+
+        self.flask = Flask(__name__)
+        self.flask.config["FAREGATE_STORE"] = "sqlite://"
+        extension = Faregate(self.flask)
+        extension.gate.close()
+        self.flask.extensions["faregate"] = gate
+        guarded = extension.requires("docs:read", any_of("mail:read", "docs:read"))(self._view)
+        self.flask.add_url_rule("/", "view", guarded, methods=["GET", "POST"])
+
+    def _view(self) -> str:
+        self.seen.append(principal_of(current_principal))
+        return "hello"
 
     async def _asgi(self, scope: Any, receive: Any, send: Any) -> None:
         del receive
@@ -204,13 +226,11 @@ def test_what_is_at_hand_changes_no_outcome(
             environ[key] = f"{environ[key]},{value}" if key in environ else value
         environ |= draw.choice(({}, {"REMOTE_USER": "root"}, {"faregate.principal": "root", "AUTH_TYPE": "Basic"}))
         environ |= {} if peer is None else {"REMOTE_ADDR": peer}
+        one, other = sides
         for _ in range(2):  # the second time it is at hand
-            assert asgi_outcome(sides[0].asgi, sides[0].seen, scope) == asgi_outcome(
-                sides[1].asgi, sides[1].seen, scope
-            )
-            assert wsgi_outcome(sides[0].wsgi, sides[0].seen, environ) == wsgi_outcome(
-                sides[1].wsgi, sides[1].seen, environ
-            )
+            assert asgi_outcome(one.asgi, one.seen, scope) == asgi_outcome(other.asgi, other.seen, scope)
+            assert wsgi_outcome(one.wsgi, one.seen, environ) == wsgi_outcome(other.wsgi, other.seen, environ)
+            assert flask_outcome(one.flask, one.seen, environ) == flask_outcome(other.flask, other.seen, environ)
     assert (hits[0] > 0) is not bool(fast.bearer.elsewhere or fast.proxies.any)
     fast.close()
     slow.close()
