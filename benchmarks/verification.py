@@ -47,13 +47,13 @@ def hits(folder: Path, closing: ExitStack) -> list[Row]:
     plain = token()
     rows = [
         Row("F", floor(plain)),
-        Row("hit", hit(gate, plain), "F", 2.0),
-        Row("hit, 1 network", hit(gate, token(networks=1)), "F", 2.0),
-        Row("hit, 1,000 networks", hit(gate, token(networks=1_000)), "F", 2.0),
-        Row("hit, 10,000 networks", hit(gate, token(networks=10_000)), "F", 2.0),
-        Row("two needs", hit(gate, token(("docs:read", "docs:write")), ("docs:read", "docs:write")), "F", 2.5),
-        Row("grant docs:*", hit(gate, token(("docs:*",))), "F", 2.5),
-        Row("any_of of two", hit(gate, token(("docs:read",)), (any_of("docs:read", "docs:write"),)), "F", 2.5),
+        Row("token", hit(gate, plain), "F", 2.0),
+        Row("token, 1 network", hit(gate, token(networks=1)), "F", 2.0),
+        Row("token, 1,000 networks", hit(gate, token(networks=1_000)), "F", 2.0),
+        Row("token, 10,000 networks", hit(gate, token(networks=10_000)), "F", 2.0),
+        Row("token, two needs", hit(gate, token(("docs:read", "docs:write")), ("docs:read", "docs:write")), "F", 2.5),
+        Row("token, grant docs:*", hit(gate, token(("docs:*",))), "F", 2.5),
+        Row("token, any_of of two", hit(gate, token(("docs:read",)), (any_of("docs:read", "docs:write"),)), "F", 2.5),
     ]
     for objects in (1, 1_000):
         ids = [f"doc-{number}" for number in range(objects)]
@@ -69,7 +69,7 @@ def hits(folder: Path, closing: ExitStack) -> list[Row]:
         Row("access credential", hit(gate, access), "F", 2.0),
         Row("F of a JWT", floor(signed)),
         Row("issuer's JWT, further sight", hit(gate, signed), "F of a JWT", 1.7),
-        Row("10,000 networks", hit(gate, token(networks=10_000)), "hit, 1 network", 1.05),
+        Row("10,000 networks", hit(gate, token(networks=10_000)), "token, 1 network", 1.05),
         Row("share of 1,000", rows[-2].calls, rows[-4].name, 1.1),
         Row("redeemed of 1,000", rows[-1].calls, rows[-3].name, 1.1),
     ]
@@ -84,9 +84,9 @@ def refusals(folder: Path, closing: ExitStack) -> list[Row]:
     unknown = mint("fg", "tok")
     return [
         Row("F", floor(plain)),
-        Row("unknown, remembered", refused(gate, unknown), "F", 6.0),
-        Row("wrong checksum", refused(gate, f"{unknown[:-6]}000000"), "F", 9.0),
-        Row("another brand", refused(gate, f"x{unknown}"), "F", 9.0),
+        Row("refused: unknown, seen before", refused(gate, unknown), "F", 6.0),
+        Row("refused: wrong checksum", refused(gate, f"{unknown[:-6]}000000"), "F", 9.0),
+        Row("refused: another brand", refused(gate, f"x{unknown}"), "F", 9.0),
     ]
 
 
