@@ -27,7 +27,7 @@ from faregate import (
     path,
 )
 from faregate.addresses import Networks
-from faregate.scopes import Granted, compile_grants
+from faregate.scopes import Granted, Need, compile_grants
 from faregate_asgi.translation import encode
 
 Make = Callable[..., Gate]
@@ -65,6 +65,14 @@ def test_what_is_remembered_is_bounded_by_changed_scopes(gate: Gate) -> None:
     assert gate.verify(issued.secret).allows(need, on="a")
     gate.tokens.update(issued.token.id, allowed_scopes=edits("b"))
     assert [gate.verify(issued.secret).allows(need, on=on) for on in "ab"] == [False, True]
+
+
+def test_needs_that_nothing_meets_are_remembered_as_one_set() -> None:
+    """Whoever asks for many that are not granted fills no memory with sets of nothing."""
+    granted = Granted.of(compile_grants(edits("a")))
+    needs: list[Need] = [f"docs:{number}" for number in range(20)]
+    needs += [any_of(*needs), Permission("read"), Role("r")]
+    assert len({id(granted.reach(need)) for need in needs}) == 1
 
 
 def test_root_shares_no_reach_with_who_has_the_same_scope(gate: Gate) -> None:

@@ -39,6 +39,7 @@ class AnyResource(msgspec.Struct, frozen=True):
 
 ANY: Final = AnyResource()
 Resources = frozenset[str] | AnyResource
+_NONE: Final[Resources] = frozenset()  # always the same one: Python makes each empty set anew, of 216 bytes
 Key = tuple[str, str, str]
 Grants = Mapping[Key, Resources]
 Held = tuple[Grants, ...]  # what must all be wide enough: a credential's grants, and its owner's
@@ -190,7 +191,7 @@ def reached_by(held: Held, need: Need) -> Resources:
         for grants in held:
             common = _both(common, resources_of(grants, _key_of(need)))
         return common
-    reached: Resources = frozenset()
+    reached = _NONE
     for one in need.needs:
         reached = _either(reached, reached_by(held, one))
     return reached
@@ -212,9 +213,9 @@ def granting(grants: Grants, need: Need, on: str | None) -> str | None:
 
 def resources_of(grants: Grants, key: Key) -> Resources:
     """Return the resources that ``grants`` open for one name, itself possibly a wildcard."""
-    reached: Resources = frozenset()
+    reached = _NONE
     for name in _covering(key):
-        reached = _either(reached, grants.get((key[0], key[1], name), frozenset[str]()))
+        reached = _either(reached, grants.get((key[0], key[1], name), _NONE))
     return reached
 
 
