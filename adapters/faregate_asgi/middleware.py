@@ -42,6 +42,8 @@ class GateMiddleware:
         self._gate = gate
         self._rules = Rules(rules, default)
         self._reader = Reader(gate)
+        # On the way of each request, where a look-up of an attribute is worth sparing.
+        self._open, self._peek = self._rules.open, gate.peek
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have the application answer it."""
@@ -92,8 +94,7 @@ class GateMiddleware:
 
         It names no user itself. None says nothing. Denied where the rule for its path refuses it.
         """
-        rules = self._rules
-        demand = IDENTIFY if rules.open else rules.demand(path(scope), raw_path(scope))
+        demand = IDENTIFY if self._open else self._rules.demand(path(scope), raw_path(scope))
         if demand is None:
             return None
 
@@ -110,10 +111,10 @@ class GateMiddleware:
             return None
 
         client = scope.get("client")
-        principal = self._gate.peek(line, client[0] if client else None)
+        principal = self._peek(line, client[0] if client else None)
         if principal is None:
             return None
-        return Visit(self._gate, principal) if rules.open else admit(self._gate, demand, principal)
+        return Visit(self._gate, principal) if self._open else admit(self._gate, demand, principal)
 
     async def _enter(self, scope: Scope) -> Visit:
         """Return the visit of any request, or raise Denied."""

@@ -66,8 +66,12 @@ def _guard_coroutine(view: Callable[..., Any], needs: tuple[Need, ...], on: obje
     @wraps(view)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         connection = args[0] if args and type(args[0]) is Request else _connection(args, kwargs)
+        visit = connection.scope.get(VISIT)
         try:
-            _judge(connection, needs, on)
+            if type(visit) is Visit and visit.principal is not None and on is None:
+                visit.principal.require_all(needs)  # as of most requests, and without a call more
+            else:
+                _judge(connection, needs, on)
             return await view(*args, **kwargs)
         except Denied as denied:
             if isinstance(connection, WebSocket):

@@ -101,10 +101,11 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
             raise self._refusal(tuple(unmet), wanted)
 
     def require_all(self, needs: tuple[Need, ...], on: object = None) -> None:
-        """Do what :meth:`require` does, for guards: their needs were checked before, and are in a tuple."""
+        """Do what :meth:`require` does, for guards: their needs, if any, were checked before, and are in a tuple."""
         if on is None and self.rights is None and self.record.granted.scopes.issuperset(needs):
             return
-        self.require(*needs, on=on)
+        if needs:
+            self.require(*needs, on=on)
 
     def allows(self, need: Need, *more: Need, on: object = None) -> bool:
         """Tell whether :meth:`require` would return."""

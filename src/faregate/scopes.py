@@ -8,7 +8,6 @@ permissions or roles of a realm (no permission or role may itself be called ``*`
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
@@ -166,6 +165,8 @@ def check_size(allowed: AllowedScopes, grants: Grants) -> None:
     For what is written, as :func:`check_number`. In the flat list each grant repeats the names above it, and JSON may
     be written in ASCII.
     """
+    import json  # noqa: PLC0415  only who writes scopes waits for it
+
     size = len(json.dumps((msgspec.to_builtins(allowed), flat_list(grants))))
     if size > MAX_BYTES:
         raise InvalidInput(
