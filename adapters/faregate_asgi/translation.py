@@ -20,7 +20,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 # The header that applications take for the server's word about who calls: bridges to WSGI and Django turn both
-# spellings into HTTPREMOTE_USER, which Django's RemoteUserMiddleware reads over ASGI. X-Forwarded-User, X-Remote-User
+# spellings into HTTP_REMOTE_USER, which Django's RemoteUserMiddleware reads over ASGI. X-Forwarded-User, X-Remote-User
 # and the like become nobody's REMOTE_USER: they are between the application and the proxy that sets them.
 REMOTE_USER = (b"remote-user", b"remote_user")
 

@@ -144,8 +144,7 @@ class Faregate:
             gate: Gate = app.extensions["faregate"]
             try:
                 principal = identify(gate, environ)
-                if needs:
-                    principal.require_all(needs, None if on is None else _object(on))
+                principal.require_all(needs, None if on is None else _object(on))
                 environ[_KEY] = principal
                 return app.ensure_sync(view)(*args, **kwargs) if asynchronous else view(*args, **kwargs)
             except Denied as denied:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Views(dict[str, Any]):
-    """The view functions of an application, however it takes them.
+    """The view functions of an application, of which each one with a misplaced guard answers 500.
 
-    A guard that stands above its route decorator guards nothing, since the route has the view itself. Such a view
-    answers 500. Watched here, this costs no request anything.
+    A guard that stands above its route decorator guards nothing, since the route has the view itself. This is noticed
+    when a view is put in or guarded, so it costs no request anything.
     """
 
     def __init__(self, views: Mapping[str, View]) -> None:
@@ -49,7 +49,7 @@ class Views(dict[str, Any]):
         return self
 
     def shut(self, view: View) -> None:
-        """Have the routes of a view answer 500 that has got a guard after they were made."""
+        """Have all routes of a view answer 500: its guard was made after them."""
         # Equal is enough: a bound method is another object each time.
         for endpoint in [endpoint for endpoint, known in self.items() if known == view]:
             super().__setitem__(endpoint, _Misplaced(view))

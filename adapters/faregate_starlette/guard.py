@@ -137,8 +137,7 @@ def _judge(connection: HTTPConnection[Any], needs: tuple[Need, ...], on: object)
             "@requires needs the middleware: Starlette(…, middleware=[Middleware(GateMiddleware, gate=gate)])"
         )
     principal = visit.principal or visit.identified()
-    if needs:
-        principal.require_all(needs, None if on is None else _object(connection, on))
+    principal.require_all(needs, None if on is None else _object(connection, on))
 
 
 def _object(connection: HTTPConnection[Any], on: object) -> object:

@@ -115,11 +115,11 @@ class Visit(msgspec.Struct, frozen=True):
 _FOREVER = float("inf")
 
 
-def admit(gate: Gate, demand: _Demand, principal: Principal) -> Visit:
-    """Return the visit of a principal that was identified sooner, by :meth:`faregate.Gate.peek`; Denied as above."""
+def admit(gate: Gate, demand: _Demand, principal: Principal, *, elsewhere: bool = False) -> Visit:
+    """Return the visit of a principal that meets what its path asks for; else raise Denied."""
     if isinstance(demand, tuple):
         principal.require_all(demand)
-    return Visit(gate, principal)
+    return Visit(gate, principal, None, elsewhere)
 
 
 class Rules:
@@ -161,9 +161,7 @@ class Rules:
             if demand is not PUBLIC and demand is not IDENTIFY:
                 raise
             return Visit(gate, None, denied)
-        if isinstance(demand, tuple):
-            principal.require_all(demand)
-        return Visit(gate, principal, None, elsewhere)
+        return admit(gate, demand, principal, elsewhere=elsewhere)
 
     def answer(self, gate: Gate, denied: Denied, method: str, path: str) -> Answer:
         """Return the answer to a denial on a path, and log it; the rule is looked up for the log alone."""
