@@ -27,8 +27,8 @@ import verification
 import writes
 from measure import Figure, Row, counted, marked, timed
 
-from faregate import usage
-from faregate.stores import page
+from faregate.stores.sqlite import page
+from faregate.verification import usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

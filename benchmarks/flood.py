@@ -20,7 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from faregate import Gate
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 from faregate_asgi import GateMiddleware
 
 if TYPE_CHECKING:

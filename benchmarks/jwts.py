@@ -17,7 +17,7 @@ from measure import Row
 from verification import ADDRESS, AUDIENCE, ISSUER, floor, issuer_of, refused, sign
 
 from faregate import Gate
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -23,7 +23,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Route
 from verification import ADDRESS, floor
 
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from measure import Row
 
 from faregate import Denied, Gate, Issuer, any_of
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

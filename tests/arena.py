@@ -26,8 +26,8 @@ from werkzeug.serving import make_server
 
 from faregate import Gate
 from faregate.client import RefreshAuth
-from faregate.endpoint import TokenEndpoint
-from faregate.refresh import Refresh
+from faregate.client.token_endpoint import TokenEndpoint
+from faregate.lifecycles.refresh_tokens import Refresh
 from faregate_flask import Faregate
 
 FOLDER, KILLS = Path(sys.argv[1]), int(sys.argv[2])

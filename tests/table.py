@@ -25,9 +25,9 @@ from faregate import (
     Role,
     any_of,
 )
-from faregate.credentials import mint
-from faregate.management import wire
-from faregate.scopes import Need
+from faregate.credentials.opaque import mint
+from faregate.management import payloads
+from faregate.values.scopes import Need
 
 
 class Rights:
@@ -186,8 +186,8 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
 
 
 def _made(gate: Gate, token: dict[str, Any], by: Principal | None = None) -> Issued:
-    body = msgspec.convert({"name": "case", **token}, wire.CreateToken)
-    return gate.tokens.create(**wire.given(body), by=by)
+    body = msgspec.convert({"name": "case", **token}, payloads.CreateToken)
+    return gate.tokens.create(**payloads.given(body), by=by)
 
 
 def _token(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) -> str:
@@ -203,7 +203,9 @@ def _token(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) ->
             case ["end", text]:
                 gate.revoke(text.format(**texts))
             case ["update", members]:
-                gate.tokens.update(issued.token.id, **wire.given(msgspec.json.decode(members, type=wire.PatchToken)))
+                gate.tokens.update(
+                    issued.token.id, **payloads.given(msgspec.json.decode(members, type=payloads.PatchToken))
+                )
             case ["rotate", *grace]:
                 texts["rotated"] = gate.tokens.rotate(issued.token.id, grace=float(grace[0]) if grace else None).secret
             case ["deactivate" | "activate" | "delete" as action]:
@@ -222,7 +224,7 @@ def _exchange(gate: Gate, texts: dict[str, str], how: str | None) -> None:
 def _share(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) -> str:
     """Make the share; ``{secret}`` is its secret, ``{redeemed}`` the token that the last step "redeem" answered."""
     share = {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 3600, **(row.share or {})}
-    made = gate.shares.create(**wire.given(msgspec.convert(share, wire.CreateShare)), by=by)
+    made = gate.shares.create(**payloads.given(msgspec.convert(share, payloads.CreateShare)), by=by)
     texts["secret"] = made.secret
     for step in row.after:
         match step.split():

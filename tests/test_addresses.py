@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faregate import Denied, Gate, InvalidInput
-from faregate.addresses import MAX_BLOCKS, Networks, TrustedProxies, canonical, pack, parse_block
-from faregate.bearer import Texts
+from faregate.credentials.presented import Texts
+from faregate.values.networks import MAX_BLOCKS, Networks, TrustedProxies, canonical, pack, parse_block
 
 
 def v4(network: tuple[int, int]) -> IPv4Network:

@@ -8,7 +8,7 @@ import pytest
 from conftest import reason_of
 
 from faregate import Gate
-from faregate.bearer import Texts
+from faregate.credentials.presented import Texts
 
 GATE = Gate("sqlite://")
 

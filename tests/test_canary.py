@@ -14,8 +14,8 @@ from conftest import Clock
 from flask import Flask
 
 from faregate import Conflict, Denied, FaregateError, Gate
-from faregate.bearer import Presented
-from faregate.credentials import digest
+from faregate.credentials.opaque import digest
+from faregate.credentials.presented import Presented
 from faregate_flask import Faregate, current_principal
 
 

@@ -7,7 +7,7 @@ from conftest import Clock
 from table import Row, Scene, rows, stage
 
 from faregate import Denied, Gate
-from faregate.bearer import Texts
+from faregate.credentials.presented import Texts
 from faregate.rules import Rules
 
 

@@ -26,7 +26,7 @@ from flask import Flask, current_app
 
 from faregate import AllowedScopes, Denied, Gate, NotFound, Org, Owner, Policy, ServiceScopes, __version__
 from faregate.cli import COMMANDS, main
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 from faregate.stores.migrations import upgrade
 from faregate.stores.schema import VERSION
 from faregate_flask import Faregate

@@ -21,9 +21,9 @@ import requests
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from faregate import Gate, InvalidInput, Issued, client, endpoint, keeper
-from faregate.client import ExchangeRefused, ExchangeUnanswered, RefreshAuth
-from faregate.keeper import Keeper, Kept
+from faregate import Gate, InvalidInput, Issued
+from faregate.client import ExchangeRefused, ExchangeUnanswered, RefreshAuth, refresh_auth, token_endpoint, token_file
+from faregate.client.token_file import Keeper, Kept
 from faregate_flask import Faregate
 
 
@@ -98,7 +98,7 @@ class Moved:
 def moved(monkeypatch: pytest.MonkeyPatch) -> Moved:
     """The time of the client, to be moved."""
     moved = Moved()
-    for module in (client, endpoint):
+    for module in (refresh_auth, token_endpoint):
         monkeypatch.setattr(module, "time", moved)
     return moved
 
@@ -252,7 +252,7 @@ def test_trap_9_what_was_lost_is_asked_for_again(service: Service, faults: list[
 
 def test_a_gate_that_does_not_answer_is_asked_later(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while it is said so; what is kept is good still."""
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.5)
+    monkeypatch.setattr(token_endpoint, "PATIENCE", 0.5)
     service.login()
     with httpx2.Client(transport=Faulty(*["unsent"] * 100)) as http:
         begun = time.monotonic()
@@ -320,7 +320,7 @@ def test_an_early_renewal_whose_answer_is_lost_is_settled(service: Service, move
 
 def test_a_gate_that_puts_off_is_not_pressed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says for how long; what is longer than there is patience is said at once, and what is nonsense ignored."""
-    monkeypatch.setattr(endpoint, "PATIENCE", 3.0)
+    monkeypatch.setattr(token_endpoint, "PATIENCE", 3.0)
     service.login()
     network = Faulty("later1", "later60")
     with httpx2.Client(transport=network) as http:
@@ -335,8 +335,8 @@ def test_a_gate_that_puts_off_is_not_pressed(service: Service, monkeypatch: pyte
 
 def test_what_does_not_come_to_its_end_is_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that drips, and one that goes on and on: nobody waits for either for ever."""
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.1)
-    monkeypatch.setattr(endpoint, "TIMEOUT", 0.5)
+    monkeypatch.setattr(token_endpoint, "PATIENCE", 0.1)
+    monkeypatch.setattr(token_endpoint, "TIMEOUT", 0.5)
 
     def drips() -> Iterator[bytes]:
         while True:
@@ -390,7 +390,7 @@ def test_words_of_a_refusal_are_plain(service: Service) -> None:
 
 def test_who_waited_for_what_failed_is_told_the_same(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ten threads one asks, and all are told; they do not fail one after the other."""
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.5)
+    monkeypatch.setattr(token_endpoint, "PATIENCE", 0.5)
     service.login()
     network = Faulty(*["unsent"] * 100)
     with httpx2.Client(transport=network) as http, ThreadPoolExecutor(10) as threads:
@@ -463,7 +463,7 @@ def test_a_login_in_the_middle_of_an_exchange_is_told_to_wait(
 ) -> None:
     """With a word on what is going on; what was kept is kept."""
     auth, made = service.login()
-    monkeypatch.setattr(keeper, "_LONGEST_TURN", 0.1)
+    monkeypatch.setattr(token_file, "_LONGEST_TURN", 0.1)
     for other in (Keeper(service.path), auth._keeper):
         with other.turn(), pytest.raises(OSError, match="takes too long"):
             auth.keep("another")
@@ -509,7 +509,7 @@ def test_a_refusal_says_why(service: Service) -> None:
 
 def test_it_is_renewed_before_it_ends(service: Service, moved: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
     """At four fifths of a short life; while the gate does not answer, the old one goes on until its end."""
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.2)
+    monkeypatch.setattr(token_endpoint, "PATIENCE", 0.2)
     _, made = service.login(expires_in=600)
     network = Faulty()
     with httpx2.Client(transport=network) as http:
@@ -644,7 +644,7 @@ def test_requests_after_a_rejection_get_a_new_one(service: Service) -> None:
 def test_nobody_waits_for_ever_for_another_process(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was stopped in the middle of an exchange."""
     auth, _ = service.login()
-    monkeypatch.setattr(keeper, "_LONGEST_TURN", 0.2)
+    monkeypatch.setattr(token_file, "_LONGEST_TURN", 0.2)
     with Keeper(service.path).turn(), pytest.raises(ExchangeUnanswered, match="another thread or process"):
         auth.access_token()
     assert auth.access_token()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faregate import Gate, InvalidInput
-from faregate.credentials import LONGEST, digest, kind_of, marks_of, mint
+from faregate.credentials.opaque import LONGEST, digest, kind_of, marks_of, mint
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 

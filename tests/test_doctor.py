@@ -15,7 +15,7 @@ import pytest
 from command import run, run_flask, run_here
 
 from faregate import Gate, InvalidInput
-from faregate.doctor import Finding, examine
+from faregate.diagnosis import Finding, examine
 from faregate.stores.migrations import upgrade
 
 CHECKS = {"files", "file system", "store", "tables", "page", "clock", "proxies", "secret"}

@@ -8,9 +8,10 @@ from threading import Event, Thread
 
 import pytest
 
-from faregate import Denied, Gate, bearer
-from faregate.bearer import Texts
-from faregate.credentials import mint
+from faregate import Denied, Gate
+from faregate.credentials import presented
+from faregate.credentials.opaque import mint
+from faregate.credentials.presented import Texts
 
 
 def refused(gate: Gate, secret: str) -> Denied:
@@ -84,7 +85,7 @@ def test_answers_that_are_kept_are_few_and_nobody_s_own(gate: Gate) -> None:
     """Details of the application's own fill no memory, and who changes an answer's headers changes no other's."""
     for number in range(1_000):
         gate.answer(Denied("insufficient_scope", f"Not {number}."), route="-")
-    assert bearer._refused.cache_info().currsize <= 64
+    assert presented._refused.cache_info().currsize <= 64
     first = gate.answer(Denied("unknown_credential"), route="-")
     first.headers.clear()
     again = gate.answer(Denied("unknown_credential"), route="-")

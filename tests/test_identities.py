@@ -12,8 +12,8 @@ import pytest
 from conftest import START, Clock, reason_of
 
 from faregate import Gate, InvalidInput, Issuer, Owner, Policy
-from faregate.actors import CommandLine
-from faregate.identities import KINDS
+from faregate.lifecycles.authority import CommandLine
+from faregate.values.identities import KINDS
 from faregate_wsgi import GateMiddleware
 
 Make = Callable[..., Gate]

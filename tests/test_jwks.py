@@ -41,10 +41,10 @@ from flask import Flask
 from provider import jwk, jwks, token
 
 from faregate import Denied, Gate, Policy, Principal, __version__
-from faregate import jwks as source
-from faregate.bearer import Texts
-from faregate.doctor import examine
+from faregate.credentials.presented import Texts
+from faregate.diagnosis import examine
 from faregate.errors import WouldWait
+from faregate.jwts import jwks as source
 from faregate_flask import Faregate
 
 Answer = Callable[["Handler"], None]

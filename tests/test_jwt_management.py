@@ -27,7 +27,7 @@ from faregate import (
     StoreUnavailable,
     UnsupportedTokenType,
 )
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 from faregate_flask import Faregate
 
 MANAGES = "gate:tokens:read gate:tokens:write gate:shares:read gate:shares:write docs:read"

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from provider import AUDIENCE, ISSUER, SECRET, claims_of, compact, header_of, issuer, jwk, jwks, part, private, token
 
 from faregate import Denied, Gate, InvalidInput, Owner, Policy, Principal
-from faregate.credentials import MAX_LENGTH
-from faregate.jwks import FetchedKeys
-from faregate.keys import read_set
+from faregate.credentials.opaque import MAX_LENGTH
+from faregate.jwts.jwks import FetchedKeys
+from faregate.jwts.keys import read_set
 
 SOUND = token()
 

@@ -49,7 +49,7 @@ from faregate import (
     Role,
     UnsupportedTokenType,
 )
-from faregate.actors import CommandLine
+from faregate.lifecycles.authority import CommandLine
 from faregate.model import PermissionGrant, RealmScopes, RoleGrant, ServiceScopes
 
 READ, WRITE = "gate:tokens:read", "gate:tokens:write"

@@ -311,7 +311,7 @@ def test_an_exchange_is_judged_when_it_is_written(make_gate: Make, store: str, w
 def test_the_answer_is_kept_for_a_while(make_gate: Make, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five seconds by default; then it is asked anew."""
     now = [1000.0]
-    monkeypatch.setattr("faregate.owner_rights.monotonic", lambda: now[0])
+    monkeypatch.setattr("faregate.decision.owner_rights.monotonic", lambda: now[0])
     directory = Directory(u1=["a"])
     gate = make_gate(store, owner_rights=directory)
     secret = gate.tokens.create(name="a", scopes=["a"], owner=U1).secret

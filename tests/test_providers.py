@@ -16,7 +16,7 @@ import pytest
 from conftest import START, reason_of
 
 from faregate import Gate, InvalidInput, Issuer, Policy, StoreUnavailable
-from faregate.issuer import Told
+from faregate.jwts.issuer import Told
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

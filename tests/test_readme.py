@@ -26,7 +26,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import Client, TestResponse
 
 from faregate import Denied
-from faregate.keys import read_set
+from faregate.jwts.keys import read_set
 from faregate.management.operations import OPERATIONS
 from faregate_flask import Faregate
 

@@ -26,8 +26,8 @@ from faregate import (
     any_of,
     path,
 )
-from faregate.addresses import Networks
-from faregate.scopes import Granted, Need, compile_grants
+from faregate.values.networks import Networks
+from faregate.values.scopes import Granted, Need, compile_grants
 from faregate_asgi.translation import encode
 
 Make = Callable[..., Gate]

@@ -26,10 +26,10 @@ from faregate import (
     Principal,
     StoreUnavailable,
 )
-from faregate.bearer import Texts
-from faregate.credentials import digest
+from faregate.credentials.opaque import digest
+from faregate.credentials.presented import Texts
 from faregate.errors import WouldWait
-from faregate.rotation import Rotation
+from faregate.lifecycles.rotation import Rotation
 
 WRITE = "gate:tokens:write"
 
@@ -143,7 +143,7 @@ def test_a_presentation_counts_in_every_process(make_gate: Callable[..., Gate], 
 def test_a_store_that_cannot_write_closes_nothing(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first presentation is noted some time later; the credential opens now, and does not wait each time."""
     now, tried = [1000.0], []
-    monkeypatch.setattr("faregate.usage.monotonic", lambda: now[0])
+    monkeypatch.setattr("faregate.verification.usage.monotonic", lambda: now[0])
     principal = gate.verify(gate.tokens.create(name="a").secret)
     new = gate.tokens.rotate("self", by=principal).secret
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faregate import ANY, Gate, InvalidInput, Org, Owner, Permission, Role, any_of, path
-from faregate.addresses import Networks
+from faregate.decision.compiled import Record, access_record, beyond, covers, share_record, token_record
+from faregate.decision.principal import Principal
 from faregate.model import AllowedScopes, PermissionGrant, RealmScopes
-from faregate.principal import Principal
-from faregate.record import Record, access_record, beyond, covers, share_record, token_record
-from faregate.scopes import AnyOf, Granted, as_allowed_scopes, compile_grants, flat_list
+from faregate.values.networks import Networks
+from faregate.values.scopes import AnyOf, Granted, as_allowed_scopes, compile_grants, flat_list
 
 WORDS = st.sampled_from(["a", "b", "gate"])
 SCOPES = st.one_of(
@@ -363,8 +363,8 @@ def test_scopes_equal_after_a_round_trip() -> None:
 
 FIRST = """
 import sys, threading
-from faregate.management import wire
-from faregate.record import stored_scopes
+from faregate.management import payloads
+from faregate.decision.compiled import stored_scopes
 sys.setswitchinterval(1e-6)
 barrier = threading.Barrier(16)
 scopes = b'{"organizationScopes": {"permissions": [{"permissionId": "p"}], "roles": [{"name": "r"}]}}'
@@ -373,7 +373,7 @@ def use():
     barrier.wait()
     for _ in range(50):
         stored_scopes(scopes, "x")
-        wire.read(b'{"name": "t", "owner": {"id": "u"}, "allowedScopes": ' + scopes + b"}", wire.CreateToken)
+        payloads.read(b'{"name": "t", "owner": {"id": "u"}, "allowedScopes": ' + scopes + b"}", payloads.CreateToken)
 
 threads = [threading.Thread(target=use) for _ in range(16)]
 for thread in threads:

@@ -17,8 +17,8 @@ import pytest
 from conftest import reason_of
 
 from faregate import Gate, InvalidInput, Issuer, StoreUnavailable
-from faregate.doctor import examine
-from faregate.signing import SigningSecret, same_key
+from faregate.credentials.signing_secret import SigningSecret, same_key
+from faregate.diagnosis import examine
 
 OLD, NEW = "old" * 16, "new" * 16
 PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----"
@@ -54,7 +54,7 @@ def test_two_that_make_it_at_once_agree(tmp_path: Path) -> None:
     """Threads and processes that come first together take the same secret."""
     path = tmp_path / "gate.db"
     path.touch()
-    script = f"from faregate.signing import SigningSecret; print(SigningSecret(None, {str(path)!r}).newest().hex())"
+    script = f"from faregate.credentials.signing_secret import SigningSecret; print(SigningSecret(None, {str(path)!r}).newest().hex())"
     processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     found: list[str] = []
     threads = [

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from faregate import Denied, Gate, Owner, StoreUnavailable, usage
+from faregate import Denied, Gate, Owner, StoreUnavailable
 from faregate.stores.schema import tokens
-from faregate.stores.sql import Store
+from faregate.stores.store import Store
 from faregate.stores.token_rows import TokenRows
-from faregate.usage import Usage
+from faregate.verification import usage
+from faregate.verification.usage import Usage
 
 
 def writers() -> set[threading.Thread]:
@@ -63,7 +64,7 @@ def test_uses_are_written_after_a_fork(tmp_path: Path, fork: str) -> None:
     script = f"""
 import ctypes, os, sys, threading, time
 from faregate import Denied, Gate
-from faregate.stores import page
+from faregate.stores.sqlite import page
 page.LOOK_EVERY = 0.2
 gate = Gate(sys.argv[1])
 secret = gate.tokens.create(name="a").secret

@@ -25,10 +25,10 @@ from faregate import (
     RealmScopes,
     RoleGrant,
 )
+from faregate.decision.weight import RECORD, record_weight
 from faregate.model import ServiceScopes
-from faregate.stores import freshness
+from faregate.stores import record_cache
 from faregate.stores.schema import tokens
-from faregate.weight import RECORD, record_weight
 
 BAD = "no scope"  # what is parsed is refused by another rule, and other words
 
@@ -165,7 +165,7 @@ def test_what_is_heavier_already_goes_on(store: str) -> None:
 
 def test_a_cached_record_weighs_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two thousand networks push others out, the oldest first; small ones push nobody out."""
-    monkeypatch.setattr(freshness, "MAX_BYTES", 2_000_000)
+    monkeypatch.setattr(record_cache, "MAX_BYTES", 2_000_000)
     gate = Gate("sqlite://")
     filed = gate._records._records
     small = [gate.tokens.create(name="t", scopes=["a"]).secret for _ in range(200)]
@@ -177,7 +177,7 @@ def test_a_cached_record_weighs_what_it_holds(monkeypatch: pytest.MonkeyPatch) -
     heavy = [gate.tokens.create(name="t", allowed_cidr_blocks=blocks).secret for _ in range(12)]
     for secret in heavy:
         gate.verify(secret, address="10.0.0.1")
-        assert filed._weights.total <= freshness.MAX_BYTES
+        assert filed._weights.total <= record_cache.MAX_BYTES
     assert 2 < len(filed.by_digest) < 10
     assert gate.verify(small[0]).allows("a")
     assert gate.verify(heavy[0], address="10.0.0.1").kind == "token"

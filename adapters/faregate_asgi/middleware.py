@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from faregate import Gate
     from faregate.rules import Default, Demand
-    from faregate.scopes import Need, Resources
+    from faregate.values.scopes import Need, Resources
     from faregate_asgi.translation import Application, Message, Receive, Scope, Send
 
 VISIT = "faregate.visit"

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from faregate.bearer import SAFE_METHODS, Texts
+from faregate.credentials.presented import SAFE_METHODS, Texts
 
 if TYPE_CHECKING:
     from faregate import Gate
-    from faregate.bearer import Answer
+    from faregate.credentials.presented import Answer
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

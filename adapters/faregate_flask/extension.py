@@ -13,8 +13,8 @@ from flask import Flask, current_app, has_app_context, request
 from werkzeug.local import LocalProxy
 
 from faregate import Denied, Gate, InvalidInput, Misconfigured, Principal
-from faregate.principal import PathParameter
-from faregate.scopes import Need, check_needs
+from faregate.decision.principal import PathParameter
+from faregate.values.scopes import Need, check_needs
 from faregate_flask.commands import command_group
 from faregate_flask.management import management_blueprint
 from faregate_flask.translation import identify, refusal

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, cast
 from flask import Blueprint, Request, Response, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from faregate.bearer import Answer
-from faregate.management.call import Call
+from faregate.credentials.presented import Answer
 from faregate.management.operations import METHODS, PATHS, Operation, begin, choose, perform
+from faregate.management.request import Call
 from faregate_flask.translation import respond, route
 from faregate_wsgi.translation import texts
 

@@ -17,7 +17,7 @@ from faregate_wsgi.translation import peek, texts
 
 if TYPE_CHECKING:
     from faregate import Denied, Gate, Principal
-    from faregate.bearer import Answer
+    from faregate.credentials.presented import Answer
     from faregate_wsgi.translation import Environ
 
 

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from faregate import Denied, InvalidInput, Misconfigured
-from faregate.principal import PathParameter
+from faregate.decision.principal import PathParameter
 from faregate.rules import Visit
-from faregate.scopes import Need, check_needs
+from faregate.values.scopes import Need, check_needs
 from faregate_asgi.middleware import VISIT
 from faregate_asgi.translation import method, respond
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-    from faregate.bearer import Answer
+    from faregate.credentials.presented import Answer
 
 _FRAMEWORKS = ("starlette", "fastapi")
 _WRAPPERS = ("sentry_sdk",)  # put handlers of their own around all that there are, the framework's defaults among them

@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from faregate.bearer import SAFE_METHODS, Answer
-from faregate.management.call import Call
+from faregate.credentials.presented import SAFE_METHODS, Answer
 from faregate.management.operations import METHODS, PATHS, Operation, begin, choose, perform
+from faregate.management.request import Call
 from faregate_asgi.middleware import VISIT
 from faregate_asgi.translation import Reader, query
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from faregate import Gate
-    from faregate.bearer import Answer
+    from faregate.credentials.presented import Answer
     from faregate.rules import Default, Demand, Visit
     from faregate_wsgi.translation import Environ
 

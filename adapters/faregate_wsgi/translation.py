@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from faregate.bearer import SAFE_METHODS, Texts
+from faregate.credentials.presented import SAFE_METHODS, Texts
 
 if TYPE_CHECKING:
     from faregate import Gate, Principal

@@ -3,6 +3,7 @@
 No web framework is imported here, and no database library until a :class:`Gate` is made.
 """
 
+from faregate.decision.principal import Principal, path
 from faregate.errors import (
     Conflict,
     Denied,
@@ -15,7 +16,7 @@ from faregate.errors import (
     UnsupportedTokenType,
 )
 from faregate.gate import Gate
-from faregate.issuer import Issuer
+from faregate.jwts.issuer import Issuer
 from faregate.model import (
     AllowedScopes,
     AuditEntry,
@@ -43,9 +44,8 @@ from faregate.model import (
     Token,
 )
 from faregate.policy import Policy
-from faregate.principal import Principal, path
 from faregate.rules import AUTHENTICATED, PUBLIC
-from faregate.scopes import ANY, Permission, Role, any_of
+from faregate.values.scopes import ANY, Permission, Role, any_of
 from faregate.version import __version__ as __version__
 
 __all__ = [

@@ -8,28 +8,28 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from faregate.addresses import TrustedProxies, peer_address
-from faregate.bearer import Answer, Bearer, Texts, log_denial
-from faregate.credentials import check_brand, check_length
+from faregate.credentials.opaque import check_brand, check_length
+from faregate.credentials.presented import Answer, Bearer, Texts, log_denial
+from faregate.decision.principal import resource_text
 from faregate.errors import Denied, InvalidInput
-from faregate.instants import as_datetime
 from faregate.model import Org, Owner
 from faregate.policy import Policy
-from faregate.principal import resource_text
-from faregate.scopes import AnyOf, Permission, Role, check_needs
-from faregate.texts import MAX_ID, check_name
+from faregate.values.instants import as_datetime
+from faregate.values.names import MAX_ID, check_name
+from faregate.values.networks import TrustedProxies, peer_address
+from faregate.values.scopes import AnyOf, Permission, Role, check_needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from faregate.actors import By, Outside
-    from faregate.issuer import Issuer
+    from faregate.credentials.signing_secret import Secret
+    from faregate.decision.owner_rights import Hook
+    from faregate.decision.principal import Principal
+    from faregate.jwts.issuer import Issuer
+    from faregate.lifecycles.authority import By, Outside
     from faregate.model import AllowedScopes, AuditPage, Explanation, Introspected, Purged
-    from faregate.owner_rights import Hook
-    from faregate.principal import Principal
-    from faregate.scopes import Need
-    from faregate.signing import Secret
+    from faregate.values.scopes import Need
 
 
 KEEP = timedelta(days=365)  # for which entries of the audit are kept
@@ -176,7 +176,7 @@ class Gate:
         """Have a token deactivated by its own secret (RFC 7009), from wherever; whatever is not known is no error.
 
         A refresh credential, also a retired one, revokes its family for good; an access credential is deleted.
-        UnsupportedTokenType for shares, which :meth:`faregate.shares.Shares.revoke` closes, and for JWTs.
+        UnsupportedTokenType for shares, which :meth:`faregate.lifecycles.shares.Shares.revoke` closes, and for JWTs.
         """
         self._introspection.revoke(credential)
 

@@ -59,7 +59,7 @@ class ServiceScopes(RealmScopes, frozen=True, rename="camel", forbid_unknown_fie
 
 
 class AllowedScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """Everything that a token grants. :mod:`faregate.scopes` says what it means."""
+    """Everything that a token grants. :mod:`faregate.values.scopes` says what it means."""
 
     general_scopes: tuple[str, ...] = ()
     organization_scopes: RealmScopes = RealmScopes()

@@ -8,36 +8,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faregate.actors import Desk
-from faregate.audit import Audit
+from faregate.credentials.parsing import References
+from faregate.credentials.share_tokens import ShareTokens
+from faregate.credentials.signing_secret import SigningSecret
+from faregate.decision.owner_rights import OwnerRights
 from faregate.errors import InvalidInput
-from faregate.explanation import Explainer
-from faregate.identities import Identities
-from faregate.introspection import Introspection
-from faregate.issuer import NEEDS_EXTRA, Issuer
-from faregate.owner_rights import OwnerRights
-from faregate.references import References
-from faregate.refresh import Refresh
-from faregate.retention import Retention
-from faregate.revocations import JwtRevocations
-from faregate.share_tokens import ShareTokens
-from faregate.shares import Shares
-from faregate.signing import SigningSecret
-from faregate.stores.freshness import Records
-from faregate.stores.sql import Store
-from faregate.tokens import Tokens
-from faregate.usage import Usage
-from faregate.verifier import Verifier
+from faregate.jwts.issuer import NEEDS_EXTRA, Issuer
+from faregate.lifecycles.audit import Audit
+from faregate.lifecycles.authority import Desk
+from faregate.lifecycles.explain import Explainer
+from faregate.lifecycles.introspection import Introspection
+from faregate.lifecycles.jwt_revocations import JwtRevocations
+from faregate.lifecycles.purge import Retention
+from faregate.lifecycles.refresh_tokens import Refresh
+from faregate.lifecycles.shares import Shares
+from faregate.lifecycles.tokens import Tokens
+from faregate.stores.record_cache import Records
+from faregate.stores.store import Store
+from faregate.values.identities import Identities
+from faregate.verification.usage import Usage
+from faregate.verification.verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import timedelta
 
-    from faregate.addresses import TrustedProxies
-    from faregate.jwt import TrustedIssuers
-    from faregate.owner_rights import Hook
+    from faregate.credentials.signing_secret import Secret
+    from faregate.decision.owner_rights import Hook
+    from faregate.jwts.reader import TrustedIssuers
     from faregate.policy import Policy
-    from faregate.signing import Secret
+    from faregate.values.networks import TrustedProxies
 
 
 class Parts:
@@ -96,7 +96,7 @@ def _trusted(
     if policy.max_lifetime is None and any(one.manages for one in issuers):
         raise InvalidInput("issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)")
     try:
-        from faregate.jwt import TrustedIssuers  # noqa: PLC0415
+        from faregate.jwts.reader import TrustedIssuers  # noqa: PLC0415
     except ImportError:
         raise InvalidInput(f"issuers: {NEEDS_EXTRA}") from None
     return TrustedIssuers(issuers, identities, clock)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from faregate.errors import InvalidInput
-from faregate.instants import parse_span
 from faregate.model import AllowedScopes
-from faregate.scopes import as_allowed_scopes, compile_grants, display, lacking
-from faregate.texts import some
+from faregate.values.instants import parse_span
+from faregate.values.names import some
+from faregate.values.scopes import as_allowed_scopes, compile_grants, display, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from faregate.scopes import Grants
+    from faregate.values.scopes import Grants
 
 Span = timedelta | float
 

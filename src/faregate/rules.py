@@ -14,14 +14,14 @@ from urllib.parse import unquote
 
 import msgspec
 
-from faregate.bearer import logs_denials
+from faregate.credentials.presented import logs_denials
 from faregate.errors import Denied, InvalidInput
-from faregate.scopes import Need, check_needs
+from faregate.values.scopes import Need, check_needs
 
 if TYPE_CHECKING:
-    from faregate.bearer import Answer, Texts
+    from faregate.credentials.presented import Answer, Texts
+    from faregate.decision.principal import Principal
     from faregate.gate import Gate
-    from faregate.principal import Principal
 
 
 class Condition(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, InvalidInput, Misconfigured, Owner
-from faregate.bearer import Texts
+from faregate.credentials.presented import Texts
 from faregate.errors import REASONS, WouldWait
 from faregate_asgi import GateMiddleware
 from faregate_starlette import management

@@ -15,7 +15,7 @@ from flask import Flask
 from werkzeug.test import create_environ, run_wsgi_app
 
 from faregate import AUTHENTICATED, PUBLIC, AllowedScopes, Denied, Gate, Owner, any_of
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 from faregate_asgi import GateMiddleware as AsgiGateMiddleware
 from faregate_flask import Faregate, current_principal
 from faregate_wsgi import GateMiddleware as WsgiGateMiddleware

@@ -464,18 +464,19 @@ def test_management_answers_byte_for_byte_as_flasks(monkeypatch: pytest.MonkeyPa
     told: list[list[Any]] = []
     for framework in ("flask", "starlette"):
         count = iter(range(1000))
-        for module in ("faregate.members", "faregate.share_members"):
+        for module in ("faregate.lifecycles.token_fields", "faregate.lifecycles.share_fields"):
             monkeypatch.setattr(f"{module}.new_id", lambda count=count: f"id-{next(count)}")
-        for module in ("faregate.tokens", "faregate.shares"):
+        for module in ("faregate.lifecycles.tokens", "faregate.lifecycles.shares"):
             monkeypatch.setattr(
                 f"{module}.mint", lambda brand, kind, count=count: f"{brand}_{kind}_{next(count):043}{next(count):06}"
             )
-        monkeypatch.setattr("faregate.share_tokens.secrets.token_urlsafe", lambda _: "jti")
+        monkeypatch.setattr("faregate.credentials.share_tokens.secrets.token_urlsafe", lambda _: "jti")
         monkeypatch.setattr(
-            "faregate.shares.kind_of", lambda text, _: text.split("_")[1] if text.startswith("fg_") else None
+            "faregate.lifecycles.shares.kind_of", lambda text, _: text.split("_")[1] if text.startswith("fg_") else None
         )
         monkeypatch.setattr(
-            "faregate.references.kind_of", lambda text, _: text.split("_")[1] if text.startswith("fg_") else None
+            "faregate.credentials.parsing.kind_of",
+            lambda text, _: text.split("_")[1] if text.startswith("fg_") else None,
         )
         settings: dict[str, Any] = {"clock": Clock(), "secret": "s" * 32}
         if framework == "flask":

@@ -22,7 +22,7 @@ from sqlalchemy.engine import Engine
 from test_http import Api
 
 from faregate import Conflict, Denied, Gate, InvalidInput, Org, Owner, Permission, Policy
-from faregate.credentials import kind_of, mint
+from faregate.credentials.opaque import kind_of, mint
 
 TABLE = tomllib.loads((Path(__file__).parent.parent / "cases" / "exchanges.toml").read_text())
 STEP = re.compile(r"([0-9.]+) ([A-Z])( x20)?: (-|[A-Z]|![a-z_]+)")

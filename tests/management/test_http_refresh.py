@@ -14,7 +14,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
 from faregate import AllowedScopes, Permission, Role, StoreUnavailable
-from faregate.stores.sql import Store
+from faregate.stores.store import Store
 
 
 @pytest.fixture(params=["flask", "starlette"])

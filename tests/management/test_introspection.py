@@ -22,8 +22,8 @@ from test_http import Api, problem
 from werkzeug.test import Client, TestResponse
 
 from faregate import AllowedScopes, Denied, Gate, Introspected, InvalidInput, NotFound, Org, Owner, UnsupportedTokenType
-from faregate.credentials import mint
-from faregate.management import wire
+from faregate.credentials.opaque import mint
+from faregate.management import payloads
 from faregate_flask import Faregate
 from faregate_starlette import management
 
@@ -570,7 +570,7 @@ def test_in_python(make_gate: Any, store: str, clock: Clock) -> None:
     clock.now += 60
     assert gate.introspect(made.secret, by=session).reason == "expired"
     assert gate.introspect(made.secret, by=stranger) == Introspected(active=False)
-    assert wire.show(gate.introspect(made.secret, by=stranger)) == b'{"active":false}'
+    assert payloads.show(gate.introspect(made.secret, by=stranger)) == b'{"active":false}'
     for scopes in (["a"], ["gate:tokens:write", "gate:admin"], ["gate:shares:read"]):
         weak = gate.session(Owner("u1"), org=ACME, scopes=scopes)
         with pytest.raises(Denied, match="insufficient_scope"):

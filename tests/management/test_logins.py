@@ -17,7 +17,7 @@ from test_http import problem
 from werkzeug.test import Client, TestResponse
 
 from faregate import AllowedScopes, Denied, Gate, InvalidInput, Misconfigured, Org, Owner, Policy, Principal
-from faregate.record import session_record
+from faregate.decision.compiled import session_record
 from faregate_flask import Faregate
 from faregate_starlette import management
 

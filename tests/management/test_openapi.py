@@ -21,10 +21,10 @@ from test_http import Api
 
 from faregate import Gate
 from faregate.errors import REASONS
-from faregate.management import vocabulary
+from faregate.management import descriptions
+from faregate.management.docs_page import page
 from faregate.management.openapi import document
 from faregate.management.operations import OPERATIONS
-from faregate.management.viewer import page
 
 DOCUMENT = DESCRIBED.document
 HERE = Path(__file__).parent
@@ -79,14 +79,14 @@ def test_it_is_complete() -> None:
         for one in schema.get("properties", ())
     }
     members = {member for _, member in properties}
-    assert {*vocabulary.SCHEMAS, *vocabulary.ENUMERATIONS} == DOCUMENT["components"]["schemas"].keys()
-    assert {*vocabulary.LIKE, *vocabulary.LIKE.values()} <= vocabulary.SCHEMAS.keys()
-    for word in vocabulary.MEMBERS:
+    assert {*descriptions.SCHEMAS, *descriptions.ENUMERATIONS} == DOCUMENT["components"]["schemas"].keys()
+    assert {*descriptions.LIKE, *descriptions.LIKE.values()} <= descriptions.SCHEMAS.keys()
+    for word in descriptions.MEMBERS:
         struct, _, member = word.rpartition(".")
         assert (struct, member) in properties if struct else member in members, word
     told = {name for operation in OPERATIONS for name in operation.query}
-    assert set(vocabulary.PARAMETERS) == told | {"/tokens/{id}", "/shares/{id}"}
-    assert set(vocabulary.TAGS) == {told["tags"][0] for item in DOCUMENT["paths"].values() for told in item.values()}
+    assert set(descriptions.PARAMETERS) == told | {"/tokens/{id}", "/shares/{id}"}
+    assert set(descriptions.TAGS) == {told["tags"][0] for item in DOCUMENT["paths"].values() for told in item.values()}
     identifiers = [told["operationId"] for item in DOCUMENT["paths"].values() for told in item.values()]
     assert len(identifiers) == len(set(identifiers))
 
@@ -97,11 +97,11 @@ def test_a_word_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
     gate = Gate("sqlite://")
     lost: list[tuple[Any, Any]] = [
-        (vocabulary.MEMBERS, "leaked"),
-        (vocabulary.SCHEMAS, "Token"),
-        (vocabulary.PARAMETERS, "since"),
-        (vocabulary.BODIES, "RotateToken"),
-        (vocabulary.STATUSES, 409),
+        (descriptions.MEMBERS, "leaked"),
+        (descriptions.SCHEMAS, "Token"),
+        (descriptions.PARAMETERS, "since"),
+        (descriptions.BODIES, "RotateToken"),
+        (descriptions.STATUSES, 409),
     ]
     for words, name in lost:
         monkeypatch.delitem(words, name)

@@ -14,9 +14,9 @@ from conftest import Clock
 from test_http import Api, problem
 
 from faregate import Gate, InvalidInput, Org, Owner
-from faregate.paging import MAX_BYTES
-from faregate.stores.reach import TokenQuery
-from faregate.tokens import SORTABLE
+from faregate.lifecycles.paging import MAX_BYTES
+from faregate.lifecycles.tokens import SORTABLE
+from faregate.stores.queries import TokenQuery
 
 OBJECTS = [f"{number:03}{'x' * 509}" for number in range(1000)]  # a share of these weighs half a megabyte
 
@@ -181,7 +181,7 @@ def test_a_page_ends_at_four_megabytes(clock: Clock) -> None:
 
 def test_a_page_has_one_record_whatever_it_weighs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nobody could walk past it."""
-    monkeypatch.setattr("faregate.paging.MAX_BYTES", 10)
+    monkeypatch.setattr("faregate.lifecycles.paging.MAX_BYTES", 10)
     gate = Gate("sqlite://", clock=clock)
     filled(gate, clock)
     assert len(gate.tokens.list().items) == 1

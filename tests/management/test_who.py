@@ -16,7 +16,7 @@ from described import DESCRIBED
 from test_http import Api
 
 from faregate import Org, Owner
-from faregate.credentials import mint
+from faregate.credentials.opaque import mint
 from faregate.management.operations import OPERATIONS
 
 TABLE = tomllib.loads((Path(__file__).parent.parent / "cases" / "who.toml").read_text())

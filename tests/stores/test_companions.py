@@ -18,9 +18,9 @@ import pytest
 from conftest import reason_of
 
 from faregate import Gate, NotFound, StoreUnavailable
-from faregate.credentials import mint
-from faregate.stores import page
-from faregate.stores.companions import Companions
+from faregate.credentials.opaque import mint
+from faregate.stores.sqlite import page
+from faregate.stores.sqlite.companions import Companions
 
 Make = Callable[..., Gate]
 Ask = Callable[..., str]
@@ -95,7 +95,7 @@ def replaced_by_a_copy(file: Path) -> None:
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long writers waited for readers to look, from now on; they wait no more."""
     waited: list[float] = []
-    monkeypatch.setattr("faregate.stores.sql.time.sleep", waited.append)
+    monkeypatch.setattr("faregate.stores.store.time.sleep", waited.append)
     return waited
 
 

@@ -18,10 +18,11 @@ import pytest
 from conftest import Clock, reason_of
 
 from faregate import AllowedScopes, Conflict, Gate, Owner, StoreUnavailable
-from faregate.credentials import mint
-from faregate.owner_rights import OwnerRights
-from faregate.stores import freshness, page
-from faregate.stores.lookup import SqliteLookup
+from faregate.credentials.opaque import mint
+from faregate.decision.owner_rights import OwnerRights
+from faregate.stores import record_cache
+from faregate.stores.sqlite import page
+from faregate.stores.sqlite.lookup import SqliteLookup
 
 Make = Callable[..., Gate]
 
@@ -195,7 +196,7 @@ def test_a_flood_of_unknown_credentials_evicts_nothing_good(
     gate: Gate, lookups: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have a cache of their own, and it is bounded."""
-    records = freshness.Records(gate._store, OwnerRights(None, 0), capacity=100)
+    records = record_cache.Records(gate._store, OwnerRights(None, 0), capacity=100)
     monkeypatch.setattr(gate._verifier, "_records", records)
     secret = gate.tokens.create(name="a").secret
     gate.verify(secret)
@@ -209,7 +210,7 @@ def test_a_flood_of_unknown_credentials_evicts_nothing_good(
 
 def test_the_cache_of_records_is_bounded(gate: Gate) -> None:
     """The oldest is given up, and what it was filed under with it."""
-    records = freshness.Records(gate._store, OwnerRights(None, 0), capacity=10)
+    records = record_cache.Records(gate._store, OwnerRights(None, 0), capacity=10)
     gate._verifier._records = records
     secrets = [gate.tokens.create(name="a").secret for _ in range(30)]
     for secret in secrets * 2:
@@ -365,7 +366,7 @@ def test_who_dies_while_making_a_page_leaves_none(path: Path, make_gate: Make, m
 
     dying = make_gate("sqlite://")
     with monkeypatch.context() as broken:
-        broken.setattr("faregate.stores.sql.time.sleep", cut_off)
+        broken.setattr("faregate.stores.store.time.sleep", cut_off)
         with pytest.raises(KeyboardInterrupt):
             dying = make_gate(f"sqlite:///{path}")
     del dying
@@ -512,7 +513,7 @@ def test_a_database_without_wal_is_read_each_time(path: Path, make_gate: Make, m
 
 def test_a_long_feed_is_not_read_row_by_row(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far behind, everything is dropped at once, and nothing stale is left."""
-    monkeypatch.setattr(freshness, "_MANY", 5)
+    monkeypatch.setattr(record_cache, "_MANY", 5)
     reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
     issued = writer.tokens.create(name="a")
     reader.verify(issued.secret)

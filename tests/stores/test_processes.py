@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from conftest import reason_of
 
-from faregate import AllowedScopes, Gate, Owner, forks
+from faregate import AllowedScopes, Gate, Owner
+from faregate.values import forks
 
 VERIFIER = """
 import sys, time

@@ -14,8 +14,8 @@ import pytest
 from conftest import Clock, reason_of
 
 from faregate import AllowedScopes, Denied, Gate, Owner
-from faregate.stores.freshness import _SIBLINGS  # pyright: ignore[reportPrivateUsage]
-from faregate.stores.lookup import SqliteLookup
+from faregate.stores.record_cache import _SIBLINGS  # pyright: ignore[reportPrivateUsage]
+from faregate.stores.sqlite.lookup import SqliteLookup
 
 HOUR = timedelta(hours=1)
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import Clock, reason_of
 
 from faregate import Gate, InvalidInput, Org, Owner, Purged
-from faregate.retention import _AT_ONCE
+from faregate.lifecycles.purge import _AT_ONCE
 
 HOUR = 3600.0
 

@@ -17,8 +17,9 @@ import pytest
 from conftest import reason_of
 from unannounced import forked, in_child
 
-from faregate import AllowedScopes, Gate, Owner, StoreUnavailable, forks
-from faregate.keeper import Keeper
+from faregate import AllowedScopes, Gate, Owner, StoreUnavailable
+from faregate.client.token_file import Keeper
+from faregate.values import forks
 
 
 def holds(met: Callable[[], bool]) -> bool:

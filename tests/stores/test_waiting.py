@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from conftest import reason_of
 
-from faregate import Conflict, Gate, NotFound, StoreUnavailable, forks
-from faregate.credentials import mint
-from faregate.stores import freshness
+from faregate import Conflict, Gate, NotFound, StoreUnavailable
+from faregate.credentials.opaque import mint
+from faregate.stores import record_cache
+from faregate.values import forks
 
 Make = Callable[..., Gate]
 
@@ -186,13 +187,13 @@ def test_threads_that_are_locked_out_are_told_together(
     gate = make_gate(f"sqlite:///{path}")
     gate.close()
     asked: list[int] = []
-    repeated = freshness._repeated
+    repeated = record_cache._repeated
 
     def counted(step: Any, *, wait: bool) -> Any:
         asked.append(1)
         return repeated(step, wait=wait)
 
-    monkeypatch.setattr(freshness, "_repeated", counted)
+    monkeypatch.setattr(record_cache, "_repeated", counted)
     barrier = threading.Barrier(40)
     told: list[str] = []
 
@@ -217,13 +218,13 @@ def test_who_waits_for_a_look_up_that_succeeds_is_not_refused(
     """However long it takes."""
     gate = make_gate(f"sqlite:///{path}")
     secrets = [gate.tokens.create(name="a").secret for _ in range(20)]
-    repeated = freshness._repeated
+    repeated = record_cache._repeated
 
     def slow(step: Any, *, wait: bool) -> Any:
         time.sleep(0.02)
         return repeated(step, wait=wait)
 
-    monkeypatch.setattr(freshness, "_repeated", slow)
+    monkeypatch.setattr(record_cache, "_repeated", slow)
     told: list[str] = []
 
     def use(secret: str) -> None:

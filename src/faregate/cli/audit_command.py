@@ -15,7 +15,7 @@ import msgspec
 from faregate.cli.output import table
 from faregate.cli.parameters import json_option
 from faregate.cli.source import pass_source
-from faregate.management import wire
+from faregate.management import payloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ def _reader_gone() -> bool:
 
 def _show(page: AuditPage, *, as_json: bool) -> None:
     if as_json:
-        click.echo(wire.show(page))
+        click.echo(payloads.show(page))
         return
     table([_HEAD, *map(_cells, page.items)])
     if page.more:

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from faregate.addresses import canonical
 from faregate.cli.output import echo, table
 from faregate.cli.parameters import json_option, read_secret
 from faregate.cli.source import pass_source
-from faregate.management import wire
-from faregate.scopes import Permission, Role
+from faregate.management import payloads
+from faregate.values.networks import canonical
+from faregate.values.scopes import Permission, Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from faregate.cli.source import Source
     from faregate.model import Explanation, Step
-    from faregate.scopes import Need
+    from faregate.values.scopes import Need
 
 UNIX = "unix"
 
@@ -82,7 +82,7 @@ def check(
             credential, address=address, peer="" if peer == UNIX else peer, forwarded=forwarded, needs=needs, on=on
         )
     if as_json:
-        click.echo(wire.show(found))
+        click.echo(payloads.show(found))
     else:
         _show(found)
     context.exit(0 if found.allowed else 1)

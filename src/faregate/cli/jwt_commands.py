@@ -11,9 +11,9 @@ from faregate.cli.parameters import by_option, instant
 from faregate.cli.source import pass_source
 
 if TYPE_CHECKING:
-    from faregate.actors import CommandLine
     from faregate.cli.source import Source
-    from faregate.instants import Instant
+    from faregate.lifecycles.authority import CommandLine
+    from faregate.values.instants import Instant
 
 
 @click.group()

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from faregate.cli.source import Failure
-from faregate.management import wire
+from faregate.management import payloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,9 +68,9 @@ def table(rows: Iterable[Sequence[str]], *, least: Sequence[int] = ()) -> None:
         click.echo(GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def members(shown: wire.Shown, **more: str) -> None:
+def members(shown: payloads.Shown, **more: str) -> None:
     """Print the members of a record that are not empty, one a line; ``more`` comes first."""
-    table(_flat({**more, **msgspec.json.decode(wire.show(shown))}, ""))
+    table(_flat({**more, **msgspec.json.decode(payloads.show(shown))}, ""))
 
 
 def moment(instant: datetime | None, otherwise: str) -> str:

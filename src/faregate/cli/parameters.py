@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from faregate.actors import CLI, CommandLine
-from faregate.credentials import LONGEST
+from faregate.credentials.opaque import LONGEST
 from faregate.errors import InvalidInput
-from faregate.instants import parse_instant
-from faregate.management import wire
+from faregate.lifecycles.authority import CLI, CommandLine
+from faregate.management import payloads
 from faregate.model import AllowedScopes
+from faregate.values.instants import parse_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faregate.instants import Instant
+    from faregate.values.instants import Instant
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 NOTHING = object()  # an option that takes a value away
@@ -63,7 +63,7 @@ def json_object(text: str) -> dict[str, Any]:
 def allowed_scopes(text: str) -> AllowedScopes:
     """Return what a token grants, from JSON as the HTTP API takes it."""
     try:
-        return wire.read(text.encode(), AllowedScopes)
+        return payloads.read(text.encode(), AllowedScopes)
     except (InvalidInput, UnicodeEncodeError) as error:
         raise click.BadParameter(str(error)) from error
 

@@ -20,17 +20,17 @@ from faregate.cli.parameters import (
     time_options,
 )
 from faregate.cli.source import pass_source
-from faregate.management import wire
+from faregate.management import payloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from faregate.actors import CommandLine
     from faregate.cli.parameters import Command
     from faregate.cli.source import Source
-    from faregate.instants import Instant
+    from faregate.lifecycles.authority import CommandLine
     from faregate.model import Share
+    from faregate.values.instants import Instant
 
 
 def _count(text: str) -> int | object:
@@ -79,7 +79,7 @@ def create(source: Source, /, objects: tuple[str, ...], *, by: CommandLine, as_j
         issued = gate.shares.create(objects[0], objects[1:], by=by, **details)
     name = f"Share {issued.share.id}"
     told = f"{name} was created. Its secret is shown this once:"
-    secret(wire.show(issued) if as_json else issued.secret, "" if as_json else told, name)
+    secret(payloads.show(issued) if as_json else issued.secret, "" if as_json else told, name)
 
 
 @share.command("list")
@@ -92,7 +92,7 @@ def list_(source: Source, object_id: str | None, limit: int, offset: int, *, as_
     with source.gate() as gate:
         found = gate.shares.list(object_id, limit, offset)
     if as_json:
-        click.echo(wire.show(found))
+        click.echo(payloads.show(found))
         return
     columns: dict[str, Callable[[Share], str]] = {
         "ID": lambda one: one.id,
@@ -161,7 +161,7 @@ def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by:
         redeemed = gate.shares.redeem(share_id, secret=given_secret, address=address, by=by)
     opens = f"Opens {', '.join(redeemed.object_ids)} until {moment(redeemed.expires_at, '-')}."
     told = f"{opens} The token is shown this once:"
-    secret(wire.show(redeemed) if as_json else redeemed.token, "" if as_json else told, "A token")
+    secret(payloads.show(redeemed) if as_json else redeemed.token, "" if as_json else told, "A token")
 
 
 @share.command()
@@ -174,7 +174,7 @@ def revoke(source: Source, share_id: str, *, by: CommandLine, as_json: bool) -> 
     with source.gate() as gate:
         revoked = gate.shares.revoke(share_id, by=by)
     if as_json:
-        click.echo(wire.show(revoked))
+        click.echo(payloads.show(revoked))
     else:
         echo(f"Share {revoked.id} is revoked.")
 
@@ -199,6 +199,6 @@ def _changes(  # each an option of the command line
 
 def _show(one: Share, *, as_json: bool) -> None:
     if as_json:
-        click.echo(wire.show(one))
+        click.echo(payloads.show(one))
     else:
         members(one)

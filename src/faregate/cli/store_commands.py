@@ -12,13 +12,13 @@ from faregate.cli.parameters import by_option, json_option, span
 from faregate.cli.source import Failure, explained, pass_source
 from faregate.errors import InvalidInput
 from faregate.gate import KEEP
-from faregate.management import wire
+from faregate.management import payloads
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from faregate.actors import CommandLine
     from faregate.cli.source import Source
+    from faregate.lifecycles.authority import CommandLine
 
 
 @click.group()
@@ -37,7 +37,7 @@ def upgrade(source: Source, *, as_json: bool) -> None:
     """
     # Alembic and SQLAlchemy are loaded only to migrate.
     from faregate.stores.migrations import upgrade as migrate  # noqa: PLC0415
-    from faregate.stores.status import read_status  # noqa: PLC0415
+    from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
 
     with explained():
         url = source.existing()
@@ -64,7 +64,7 @@ def status(context: click.Context, source: Source, *, as_json: bool) -> None:
 
     Exit code 0: this faregate can use them; 1: they need 'db upgrade', or a newer faregate.
     """
-    from faregate.stores.status import read_status  # noqa: PLC0415
+    from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
 
     with explained():
         url = source.existing()
@@ -105,7 +105,7 @@ def purge(source: Source, keep: timedelta, *, by: CommandLine, as_json: bool) ->
     with source.gate() as gate:
         purged = gate.purge(keep, by=by)
     if as_json:
-        click.echo(wire.show(purged))
+        click.echo(payloads.show(purged))
     else:
         echo(
             f"Removed {purged.entries:,} entries of the audit, {purged.secrets:,} secrets past their grace, "

@@ -23,19 +23,19 @@ from faregate.cli.parameters import (
     time_options,
 )
 from faregate.cli.source import pass_source
-from faregate.instants import as_datetime
-from faregate.management import wire
+from faregate.management import payloads
 from faregate.model import Org, Owner
+from faregate.values.instants import as_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime, timedelta
 
-    from faregate.actors import CommandLine
     from faregate.cli.parameters import Command
     from faregate.cli.source import Source
-    from faregate.instants import Instant
+    from faregate.lifecycles.authority import CommandLine
     from faregate.model import AllowedScopes, Closed, Issued, Token
+    from faregate.values.instants import Instant
 
 
 def _grants(command: Command) -> Command:
@@ -105,7 +105,7 @@ def list_(source: Source, /, kind: str | None, limit: int, offset: int, *, as_js
     with source.gate() as gate:
         found = gate.tokens.list(type=kind, limit=limit, offset=offset, **given(**filters))
     if as_json:
-        click.echo(wire.show(found))
+        click.echo(payloads.show(found))
         return
     now = as_datetime(source.now())
     columns: dict[str, Callable[[Token], str]] = {
@@ -209,7 +209,7 @@ def deactivate(
     with source.gate() as gate:
         closed = gate.tokens.deactivate(token_id, reason=reason, leaked=leaked, by=by)
     if as_json:
-        click.echo(wire.show(closed))
+        click.echo(payloads.show(closed))
     else:
         echo(f"Token {closed.id} ({closed.name}) is deactivated, by {closed.deactivated_updated_by}.")
         _tell_closed(closed.closed)
@@ -226,7 +226,7 @@ def activate(source: Source, token_id: str, reason: str | None, *, by: CommandLi
     with source.gate() as gate:
         opened = gate.tokens.activate(token_id, reason=reason, by=by)
     if as_json:
-        click.echo(wire.show(opened))
+        click.echo(payloads.show(opened))
     else:
         echo(f"Token {opened.id} ({opened.name}) is active.")
 
@@ -284,7 +284,7 @@ def _details(  # each an option of the command line
 def _show_secret(issued: Issued, words: str, *, as_json: bool) -> None:
     name = f"Token {issued.token.id}"
     told = f"{name} ({issued.token.name}) {words}. Its secret is shown this once:"
-    secret(wire.show(issued) if as_json else issued.secret, "" if as_json else told, name)
+    secret(payloads.show(issued) if as_json else issued.secret, "" if as_json else told, name)
 
 
 def _tell_closed(closed: Closed | None) -> None:
@@ -297,7 +297,7 @@ def _tell_closed(closed: Closed | None) -> None:
 
 def _show(source: Source, one: Token, *, as_json: bool) -> None:
     if as_json:
-        click.echo(wire.show(one))
+        click.echo(payloads.show(one))
         return
     members(one, state=_state(one, as_datetime(source.now())))
 

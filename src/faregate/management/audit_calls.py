@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faregate.management.call import NUMBER, PLACE, TEXT, audited, filters
+from faregate.management.request import NUMBER, PLACE, TEXT, audited, filters
 
 if TYPE_CHECKING:
-    from faregate.bearer import Answer
+    from faregate.credentials.presented import Answer
     from faregate.gate import Gate
-    from faregate.management.call import Call
+    from faregate.management.request import Call
 
 FILTERS = {"since": PLACE, "subject": TEXT, "limit": NUMBER}
 

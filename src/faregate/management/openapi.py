@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of the HTTP API, made from its operations and from the structs of its JSON.
 
-What is said here once is how they become a document; what they mean is in :mod:`faregate.management.vocabulary`.
+What is said here once is how they become a document; what they mean is in :mod:`faregate.management.descriptions`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from faregate.bearer import QUERY_PARAMETER
+from faregate.credentials.presented import QUERY_PARAMETER
 from faregate.errors import REASONS, Conflict, InvalidInput, NotFound, PreconditionFailed
-from faregate.management import wire
-from faregate.management.call import BodyTooLarge, InvalidRequest, NotForm, NotJson
-from faregate.management.vocabulary import (
+from faregate.management import payloads
+from faregate.management.descriptions import (
     BODIES,
     ENUMERATIONS,
     LIKE,
@@ -25,6 +24,7 @@ from faregate.management.vocabulary import (
     STATUSES,
     TAGS,
 )
+from faregate.management.request import BodyTooLarge, InvalidRequest, NotForm, NotJson
 from faregate.model import (
     AuditEntry,
     AuditPage,
@@ -41,7 +41,7 @@ from faregate.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from faregate.bearer import Bearer
+    from faregate.credentials.presented import Bearer
     from faregate.management.operations import Operation
 
 Json = dict[str, Any]
@@ -51,20 +51,20 @@ _ERROR_HEADERS = {
     503: ("Retry-After", "The seconds to wait.", "1"),
 }
 _BODIES = (
-    wire.CreateToken,
-    wire.PutToken,
-    wire.PatchToken,
-    wire.RotateToken,
-    wire.DeactivateToken,
-    wire.ActivateToken,
-    wire.ManyTokens,
-    wire.CreateShare,
-    wire.PatchShare,
-    wire.RevokeShare,
-    wire.RedeemShare,
-    wire.TokenRequest,
-    wire.OneCredential,
-    wire.Inquiry,
+    payloads.CreateToken,
+    payloads.PutToken,
+    payloads.PatchToken,
+    payloads.RotateToken,
+    payloads.DeactivateToken,
+    payloads.ActivateToken,
+    payloads.ManyTokens,
+    payloads.CreateShare,
+    payloads.PatchShare,
+    payloads.RevokeShare,
+    payloads.RedeemShare,
+    payloads.TokenRequest,
+    payloads.OneCredential,
+    payloads.Inquiry,
 )
 _GIVEN: dict[Any, str] = {
     Issued: "IssuedToken",

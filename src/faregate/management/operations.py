@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from faregate.bearer import Answer, problem, refusal
+from faregate.credentials.presented import Answer, problem, refusal
 from faregate.errors import REASONS, Denied, InvalidInput, Refused
-from faregate.management import audit_calls, credential_calls, share_calls, token_calls, wire
-from faregate.management.call import JSON, OAUTH_ERRORS, BodyTooLarge
+from faregate.management import audit_calls, oauth_calls, payloads, share_calls, token_calls
+from faregate.management.docs_page import POLICY, page
 from faregate.management.openapi import document
-from faregate.management.viewer import POLICY, page
+from faregate.management.request import JSON, OAUTH_ERRORS, BodyTooLarge
 from faregate.model import AuditPage, Batch, Exchanged, Introspected, Issued, IssuedShare, Page, Redeemed, Share, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from faregate.gate import Gate
-    from faregate.management.call import Call, Reader
+    from faregate.management.request import Call, Reader
 
 _UNSAID = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # what is in no description of RFC 6749 section 5.2
 _NONE, _SMALL, _LARGE = 0, 16 * 1024, 1024 * 1024
@@ -75,61 +75,61 @@ def _document(gate: Gate, call: Call) -> dict[str, Any]:
 OPERATIONS = (
     Operation(
         "POST", "/tokens", "token.create", token_calls.create, "Create a token; its secret is in the answer, this once",
-        takes=wire.CreateToken, gives=Issued, status=201, refuses=(409,), limit=_LARGE,
+        takes=payloads.CreateToken, gives=Issued, status=201, refuses=(409,), limit=_LARGE,
     ),
     Operation("GET", "/tokens", "token.list", token_calls.list_, "List the tokens that you reach",
               query=token_calls.FILTERS, gives=Page[Token]),
     Operation("GET", "/tokens/{id}", "token.get", token_calls.get, "Show a token", gives=Token),
     Operation(
         "PUT", "/tokens/{id}", "token.update", token_calls.put, "Change a token; what is left out stays",
-        takes=wire.PutToken, gives=Token, refuses=(409, 412), limit=_LARGE,
+        takes=payloads.PutToken, gives=Token, refuses=(409, 412), limit=_LARGE,
     ),
     Operation(
         "PATCH", "/tokens/{id}", "token.update", token_calls.patch, "Change some members of a token",
-        takes=wire.PatchToken, gives=Token, refuses=(409, 412), limit=_LARGE,
+        takes=payloads.PatchToken, gives=Token, refuses=(409, 412), limit=_LARGE,
     ),
     Operation("DELETE", "/tokens/{id}", "token.delete", token_calls.delete, "Delete a token for good", status=204),
     Operation(
         "POST", "/tokens/{id}/rotate", "token.rotate", token_calls.rotate,
         "Replace a token's secret; the new one is in the answer, this once",
-        takes=wire.RotateToken, optional=True, gives=Issued, refuses=(409,), limit=_LARGE,
+        takes=payloads.RotateToken, optional=True, gives=Issued, refuses=(409,), limit=_LARGE,
     ),
     Operation(
         "POST", "/tokens/{id}/deactivate", "token.deactivate", token_calls.deactivate, "Close a token until it is activated",
-        takes=wire.DeactivateToken, optional=True, gives=Token, limit=_LARGE,
+        takes=payloads.DeactivateToken, optional=True, gives=Token, limit=_LARGE,
     ),
     Operation(
         "POST", "/tokens/{id}/activate", "token.activate", token_calls.activate, "Open a deactivated token again",
-        takes=wire.ActivateToken, optional=True, gives=Token, refuses=(409,), limit=_LARGE,
+        takes=payloads.ActivateToken, optional=True, gives=Token, refuses=(409,), limit=_LARGE,
     ),
     Operation(
         "POST", "/tokens/deactivate", "token.deactivate_many", token_calls.deactivate_many,
         "Close up to 100 tokens; what cannot be done to one hinders no other",
-        takes=wire.ManyTokens, gives=Batch, limit=_LARGE,
+        takes=payloads.ManyTokens, gives=Batch, limit=_LARGE,
     ),
     Operation(
         "POST", "/tokens/activate", "token.activate_many", token_calls.activate_many,
         "Open up to 100 tokens; what cannot be done to one hinders no other",
-        takes=wire.ManyTokens, gives=Batch, limit=_LARGE,
+        takes=payloads.ManyTokens, gives=Batch, limit=_LARGE,
     ),
     Operation(
-        "POST", "/token", "token.exchange", credential_calls.exchange,
+        "POST", "/token", "token.exchange", oauth_calls.exchange,
         "Exchange a refresh token for an access token, and its own successor (RFC 6749)",
-        takes=wire.TokenRequest, form=True, gives=Exchanged, limit=_SMALL, open=True, oauth=True,
+        takes=payloads.TokenRequest, form=True, gives=Exchanged, limit=_SMALL, open=True, oauth=True,
     ),
     Operation(
-        "POST", "/introspect", "token.introspect", credential_calls.introspect,
+        "POST", "/introspect", "token.introspect", oauth_calls.introspect,
         "Tell whether a resource server may let a credential in (RFC 7662), and what it is",
-        takes=wire.Inquiry, form=True, gives=Introspected, limit=_LARGE,
+        takes=payloads.Inquiry, form=True, gives=Introspected, limit=_LARGE,
     ),
     Operation(
-        "POST", "/revoke", "token.revoke", credential_calls.revoke,
+        "POST", "/revoke", "token.revoke", oauth_calls.revoke,
         "Have a token closed by its own secret (RFC 7009)",
-        takes=wire.OneCredential, form=True, limit=_SMALL, open=True, oauth=True,
+        takes=payloads.OneCredential, form=True, limit=_SMALL, open=True, oauth=True,
     ),
     Operation(
         "POST", "/shares", "share.create", share_calls.create, "Share objects; the secret is in the answer, this once",
-        takes=wire.CreateShare, gives=IssuedShare, status=201, limit=_LARGE,
+        takes=payloads.CreateShare, gives=IssuedShare, status=201, limit=_LARGE,
     ),
     Operation("GET", "/shares", "share.list", share_calls.list_, "List the shares that you reach",
               query=share_calls.FILTERS, gives=Page[Share]),
@@ -137,16 +137,16 @@ OPERATIONS = (
     Operation(
         "PATCH", "/shares/{id}", "share.update", share_calls.patch,
         "Change the end of a share, or its params, which are merged (RFC 7396)",
-        takes=wire.PatchShare, gives=Share, refuses=(409,), limit=_LARGE,
+        takes=payloads.PatchShare, gives=Share, refuses=(409,), limit=_LARGE,
     ),
     Operation(
         "POST", "/shares/{id}/revoke", "share.revoke", share_calls.revoke, "Close a share for good",
-        takes=wire.RevokeShare, optional=True, gives=Share, limit=_LARGE,
+        takes=payloads.RevokeShare, optional=True, gives=Share, limit=_LARGE,
     ),
     Operation(
         "POST", "/shares/{id}/redeem", "share.redeem", share_calls.redeem,
         "Exchange a share's secret for a token of 15 minutes; without it, for who reaches and covers the share",
-        takes=wire.RedeemShare, optional=True, gives=Redeemed, limit=_SMALL, open=True,
+        takes=payloads.RedeemShare, optional=True, gives=Redeemed, limit=_SMALL, open=True,
     ),
     Operation("GET", "/audit", "audit.list", audit_calls.list_, "Show who changed what, in the order of the changes",
               query=audit_calls.FILTERS, gives=AuditPage),

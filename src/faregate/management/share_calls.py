@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from faregate.management import wire
-from faregate.management.call import NUMBER, TEXT, filters, listed, located, shown
-from faregate.share_members import CHANGES
-from faregate.texts import json_name
+from faregate.lifecycles.share_fields import CHANGES
+from faregate.management import payloads
+from faregate.management.request import NUMBER, TEXT, filters, listed, located, shown
+from faregate.values.names import json_name
 
 if TYPE_CHECKING:
-    from faregate.bearer import Answer
+    from faregate.credentials.presented import Answer
     from faregate.gate import Gate
-    from faregate.management.call import Call
+    from faregate.management.request import Call
 
 FILTERS = {"objectId": TEXT, "limit": NUMBER, "offset": NUMBER, "after": TEXT}
 
 
 def create(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /shares``."""
-    issued = gate.shares.create(**wire.given(call.read(wire.CreateShare)), by=call.principal)
+    issued = gate.shares.create(**payloads.given(call.read(payloads.CreateShare)), by=call.principal)
     return shown(issued, 201, located(call, issued.share.id))
 
 
@@ -36,7 +36,7 @@ def get(gate: Gate, call: Call) -> Answer:
 
 def patch(gate: Gate, call: Call) -> Answer:
     """Answer ``PATCH /shares/{id}``."""
-    given = wire.given(call.read(wire.PatchShare), "secret")
+    given = payloads.given(call.read(payloads.PatchShare), "secret")
     members: dict[str, Any] = {name: value for name, value in given.items() if name in CHANGES}
     fixed = {json_name(name): value for name, value in given.items() if name not in CHANGES}
     return shown(gate.shares.update(call.record_id, unchanged=fixed, by=call.principal, **members))
@@ -44,13 +44,13 @@ def patch(gate: Gate, call: Call) -> Answer:
 
 def revoke(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /shares/{id}/revoke``."""
-    call.read(wire.RevokeShare, optional=True)
+    call.read(payloads.RevokeShare, optional=True)
     return shown(gate.shares.revoke(call.record_id, by=call.principal))
 
 
 def redeem(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /shares/{id}/redeem``. Only where the body holds no secret has the request to present a caller."""
-    secret = call.read(wire.RedeemShare, optional=True).secret
+    secret = call.read(payloads.RedeemShare, optional=True).secret
     caller = call if secret is not None else call.admitted(gate, "share.redeem")
     address = call.address(gate)
     redeemed = gate.shares.redeem(call.record_id, secret=secret, address=address, by=caller.principal)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from faregate.bearer import Answer
-from faregate.management import wire
-from faregate.management.call import BOOLEAN, INSTANT, NUMBER, TEXT, filters, listed, located, shown
-from faregate.members import MEMBERS
+from faregate.credentials.presented import Answer
+from faregate.lifecycles.token_fields import MEMBERS
+from faregate.management import payloads
+from faregate.management.request import BOOLEAN, INSTANT, NUMBER, TEXT, filters, listed, located, shown
 from faregate.model import Issued, Token
-from faregate.texts import json_name
+from faregate.values.names import json_name
 
 if TYPE_CHECKING:
-    from faregate.bearer import Headers
+    from faregate.credentials.presented import Headers
     from faregate.gate import Gate
-    from faregate.management.call import Call
+    from faregate.management.request import Call
 
 FILTERS = {
     "owner": TEXT,
@@ -32,8 +32,8 @@ FILTERS = {
 
 def create(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens``."""
-    body = call.read(wire.CreateToken)
-    issued = gate.tokens.create(**wire.given(body), by=call.principal)
+    body = call.read(payloads.CreateToken)
+    issued = gate.tokens.create(**payloads.given(body), by=call.principal)
     return _shown(issued, 201, located(call, issued.token.id))
 
 
@@ -50,12 +50,12 @@ def get(gate: Gate, call: Call) -> Answer:
 
 def put(gate: Gate, call: Call) -> Answer:
     """Answer ``PUT /tokens/{id}``."""
-    return _change(gate, call, call.read(wire.PutToken))
+    return _change(gate, call, call.read(payloads.PutToken))
 
 
 def patch(gate: Gate, call: Call) -> Answer:
     """Answer ``PATCH /tokens/{id}``."""
-    return _change(gate, call, call.read(wire.PatchToken))
+    return _change(gate, call, call.read(payloads.PatchToken))
 
 
 def delete(gate: Gate, call: Call) -> Answer:
@@ -66,35 +66,35 @@ def delete(gate: Gate, call: Call) -> Answer:
 
 def rotate(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/{id}/rotate``."""
-    body = call.read(wire.RotateToken, optional=True)
+    body = call.read(payloads.RotateToken, optional=True)
     return _shown(gate.tokens.rotate(call.record_id, grace=body.grace, leaked=body.leaked, by=call.principal))
 
 
 def deactivate(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/{id}/deactivate``."""
-    body = call.read(wire.DeactivateToken, optional=True)
+    body = call.read(payloads.DeactivateToken, optional=True)
     done = gate.tokens.deactivate(call.record_id, reason=body.reason, leaked=body.leaked, by=call.principal)
     return _shown(done)
 
 
 def activate(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/{id}/activate``."""
-    body = call.read(wire.ActivateToken, optional=True)
+    body = call.read(payloads.ActivateToken, optional=True)
     return _shown(gate.tokens.activate(call.record_id, reason=body.reason, by=call.principal))
 
 
 def deactivate_many(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/deactivate``."""
-    return shown(gate.tokens.deactivate_many(call.read(wire.ManyTokens).ids, by=call.principal))
+    return shown(gate.tokens.deactivate_many(call.read(payloads.ManyTokens).ids, by=call.principal))
 
 
 def activate_many(gate: Gate, call: Call) -> Answer:
     """Answer ``POST /tokens/activate``."""
-    return shown(gate.tokens.activate_many(call.read(wire.ManyTokens).ids, by=call.principal))
+    return shown(gate.tokens.activate_many(call.read(payloads.ManyTokens).ids, by=call.principal))
 
 
-def _change(gate: Gate, call: Call, body: wire.ChangeToken) -> Answer:
-    given = wire.given(body, "token")
+def _change(gate: Gate, call: Call, body: payloads.ChangeToken) -> Answer:
+    given = payloads.given(body, "token")
     members: dict[str, Any] = {name: value for name, value in given.items() if name in MEMBERS}
     fixed = {json_name(name): value for name, value in given.items() if name not in MEMBERS}
     if fixed.get("id") == call.record_id:

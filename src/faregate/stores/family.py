@@ -1,4 +1,4 @@
-"""What is stored of a family of refresh credentials: values that :mod:`faregate.stores.sql` reads and writes."""
+"""What is stored of a family of refresh credentials: values that :mod:`faregate.stores.store` reads and writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statements about the change feed's entries, inside a transaction of :mod:`faregate.stores.sql`."""
+"""The statements about the change feed's entries, inside a transaction of :mod:`faregate.stores.store`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import delete, func, select
 
-from faregate.stores.entry import OF_THE_STORE
+from faregate.stores.change_feed import OF_THE_STORE
 from faregate.stores.rows import batched
 from faregate.stores.schema import feed
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from faregate.stores.reach import FeedQuery
+    from faregate.stores.queries import FeedQuery
     from faregate.stores.rows import Values
 
 

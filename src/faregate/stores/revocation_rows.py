@@ -1,4 +1,4 @@
-"""The statements about revoked JWTs, inside a transaction of :mod:`faregate.stores.sql`."""
+"""The statements about revoked JWTs, inside a transaction of :mod:`faregate.stores.store`."""
 
 from __future__ import annotations
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from sqlalchemy import and_, bindparam, false, func, or_, select, true
 
-from faregate.instants import END_OF_TIME
-from faregate.stores.reach import AFTER_NOTHING, EVERYTHING, FIRST, ID, MADE, ORG, bounds, breadth
+from faregate.stores.queries import AFTER_NOTHING, EVERYTHING, FIRST, ID, MADE, ORG, bounds, breadth
 from faregate.stores.schema import descent, tokens
+from faregate.values.instants import END_OF_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy import BindParameter, ColumnElement, Connection, Result, Row, Select, Table
 
-    from faregate.stores.reach import Beginning, Breadth, Place, Reach
+    from faregate.stores.queries import Beginning, Breadth, Place, Reach
 
     Numbers = Callable[[Row[Any]], tuple[object, ...]]
 
@@ -189,7 +189,7 @@ def batched(ids: Sequence[T], size: int = _BATCH) -> Iterator[Sequence[T]]:
 def reached(table: Table, breadth: Breadth) -> ColumnElement[bool]:
     """Return the one rule of reach: itself; in its organization all, its owner's, or, if nobody's, what it made.
 
-    It takes the parameters of :func:`faregate.stores.reach.bounds`.
+    It takes the parameters of :func:`faregate.stores.queries.bounds`.
     """
     if breadth == EVERYTHING:
         return true()

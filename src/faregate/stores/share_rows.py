@@ -1,4 +1,4 @@
-"""The statements about shares, inside a transaction of :mod:`faregate.stores.sql`.
+"""The statements about shares, inside a transaction of :mod:`faregate.stores.store`.
 
 A redemption is counted where it is judged, in one conditional statement: whoever reads first and counts
 later gives one too many.
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, insert, select, update
 
-from faregate.stores.reach import beginning, breadth
+from faregate.stores.queries import beginning, breadth
 from faregate.stores.rows import Order, Rows, first_of, listing_of, page_parameters, reached
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from faregate.stores.reach import Beginning, Breadth, Reach, ShareQuery
+    from faregate.stores.queries import Beginning, Breadth, Reach, ShareQuery
     from faregate.stores.rows import Listing, Values
 
 _NEWEST = Order(shares.c.created_at, shares.c.id, descending=True, newest_id_first=True)

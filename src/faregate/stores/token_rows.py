@@ -1,4 +1,4 @@
-"""The statements about tokens and their secrets, inside a transaction of :mod:`faregate.stores.sql`.
+"""The statements about tokens and their secrets, inside a transaction of :mod:`faregate.stores.store`.
 
 Updates are partial: a statement names the columns that it changes, so that no stale copy brings anything back.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
-from faregate.stores.reach import ID, beginning, breadth
+from faregate.stores.queries import ID, beginning, breadth
 from faregate.stores.rows import FAMILY, Order, Rows, first_of, listing_of, owned, page_parameters, reached
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import BindParameter, ColumnElement
 
-    from faregate.stores.reach import Beginning, Breadth, Reach, TokenQuery
+    from faregate.stores.queries import Beginning, Breadth, Reach, TokenQuery
     from faregate.stores.rows import Listing, Values
 
     Columns = Mapping[str, Any]

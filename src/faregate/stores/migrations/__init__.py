@@ -11,9 +11,9 @@ from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.errors import InvalidInput
-from faregate.stores import files
 from faregate.stores.schema import schema_version
-from faregate.stores.sqlite import WRITER_WAITS, SqliteDatabase, columns_of, rows_missing_from
+from faregate.stores.sqlite import files
+from faregate.stores.sqlite.database import WRITER_WAITS, SqliteDatabase, columns_of, rows_missing_from
 
 
 def upgrade(url: str, version: str = "head") -> None:

@@ -1,0 +1,321 @@
+"""Opening SQLite: the file and its mode, the connections, the engine, and the two kinds of transactions.
+
+A file is created with mode 0600 and put into WAL mode. Transactions that write begin IMMEDIATE: a deferred one that
+reads and then writes fails at once with BUSY_SNAPSHOT, whatever the time-out. Readers begin deferred and never wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+from urllib.parse import quote
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import Engine, QueuePool, StaticPool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from faregate.errors import InvalidInput, StoreUnavailable
+from faregate.stores.schema import VERSION, schema_version, sequence
+from faregate.stores.sqlite import files
+from faregate.stores.sqlite.companions import Companions, Connection
+from faregate.stores.sqlite.page import FilePage, MemoryPage, Page
+from faregate.values import forks
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_logger = logging.getLogger("faregate")
+
+WRITER_WAITS = 15.0  # seconds for the lock that another process holds
+
+
+class _Creating:
+    """Has one thread at a time create a file, and none while the process forks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        forks.register(self)
+
+    def hold(self) -> None:
+        """Take the lock."""
+        self.lock.acquire()
+
+    def before_fork(self) -> None:
+        """Nothing is open while the lock is free."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let files be created again, on either side."""
+        del child
+        self.lock.release()
+
+    def renew(self, *, child: bool) -> None:
+        """Make the lock anew."""
+        del child
+        self.lock = threading.Lock()
+
+
+_creating = _Creating()
+
+
+class Halted(OSError):
+    """The store must not be used as it is; the text says why, and what to do."""
+
+
+class SqliteDatabase:
+    """One SQLite database: a file, or, where ``path`` is None, in memory for as long as this object lives."""
+
+    def __init__(self, url: str) -> None:
+        self.path = path_of(url)
+        self._memory = _connect(":memory:") if self.path is None else None
+        if self._memory is not None:
+            weakref.finalize(self, self._memory.close)
+        self._memory_page = MemoryPage()
+        self._traces: list[str] = []  # companions, as they were before the database was looked at
+        self._companions: Companions | None = None
+        self._uri, self._said = "", ""
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        if self.path is not None:
+            self._traces = files.traces(self.path)
+            files.check_usable(self.path)
+            files.check_kept(self.path, self._traces)
+            _create_private(self.path)
+            files.check_names(self.path)
+            # mode=rw: a file that was taken away is an error, never an empty database.
+            self._uri = f"file:{quote(os.fsencode(self.path))}?mode=rw"
+            self._companions = Companions(self.path, self._uri, self.halt)
+
+    def check_never_used(self) -> None:
+        """Raise InvalidInput if there were tables: called where there are none now."""
+        if self.path is not None:
+            files.check_never_used(self.path, self._traces)
+
+    def halt(self, words: str) -> NoReturn:
+        """Raise Halted; the log says so once, however many requests are refused for it."""
+        if words != self._said:
+            _logger.error("the store is shut: %s", words)
+        self._said = words
+        raise Halted(words)
+
+    def check_version(self, version: str | None) -> None:
+        """Raise Halted unless the tables are of the version that this process knows."""
+        if version != VERSION:
+            self.halt(
+                f"the tables of {self.path} have version {version or 'none'}, this process needs {VERSION}; "
+                "start it again with the newest faregate, and run 'faregate db upgrade' if that asks for it"
+            )
+
+    @property
+    def torn(self) -> bool:
+        """Whether what is open has to be closed: it leads to a log that others do not see."""
+        return self._companions is not None and self._companions.torn
+
+    def check(self, connection: Connection) -> None:
+        """Raise Halted if the companions that an open connection uses were removed or replaced."""
+        if self._companions is not None:
+            self._companions.check(connection)
+
+    def connect(self, waits: float = 0.0) -> Connection:
+        """Return a connection that waits for others so many seconds; of a database in memory always the same one."""
+        if self._memory is not None:
+            return self._memory
+        torn = self.torn
+        if self._companions is not None:
+            self._companions.admit()
+        connection = _connect(self._uri, waits)
+        self._connections.add(connection)
+        try:
+            if self._companions is not None:
+                self._companions.note(connection)
+        except (sqlite3.Error, OSError):
+            connection.close()
+            raise
+        if torn:
+            self._said = ""
+        return connection
+
+    def close_connections(self, *, idle: bool) -> None:
+        """Close all connections to a file, or those that are ``idle`` alone.
+
+        In a child of a fork that nobody announced that is all: while a connection of the parent's is open there, no
+        other one holds a lock that other processes see.
+        """
+        # SQLite removes a log with the last connection: here it cannot tell whether the log is still the one it had.
+        kept = nullcontext() if idle or self.path is None else files.in_use(self.path)
+        with kept:
+            for connection in list(self._connections):
+                with suppress(sqlite3.Error):
+                    if not (idle and connection.in_transaction):
+                        connection.close()
+
+    def page(self, *, create: bool) -> Page:
+        """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
+
+        Only who holds the write lock may ``create`` it.
+        """
+        return self._memory_page if self.path is None else FilePage(self.path, create=create)
+
+    def enter_wal(self) -> None:
+        """Put a file into WAL mode, where readers and the writer do not wait for each other; or fail if it is used."""
+        with closing(self.connect()) if self.path else nullcontext(self.connect()) as connection:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+
+    def identity(self) -> tuple[int, int]:
+        """Return which file the path leads to now; OSError if it leads to none."""
+        if self.path is None:
+            return (0, 0)
+        found = os.stat(self.path)
+        return (found.st_dev, found.st_ino)
+
+    def engine(self, *, waits: float) -> Engine:
+        """Return a new engine for this database. Two connections are enough: a reader's and the writer's.
+
+        A new connection waits so many seconds for a process that holds the database alone.
+
+        It begins no transaction by itself: :meth:`transaction` does.
+        The pool is named, since SQLAlchemy's own choice for SQLite in memory closes connections that are in use.
+        """
+        options: dict[str, Any] = {"poolclass": StaticPool}
+        if self.path is not None:
+            options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
+        engine = create_engine("sqlite://", creator=partial(self.connect, waits), hide_parameters=True, **options)
+        event.listen(engine, "checkin", self._return)
+        event.listen(engine, "connect", _leave_transactions_alone)
+        return engine
+
+    @contextmanager
+    def transaction(self, engine: Engine, *, writing: bool, at_once: bool = False) -> Generator[SqlConnection]:
+        """Open a transaction, which is committed at the end of the block, or rolled back by an exception.
+
+        ``at_once`` has it fail if another process holds the database; otherwise that is waited for.
+        """
+        # No listener for the "begin" of SQLAlchemy's does this: where there is one, each statement costs more.
+        with engine.begin() as connection:
+            if at_once:
+                _begin_at_once(raw_of(connection), writing=writing)
+            else:
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+            self.check(raw_of(connection))
+            yield connection
+
+    def _return(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        """Keep no connection in the pool that was cut off."""
+        if self.torn:
+            entry.invalidate()
+
+
+def _begin_at_once(connection: Connection, *, writing: bool) -> None:
+    """Begin a transaction, or fail if another process holds the database.
+
+    Whoever waits in SQLite cannot let go of a lock for a fork. Only the begin fails at once: a commit without WAL waits
+    for readers, and cannot begin again.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        if writing:
+            connection.execute("BEGIN IMMEDIATE")
+        else:
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # takes the read lock
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
+
+
+def raw_of(connection: SqlConnection) -> Connection:
+    """Return the driver's connection."""
+    return cast("Connection", connection.connection.dbapi_connection)
+
+
+def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    dbapi_connection.isolation_level = None
+
+
+def columns_of(connection: SqlConnection) -> dict[str, set[str]]:
+    """Return the columns of each table of the package, those of other versions too, by one statement."""
+    found: dict[str, set[str]] = {}
+    rows = connection.exec_driver_sql(
+        "SELECT m.name, p.name FROM sqlite_master AS m, pragma_table_info(m.name) AS p "
+        "WHERE m.type IN ('table', 'view') AND substr(m.name, 1, 9) = 'faregate_'"
+    )
+    for table, column in rows:
+        found.setdefault(table, set()).add(column)
+    return found
+
+
+def rows_missing_from(connection: SqlConnection, columns: dict[str, set[str]]) -> list[str]:
+    """Return which of the two tables of one row lacks it, while the other has its own.
+
+    Tables that an application made together with its own have neither, until a gate opens them.
+    """
+    single = [table for table in (schema_version, sequence) if table.name in columns]
+    empty = [one for one in single if not connection.exec_driver_sql(f"SELECT 1 FROM {one.name} LIMIT 1").all()]  # noqa: S608
+    return [f"the row of {one.name}" for one in empty] if len(empty) < len(single) else []
+
+
+def path_of(url: str) -> str | None:
+    """Return the path of a SQLite URL, None for memory; InvalidInput for any other URL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # Not quoted: there may be a password in it.
+        raise InvalidInput("store: expected a database URL such as sqlite:///gate.db") from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise InvalidInput(f"store: {parsed.drivername} is not supported yet; use sqlite:///<file> or sqlite://")
+    if parsed.host or parsed.query:
+        raise InvalidInput("store: a SQLite URL is sqlite:///<file> (four slashes for an absolute path), no options")
+    if parsed.database in (None, "", ":memory:"):
+        return None
+    if parsed.database.startswith("file:"):
+        raise InvalidInput("store: write the path itself, sqlite:///<file>, not a file: URI")
+    return os.path.realpath(parsed.database)
+
+
+def _create_private(path: str) -> None:
+    """Create the file with mode 0600 where it does not exist.
+
+    The descriptor is closed before any connection of this process can be open: closing it later would drop
+    the locks of that connection (POSIX advisory locks belong to the process and the file).
+    """
+    forks.look()
+    with _creating.lock:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StoreUnavailable(f"{path} cannot be made: its disk is full, so make room") from error
+            raise InvalidInput(
+                f"store: cannot create {path}: {error.strerror}; make its directory, which this process must be "
+                "able to write, or name another file"
+            ) from error
+
+
+def _connect(database: str, waits: float = 0.0) -> Connection:
+    connection = sqlite3.connect(
+        database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False, factory=Connection
+    )
+    connection.text_factory = _text  # a text that was broken by hand is an odd text, no failure of the store
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # an acknowledged revocation outlives a power cut
+    except sqlite3.Error:  # the file is no database, say
+        connection.close()
+        raise
+    return connection
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()  # without arguments, which is faster
+    except UnicodeDecodeError:
+        return data.decode(errors="replace")

@@ -1,0 +1,176 @@
+"""The shared page: eight bytes beside a SQLite file that tell the processes of one host that it changed.
+
+A writer sets the page to the feed's sequence under the write lock, *before* its commit, so that the page may
+run ahead of the file and never behind. A reader compares it with the sequence that it has applied; on any
+difference it reads the feed. Reading costs a memory access, and unlike a SQLite call keeps the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from mmap import ACCESS_WRITE, mmap
+from pathlib import Path
+from typing import Protocol
+
+from faregate.values.file_owner import make_alike
+
+_SIZE = 8
+_NEVER = 2**64 - 1  # no sequence ever gets here: whoever reads it reads the feed
+
+
+def never() -> memoryview:
+    """Return the view of no page: it matches no sequence, so that each request reads the feed."""
+    return memoryview(_NEVER.to_bytes(_SIZE, sys.byteorder)).cast("Q")
+
+
+def read_page(database: str) -> int:
+    """Return what the page of a database announces; OSError if it cannot be read."""
+    descriptor = os.open(_path_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        data = os.read(descriptor, _SIZE)
+    finally:
+        os.close(descriptor)
+    if len(data) < _SIZE:
+        raise OSError("it is cut off")
+    return int.from_bytes(data, sys.byteorder)
+
+
+def _path_of(database: str) -> str:
+    return f"{database}-page"
+
+
+LOOK_EVERY = 1.0  # seconds between a reader's looks at the files themselves: were they replaced?
+
+
+class Page(Protocol):
+    """What tells a reader to look into the feed: ``view[0]`` is the newest sequence that may be committed."""
+
+    @property
+    def created(self) -> bool:
+        """Whether it was not there before: readers may still look at one that was deleted."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Which file it is: no other one has it for as long as a process maps this one."""
+        ...
+
+    @property
+    def view(self) -> memoryview:
+        """The eight bytes, as one number."""
+        ...
+
+    def advance(self, sequence: int) -> None:
+        """Announce ``sequence``. Called with the write lock held, before the commit."""
+        ...
+
+    def is_current(self) -> bool:
+        """Tell whether this is still the page that writers write to and readers read."""
+        ...
+
+    def publish(self) -> None:
+        """Put a page that was created into its place."""
+        ...
+
+    def retire(self) -> None:
+        """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
+        ...
+
+
+class MemoryPage:
+    """The page of a store in memory: an integer of this process."""
+
+    created = False
+    identity = "memory"
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_SIZE)).cast("Q")
+
+    def advance(self, sequence: int) -> None:
+        """Announce ``sequence``."""
+        self.view[0] = sequence
+
+    def is_current(self) -> bool:
+        """Nobody else can replace it."""
+        return True
+
+    def publish(self) -> None:
+        """Do nothing: it is there."""
+
+    def retire(self) -> None:
+        """Do nothing: it is never replaced."""
+
+
+class FilePage:
+    """The page of a SQLite file, in ``<database>-page``, with the database's mode and owner.
+
+    Raises OSError where the page cannot be opened for writing: who cannot announce a change may not make
+    one. Where it opens but cannot be mapped, ``view`` never matches and each request reads the feed. Readers
+    never create it: who does holds the write lock, and waits until every reader has looked (``created``).
+    """
+
+    def __init__(self, database: str, *, create: bool) -> None:
+        self._path = _path_of(database)
+        self.created = False
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._descriptor = os.open(self._path, flags)
+        except FileNotFoundError:
+            if not create:
+                raise
+            self._descriptor = os.open(f"{self._path}.new", flags | os.O_CREAT | os.O_TRUNC, 0o600)
+            self.created = True
+        self._size_up(database, create=create)
+        present = os.fstat(self._descriptor)
+        self.identity = f"{present.st_dev}:{present.st_ino}"
+        try:
+            self.view = memoryview(mmap(self._descriptor, _SIZE, access=ACCESS_WRITE)).cast("Q")
+            self._mapped = True
+        except (OSError, ValueError):
+            self.view = never()
+            self._mapped = False
+
+    def _size_up(self, database: str, *, create: bool) -> None:
+        """Give a new page its bytes, mode and owner. Only who holds the write lock creates."""
+        present = os.fstat(self._descriptor)
+        if present.st_size < _SIZE:
+            if not create:
+                raise FileNotFoundError(self._path)
+            # Written, not merely extended: on a full disk that is an error here, and no SIGBUS later.
+            os.pwrite(self._descriptor, bytes(_SIZE - present.st_size), present.st_size)
+        if create:
+            with suppress(OSError):
+                make_alike(database, self._descriptor)
+
+    def advance(self, sequence: int) -> None:
+        """Announce ``sequence`` to every process of this host."""
+        if self._mapped:
+            self.view[0] = sequence
+        else:
+            os.pwrite(self._descriptor, sequence.to_bytes(_SIZE, sys.byteorder), 0)
+
+    def is_current(self) -> bool:
+        """Tell whether the path still leads to the file that is open here, and that is whole."""
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return False
+        # Cut off in place, the next look at its bytes would be the end of the process (SIGBUS).
+        return f"{there.st_dev}:{there.st_ino}" == self.identity and there.st_size >= _SIZE
+
+    def publish(self) -> None:
+        """Put a page that was created into its place; until then nobody finds it."""
+        if self.created:
+            Path(f"{self._path}.new").replace(self._path)
+            self.created = False
+
+    def retire(self) -> None:
+        """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
+        if os.fstat(self._descriptor).st_size >= _SIZE:
+            self.advance(_NEVER)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)

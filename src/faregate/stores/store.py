@@ -1,0 +1,393 @@
+"""Reading and writing records, in transactions that leave their entry in the change feed."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import weakref
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import Connection, Engine, bindparam, insert, inspect, make_url, select, update
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from faregate.errors import InvalidInput, StoreUnavailable
+from faregate.stores import schema
+from faregate.stores.feed_rows import FeedRows
+from faregate.stores.refresh_rows import RefreshRows
+from faregate.stores.revocation_rows import RevocationRows
+from faregate.stores.rows import lineage
+from faregate.stores.schema import feed, schema_version, sequence
+from faregate.stores.share_rows import ShareRows
+from faregate.stores.sqlite import files
+from faregate.stores.sqlite.database import WRITER_WAITS, SqliteDatabase, columns_of, raw_of, rows_missing_from
+from faregate.stores.sqlite.lookup import is_busy
+from faregate.stores.sqlite.page import LOOK_EVERY
+from faregate.stores.token_rows import TokenRows
+from faregate.values import forks
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from threading import RLock
+
+    from faregate.stores.change_feed import Entry
+    from faregate.stores.sqlite.page import Page
+
+_SOUND = 2**62  # what no honest sequence reaches
+_SELECT_VERSION = select(schema_version.c.version_num)
+_SELECT_PAGE = select(sequence.c.page)
+_SELECT_SEQUENCE = select(sequence.c.value)
+_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # seconds between tries for a lock of the database; the last repeats
+
+
+class Reading:
+    """A transaction that reads: every statement sees the same state."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.tokens = TokenRows(connection)
+        self.refresh = RefreshRows(connection)
+        self.shares = ShareRows(connection)
+        self.revocations = RevocationRows(connection)
+        self.feed = FeedRows(connection)
+
+    def lineage(self, token_id: str) -> Sequence[str]:
+        """Return the ids of a token and of all tokens that come from it, those that are gone among them."""
+        return lineage(self._connection, token_id)
+
+
+_COUNT_UP = update(sequence).values(value=sequence.c.value + bindparam("entries"))
+_SET_SEQUENCE = update(sequence).values(value=bindparam("last"))
+_INSERT_ENTRIES = insert(feed)
+
+
+class Change(Reading):
+    """A transaction that writes. Whatever a management call changes, :meth:`enter` writes into the feed."""
+
+    def __init__(self, connection: Connection, page: Page) -> None:
+        super().__init__(connection)
+        self._page = page
+
+    def enter(self, *entries: Entry) -> None:
+        """Write entries of the feed, and announce them on the page while the write lock is held."""
+        if not entries:
+            return
+        # RETURNING would save a statement, but is unknown to SQLite before 3.35, which some systems still have.
+        self._connection.execute(_COUNT_UP, {"entries": len(entries)})
+        last = self._connection.execute(_SELECT_SEQUENCE).scalar_one()
+        announced = self._page.view[0]
+        if last - len(entries) < announced < _SOUND:
+            # The page is ahead: a writer died, or the file is a restored one. A number that was announced
+            # once is not given again, so that nobody takes a new change for one that he has applied.
+            last = announced + len(entries)
+            self._connection.execute(_SET_SEQUENCE, {"last": last})
+        rows = [
+            {**entry._asdict(), "details": msgspec.json.encode(entry.details).decode(), "sequence": number}
+            for number, entry in enumerate(entries, last - len(entries) + 1)
+        ]
+        self._connection.execute(_INSERT_ENTRIES, rows)
+        self._page.advance(last)
+
+
+class Store:
+    """One database. Opened, checked and closed when it is made; opened again on first use.
+
+    ``lock`` is held over every transaction that writes, and in memory over every one; readers of a file hold
+    another, and whoever takes both takes that one last: others read while he waits for a writer. Both are held while
+    the process forks, so that nothing is open then. Who waits for another process holds neither, so a fork waits for
+    running transactions alone.
+
+    ``presented`` holds the digests of new secrets that were presented, until the next write transaction notes that.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database = SqliteDatabase(url)
+        self._make_locks()
+        self._engine: Engine | None = None
+        self._engines: list[Engine] = []  # the one that is open, for whoever closes it without the store
+        # The pool is held by reference cycles: without this, a dropped store would keep its connection until the
+        # garbage is collected, maybe in the middle of a fork. Made before the finalizer that writes the last uses,
+        # it runs after that one at exit, and closes what that one opened.
+        weakref.finalize(self, _dispose, self._engines)
+        self._identity = (0, 0)
+        self._page: Page | None = None
+        self.presented: dict[bytes, None] = {}
+        forks.register(self, slow=True)
+        try:
+            self._prepare()
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise files.explained(self.database.path, error) from error
+
+    @contextmanager
+    def reading(self) -> Generator[Reading]:
+        """Open a transaction that reads. StoreUnavailable if the store cannot answer."""
+        with self._answering(), self._transaction(WRITER_WAITS, writing=False) as connection:
+            self.database.check_version(_stamp(connection))
+            yield Reading(connection)
+
+    @contextmanager
+    def changing(self, waits: float = WRITER_WAITS) -> Generator[Change]:
+        """Open a transaction that writes; it is committed at the end of the block, or rolled back by an exception.
+
+        StoreUnavailable if the store cannot answer, other writers take longer than ``waits`` seconds, or the page that
+        announces changes cannot be written.
+        """
+        presented: list[bytes] = []
+        with self._answering(), self._writing(waits) as (connection, page):
+            change = Change(connection, page)
+
+            # Before anything is judged: a rotation must know what was presented before it.
+            presented += list(self.presented)
+            for digest in presented:
+                change.tokens.see(digest)
+
+            yield change
+        for digest in presented:
+            self.presented.pop(digest, None)
+
+    def let_go(self) -> None:
+        """Close what is open and in nobody's hands, unless that would have to be waited for."""
+        forks.look()
+        opening = self._opening
+        if opening.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                opening.release()
+
+    def close(self) -> None:
+        """Close what is open. The next use opens it again."""
+        forks.look()
+        with self.lock, self._reading, self._opening:
+            self._close()
+
+    def hold(self) -> None:
+        """Wait for running transactions."""
+        self.lock.acquire()
+        self._reading.acquire()
+        self._opening.acquire()
+
+    def before_fork(self) -> None:
+        """Close what is open."""
+        self._close()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let transactions run again, on either side."""
+        del child
+        self._opening.release()
+        self._reading.release()
+        self.lock.release()
+
+    def renew(self, *, child: bool) -> None:
+        """Make the locks anew and close what is open, in a child also what threads of the parent had in hand."""
+        self._make_locks()
+        self._engines.clear()
+        if self.database.path is not None:
+            self._engine = None  # not disposed of: the pool has locks of its own, as old as these were
+        self.database.close_connections(idle=not child)
+
+    def _make_locks(self) -> None:
+        self.lock = threading.RLock()
+        # In memory there is one connection for all; a file's readers wait for no writer.
+        self._reading = self.lock if self.database.path is None else threading.RLock()
+        # A collection of garbage in the middle of it may write the last uses.
+        self._opening = threading.RLock()
+
+    @contextmanager
+    def _transaction(self, waits: float, *, writing: bool) -> Generator[Connection]:
+        """Open a transaction under the lock of its kind, for which ``waits`` seconds may pass.
+
+        While another process holds the database the begin is tried again and again, and the lock is let go meanwhile:
+        the process may fork, and others that wait come to their own end in time. Nothing was read or changed yet.
+        """
+        forks.look()
+        deadline = time.monotonic() + waits
+        pauses = iter(_PAUSES)
+        while True:
+            with ExitStack() as held:
+                held.enter_context(_held(self.lock if writing else self._reading, deadline))
+                transaction = self.database.transaction(self._open(), writing=writing, at_once=True)
+                try:
+                    connection = held.enter_context(transaction)
+                except (OperationalError, sqlite3.OperationalError) as error:
+                    if not is_busy(error) or time.monotonic() >= deadline:
+                        raise
+                else:
+                    yield connection
+                    return
+            time.sleep(next(pauses, _PAUSES[-1]))
+
+    def _open(self) -> Engine:
+        identity = self.database.identity()
+        with self._opening:
+            if self._engine is not None and (self._identity != identity or self.database.torn):
+                self._close()  # a file was replaced: what is open leads to one that nobody else sees
+            if self._engine is None:
+                engine = self.database.engine(waits=0.0)
+                if self.database.path is not None:
+                    self._engines.append(engine)
+                self._engine, self._identity = engine, identity
+            return self._engine
+
+    def _close(self) -> None:
+        if self._engine is not None and self.database.path is not None:
+            _dispose(self._engines)
+            self._engine = None
+
+    @contextmanager
+    def _writing(self, waits: float = WRITER_WAITS) -> Generator[tuple[Connection, Page]]:
+        """Open a transaction that writes, and the page that readers map: there a writer must announce it."""
+        while True:
+            with self._transaction(waits, writing=True) as connection:
+                # Under the write lock: while this waited for it, the tables or the page may have been replaced.
+                self.database.check_version(_stamp(connection))
+                known = connection.execute(_SELECT_PAGE).scalar_one()
+                page = self._page
+                if page is not None and page.identity == known and page.is_current():
+                    raw = raw_of(connection)
+                    yield connection, page
+                    break
+                self._renew_page(connection, known, waits)  # in a transaction of its own, which no refusal rolls back
+        # Nothing is acknowledged that went into a log which others do not see, or that a reader may miss: who found
+        # another page in the meantime has read the feed without this change, and does not hear of it from that page.
+        self.database.check(raw)
+        if not page.is_current():
+            _wait_for_readers()
+
+    def _renew_page(self, connection: Connection, known: str | None, waits: float) -> None:
+        """Open the page that is at its path now, and have it known as the one that readers map.
+
+        StoreUnavailable if readers have to be waited for, and ``waits`` is too short: whoever has the time does that.
+        """
+        page = self.database.page(create=True)
+        if known is not None and (page.created or page.identity != known):
+            # Forgotten first, for good: a number that is free again may be given to the next page.
+            connection.execute(update(sequence).values(page=None))
+            return
+        if known is None:
+            # Somebody deleted or replaced it. Until all readers have found that, the write lock is held.
+            if waits < LOOK_EVERY:
+                raise StoreUnavailable
+            if self._page is not None:
+                self._page.retire()
+            _wait_for_readers()
+            if not page.created and not page.is_current():
+                return  # meanwhile there is another one
+            connection.execute(update(sequence).values(page=page.identity))
+        page.publish()  # last: whoever dies before leaves no page, and without one the feed is read
+        self._page = page
+
+    def _prepare(self) -> None:
+        """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
+        in_step = False
+        with self._transaction(WRITER_WAITS, writing=False) as connection:
+            columns = columns_of(connection)
+            version = _stamp(connection) if schema_version.name in columns else None
+            missing = schema.missing_from(columns) + rows_missing_from(connection, columns)
+            if version == schema.VERSION and not missing:
+                in_step = self._in_step(connection)
+        if version == schema.VERSION or (version is None and columns):
+            files.check_whole(self.database.path, missing)
+        if version is None:
+            self.database.check_never_used()
+        if version in (None, schema.VERSION):
+            self._enter_wal()
+        if version is None:
+            with self._transaction(WRITER_WAITS, writing=True) as connection:
+                version = _version(connection) or self._create(connection)
+                in_step = version == schema.VERSION and self._in_step(connection)
+        if version != schema.VERSION:
+            raise InvalidInput(
+                f"store: its tables have version {version}, this faregate needs {schema.VERSION}; "
+                "run 'faregate db upgrade' with the newest faregate"
+            )
+        if not in_step:
+            # A page out of step costs reads, never freshness, so who may only read goes on.
+            with suppress(SQLAlchemyError, OSError), self._writing() as (connection, page):
+                page.advance(connection.execute(_SELECT_SEQUENCE).scalar_one())
+        self.close()
+
+    def _enter_wal(self) -> None:
+        """Put the file into WAL mode. SQLite tells a second process that does the same at once that it is locked."""
+        deadline = time.monotonic() + WRITER_WAITS
+        while True:
+            try:
+                with _held(self.lock, deadline):
+                    self.database.enter_wal()
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_PAUSES[-1])
+            else:
+                return
+
+    def _create(self, connection: Connection) -> str:
+        """Create the tables, and the page: nobody reads a store that is being made, so nobody is waited for."""
+        self._page = self.database.page(create=True)
+        for definition in _definitions(connection.dialect.name):
+            connection.exec_driver_sql(definition)
+        connection.execute(insert(sequence).values(id=1, value=0, page=self._page.identity))
+        connection.execute(insert(schema_version).values(version_num=schema.VERSION))
+        self._page.publish()
+        return schema.VERSION
+
+    def _in_step(self, connection: Connection) -> bool:
+        """Tell whether the page is there and announces what the feed holds: then nobody need wait for a writer."""
+        last, known = connection.execute(select(sequence.c.value, sequence.c.page)).one()
+        with suppress(OSError):
+            page = self.database.page(create=False)
+            return bool(page.identity == known and page.view[0] == last)
+        return False
+
+    @contextmanager
+    def _answering(self) -> Generator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise StoreUnavailable from error
+
+
+def _dispose(engines: list[Engine]) -> None:
+    while engines:
+        engines.pop().dispose()
+
+
+def _wait_for_readers() -> None:
+    """Let every reader look once whether its files are those that are there; each reads the feed then."""
+    time.sleep(LOOK_EVERY * 1.1)
+
+
+@contextmanager
+def _held(lock: RLock, deadline: float) -> Generator[None]:
+    """Hold a lock; StoreUnavailable if that cannot be done before the deadline."""
+    if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise StoreUnavailable
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(schema_version.name):
+        return None
+    return _stamp(connection)
+
+
+def _stamp(connection: Connection) -> str | None:
+    return connection.execute(_SELECT_VERSION).scalar()
+
+
+@cache
+def _definitions(dialect: str) -> list[str]:
+    """Return what ``create_all`` would execute: put into words once, for who makes many stores, as tests do."""
+    tables = schema.metadata.sorted_tables
+    indices = [index for table in tables for index in sorted(table.indexes, key=lambda index: str(index.name))]
+    made: list[CreateTable | CreateIndex] = [CreateTable(one, if_not_exists=True) for one in tables]
+    made += [CreateIndex(one, if_not_exists=True) for one in indices]
+    words = make_url(f"{dialect}://").get_dialect()()
+    return [str(one.compile(dialect=words)) for one in made]
