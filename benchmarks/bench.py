@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 COUNTS = HERE / "counts.json"
 SLACK = 1.25  # of a short run by time
-GROWTH = 1.1  # of a run by instructions, which are repeatable, save for another release of a framework
+GROWTH = (
+    1.1  # of a run by instructions, which are repeatable, save for another release of a framework
+)
 
 
 class Group(NamedTuple):
@@ -75,9 +77,15 @@ BY_THEMSELVES = {
 def main() -> int:
     """Print the table and return the exit code."""
     parser = argparse.ArgumentParser(description="Print what the gate costs, beside the bounds.")
-    parser.add_argument("names", nargs="*", metavar="group", help=", ".join((*GROUPS, *BY_THEMSELVES)))
+    parser.add_argument(
+        "names", nargs="*", metavar="group", help=", ".join((*GROUPS, *BY_THEMSELVES))
+    )
     parser.add_argument("--short", action="store_true", help="fewer rounds, and looser bounds")
-    parser.add_argument("--record", action="store_true", help="write the instructions that are counted to counts.json")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write the instructions that are counted to counts.json",
+    )
     parser.add_argument("--marked", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     short = given.short or given.record
@@ -95,11 +103,16 @@ def main() -> int:
         show(figure, slack)
 
     if given.record:
-        bounded = [figure for figure in figures if figure.unit.startswith("×") or figure.bound is not None]
+        bounded = [
+            figure for figure in figures if figure.unit.startswith("×") or figure.bound is not None
+        ]
         counts = {figure.name: round(figure.value, 3) for figure in bounded}
         COUNTS.write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n")
     if not (short or given.names):
-        picture.draw([figure for figure in figures if not figure.name.startswith("junk")], HERE / "results.svg")
+        picture.draw(
+            [figure for figure in figures if not figure.name.startswith("junk")],
+            HERE / "results.svg",
+        )
     return 0 if kept else 1
 
 
@@ -108,7 +121,9 @@ def measured(names: list[str], *, short: bool, counting: bool) -> Iterator[tuple
     groups = [name for name in names if name in GROUPS]
     if counting and groups:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
-            rows = [row for name in groups for row in rows_of(name, Path(folder), closing, short=True)]
+            rows = [
+                row for name in groups for row in rows_of(name, Path(folder), closing, short=True)
+            ]
         counts: dict[str, float] = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
         for figure in counted(rows, [sys.executable, __file__, "--marked", *groups]):
             yield figure._replace(bound=counts.get(figure.name, figure.bound)), GROWTH
@@ -155,9 +170,7 @@ def show(figure: Figure, slack: float) -> None:
     bound = ""
     if figure.bound is not None:
         limit = figure.bound / slack if figure.least else figure.bound * slack
-        bound = (
-            f"{'at least' if figure.least else 'at most':>9} {limit:7.2f}  {'ok' if figure.holds(slack) else 'MISSED'}"
-        )
+        bound = f"{'at least' if figure.least else 'at most':>9} {limit:7.2f}  {'ok' if figure.holds(slack) else 'MISSED'}"
     print(f"{figure.name:42} {figure.value:9.2f} {figure.unit:24} {bound}".rstrip(), flush=True)
 
 

@@ -51,7 +51,10 @@ def main() -> int:
             print(f"{name:20} {seconds * 1e6:7.1f} µs  {ratio:5.2f} times a hit")
         for name, rate in (("quiet", 0), ("flooded", RATE)):
             lags = sorted(asyncio.run(lag(guarded, good, rate)))
-            shown = ", ".join(f"p{part} {lags[int((len(lags) - 1) * part / 100)] * 1e3:.2f}" for part in (50, 99, 100))
+            shown = ", ".join(
+                f"p{part} {lags[int((len(lags) - 1) * part / 100)] * 1e3:.2f}"
+                for part in (50, 99, 100)
+            )
             print(f"lag of a loop, {name}: {shown} ms")
         gate.close()
     return 0
@@ -87,7 +90,9 @@ def floor(file: Path, secrets: Sequence[str]) -> float:
     begun = time.perf_counter()
     for secret in secrets:
         digest = sha256(secret.encode()).digest()
-        connection.execute("SELECT token_id FROM faregate_secrets WHERE digest = ?", (digest,)).fetchall()
+        connection.execute(
+            "SELECT token_id FROM faregate_secrets WHERE digest = ?", (digest,)
+        ).fetchall()
     taken = time.perf_counter() - begun
     connection.close()
     return taken

@@ -82,7 +82,9 @@ def starlette(folder: Path, closing: ExitStack) -> list[Row]:
 def tokens(gate: Gate) -> tuple[str, str]:
     """Return a credential without an end, and one with."""
     endless = gate.tokens.create(name="bench", scopes=["docs:read"])
-    return endless.secret, gate.tokens.create(name="bench", scopes=["docs:read"], expires_in=DAY).secret
+    return endless.secret, gate.tokens.create(
+        name="bench", scopes=["docs:read"], expires_in=DAY
+    ).secret
 
 
 def hello() -> str:
@@ -153,7 +155,11 @@ def wsgi(app: Callable[..., Any], credential: str, path: str = "/") -> Calls:
 
 def asgi(app: Any, credential: str) -> Calls:
     """Return requests to an ASGI application."""
-    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {credential}".encode()), (b"accept", b"*/*")]
+    headers = [
+        (b"host", b"localhost"),
+        (b"authorization", f"Bearer {credential}".encode()),
+        (b"accept", b"*/*"),
+    ]
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},

@@ -35,14 +35,19 @@ def rows(folder: Path, closing: ExitStack) -> list[Row]:
     private = rsa.generate_private_key(65537, 2048)
     gate = Gate(f"sqlite:///{folder / 'jwts.db'}", issuers=[issuer_of(private)])
     closing.callback(gate.close)
-    junk = [Row(f"junk: {name}", refused(gate, text), "F", JUNK, 20) for name, text in kinds_of_junk().items()]
+    junk = [
+        Row(f"junk: {name}", refused(gate, text), "F", JUNK, 20)
+        for name, text in kinds_of_junk().items()
+    ]
     tokens = [sign(private) for _ in range(2 * SIGHTS)]
     return [
         Row("F", floor(mint("fg", "tok"))),
         *junk,
         Row("junk: a forged header of 4,000 characters", refused(gate, forged()), "F", FORGED, 20),
         Row("PyJWT's decode", decoded(private.public_key(), tokens[:SIGHTS]), number=EACH),
-        Row("issuer's JWT, first sight", seen(gate, tokens[SIGHTS:]), "PyJWT's decode", FIRST, EACH),
+        Row(
+            "issuer's JWT, first sight", seen(gate, tokens[SIGHTS:]), "PyJWT's decode", FIRST, EACH
+        ),
     ]
 
 

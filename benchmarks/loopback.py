@@ -31,7 +31,10 @@ STORE = "BENCH_STORE"
 ROUNDS, REQUESTS = 40, 150
 SERVERS = {
     "uvicorn": ("uvicorn --factory loopback:starlette_{} --log-level error --port {}", 1.15),
-    "gunicorn": ("gunicorn loopback:flask_{}() --threads 1 --keep-alive 60 --log-level error -b 127.0.0.1:{}", 1.20),
+    "gunicorn": (
+        "gunicorn loopback:flask_{}() --threads 1 --keep-alive 60 --log-level error -b 127.0.0.1:{}",
+        1.20,
+    ),
 }
 
 
@@ -42,8 +45,12 @@ def measured() -> list[Figure]:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
             store = f"sqlite:///{folder}/servers.db"
             with closing(Gate(store)) as gate:
-                credential = gate.tokens.create(name="bench", scopes=["docs:read"], expires_in=86_400.0).secret
-            clients = [Client(running, command, kind, store, credential) for kind in ("bare", "guarded")]
+                credential = gate.tokens.create(
+                    name="bench", scopes=["docs:read"], expires_in=86_400.0
+                ).secret
+            clients = [
+                Client(running, command, kind, store, credential) for kind in ("bare", "guarded")
+            ]
 
             fastest = [float("inf")] * len(clients)
             for _ in range(ROUNDS):
@@ -59,13 +66,15 @@ def measured() -> list[Figure]:
 class Client:
     """A server of one kind, and a connection to it."""
 
-    def __init__(self, running: ExitStack, command: str, kind: str, store: str, credential: str) -> None:
+    def __init__(
+        self, running: ExitStack, command: str, kind: str, store: str, credential: str
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         arguments = [sys.executable, "-m", *command.format(kind, port).split()]
         environment = {**os.environ, STORE: store, "PYTHONPATH": str(Path(__file__).parent)}
-        self._server = running.enter_context(subprocess.Popen(arguments, env=environment))  # noqa: S603  from above
+        self._server = running.enter_context(subprocess.Popen(arguments, env=environment))
         running.callback(self._server.terminate)
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         running.callback(self._connection.close)
@@ -100,7 +109,9 @@ class Client:
 
     def _seconds(self) -> float:
         """Return the seconds that all threads of the server and of its workers have run."""
-        workers = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children").read_text().split()
+        workers = (
+            Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children").read_text().split()
+        )
         processes = [str(self._server.pid), *workers]
         tasks = [task for process in processes for task in Path(f"/proc/{process}/task").iterdir()]
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9

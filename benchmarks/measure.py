@@ -88,11 +88,18 @@ def counted(rows: list[Row], command: list[str]) -> list[Figure]:
     ``command`` has these same rows :func:`marked`. Callgrind begins to count anew at each mark, a call of ``getppid``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--quiet", "--tool=callgrind", "--dump-before=getppid", f"--callgrind-out-file={folder}/out"]
+        options = [
+            "--quiet",
+            "--tool=callgrind",
+            "--dump-before=getppid",
+            f"--callgrind-out-file={folder}/out",
+        ]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
-        subprocess.run(["valgrind", *options, *command], check=True, env=environment)  # noqa: S603, S607  a command of our own
+        subprocess.run(["valgrind", *options, *command], check=True, env=environment)
         dumps = sorted(Path(folder).glob("out.*"), key=lambda dump: int(dump.suffix[1:]))
-        totals = [int(re.findall(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)[0]) for dump in dumps]
+        totals = [
+            int(re.findall(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)[0]) for dump in dumps
+        ]
     # Every other dump is what lies between two rows.
     costs = [total / row.number for total, row in zip(totals[1::2], rows, strict=True)]
     return _figures(rows, costs, "instructions")

@@ -41,9 +41,19 @@ def verifying(folder: Path, closing: ExitStack) -> list[Row]:
     """Return the rows of other stores of tokens; at most once in a process, as Django is set up once."""
     rows = [Row("F", floor(mint("fg", "tok")))]
     if installed("safe_api_keys"):
-        rows.append(Row("safe-api-keys, SQLite, cached", safe_api_keys(folder, closing), "F", number=20, peer=True))
+        rows.append(
+            Row(
+                "safe-api-keys, SQLite, cached",
+                safe_api_keys(folder, closing),
+                "F",
+                number=20,
+                peer=True,
+            )
+        )
     if installed("knox"):
-        rows.append(Row("django-rest-knox, SQLite", knox(folder, closing), "F", number=1, peer=True))
+        rows.append(
+            Row("django-rest-knox, SQLite", knox(folder, closing), "F", number=1, peer=True)
+        )
     if installed("keyshield", "aiocache", "aiosqlite", "argon2", "greenlet"):
         name = "keyshield, SQLite, cached, its delay off"
         rows.append(Row(name, keyshield(folder, closing), "F", number=1, peer=True))
@@ -56,9 +66,19 @@ def flask(folder: Path, closing: ExitStack) -> list[Row]:
     credential = mint("fg", "tok")
     rows = [Row("Flask", wsgi(flask_app(hello), credential), number=2)]
     if installed("flask_httpauth"):
-        rows.append(Row("Flask-HTTPAuth, dictionary", flask_httpauth(credential), "Flask", number=2, peer=True))
+        rows.append(
+            Row(
+                "Flask-HTTPAuth, dictionary",
+                flask_httpauth(credential),
+                "Flask",
+                number=2,
+                peer=True,
+            )
+        )
     if installed("flask_jwt_extended"):
-        rows.append(Row("Flask-JWT-Extended, HS256", flask_jwt_extended(), "Flask", number=2, peer=True))
+        rows.append(
+            Row("Flask-JWT-Extended, HS256", flask_jwt_extended(), "Flask", number=2, peer=True)
+        )
     return rows
 
 
@@ -69,11 +89,20 @@ def starlette(folder: Path, closing: ExitStack) -> list[Row]:
     bare = Starlette(routes=[Route("/", view)])
     guarded = Starlette(
         routes=[Route("/", requires(["authenticated", SCOPE])(view))],
-        middleware=[Middleware(AuthenticationMiddleware, backend=Backend({digest(credential): (USER, [SCOPE])}))],
+        middleware=[
+            Middleware(
+                AuthenticationMiddleware, backend=Backend({digest(credential): (USER, [SCOPE])})
+            )
+        ],
     )
     return [
         Row("Starlette", asgi(bare, credential)),
-        Row("AuthenticationMiddleware, dictionary", asgi(guarded, credential), "Starlette", peer=True),
+        Row(
+            "AuthenticationMiddleware, dictionary",
+            asgi(guarded, credential),
+            "Starlette",
+            peer=True,
+        ),
     ]
 
 
@@ -83,13 +112,19 @@ class Backend(AuthenticationBackend):
     def __init__(self, known: dict[bytes, tuple[str, list[str]]]) -> None:
         self.known = known
 
-    async def authenticate(self, conn: HTTPConnection[Any]) -> tuple[AuthCredentials, SimpleUser] | None:
+    async def authenticate(
+        self, conn: HTTPConnection[Any]
+    ) -> tuple[AuthCredentials, SimpleUser] | None:
         """Return who asks, or None."""
         scheme, _, credential = conn.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
         found = self.known.get(digest(credential))
-        return None if found is None else (AuthCredentials(["authenticated", *found[1]]), SimpleUser(found[0]))
+        return (
+            None
+            if found is None
+            else (AuthCredentials(["authenticated", *found[1]]), SimpleUser(found[0]))
+        )
 
 
 def safe_api_keys(folder: Path, closing: ExitStack) -> Calls:
@@ -112,7 +147,9 @@ def knox(folder: Path, closing: ExitStack) -> Calls:
     """Return verifications by django-rest-knox, which has neither scopes nor a cache."""
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / "knox.db"}
     apps = ["django.contrib.contenttypes", "django.contrib.auth", "knox"]
-    import_module("django.conf").settings.configure(DATABASES={"default": database}, INSTALLED_APPS=apps, USE_TZ=True)
+    import_module("django.conf").settings.configure(
+        DATABASES={"default": database}, INSTALLED_APPS=apps, USE_TZ=True
+    )
     import_module("django").setup()
     closing.callback(import_module("django.db").connection.close)
     import_module("django.core.management").call_command("migrate", verbosity=0)
@@ -151,7 +188,9 @@ def keyshield(folder: Path, closing: ExitStack) -> Calls:
     async def issue() -> str:
         async with sessions() as session, session.begin():
             await repository(session).ensure_table(engine)
-            _, credential = await service(session).create(USER, expires_at=datetime.now(UTC) + DAY, scopes=[SCOPE])
+            _, credential = await service(session).create(
+                USER, expires_at=datetime.now(UTC) + DAY, scopes=[SCOPE]
+            )
         return str(credential)
 
     async def verify(number: int) -> None:

@@ -42,7 +42,9 @@ def draw(figures: list[Figure], file: Path) -> None:
         print("No picture is drawn: that needs the extra 'bench'.")
         return
     shown = {unit: [figure for figure in figures if figure.unit == unit] for unit in PANELS}
-    shown = {unit: sorted(some, key=lambda figure: figure.peer) for unit, some in shown.items() if some}
+    shown = {
+        unit: sorted(some, key=lambda figure: figure.peer) for unit, some in shown.items() if some
+    }
     counts = [len(some) for some in shown.values()]
     height = sum(counts) * BAR + len(counts) * TITLE + LEGEND
 

@@ -41,7 +41,9 @@ def hits(folder: Path, closing: ExitStack) -> list[Row]:
 
     def token(scopes: tuple[str, ...] = ("docs:read",), networks: int = 0) -> str:
         blocks = [f"10.{index // 256}.{index % 256}.0/25" for index in range(networks)]
-        made = gate.tokens.create(name="bench", scopes=scopes, allowed_cidr_blocks=blocks, expires_in=DAY)
+        made = gate.tokens.create(
+            name="bench", scopes=scopes, allowed_cidr_blocks=blocks, expires_in=DAY
+        )
         return made.secret
 
     plain = token()
@@ -51,9 +53,19 @@ def hits(folder: Path, closing: ExitStack) -> list[Row]:
         Row("token, 1 network", hit(gate, token(networks=1)), "F", 2.0),
         Row("token, 1,000 networks", hit(gate, token(networks=1_000)), "F", 2.0),
         Row("token, 10,000 networks", hit(gate, token(networks=10_000)), "F", 2.0),
-        Row("token, two needs", hit(gate, token(("docs:read", "docs:write")), ("docs:read", "docs:write")), "F", 2.5),
+        Row(
+            "token, two needs",
+            hit(gate, token(("docs:read", "docs:write")), ("docs:read", "docs:write")),
+            "F",
+            2.5,
+        ),
         Row("token, grant docs:*", hit(gate, token(("docs:*",))), "F", 2.5),
-        Row("token, any_of of two", hit(gate, token(("docs:read",)), (any_of("docs:read", "docs:write"),)), "F", 2.5),
+        Row(
+            "token, any_of of two",
+            hit(gate, token(("docs:read",)), (any_of("docs:read", "docs:write"),)),
+            "F",
+            2.5,
+        ),
     ]
     for objects in (1, 1_000):
         ids = [f"doc-{number}" for number in range(objects)]
@@ -109,14 +121,21 @@ def first_sights(file: Path, closing: ExitStack, size: int) -> tuple[Row, list[s
     """Return the row of look-ups in a store of so many tokens, and the credentials that are looked up."""
     gate = Gate(f"sqlite:///{file}")
     closing.callback(gate.close)
-    made = [gate.tokens.create(name="bench", scopes=["docs:read"], expires_in=DAY).secret for _ in range(ROWS)]
+    made = [
+        gate.tokens.create(name="bench", scopes=["docs:read"], expires_in=DAY).secret
+        for _ in range(ROWS)
+    ]
     fill(file, size - ROWS)
     # A miss is what is not at hand.
-    records: Any = gate._records._records  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return Row(f"miss in {size:,} tokens", missed(gate, made), number=ROWS, prepare=records.clear), made
+    records: Any = gate._records._records  # pyright: ignore[reportPrivateUsage]
+    return Row(
+        f"miss in {size:,} tokens", missed(gate, made), number=ROWS, prepare=records.clear
+    ), made
 
 
-def hit(gate: Gate, credential: str, needs: tuple[Any, ...] = ("docs:read",), on: str | None = None) -> Calls:
+def hit(
+    gate: Gate, credential: str, needs: tuple[Any, ...] = ("docs:read",), on: str | None = None
+) -> Calls:
     """Return the verification of a credential, with its needs asked."""
     verify = gate.verify
     need, *more = needs
@@ -188,9 +207,11 @@ def fill(file: Path, number: int) -> None:
     with sqlite3.connect(file) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(faregate_tokens)")]
         others = ", ".join(column for column in columns if column != "id")
-        tokens = f"INSERT INTO faregate_tokens (id, {others}) SELECT ?, {others} FROM faregate_tokens LIMIT 1"  # noqa: S608
+        tokens = f"INSERT INTO faregate_tokens (id, {others}) SELECT ?, {others} FROM faregate_tokens LIMIT 1"
         secrets = "INSERT INTO faregate_secrets (digest, token_id) VALUES (?, ?)"
-        made = ((f"{index:08x}-0000-7000-8000-000000000000", token_bytes(32)) for index in range(number))
+        made = (
+            (f"{index:08x}-0000-7000-8000-000000000000", token_bytes(32)) for index in range(number)
+        )
         while some := list(islice(made, 10_000)):
             connection.executemany(tokens, [(token_id,) for token_id, _ in some])
             connection.executemany(secrets, [(digest, token_id) for token_id, digest in some])

@@ -44,7 +44,10 @@ def rows(folder: Path, stack: ExitStack) -> list[Row]:
     """Return the rows of calls that change a store."""
     bare = stack.enter_context(closing(floor_connection(folder)))
     gate = stack.enter_context(closing(Gate(f"sqlite:///{folder / 'writes.db'}")))
-    made = [Row(name, repeated(call), FLOOR, BEFORE[name] / 2, CALLS) for name, call in calls(gate).items()]
+    made = [
+        Row(name, repeated(call), FLOOR, BEFORE[name] / 2, CALLS)
+        for name, call in calls(gate).items()
+    ]
     return [Row(FLOOR, repeated(floor_call(bare)), number=CALLS), *made]
 
 
@@ -52,7 +55,9 @@ def lists(folder: Path, stack: ExitStack) -> list[Row]:
     """Return the row of a page of tokens with its total; the token is what counts."""
     gate = stack.enter_context(closing(Gate(f"sqlite:///{folder / 'lists.db'}")))
     for number in range(LISTED):
-        gate.tokens.create(name=f"token {number}", scopes=["docs:read", "docs:write"], expires_in=86_400.0)
+        gate.tokens.create(
+            name=f"token {number}", scopes=["docs:read", "docs:write"], expires_in=86_400.0
+        )
 
     def page(number: int) -> None:
         for _ in range(number // LISTED):
@@ -93,11 +98,15 @@ def calls(gate: Gate) -> dict[str, Call]:
 
 
 def _create(gate: Gate, by: Principal | None) -> Call:
-    return lambda: gate.tokens.create(name="bench", scopes=["docs:read", "docs:write"], expires_in=3600.0, by=by)
+    return lambda: gate.tokens.create(
+        name="bench", scopes=["docs:read", "docs:write"], expires_in=3600.0, by=by
+    )
 
 
 def _share(gate: Gate, by: Principal | None) -> Call:
-    return lambda: gate.shares.create("doc-1", ["doc-2"], scopes=["docs:read"], expires_in=3600.0, by=by)
+    return lambda: gate.shares.create(
+        "doc-1", ["doc-2"], scopes=["docs:read"], expires_in=3600.0, by=by
+    )
 
 
 def _update(gate: Gate, token_id: str, by: Principal | None) -> Call:
@@ -111,7 +120,9 @@ def _rotate(gate: Gate, token_id: str, by: Principal | None) -> Call:
 
 def _redeem(gate: Gate, by: Principal | None) -> Call:
     """Return the redemption of a share by its maker, or, where that is root, by the secret."""
-    issued = gate.shares.create("doc-1", ["doc-2"], scopes=["docs:read"], expires_in=86_400.0, by=by)
+    issued = gate.shares.create(
+        "doc-1", ["doc-2"], scopes=["docs:read"], expires_in=86_400.0, by=by
+    )
     secret = issued.secret if by is None else None
     return lambda: gate.shares.redeem(issued.share.id, secret=secret, by=by)
 
@@ -137,7 +148,9 @@ def floor_connection(folder: Path) -> sqlite3.Connection:
     bare.execute("PRAGMA journal_mode = WAL")
     bare.execute("PRAGMA synchronous = FULL")
     bare.execute("ATTACH ? AS model", (str(folder / "model.db"),))
-    (definition,) = bare.execute("SELECT sql FROM model.sqlite_master WHERE name = 'faregate_tokens'").fetchone()
+    (definition,) = bare.execute(
+        "SELECT sql FROM model.sqlite_master WHERE name = 'faregate_tokens'"
+    ).fetchone()
     bare.execute(definition)
     bare.execute("INSERT INTO main.faregate_tokens SELECT * FROM model.faregate_tokens")
     bare.execute("DETACH model")
@@ -147,6 +160,6 @@ def floor_connection(folder: Path) -> sqlite3.Connection:
 def floor_call(bare: sqlite3.Connection) -> Call:
     """Return the insertion of one row, committed by itself."""
     row = bare.execute("SELECT * FROM faregate_tokens").fetchone()
-    statement = f"INSERT INTO faregate_tokens VALUES ({', '.join('?' * len(row))})"  # noqa: S608  marks alone
+    statement = f"INSERT INTO faregate_tokens VALUES ({', '.join('?' * len(row))})"
     numbers = count()
     return lambda: bare.execute(statement, (f"{next(numbers):036}", *row[1:]))

@@ -41,7 +41,13 @@ class Walk:
         self.failures = 0
 
     def step(
-        self, shows: str, expected: int, method: str, path: str, token: str | None = None, body: object = None
+        self,
+        shows: str,
+        expected: int,
+        method: str,
+        path: str,
+        token: str | None = None,
+        body: object = None,
     ) -> dict[str, Any]:
         """Send a request, print one line about it, and return the JSON of its answer."""
         status, answer = send(f"{self.url}{path}", method, token, body)
@@ -80,7 +86,11 @@ def main() -> int:
         failures += walk_refresh(Walk(first), admin)
         print("\nThe operator asks why somebody does not get in, and what was done last:\n")
         failures += ask(environment)
-        print("\nEvery answer was as it should be." if not failures else f"\n{failures} answers were wrong.")
+        print(
+            "\nEvery answer was as it should be."
+            if not failures
+            else f"\n{failures} answers were wrong."
+        )
         if os.environ.get("DEMO_ONCE") != "1":
             stay(first, admin)
     return 1 if failures else 0
@@ -113,18 +123,24 @@ def ask(environment: dict[str, str]) -> int:
     """Have a refusal explained and the audit shown, on the command line; return how many exit codes were wrong."""
     made = command(environment, "token", "create", "--name", "away", "--cidr", "10.0.0.0/8")
     print()
-    told = command(environment, "check", "--address", "127.0.0.1", "--scope", "docs:read", stdin=made.stdout)
+    told = command(
+        environment, "check", "--address", "127.0.0.1", "--scope", "docs:read", stdin=made.stdout
+    )
     print(told.stdout)
     seen = command(environment, "audit", "--limit", "4")
     print(seen.stdout, end="")
     return (told.returncode != 1) + (seen.returncode != 0)
 
 
-def command(environment: dict[str, str], *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def command(
+    environment: dict[str, str], *words: str, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Print a command of ``faregate`` and run it."""
     print(f"$ faregate {shlex.join(words)}")
     program = [sys.executable, "-m", "faregate", *words]
-    return subprocess.run(program, env=environment, check=False, capture_output=True, text=True, input=stdin)
+    return subprocess.run(
+        program, env=environment, check=False, capture_output=True, text=True, input=stdin
+    )
 
 
 def walk(walk: Walk, admin: str) -> int:
@@ -135,11 +151,17 @@ def walk(walk: Walk, admin: str) -> int:
     walk.step("with the token it opens", 200, "GET", plan, reader["token"])
     walk.step("reading is not writing", 403, "PUT", plan, reader["token"], "Close it.")
     away = walk.create(
-        admin, "one for another network", name="away", scopes=["docs:read"], allowedCidrBlocks=["10.0.0.0/8"]
+        admin,
+        "one for another network",
+        name="away",
+        scopes=["docs:read"],
+        allowedCidrBlocks=["10.0.0.0/8"],
     )
     walk.step("127.0.0.1 is not in 10.0.0.0/8", 403, "GET", plan, away["token"])
     itself = f"/auth/tokens/{reader['id']}"
-    walk.step("an operator closes it", 200, "POST", f"{itself}/deactivate", admin, {"reason": "demo"})
+    walk.step(
+        "an operator closes it", 200, "POST", f"{itself}/deactivate", admin, {"reason": "demo"}
+    )
     walk.step("the very next request is refused", 401, "GET", plan, reader["token"])
     walk.step("and opens it again", 200, "POST", f"{itself}/activate", admin)
     walk.step("it opens again", 200, "GET", plan, reader["token"])
@@ -166,7 +188,13 @@ def walk_shares(walk: Walk, admin: str) -> int:
     walk.step("its secret opens the document", 200, "GET", plan, secret)
     walk.step("as a link, too", 200, "GET", f"{plan}?access_token={secret}")
     walk.step("and no other one", 403, "GET", budget, secret)
-    redeemed = walk.step("whoever has the secret redeems it", 200, "POST", f"{itself}/redeem", body={"secret": secret})
+    redeemed = walk.step(
+        "whoever has the secret redeems it",
+        200,
+        "POST",
+        f"{itself}/redeem",
+        body={"secret": secret},
+    )
     token = redeemed["token"]
     walk.step("for a token of minutes, which opens it", 200, "GET", plan, token)
     walk.step("and no other one", 403, "GET", budget, token)
@@ -193,7 +221,9 @@ def walk_shares(walk: Walk, admin: str) -> int:
 def walk_refresh(walk: Walk, admin: str) -> int:
     """Exchange a refresh token, lose an answer, and use a stolen one; return how many answers were wrong."""
     plan = "/docs/plan"
-    login = walk.create(admin, "a refresh token for a user", name="session", type="REFRESH", scopes=["docs:read"])
+    login = walk.create(
+        admin, "a refresh token for a user", name="session", type="REFRESH", scopes=["docs:read"]
+    )
     walk.step("it opens nothing itself", 401, "GET", plan, login["token"])
     first = walk.exchange("it is exchanged for half an hour", 200, login["token"])
     walk.step("with the access token it opens", 200, "GET", plan, first["access_token"])
@@ -206,7 +236,9 @@ def walk_refresh(walk: Walk, admin: str) -> int:
 
 def stay(url: str, admin: str) -> None:
     """Leave the services open for a person to try, until Ctrl-C."""
-    print(f"\nThe services stay open. Try:\n  curl -i -H 'Authorization: Bearer {admin}' {url}/docs/plan")
+    print(
+        f"\nThe services stay open. Try:\n  curl -i -H 'Authorization: Bearer {admin}' {url}/docs/plan"
+    )
     print(f"  curl -H 'Authorization: Bearer {admin}' {url}/auth/tokens\nCtrl-C ends it.")
     try:
         while True:
@@ -217,7 +249,7 @@ def stay(url: str, admin: str) -> None:
 
 def send(url: str, method: str, token: str | None, body: object) -> tuple[int, dict[str, Any]]:
     """Return the status and the JSON of an answer; an empty mapping where it has none."""
-    request = Request(url, method=method)  # noqa: S310  the URL is the loopback one made above
+    request = Request(url, method=method)
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     if isinstance(body, bytes):
@@ -226,7 +258,7 @@ def send(url: str, method: str, token: str | None, body: object) -> tuple[int, d
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()
     try:
-        with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310  the URL is the loopback one made above
+        with urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, json.loads(answer.read() or b"{}")
     except HTTPError as error:
         with error:

@@ -19,7 +19,9 @@ faregate = Faregate()
 def create_app(store: str | None = None) -> Flask:
     """Return the application, its tokens in ``store`` or in what ``FAREGATE_STORE`` names."""
     app = Flask(__name__)
-    app.config["FAREGATE_STORE"] = store or os.environ.get("FAREGATE_STORE", "sqlite:///documents.db")
+    app.config["FAREGATE_STORE"] = store or os.environ.get(
+        "FAREGATE_STORE", "sqlite:///documents.db"
+    )
     faregate.init_app(app)
     app.register_blueprint(faregate.management(), url_prefix="/auth")
     documents = {"plan": "Open the gate."}

@@ -37,7 +37,9 @@ async def read(request: Request[Any]) -> Response:
     doc_id = request.path_params["doc_id"]
     if doc_id not in documents:
         return JSONResponse({"error": "no such document"}, 404)
-    return JSONResponse({"document": doc_id, "text": documents[doc_id], "for": request.user.identity})
+    return JSONResponse(
+        {"document": doc_id, "text": documents[doc_id], "for": request.user.identity}
+    )
 
 
 @requires("docs:write", on=path("doc_id"))

@@ -27,10 +27,16 @@ if TYPE_CHECKING:
     from faregate.rules import Demand
 
 gate = Gate(os.environ.get("FAREGATE_STORE", "sqlite:///documents.db"))
-rules: dict[str, Demand] = {"/healthz": PUBLIC, "/docs/": "docs:read", "/docs/drafts/": ["docs:read", "docs:drafts"]}
+rules: dict[str, Demand] = {
+    "/healthz": PUBLIC,
+    "/docs/": "docs:read",
+    "/docs/drafts/": ["docs:read", "docs:drafts"],
+}
 
 # A Django project in one file; of a larger one, wrap the application in its wsgi.py.
-settings.configure(SECRET_KEY="of this example, which signs nothing", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"])  # noqa: S106  an example's
+settings.configure(
+    SECRET_KEY="of this example, which signs nothing", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"]  # noqa: S106
+)
 
 
 def healthz(_: HttpRequest) -> JsonResponse:
@@ -52,7 +58,9 @@ def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterab
     """Tell who asks, if anybody had to say so."""
     start_response("200 OK", [("Content-Type", "application/json")])
     principal = environ["faregate.principal"]
-    return [json.dumps({"path": environ["PATH_INFO"], "for": principal and principal.identity}).encode()]
+    return [
+        json.dumps({"path": environ["PATH_INFO"], "for": principal and principal.identity}).encode()
+    ]
 
 
 plain = GateMiddleware(hello, gate=gate, rules=rules)

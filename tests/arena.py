@@ -27,11 +27,16 @@ from werkzeug.serving import make_server
 from faregate import Gate
 from faregate.client import RefreshAuth
 from faregate.client.token_endpoint import TokenEndpoint
-from faregate.lifecycles.refresh_tokens import Refresh
+from faregate.lifecycles.refresh_tokens import RefreshTokens
 from faregate_flask import Faregate
 
 FOLDER, KILLS = Path(sys.argv[1]), int(sys.argv[2])
-STORE, KEPT, LOG, ORDER = f"sqlite:///{FOLDER / 'gate.db'}", FOLDER / "kept", FOLDER / "log", FOLDER / "order"
+STORE, KEPT, LOG, ORDER = (
+    f"sqlite:///{FOLDER / 'gate.db'}",
+    FOLDER / "kept",
+    FOLDER / "log",
+    FOLDER / "order",
+)
 SERVER_STEPS, CLIENT_STEPS = 16, 23  # more than there are: who lives through them is killed at none
 
 
@@ -70,21 +75,23 @@ def serve(listener: socket.socket) -> None:
     step = Steps(0)
     for name in ("before_cursor_execute", "commit"):
         event.listen(Engine, name, step)
-    exchange = Refresh.exchange
+    exchange = RefreshTokens.exchange
 
-    def exchanging(self: Refresh, credential: str, *rest: Any) -> Any:
+    def exchanging(self: RefreshTokens, credential: str, *rest: Any) -> Any:
         if ORDER.exists():
             step.left = int(ORDER.read_text())
             ORDER.unlink()
         answer = exchange(self, credential, *rest)
-        pair = [sha256(text.encode()).hexdigest() for text in (credential, str(answer.refresh_token))]
+        pair = [
+            sha256(text.encode()).hexdigest() for text in (credential, str(answer.refresh_token))
+        ]
         with LOG.open("a") as log:
             log.write(" ".join(pair) + "\n")
         step()
         step.left = 0
         return answer
 
-    Refresh.exchange = exchanging  # type: ignore[assignment,method-assign]
+    RefreshTokens.exchange = exchanging  # type: ignore[assignment,method-assign]
     make_server("127.0.0.1", 0, app, fd=listener.fileno()).serve_forever()
 
 
@@ -107,7 +114,7 @@ def forked(call: Callable[..., None], *arguments: Any) -> int:
     if process == 0:
         try:
             call(*arguments)
-        except BaseException as error:  # noqa: BLE001  whatever it was is told, and is a failure
+        except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)
@@ -151,7 +158,9 @@ def main() -> None:
         successors.setdefault(presented, set()).add(successor)
     with gate._store.reading() as reading:
         current = reading.tokens.current_digest(made.token.id)
-        secrets = reading._connection.exec_driver_sql("SELECT count(*) FROM faregate_secrets").scalar_one()
+        secrets = reading._connection.exec_driver_sql(
+            "SELECT count(*) FROM faregate_secrets"
+        ).scalar_one()
     kept = json.loads(KEPT.read_text())["refresh_token"]
     told = {
         "killed": killed,

@@ -16,10 +16,14 @@ class Answered:
 
     def __init__(self, messages: list[Any]) -> None:
         self.messages = messages
-        starts = [message for message in messages if message["type"].endswith("http.response.start")]
+        starts = [
+            message for message in messages if message["type"].endswith("http.response.start")
+        ]
         self.status = starts[0]["status"] if starts else 0
         self.headers = (
-            {name.decode(): value.decode("latin-1") for name, value in starts[0]["headers"]} if starts else {}
+            {name.decode(): value.decode("latin-1") for name, value in starts[0]["headers"]}
+            if starts
+            else {}
         )
         self.body = b"".join(message.get("body", b"") for message in messages)
         closes = [message for message in messages if message["type"] == "websocket.close"]
@@ -73,7 +77,10 @@ class AsWsgi:
         """Answer a WSGI request."""
         path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
         headers: Headers = [
-            (name.removeprefix("HTTP_").replace("_", "-").lower().encode(), str(value).encode("latin-1"))
+            (
+                name.removeprefix("HTTP_").replace("_", "-").lower().encode(),
+                str(value).encode("latin-1"),
+            )
             for name, value in environ.items()
             if name.startswith("HTTP_") or (name in ("CONTENT_TYPE", "CONTENT_LENGTH") and value)
         ]
@@ -84,7 +91,11 @@ class AsWsgi:
         )  # fmt: skip
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         answered = asyncio.run(send_to(self.app, scope, body))
-        start = next(message for message in answered.messages if message["type"] == "http.response.start")
-        sent = [(name.decode().title(), value.decode("latin-1")) for name, value in start["headers"]]
+        start = next(
+            message for message in answered.messages if message["type"] == "http.response.start"
+        )
+        sent = [
+            (name.decode().title(), value.decode("latin-1")) for name, value in start["headers"]
+        ]
         start_response(f"{answered.status} status", sent)
         return [answered.body]

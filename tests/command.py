@@ -37,7 +37,13 @@ def run(
     given = settings | ({"FAREGATE_STORE": store} if store else {})
     command = [sys.executable, "-m", "faregate", *arguments]
     return subprocess.run(
-        command, env=environment(**given), input=stdin, capture_output=True, text=True, check=False, timeout=60
+        command,
+        env=environment(**given),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
@@ -47,11 +53,15 @@ def run_here(
     """Do the same in this process, which takes a tenth of the time: for what a real process has shown already."""
     given = settings | ({"FAREGATE_STORE": store} if store else {})
     without = dict.fromkeys(name for name in os.environ if name.startswith("FAREGATE_"))
-    done = CliRunner().invoke(main, arguments, input=stdin, env=without | given, catch_exceptions=False)
+    done = CliRunner().invoke(
+        main, arguments, input=stdin, env=without | given, catch_exceptions=False
+    )
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
-def run_flask(*arguments: str, folder: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+def run_flask(
+    *arguments: str, folder: Path, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Run ``flask faregate`` with these arguments, where ``settings`` are those of the application."""
     (folder / "tested_app.py").write_text(APPLICATION)
     given = {f"TESTED_{name}": value for name, value in settings.items()}

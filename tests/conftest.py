@@ -15,7 +15,9 @@ from faregate import Denied, Gate
 from faregate.stores import sqlite
 
 START = 1_000_000.0
-FUZZ = int(os.environ.get("FUZZ", "1"))  # how many times as much is made up as in a plain run of the tests
+FUZZ = int(
+    os.environ.get("FUZZ", "1")
+)  # how many times as much is made up as in a plain run of the tests
 
 
 _first = create_engine("sqlite://")
@@ -29,9 +31,9 @@ def _like_the_first(*arguments: Any, **options: Any) -> Any:
 
 
 # A compiled statement is kept for its dialect; those of all stores are alike.
-setattr(SQLiteDialect_pysqlite, "__eq__", lambda self, other: type(self) is type(other))  # noqa: B010
-setattr(SQLiteDialect_pysqlite, "__hash__", lambda self: hash(type(self)))  # noqa: B010
-setattr(sqlite, "create_engine", _like_the_first)  # noqa: B010
+setattr(SQLiteDialect_pysqlite, "__eq__", lambda self, other: type(self) is type(other))
+setattr(SQLiteDialect_pysqlite, "__hash__", lambda self: hash(type(self)))
+setattr(sqlite, "create_engine", _like_the_first)
 
 
 class Clock:

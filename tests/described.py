@@ -19,7 +19,10 @@ def closed(schema: Any) -> Any:
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    inner = {name: one if name in ("examples", "example") else closed(one) for name, one in schema.items()}
+    inner = {
+        name: one if name in ("examples", "example") else closed(one)
+        for name, one in schema.items()
+    }
     return (
         {**inner, "additionalProperties": False}
         if isinstance(schema.get("properties"), dict) and "type" in schema
@@ -32,11 +35,13 @@ class Described:
 
     def __init__(self) -> None:
         gate = Gate("sqlite://")
-        self.document = document(OPERATIONS, gate.bearer, "/auth", by_credential=True)
+        self.document = document(OPERATIONS, gate.requests.resolver, "/auth", by_credential=True)
         self.components = closed(self.document["components"])
         self.operations = [
             (re.compile(re.sub(r"\\\{id\\\}", "[^/]+", re.escape(path))), method.upper(), told)
-            for path, item in sorted(self.document["paths"].items(), key=lambda one: "{id}" in one[0])
+            for path, item in sorted(
+                self.document["paths"].items(), key=lambda one: "{id}" in one[0]
+            )
             for method, told in item.items()
         ]
         self.validators: dict[str, Any] = {}
@@ -44,18 +49,27 @@ class Described:
     def check(self, method: str, path: str, status: int, content_type: str, body: bytes) -> None:
         """Fail unless the document describes this answer to a call of the API."""
         told = next(
-            (told for pattern, verb, told in self.operations if verb == method and pattern.fullmatch(path)), None
+            (
+                told
+                for pattern, verb, told in self.operations
+                if verb == method and pattern.fullmatch(path)
+            ),
+            None,
         )
         if told is None:
             assert status in {404, 405}
             return
-        assert str(status) in told["responses"], f"{method} {path} answers {status}, which is not described"
+        assert str(status) in told["responses"], (
+            f"{method} {path} answers {status}, which is not described"
+        )
         content = told["responses"][str(status)].get("content")
         if content is None:
             assert not body
             return
         media = content_type.partition(";")[0]
-        assert media in content, f"{method} {path} answers {status} as {media}, which is not described"
+        assert media in content, (
+            f"{method} {path} answers {status} as {media}, which is not described"
+        )
         if media.endswith("json"):
             self.validator(content[media]["schema"]).validate(json.loads(body))
 

@@ -20,7 +20,7 @@ ALGORITHMS = {"rsa": "RS256", "ec": "ES256", "ed": "EdDSA", "secret": "HS256"}
 
 
 _MAKERS: dict[str, Callable[[], Any]] = {
-    "small": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505  that is what it is for
+    "small": lambda: rsa.generate_private_key(65537, 1024),
     "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
     "wide": lambda: ec.generate_private_key(ec.SECP384R1()),
     "ed": ed25519.Ed25519PrivateKey.generate,
@@ -39,7 +39,9 @@ def private(name: str) -> Any:
 def jwk(name: str, /, **members: Any) -> dict[str, Any]:
     """The public JWK of a key, called by its name; a member that is None is left out."""
     kind = name.rstrip("0123456789")
-    algorithm = {"small": "RS256", "wide": "ES384", "goldilocks": "EdDSA"}.get(kind) or ALGORITHMS.get(kind, "RS256")
+    algorithm = {"small": "RS256", "wide": "ES384", "goldilocks": "EdDSA"}.get(
+        kind
+    ) or ALGORITHMS.get(kind, "RS256")
     public = jwt.get_algorithm_by_name(algorithm).to_jwk(private(name).public_key(), as_dict=True)
     known = {**public, "key_ops": None, "kid": name, "use": "sig", "alg": algorithm, **members}
     return {name: value for name, value in known.items() if value is not None}
@@ -52,7 +54,12 @@ def jwks(*keys: str | dict[str, Any]) -> dict[str, Any]:
 
 def issuer(**settings: Any) -> Issuer:
     """The provider as a gate trusts it."""
-    given = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256", "ES256", "EdDSA"], **settings}
+    given = {
+        "issuer": ISSUER,
+        "audience": AUDIENCE,
+        "algorithms": ["RS256", "ES256", "EdDSA"],
+        **settings,
+    }
     if "keys" not in given and "jwks_url" not in given:
         given["keys"] = jwks("rsa", "ec", "ed", jwk("rsa2", alg=None))
     return Issuer(**given)
@@ -69,7 +76,12 @@ def claims_of(now: float = START, **members: Any) -> dict[str, Any]:
 
 def header_of(key: str = "rsa", **members: Any) -> dict[str, Any]:
     """A sound header for a key; a member that is None is left out."""
-    header = {"alg": ALGORITHMS.get(key.rstrip("0123456789"), "RS256"), "kid": key, "typ": "at+jwt", **members}
+    header = {
+        "alg": ALGORITHMS.get(key.rstrip("0123456789"), "RS256"),
+        "kid": key,
+        "typ": "at+jwt",
+        **members,
+    }
     return {name: value for name, value in header.items() if value is not None}
 
 
@@ -85,8 +97,12 @@ def compact(header: bytes, payload: bytes, key: str = "rsa", algorithm: str | No
     return f"{signed}.{part(jwt.get_algorithm_by_name(name).sign(signed.encode(), private(key)))}"
 
 
-def token(now: float = START, *, key: str = "rsa", header: dict[str, Any] | None = None, **claims: Any) -> str:
+def token(
+    now: float = START, *, key: str = "rsa", header: dict[str, Any] | None = None, **claims: Any
+) -> str:
     """A sound token, but for what is said."""
     return compact(
-        json.dumps(header_of(key, **(header or {}))).encode(), json.dumps(claims_of(now, **claims)).encode(), key
+        json.dumps(header_of(key, **(header or {}))).encode(),
+        json.dumps(claims_of(now, **claims)).encode(),
+        key,
     )

@@ -35,7 +35,9 @@ TOLD = 20  # stale answers of one reader
 PATIENCE = 60.0  # seconds in which all work again, on a machine that does much else
 
 memory = memoryview(mmap(-1, 4096)).cast("Q")
-slots, judged, stale, refused, changed, worked, harms = (memory[start : start + 16] for start in range(0, 112, 16))
+slots, judged, stale, refused, changed, worked, harms = (
+    memory[start : start + 16] for start in range(0, 112, 16)
+)
 
 
 def write(number: int, tokens: list[tuple[str, str]]) -> None:
@@ -90,9 +92,17 @@ def read(number: int, tokens: list[tuple[str, str]]) -> None:
 def tell(number: int, index: int, reason: str) -> None:
     """Say what a reader got that is stale, and what had been done when."""
     if stale[number] <= TOLD:
-        ago = {harm: (time.monotonic_ns() - harms[at]) / 1e9 for at, harm in enumerate(HARMS) if harms[at]}
+        ago = {
+            harm: (time.monotonic_ns() - harms[at]) / 1e9
+            for at, harm in enumerate(HARMS)
+            if harms[at]
+        }
         done = ", ".join(f"{harm} {seconds:.3f} s ago" for harm, seconds in ago.items())
-        print(f"reader {number}: token {index} is {reason}, which it is no more; {done}", file=sys.stderr, flush=True)
+        print(
+            f"reader {number}: token {index} is {reason}, which it is no more; {done}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def settle(processes: list[int]) -> None:
@@ -177,7 +187,13 @@ def main() -> None:
             reason = denied.reason
         lost += slots[index] % 4 not in {0, STATES.get(reason)}
     gate.close()
-    told = {"judged": sum(judged), "stale": sum(stale), "changed": sum(changed), "lost": lost, "refused": sum(refused)}
+    told = {
+        "judged": sum(judged),
+        "stale": sum(stale),
+        "changed": sum(changed),
+        "lost": lost,
+        "refused": sum(refused),
+    }
     print(json.dumps(told | {"ended early": ended_early} | done))
 
 

@@ -27,7 +27,7 @@ from faregate import (
 )
 from faregate.credentials.opaque import mint
 from faregate.management import payloads
-from faregate.values.scopes import Need
+from faregate.values.needs import Need
 
 
 class Rights:
@@ -139,7 +139,12 @@ def _issuer(settings: dict[str, Any]) -> Issuer:
 
 def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
     """Make the row's token or share, let happen to it what the row says, and fill in the request."""
-    texts = {"stranger": mint("fg", "tok"), "rft": mint("fg", "rft"), "shr": mint("fg", "shr"), "rotated": ""}
+    texts = {
+        "stranger": mint("fg", "tok"),
+        "rft": mint("fg", "rft"),
+        "shr": mint("fg", "shr"),
+        "rotated": "",
+    }
     if "owner_rights" in row.gate:
         row.gate["owner_rights"].now = dict(row.gate["owner_rights"].told)
     maker = None if row.maker is None else _made(gate, row.maker)
@@ -147,7 +152,9 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
     if row.jwt is not None:
         record_id = _jwt(row, gate, texts)
     else:
-        record_id = _share(row, gate, texts, by) if row.share is not None else _token(row, gate, texts, by)
+        record_id = (
+            _share(row, gate, texts, by) if row.share is not None else _token(row, gate, texts, by)
+        )
     for step in row.after:
         match step.split():
             case ["leak"] if maker is not None:
@@ -165,7 +172,11 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
     texts["upper"] = texts["secret"].upper()
     texts["tail"] = texts["secret"][:-1] + ("1" if texts["secret"].endswith("0") else "0")
     clock.now = START + row.now
-    lines = [line.format(**texts) for line in row.authorization] if not row.long else [f"Bearer {'a' * row.long}"]
+    lines = (
+        [line.format(**texts) for line in row.authorization]
+        if not row.long
+        else [f"Bearer {'a' * row.long}"]
+    )
     needs = tuple(map(_need, row.needs))
     rules = None
     if row.rules is not None:
@@ -174,7 +185,11 @@ def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
         rules = {"/guarded": needs or AUTHENTICATED}
     return Scene(
         gate=gate,
-        credentials=[texts[name] for name in ("secret", "rotated", "redeemed", "access", "other") if name in texts],
+        credentials=[
+            texts[name]
+            for name in ("secret", "rotated", "redeemed", "access", "other")
+            if name in texts
+        ],
         record_id=record_id,
         rules=rules,
         authorization=lines,
@@ -204,10 +219,13 @@ def _token(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) ->
                 gate.revoke(text.format(**texts))
             case ["update", members]:
                 gate.tokens.update(
-                    issued.token.id, **payloads.given(msgspec.json.decode(members, type=payloads.PatchToken))
+                    issued.token.id,
+                    **payloads.given(msgspec.json.decode(members, type=payloads.PatchToken)),
                 )
             case ["rotate", *grace]:
-                texts["rotated"] = gate.tokens.rotate(issued.token.id, grace=float(grace[0]) if grace else None).secret
+                texts["rotated"] = gate.tokens.rotate(
+                    issued.token.id, grace=float(grace[0]) if grace else None
+                ).secret
             case ["deactivate" | "activate" | "delete" as action]:
                 getattr(gate.tokens, action)(issued.token.id)
     return issued.token.id

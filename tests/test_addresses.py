@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faregate import Denied, Gate, InvalidInput
-from faregate.credentials.presented import Texts
-from faregate.values.networks import MAX_BLOCKS, Networks, TrustedProxies, canonical, pack, parse_block
+from faregate.credentials.presented import RequestValues
+from faregate.values.client_address import TrustedProxies
+from faregate.values.networks import MAX_BLOCKS, Networks, canonical, pack, parse_block
 
 
 def v4(network: tuple[int, int]) -> IPv4Network:
@@ -27,7 +28,9 @@ def v6(network: tuple[int, int]) -> IPv6Network:
 
 # Few bits differ, so that networks meet, touch and lie in each other.
 V4 = st.tuples(st.integers(0, 15).map(lambda bits: 0x0A000000 + bits), st.integers(26, 32)).map(v4)
-V6 = st.tuples(st.integers(0, 15).map(lambda bits: (0x20010DB8 << 96) + bits), st.integers(122, 128)).map(v6)
+V6 = st.tuples(
+    st.integers(0, 15).map(lambda bits: (0x20010DB8 << 96) + bits), st.integers(122, 128)
+).map(v6)
 NETWORKS = st.lists(st.one_of(V4, V6), max_size=6)
 ADDRESSES = st.one_of(
     st.integers(0, 31).map(lambda bits: IPv4Address(0x0A000000 + bits)),
@@ -47,10 +50,14 @@ def test_set_equals_the_naive_test(
 
 @given(NETWORKS, NETWORKS, ADDRESSES)
 def test_what_is_common_to_two_sets(
-    one: list[IPv4Network | IPv6Network], other: list[IPv4Network | IPv6Network], address: IPv4Address | IPv6Address
+    one: list[IPv4Network | IPv6Network],
+    other: list[IPv4Network | IPv6Network],
+    address: IPv4Address | IPv6Address,
 ) -> None:
     """Is what lies in both, whichever comes first; and its texts name just that."""
-    first, second = (Networks.parse([str(network) for network in networks], "x") for networks in (one, other))
+    first, second = (
+        Networks.parse([str(network) for network in networks], "x") for networks in (one, other)
+    )
     both = first.admit(str(address)) and second.admit(str(address))
     for common in (first.common(second), second.common(first)):
         assert common.admit(str(address)) == both
@@ -61,7 +68,9 @@ def test_what_is_common_to_two_sets(
 
 def test_what_is_common_to_two_long_sets() -> None:
     """May be longer than a list that somebody writes; and the families are kept apart."""
-    tens, elevens = ([f"{first}.{n // 256}.{n % 256}.0/24" for n in range(0, 18_000, 2)] for first in (10, 11))
+    tens, elevens = (
+        [f"{first}.{n // 256}.{n % 256}.0/24" for n in range(0, 18_000, 2)] for first in (10, 11)
+    )
     one = Networks.parse(["11.0.0.0/8", *tens, "2001:db8::/32"], "x")
     other = Networks.parse(["10.0.0.0/8", *elevens, "2001:db8::1"], "x")
     common = one.common(other)
@@ -85,7 +94,9 @@ def test_covers_is_the_subset_of_addresses(
     """One set covers another exactly if every address of the latter is in the former."""
     addresses = [address for network in child for address in network]
     subset = all(any(address in network for network in parent) for address in addresses)
-    wide, narrow = (Networks.parse([str(one) for one in networks], "x") for networks in (parent, child))
+    wide, narrow = (
+        Networks.parse([str(one) for one in networks], "x") for networks in (parent, child)
+    )
     assert wide.covers(narrow) == subset
 
 
@@ -148,7 +159,13 @@ def test_stored_texts_are_the_truth() -> None:
         Networks.load(["nonsense"], packed)
 
 
-@given(st.one_of(st.text(max_size=30), st.ip_addresses().map(str), st.text("0123456789abcdef:.%", max_size=45)))
+@given(
+    st.one_of(
+        st.text(max_size=30),
+        st.ip_addresses().map(str),
+        st.text("0123456789abcdef:.%", max_size=45),
+    )
+)
 def test_pack_agrees_with_the_standard_library(text: str) -> None:
     """An address is packed exactly where the standard library reads one, mapped ones as IPv4."""
     try:
@@ -166,7 +183,8 @@ def test_pack_agrees_with_the_standard_library(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1.2.3.4%eth0", "fe80::1%", "fe80::1%a%b", "fe80::1%a b", "fe80::1%\n", "fe80::1%" + "a" * 65]
+    "text",
+    ["1.2.3.4%eth0", "fe80::1%", "fe80::1%a%b", "fe80::1%a b", "fe80::1%\n", "fe80::1%" + "a" * 65],
 )
 def test_zones_are_short_words_of_ipv6(text: str) -> None:
     """A zone belongs to IPv6 and cannot carry anything into a log."""
@@ -244,12 +262,15 @@ def test_trap_26_a_proxy_that_names_nobody_is_told_of_once(
     caplog: pytest.LogCaptureFixture, trusted: str, peer: str | None, named: str
 ) -> None:
     """One WARNING a gate names the peer and the header, however many requests come so."""
-    for gate in (Gate("sqlite://", trusted_proxies=[trusted]), Gate("sqlite://", trusted_proxies=[trusted])):
+    for gate in (
+        Gate("sqlite://", trusted_proxies=[trusted]),
+        Gate("sqlite://", trusted_proxies=[trusted]),
+    ):
         caplog.clear()
         for lines in ([], [" "], ["", "\t"]):
             for _ in range(20):
                 with pytest.raises(Denied):
-                    gate.identify(Texts([], peer, forwarded=lines))
+                    gate.requests.identify(RequestValues([], peer, forwarded=lines))
         (words,) = warnings_of(caplog)
         assert named in words
         assert "x-forwarded-for" in words

@@ -8,7 +8,7 @@ import pytest
 from conftest import reason_of
 
 from faregate import Gate
-from faregate.credentials.presented import Texts
+from faregate.credentials.presented import RequestValues
 
 GATE = Gate("sqlite://")
 
@@ -31,7 +31,7 @@ GATE = Gate("sqlite://")
 def test_hostile_lines_are_read_in_linear_time(line: str) -> None:
     """64 KB that are made to be slow take milliseconds, before anybody has proved anything."""
     begun = time.perf_counter()
-    assert reason_of(lambda: GATE.identify(Texts([line], None))) in {
+    assert reason_of(lambda: GATE.requests.identify(RequestValues([line], None))) in {
         "malformed_credential",
         "multiple_credentials",
         "missing_credential",

@@ -23,11 +23,19 @@ def test_a_secret_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixt
     """Not in the files, the log at DEBUG, lists, errors, tracebacks or representations, whole or in half."""
     caplog.set_level(logging.DEBUG)
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
-    issued = gate.tokens.create(name="canary", scopes=["gate:*"], allowed_cidr_blocks=["10.0.0.0/8"])
+    issued = gate.tokens.create(
+        name="canary", scopes=["gate:*"], allowed_cidr_blocks=["10.0.0.0/8"]
+    )
     secret = issued.secret
     shown: list[str] = [repr(issued), str(issued), repr(issued.token)]
     principal = gate.verify(secret, address="10.0.0.1")
-    shown += [repr(principal), str(principal), repr(principal.record), repr(gate.tokens.list()), repr(gate.__dict__)]
+    shown += [
+        repr(principal),
+        str(principal),
+        repr(principal.compiled),
+        repr(gate.tokens.list()),
+        repr(gate.__dict__),
+    ]
     calls: list[Callable[[], object]] = [
         lambda: gate.verify(secret, address="192.0.2.1"),
         lambda: gate.verify(secret),
@@ -58,11 +66,15 @@ def test_a_secret_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert body[:20].encode() not in file.read_bytes()
 
 
-def test_what_is_exchanged_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_exchanged_is_found_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither a refresh credential, current or retired, nor an access credential, whatever becomes of them."""
     caplog.set_level(logging.DEBUG)
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
-    made = gate.tokens.create(name="canary", type="REFRESH", scopes=["a"], allowed_cidr_blocks=["10.0.0.0/8"])
+    made = gate.tokens.create(
+        name="canary", type="REFRESH", scopes=["a"], allowed_cidr_blocks=["10.0.0.0/8"]
+    )
     here = "10.0.0.1"
     first = gate.tokens.exchange(made.secret, address=here)
     again = gate.tokens.exchange(made.secret, address=here)
@@ -73,7 +85,15 @@ def test_what_is_exchanged_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCa
         *(one.access_token for one in (first, again, second)),
     ]
     shown = [
-        repr(one) for one in (made, first, again, second, gate.verify(first.access_token, address=here), gate.__dict__)
+        repr(one)
+        for one in (
+            made,
+            first,
+            again,
+            second,
+            gate.verify(first.access_token, address=here),
+            gate.__dict__,
+        )
     ]
     calls: list[Callable[[], object]] = [
         lambda: gate.tokens.exchange(secrets[2], ["b"], address=here),
@@ -93,7 +113,7 @@ def test_what_is_exchanged_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCa
             repr(raised.value),
             str(raised.value),
             repr(raised.value.__dict__),
-            str(gate.answer(raised.value, route="/")),
+            str(gate.requests.answer(raised.value, route="/")),
         ]
         shown.append("".join(traceback.format_exception(raised.value)))
     for secret in secrets:
@@ -115,8 +135,12 @@ def test_what_is_exchanged_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCa
 def test_a_jwt_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither its signature nor the secret that an issuer signs with, whatever becomes of it."""
     caplog.set_level(logging.DEBUG)
-    shared = provider.issuer(name="shared", algorithms=["HS256"], keys=provider.SECRET, issuer="https://hmac.example")
-    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", clock=Clock(), issuers=[provider.issuer(), shared])
+    shared = provider.issuer(
+        name="shared", algorithms=["HS256"], keys=provider.SECRET, issuer="https://hmac.example"
+    )
+    gate = Gate(
+        f"sqlite:///{tmp_path / 'gate.db'}", clock=Clock(), issuers=[provider.issuer(), shared]
+    )
     sound = provider.token()
     texts = [
         sound, sound[:-4] + "AAAA", sound + "\u00e9", provider.token(exp=1), provider.token(exp="x" * 9), provider.token(aud="x"),
@@ -127,8 +151,13 @@ def test_a_jwt_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture
         try:
             shown.append(repr(gate.verify(text)))
         except Denied as denied:
-            shown += [repr(denied), str(denied), repr(denied.__dict__), "".join(traceback.format_exception(denied))]
-            shown.append(str(gate.answer(denied, route="/")))
+            shown += [
+                repr(denied),
+                str(denied),
+                repr(denied.__dict__),
+                "".join(traceback.format_exception(denied)),
+            ]
+            shown.append(str(gate.requests.answer(denied, route="/")))
         if text.isascii():
             shown += [repr(gate.explain(text)), repr(gate.introspect(text))]
     gate.jwts.revoke(provider.ISSUER, "t1")
@@ -142,7 +171,9 @@ def test_a_jwt_is_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert not [one for one in shown if "HMAC secret" in one]
 
 
-def test_the_answer_that_mints_is_the_only_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_answer_that_mints_is_the_only_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Over HTTP: in the answer to POST, in no other answer, and in no log."""
     caplog.set_level(logging.DEBUG)
     app = Flask(__name__)
@@ -155,7 +186,9 @@ def test_the_answer_that_mints_is_the_only_one(tmp_path: Path, caplog: pytest.Lo
     def a() -> str:
         return repr(current_principal)
 
-    admin = {"Authorization": f"Bearer {faregate.gate.tokens.create(name='admin', scopes=['*']).secret}"}
+    admin = {
+        "Authorization": f"Bearer {faregate.gate.tokens.create(name='admin', scopes=['*']).secret}"
+    }
     client = app.test_client()
     made = client.post("/auth/tokens", json={"name": "canary", "scopes": ["gate:*"]}, headers=admin)
     secret = made.get_json()["token"]
@@ -186,4 +219,4 @@ def test_records_of_secrets_are_not_pickled_by_accident() -> None:
     assert issued.secret not in repr([issued, {"x": issued}])
     assert issued.secret not in str(issued.__rich_repr__())
     assert issued.secret not in repr(Presented(issued.secret, elsewhere=False))
-    assert pickle.loads(pickle.dumps(issued.token)) == issued.token  # noqa: S301  what was just made
+    assert pickle.loads(pickle.dumps(issued.token)) == issued.token

@@ -7,7 +7,8 @@ from conftest import Clock
 from table import Row, Scene, rows, stage
 
 from faregate import Denied, Gate
-from faregate.credentials.presented import Texts
+from faregate.credentials.answers import challenge_of
+from faregate.credentials.presented import RequestValues
 from faregate.rules import Rules
 
 
@@ -16,7 +17,7 @@ def test_core_decides_as_the_row_says(row: Row, clock: Clock) -> None:
     """The reason, and where the row names it the challenge, are those of the row; an explanation agrees."""
     gate = Gate("sqlite://", clock=clock, **row.gate)
     scene = stage(row, gate, clock)
-    texts = Texts(
+    texts = RequestValues(
         scene.authorization,
         row.peer or None,
         forwarded=row.forwarded,
@@ -30,15 +31,19 @@ def test_core_decides_as_the_row_says(row: Row, clock: Clock) -> None:
         check(row, scene, texts)
         scene.warm(row)
     scene.forget()
-    check_explanation(row, scene, Texts(scene.authorization, row.peer or None, forwarded=row.forwarded))
+    check_explanation(
+        row, scene, RequestValues(scene.authorization, row.peer or None, forwarded=row.forwarded)
+    )
 
 
-def check(row: Row, scene: Scene, texts: Texts) -> None:
+def check(row: Row, scene: Scene, texts: RequestValues) -> None:
     """Judge the request, and compare."""
     gate = scene.gate
     found, challenge = "ok", None
     try:
-        visit = Rules(scene.rules, row.default).enter(gate, row.path.removeprefix(row.root), row.raw or row.path, texts)
+        visit = Rules(scene.rules, row.default).enter(
+            gate.requests, row.path.removeprefix(row.root), row.raw or row.path, texts
+        )
         if row.identified:
             principal = visit.identified()
             if row.rules is None and scene.needs:
@@ -48,31 +53,35 @@ def check(row: Row, scene: Scene, texts: Texts) -> None:
         else:
             assert visit.principal is None
     except Denied as denied:
-        found, challenge = denied.reason, gate.bearer.challenge(denied)
+        found, challenge = denied.reason, challenge_of(denied, "faregate")
     assert found == row.expect
     if row.challenge is not None:
         assert challenge == row.challenge
 
 
-def check_explanation(row: Row, scene: Scene, texts: Texts) -> None:
+def check_explanation(row: Row, scene: Scene, texts: RequestValues) -> None:
     """Of whatever presents one credential: the reason that a request gets, and steps that agree with it."""
     gate = scene.gate
     try:
-        credential = gate.bearer.read(texts).credential
+        credential = gate.requests.resolver.resolve(texts).credential
     except Denied:
         return
     expected = "ok"
     try:
-        principal = gate.identify(texts)[0]
+        principal = gate.requests.identify(texts)[0]
         if scene.needs:
             principal.require(*scene.needs, on=row.on)
     except Denied as denied:
         expected = denied.reason
     if expected == "store_unavailable":
         with pytest.raises(Denied, match="store_unavailable"):
-            gate.explain(credential, peer=row.peer, forwarded=row.forwarded, needs=scene.needs, on=row.on)
+            gate.explain(
+                credential, peer=row.peer, forwarded=row.forwarded, needs=scene.needs, on=row.on
+            )
         return
-    told = gate.explain(credential, peer=row.peer, forwarded=row.forwarded, needs=scene.needs, on=row.on)
+    told = gate.explain(
+        credential, peer=row.peer, forwarded=row.forwarded, needs=scene.needs, on=row.on
+    )
     assert (told.reason or "ok", told.allowed) == (expected, expected == "ok")
     assert [step.number for step in told.steps] == [1, 2, 3, 4, 5, 6, 7]
     assert all((step.passed is False) == (step.reason is not None) for step in told.steps)

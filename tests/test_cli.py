@@ -24,7 +24,17 @@ from click.testing import CliRunner
 from command import SECRET, environment, run, run_flask, run_here, steps
 from flask import Flask, current_app
 
-from faregate import AllowedScopes, Denied, Gate, NotFound, Org, Owner, Policy, ServiceScopes, __version__
+from faregate import (
+    AllowedScopes,
+    Denied,
+    Gate,
+    NotFound,
+    Org,
+    Owner,
+    Policy,
+    ServiceScopes,
+    __version__,
+)
 from faregate.cli import COMMANDS, main
 from faregate.credentials.opaque import mint
 from faregate.stores.migrations import upgrade
@@ -55,7 +65,12 @@ def test_the_secret_alone_goes_to_standard_output(store: str) -> None:
         ("10.0.0.0/8",),
         "PROXY",
     )
-    assert (token.owner.id, token.org.id, token.description, token.made_by) == ("u1", "o1", "d", "cli")
+    assert (token.owner.id, token.org.id, token.description, token.made_by) == (
+        "u1",
+        "o1",
+        "d",
+        "cli",
+    )
     assert token.expires_at is not None
     assert 89.99 < (token.expires_at - token.created_at).total_seconds() / 86_400 < 90.01
     gate.close()
@@ -69,15 +84,25 @@ def test_json(store: str) -> None:
     assert (listed["total"], listed["items"][0]["id"]) == (1, made["id"])
     assert "token" not in listed["items"][0]
     closed = json.loads(
-        run_here("token", "deactivate", made["id"], "--json", "--by", "me", "--reason", "x", store=store).stdout
+        run_here(
+            "token", "deactivate", made["id"], "--json", "--by", "me", "--reason", "x", store=store
+        ).stdout
     )
-    assert (closed["deactivated"], closed["deactivatedUpdatedBy"], closed["deactivatedReason"]) == (True, "me", "x")
+    assert (closed["deactivated"], closed["deactivatedUpdatedBy"], closed["deactivatedReason"]) == (
+        True,
+        "me",
+        "x",
+    )
 
 
 def test_list_is_a_table_without_secrets(store: str) -> None:
     """The newest first, with the state of each."""
-    secret = run("token", "create", "--name", "first", "--scope", "a:b", "--scope", "c", store=store).stdout.strip()
-    run_here("token", "create", "--name", "second", "--owner", "u1", "--expires-in", "12h", store=store)
+    secret = run(
+        "token", "create", "--name", "first", "--scope", "a:b", "--scope", "c", store=store
+    ).stdout.strip()
+    run_here(
+        "token", "create", "--name", "second", "--owner", "u1", "--expires-in", "12h", store=store
+    )
     gate = Gate(store)
     gate.tokens.deactivate(gate.verify(secret).id)
     gate.close()
@@ -98,7 +123,10 @@ def test_deactivation_is_seen_by_a_running_process(store: str) -> None:
     issued = gate.tokens.create(name="a")
     gate.verify(issued.secret)
     done = run("token", "deactivate", issued.token.id, store=store)
-    assert (done.returncode, done.stdout) == (0, f"Token {issued.token.id} (a) is deactivated, by cli.\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"Token {issued.token.id} (a) is deactivated, by cli.\n",
+    )
     with pytest.raises(Exception, match="deactivated"):
         gate.verify(issued.secret)
     gate.close()
@@ -106,8 +134,12 @@ def test_deactivation_is_seen_by_a_running_process(store: str) -> None:
 
 def test_brand_is_that_of_the_application(store: str) -> None:
     """Given as an option or in the environment."""
-    assert run("--brand", "acme", "token", "create", "--name", "a", store=store).stdout.startswith("acme_tok_")
-    assert run("token", "create", "--name", "a", store=store, FAREGATE_BRAND="other").stdout.startswith("other_tok_")
+    assert run("--brand", "acme", "token", "create", "--name", "a", store=store).stdout.startswith(
+        "acme_tok_"
+    )
+    assert run(
+        "token", "create", "--name", "a", store=store, FAREGATE_BRAND="other"
+    ).stdout.startswith("other_tok_")
 
 
 @pytest.mark.parametrize(
@@ -125,10 +157,16 @@ def test_brand_is_that_of_the_application(store: str) -> None:
         (["token", "nonsense"], 2, "nonsense"),
         (["--brand", "A", "token", "list"], 2, "brand"),
         (["--store", "mysql://x/y", "token", "list"], 2, "not supported yet"),
-        (["--store", "sqlite:////no/such/dir/gate.db", "token", "create", "--name", "a"], 2, "cannot create"),
+        (
+            ["--store", "sqlite:////no/such/dir/gate.db", "token", "create", "--name", "a"],
+            2,
+            "cannot create",
+        ),
     ],
 )
-def test_failures_have_a_code_and_a_word(store: str, arguments: list[str], code: int, words: str) -> None:
+def test_failures_have_a_code_and_a_word(
+    store: str, arguments: list[str], code: int, words: str
+) -> None:
     """1 for records, 2 for usage; never a traceback."""
     Gate(store).close()
     failed = run_here(*arguments, store=store)
@@ -165,7 +203,11 @@ def test_a_store_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> Non
 def test_bytes_that_are_no_text_are_refused(store: str) -> None:
     """Not a traceback."""
     run("token", "create", "--name", "a", store=store)
-    for command in (["list", "--owner", "\udcff"], ["deactivate", "\udcff"], ["deactivate", "x", "--by", "a\nb"]):
+    for command in (
+        ["list", "--owner", "\udcff"],
+        ["deactivate", "\udcff"],
+        ["deactivate", "x", "--by", "a\nb"],
+    ):
         failed = run("token", *command, store=store)
         assert failed.returncode in {1, 2}
         assert "Traceback" not in failed.stderr
@@ -176,7 +218,10 @@ def test_upgrade(store: str) -> None:
     assert run("db", "upgrade", store=store).returncode == 2
     Gate(store).close()
     for _ in range(2):
-        assert run_here("db", "upgrade", store=store).stdout == f"The tables are up to date: version {VERSION}.\n"
+        assert (
+            run_here("db", "upgrade", store=store).stdout
+            == f"The tables are up to date: version {VERSION}.\n"
+        )
     assert run_here("token", "create", "--name", "a", store=store).returncode == 0
 
 
@@ -185,11 +230,18 @@ def test_an_old_store_is_upgraded_and_says_so(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     upgrade(store, "0001")
     refused = run("token", "list", store=store)
-    assert (refused.returncode, "faregate db upgrade" in refused.stderr, "Usage" in refused.stderr) == (1, True, False)
+    assert (
+        refused.returncode,
+        "faregate db upgrade" in refused.stderr,
+        "Usage" in refused.stderr,
+    ) == (1, True, False)
     status = run_here("db", "status", store=store)
     assert (status.returncode, f"0001; this faregate needs {VERSION}" in status.stdout) == (1, True)
     assert json.loads(run_here("db", "status", "--json", store=store).stdout)["version"] == "0001"
-    assert json.loads(run_here("db", "upgrade", "--json", store=store).stdout) == {"from": "0001", "to": VERSION}
+    assert json.loads(run_here("db", "upgrade", "--json", store=store).stdout) == {
+        "from": "0001",
+        "to": VERSION,
+    }
     status = run_here("db", "status", "--json", store=store)
     assert (status.returncode, json.loads(status.stdout)["version"]) == (0, VERSION)
 
@@ -212,7 +264,11 @@ def test_a_token_from_its_creation_to_its_end(store: str) -> None:
         "--org-name", "O", "--by", "me",
     )  # fmt: skip
     assert made["scope"] == ["a", "organization/permission:p@r"]
-    assert (made["owner"]["idpId"], made["owner"]["name"], made["org"]) == ("i", "U", {"id": "o", "name": "O"})
+    assert (made["owner"]["idpId"], made["owner"]["name"], made["org"]) == (
+        "i",
+        "U",
+        {"id": "o", "name": "O"},
+    )
     assert (made["expiresAt"], made["notBefore"], made["madeBy"]) == (
         "2100-01-01T00:00:00Z",
         "2029-12-31T23:00:00Z",
@@ -224,11 +280,28 @@ def test_a_token_from_its_creation_to_its_end(store: str) -> None:
         "update", identity, "--name", "m", "--scope", "b", "--scope", "c", "--cidr", "10.0.0.0/8", "--expires-at", "none",
         "--not-before", "none", "--description", "d", "--owner-name", "V",
     )  # fmt: skip
-    assert (changed["name"], changed["scope"], changed["allowedCidrBlocks"]) == ("m", ["b", "c"], ["10.0.0.0/8"])
+    assert (changed["name"], changed["scope"], changed["allowedCidrBlocks"]) == (
+        "m",
+        ["b", "c"],
+        ["10.0.0.0/8"],
+    )
     assert (changed["expiresAt"], changed["notBefore"], changed["description"]) == (None, None, "d")
     assert changed["owner"] == {**made["owner"], "name": "V"}
-    changed = ask("update", identity, "--no-scopes", "--any-address", "--expires-in", "1d", "--description", "")
-    assert (changed["scope"], changed["allowedCidrBlocks"], changed["description"]) == ([], [], None)
+    changed = ask(
+        "update",
+        identity,
+        "--no-scopes",
+        "--any-address",
+        "--expires-in",
+        "1d",
+        "--description",
+        "",
+    )
+    assert (changed["scope"], changed["allowedCidrBlocks"], changed["description"]) == (
+        [],
+        [],
+        None,
+    )
     assert changed["expiresAt"] is not None
     rotated = ask("rotate", identity, "--grace", "1h")
     assert rotated["rotatedAt"] is not None
@@ -242,7 +315,11 @@ def test_a_token_from_its_creation_to_its_end(store: str) -> None:
     )
     assert (closed["leaked"], closed["closed"]) == (True, {"tokens": [], "shares": []})
     rotated = ask("rotate", identity, "--leaked")
-    assert (rotated["deactivated"], rotated["leaked"], rotated["closed"]) == (True, False, closed["closed"])
+    assert (rotated["deactivated"], rotated["leaked"], rotated["closed"]) == (
+        True,
+        False,
+        closed["closed"],
+    )
     assert ask("activate", identity, "--by", "me")["deactivatedUpdatedBy"] == "me"
     assert (
         ask(
@@ -271,7 +348,15 @@ def test_a_token_from_its_creation_to_its_end(store: str) -> None:
     ]  # fmt: skip
     assert {(entry.actor_kind, entry.actor_id) for entry in entries} == {("cli", None)}
     assert entries[1].details == {
-        "members": ["allowedCidrBlocks", "allowedScopes", "description", "expiresAt", "name", "notBefore", "owner.name"]
+        "members": [
+            "allowedCidrBlocks",
+            "allowedScopes",
+            "description",
+            "expiresAt",
+            "name",
+            "notBefore",
+            "owner.name",
+        ]
     }
     gate.close()
 
@@ -304,7 +389,12 @@ def test_a_share_from_its_creation_to_its_end(store: str) -> None:
     changed = ask(
         "update", identity, "--scope", "b", "--any-address", "--max-redemptions", "none", "--attributes", "none", "--expires-at", "2100-01-01T00:00:00Z",
     )  # fmt: skip
-    assert changed["params"] == {"scopes": ["b"], "allowedCidrBlocks": [], "maxRedemptions": None, "attributes": None}
+    assert changed["params"] == {
+        "scopes": ["b"],
+        "allowedCidrBlocks": [],
+        "maxRedemptions": None,
+        "attributes": None,
+    }
     assert changed["expiresAt"] == "2100-01-01T00:00:00Z"
     assert gate.verify(ask("redeem", identity)["token"]).allows("b", on="y")
     assert ask("list", "--object", "y")["items"][0]["redemptions"] == 2
@@ -318,7 +408,9 @@ def test_a_share_from_its_creation_to_its_end(store: str) -> None:
 def test_people_read_tables(store: str) -> None:
     """Without ``--json``: secrets alone on standard output, records member by member."""
     gate = Gate(store)
-    token = gate.tokens.create(name="ci", scopes=["a"], owner=Owner("u1"), not_before=time.time() + 900).token
+    token = gate.tokens.create(
+        name="ci", scopes=["a"], owner=Owner("u1"), not_before=time.time() + 900
+    ).token
     share = gate.shares.create(
         "x", ["y\u202ez"], scopes=["a", "b"], expires_in=3600, params={"maxRedemptions": 3}
     ).share
@@ -332,9 +424,18 @@ def test_people_read_tables(store: str) -> None:
     assert "null" not in shown
     renamed = run_here("token", "update", token.id, "--name", "d", store=store).stdout
     assert re.search(r"^name +d$", renamed, re.MULTILINE)
-    assert run_here("token", "activate", token.id, store=store).stdout == f"Token {token.id} (d) is active.\n"
-    assert run_here("token", "delete", token.id, store=store).stdout == f"Token {token.id} is deleted.\n"
-    lines = [re.split(r"\s{2,}", line) for line in run_here("share", "list", store=store).stdout.splitlines()]
+    assert (
+        run_here("token", "activate", token.id, store=store).stdout
+        == f"Token {token.id} (d) is active.\n"
+    )
+    assert (
+        run_here("token", "delete", token.id, store=store).stdout
+        == f"Token {token.id} is deleted.\n"
+    )
+    lines = [
+        re.split(r"\s{2,}", line)
+        for line in run_here("share", "list", store=store).stdout.splitlines()
+    ]
     assert lines[0] == ["ID", "OBJECT", "MORE", "EXPIRES", "STATE", "REDEEMED", "SCOPES"]
     assert (lines[1][:3], lines[1][4:]) == ([share.id, "x", "1"], ["live", "0 of 3", "a b"])
     shown = run_here("share", "show", share.id, store=store).stdout
@@ -343,10 +444,17 @@ def test_people_read_tables(store: str) -> None:
     assert redeemed.stdout.count(".") == 2
     assert r"Opens x, y\u202ez until " in redeemed.stderr
     assert re.search(
-        r"^redemptions +1$", run_here("share", "update", share.id, "--scope", "a", store=store).stdout, re.MULTILINE
+        r"^redemptions +1$",
+        run_here("share", "update", share.id, "--scope", "a", store=store).stdout,
+        re.MULTILINE,
     )
-    assert run_here("share", "revoke", share.id, store=store).stdout == f"Share {share.id} is revoked.\n"
-    made = run_here("share", "create", "--object", "o", "--scope", "a", "--expires-in", "1h", store=store)
+    assert (
+        run_here("share", "revoke", share.id, store=store).stdout
+        == f"Share {share.id} is revoked.\n"
+    )
+    made = run_here(
+        "share", "create", "--object", "o", "--scope", "a", "--expires-in", "1h", store=store
+    )
     assert SECRET.fullmatch(made.stdout.strip())
     status = run_here("db", "status", store=store)
     assert status.returncode == 0
@@ -363,11 +471,19 @@ def test_check_explains_each_step(store: str) -> None:
     )  # fmt: skip
     opens = ("check", "--scope", "docs:read", "--role", "boss", "--service", "s", "--on", "plan")
     way = ("--peer", "192.0.2.1", "--forwarded", "203.0.113.9", "--forwarded", "10.1.2.3")
-    shown = run(*opens, *way, store=store, stdin=issued.secret, FAREGATE_TRUSTED_PROXIES="192.0.2.0/24 198.51.100.1")
+    shown = run(
+        *opens,
+        *way,
+        store=store,
+        stdin=issued.secret,
+        FAREGATE_TRUSTED_PROXIES="192.0.2.0/24 198.51.100.1",
+    )
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert lines[0] == "The route opens."
-    assert [line.split()[:2] for line in lines[1:]] == [[str(number), "ok"] for number in range(1, 8)]
+    assert [line.split()[:2] for line in lines[1:]] == [
+        [str(number), "ok"] for number in range(1, 8)
+    ]
     assert "10.1.2.3, named by x-forwarded-for behind 192.0.2.1; allowed by 10.0.0.0/8" in lines[6]
     assert "docs:read: granted by docs:*" in lines[7]
     assert issued.secret not in shown.stdout + shown.stderr
@@ -397,12 +513,19 @@ def test_check_explains_each_step(store: str) -> None:
         ("organization/permission:edit", False),
     ]
     assert run_here("check", "--peer", "unix", store=store, stdin=issued.secret).returncode == 1
-    assert run_here("check", "--address", "10.0.0.1", store=store, stdin=issued.secret).returncode == 0
+    assert (
+        run_here("check", "--address", "10.0.0.1", store=store, stdin=issued.secret).returncode == 0
+    )
     unix = ("--trusted-proxy", "unix", "check", "--peer", "unix", "--forwarded", "10.0.0.1")
     assert run_here(*unix, store=store, stdin=issued.secret).returncode == 0
     share = gate.shares.create("plan", scopes=["docs:read"], expires_in=60)
     for on, code in ((["--on", "plan"], 0), (["--on", "budget"], 1), ([], 1)):
-        assert run_here("check", "--scope", "docs:read", *on, store=store, stdin=share.secret).returncode == code
+        assert (
+            run_here(
+                "check", "--scope", "docs:read", *on, store=store, stdin=share.secret
+            ).returncode
+            == code
+        )
     assert gate.tokens.get(issued.token.id).last_used_at is None
     gate.tokens.delete(issued.token.id)
     for stdin, reason in (
@@ -427,26 +550,50 @@ def test_without_any_standard_input_there_is_no_credential(store: str) -> None:
         text=True,
         check=False,
     )
-    assert (shut.returncode, json.loads(shut.stdout)["reason"], shut.stderr) == (1, "missing_credential", "")
+    assert (shut.returncode, json.loads(shut.stdout)["reason"], shut.stderr) == (
+        1,
+        "missing_credential",
+        "",
+    )
 
 
 def test_audit_shows_and_follows(store: str) -> None:
     """The newest or those since, a page as JSON, and with ``-f`` what comes, one entry a line."""
     gate = Gate(store)
-    ids = [gate.tokens.create(name=f"t{number}", org=Org("o1"), by="ann").token.id for number in range(3)]
+    ids = [
+        gate.tokens.create(name=f"t{number}", org=Org("o1"), by="ann").token.id
+        for number in range(3)
+    ]
     shown = run("audit", store=store)
     lines = [re.split(r"\s{2,}", line) for line in shown.stdout.splitlines()]
     assert lines[0] == ["SEQUENCE", "AT", "ACTOR", "ACTION", "SUBJECT", "ORG", "DETAILS"]
     assert [(line[0], *line[2:6]) for line in lines[1:]] == [
-        (str(number), "ann (application)", "token.create", one, "o1") for number, one in enumerate(ids, 1)
+        (str(number), "ann (application)", "token.create", one, "o1")
+        for number, one in enumerate(ids, 1)
     ]
-    page = json.loads(run_here("audit", "--since", "1", "--limit", "1", "--json", store=store).stdout)
+    page = json.loads(
+        run_here("audit", "--since", "1", "--limit", "1", "--json", store=store).stdout
+    )
     assert ([one["subject"] for one in page["items"]], page["more"]) == ([ids[1]], True)
     assert "--since 1" in run_here("audit", "--since", "0", "--limit", "1", store=store).stderr
-    assert json.loads(run_here("audit", "--since", "2100-01-01T00:00:00Z", "--json", store=store).stdout)["items"] == []
-    assert len(json.loads(run_here("audit", "--subject", ids[2], "--json", store=store).stdout)["items"]) == 1
+    assert (
+        json.loads(
+            run_here("audit", "--since", "2100-01-01T00:00:00Z", "--json", store=store).stdout
+        )["items"]
+        == []
+    )
+    assert (
+        len(
+            json.loads(run_here("audit", "--subject", ids[2], "--json", store=store).stdout)[
+                "items"
+            ]
+        )
+        == 1
+    )
     command = [sys.executable, "-m", "faregate", "audit", "-f", "--json", "--limit", "2"]
-    with subprocess.Popen(command, env=environment(FAREGATE_STORE=store), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment(FAREGATE_STORE=store), stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         told = [json.loads(process.stdout.readline()) for _ in range(2)]
         for one in ids:
@@ -486,9 +633,22 @@ def test_a_follower_notices_that_the_store_was_replaced(tmp_path: Path) -> None:
     gate.close()
     shutil.copy(path, copy)
     others = [gate.tokens.create(name=f"t{number}").token.id for number in range(3)]
-    command = [sys.executable, "-m", "faregate", "audit", "-f", "--json", "--limit", "1", "--since", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "faregate",
+        "audit",
+        "-f",
+        "--json",
+        "--limit",
+        "1",
+        "--since",
+        "0",
+    ]
     settings = environment(FAREGATE_STORE=f"sqlite:///{path}")
-    with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         told = [json.loads(process.stdout.readline()) for _ in range(4)]
@@ -533,16 +693,25 @@ def test_a_secret_that_cannot_be_shown_is_no_silence(store: str, more: list[str]
     for arguments in makers:
         shut = into(store, ">&-", *arguments, *more)
         assert (shut.returncode, "nothing was done" in shut.stderr) == (2, True)
-    assert (gate.tokens.list().total, gate.shares.list().total, gate.verify(kept.secret).id) == (1, 1, kept.token.id)
+    assert (gate.tokens.list().total, gate.shares.list().total, gate.verify(kept.secret).id) == (
+        1,
+        1,
+        kept.token.id,
+    )
     assert gate.shares.get(share.share.id).redemptions == 0
     for arguments in makers:
         full = into(store, ">/dev/full", *arguments, *more)
-        assert (full.returncode, "its secret could not be written" in full.stderr) == (1, True), full.stderr
+        assert (full.returncode, "its secret could not be written" in full.stderr) == (1, True), (
+            full.stderr
+        )
         assert "Traceback" not in full.stderr
     mute = into(store, "2>/dev/full", *makers[0], *more)
     assert SECRET.search(mute.stdout)
     full = into(store, ">/dev/full", "token", "list")
-    assert (full.returncode, full.stderr) == (1, "Error: Cannot be written: No space left on device\n")
+    assert (full.returncode, full.stderr) == (
+        1,
+        "Error: Cannot be written: No space left on device\n",
+    )
     gate.close()
 
 
@@ -553,7 +722,13 @@ def test_looking_makes_no_store_of_another_file(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE users (id INTEGER)")
     connection.close()
     before = path.read_bytes()
-    for command in (["token", "list"], ["audit"], ["db", "purge"], ["check"], ["token", "delete", "x"]):
+    for command in (
+        ["token", "list"],
+        ["audit"],
+        ["db", "purge"],
+        ["check"],
+        ["token", "delete", "x"],
+    ):
         refused = run(*command, store=f"sqlite:///{path}")
         assert (refused.returncode, "The store has no tables" in refused.stderr) == (1, True)
     assert path.read_bytes() == before
@@ -566,7 +741,11 @@ def test_reading_waits_for_no_writer(store: str) -> None:
     gate.tokens.create(name="a")
     with gate._store.changing():
         began = time.monotonic()
-        assert run("token", "list", store=store).returncode == run("audit", store=store).returncode == 0
+        assert (
+            run("token", "list", store=store).returncode
+            == run("audit", store=store).returncode
+            == 0
+        )
         assert run("check", store=store, stdin=mint("fg", "tok")).returncode == 1
         assert time.monotonic() - began < 10
     gate.close()
@@ -585,10 +764,16 @@ def test_paths_of_any_kind(tmp_path: Path) -> None:
         assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     for command in (["token", "list"], ["doctor"], ["db", "status"]):
         far = run(*command, store=f"sqlite:///{tmp_path}/{'x' * 300}")
-        assert (far.returncode, "File name too long" in far.stderr, "Traceback" in far.stderr) == (3, True, False)
+        assert (far.returncode, "File name too long" in far.stderr, "Traceback" in far.stderr) == (
+            3,
+            True,
+            False,
+        )
 
 
-def test_an_upgrade_that_cannot_be_changes_nothing(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_that_cannot_be_changes_nothing(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tables of a newer faregate, tables without a version, a writer in the way: a word each."""
     gate = Gate(store)
     gate.tokens.create(name="a")
@@ -606,9 +791,11 @@ def test_an_upgrade_that_cannot_be_changes_nothing(store: str, monkeypatch: pyte
             connection.execute(statement)
         connection.close()
         failed = run("db", "upgrade", store=store)
-        assert (failed.returncode, words in failed.stderr, "Traceback" in failed.stderr) == (code, True, False), (
-            failed.stderr
-        )
+        assert (failed.returncode, words in failed.stderr, "Traceback" in failed.stderr) == (
+            code,
+            True,
+            False,
+        ), failed.stderr
 
 
 def test_a_terminal_of_few_characters(store: str) -> None:
@@ -626,10 +813,18 @@ def test_purge(store: str) -> None:
     for number in range(5):
         gate.tokens.create(name=f"t{number}")
     purged = run("db", "purge", "--keep", "0s", "--json", store=store)
-    assert json.loads(purged.stdout) == {"entries": 4, "secrets": 0, "makers": 0, "revocations": 0, "access": 0}
+    assert json.loads(purged.stdout) == {
+        "entries": 4,
+        "secrets": 0,
+        "makers": 0,
+        "revocations": 0,
+        "access": 0,
+    }
     assert [entry.action for entry in gate.audit().items] == ["token.create", "store.purge"]
     assert gate.audit().items[-1].actor == "cli"
-    assert run("db", "purge", store=store).stdout.startswith("Removed 0 entries of the audit, 0 secrets")
+    assert run("db", "purge", store=store).stdout.startswith(
+        "Removed 0 entries of the audit, 0 secrets"
+    )
     assert gate.tokens.list().total == 5
     gate.close()
 
@@ -637,7 +832,11 @@ def test_purge(store: str) -> None:
 def test_the_same_commands_in_a_flask_application(tmp_path: Path) -> None:
     """With its own store, policy and proxies; and its help says what it is."""
     store = f"sqlite:///{tmp_path / 'gate.db'}"
-    settings = {"FAREGATE_STORE": store, "FAREGATE_BRAND": "acme", "FAREGATE_TRUSTED_PROXIES": '["192.0.2.0/24"]'}
+    settings = {
+        "FAREGATE_STORE": store,
+        "FAREGATE_BRAND": "acme",
+        "FAREGATE_TRUSTED_PROXIES": '["192.0.2.0/24"]',
+    }
 
     def flask(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return run_flask(*arguments, folder=tmp_path, stdin=stdin, **settings)
@@ -657,9 +856,11 @@ def test_the_same_commands_in_a_flask_application(tmp_path: Path) -> None:
     assert flask("db", "upgrade").returncode == flask("db", "status").returncode == 0
     shown = flask("--help").stdout
     assert "Usage: python -m flask faregate" in shown
-    assert {line.split()[0] for line in shown.partition("Commands:")[2].splitlines() if line.startswith("  ")} >= set(
-        COMMANDS
-    )
+    assert {
+        line.split()[0]
+        for line in shown.partition("Commands:")[2].splitlines()
+        if line.startswith("  ")
+    } >= set(COMMANDS)
     made = run_flask("token", "list", folder=tmp_path, FAREGATE_STORE="sqlite://")
     assert (made.returncode, "in memory" in made.stderr) == (2, True)
 
@@ -669,14 +870,33 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
     app = Flask("x")
     app.config["FAREGATE_STORE"] = f"sqlite:///{tmp_path / 'gate.db'}"
     app.config["FAREGATE_POLICY"] = Policy(max_lifetime=60)
-    app.config["FAREGATE_OWNER_RIGHTS"] = lambda owner: AllowedScopes(general_scopes=(current_app.name, owner.id))
+    app.config["FAREGATE_OWNER_RIGHTS"] = lambda owner: AllowedScopes(
+        general_scopes=(current_app.name, owner.id)
+    )
     gate = Faregate(app).gate
     runner = app.test_cli_runner()
     made = runner.invoke(
-        args=["faregate", "token", "create", "--name", "a", "--owner", "u", "--scope", "x", "--scope", "y"]
+        args=[
+            "faregate",
+            "token",
+            "create",
+            "--name",
+            "a",
+            "--owner",
+            "u",
+            "--scope",
+            "x",
+            "--scope",
+            "y",
+        ]
     )
     assert (made.exit_code, gate.tokens.list().items[0].expires_at is None) == (0, False)
-    assert runner.invoke(args=["faregate", "token", "create", "--name", "a", "--expires-in", "1h"]).exit_code == 2
+    assert (
+        runner.invoke(
+            args=["faregate", "token", "create", "--name", "a", "--expires-in", "1h"]
+        ).exit_code
+        == 2
+    )
     secret = made.stdout.strip()
     assert runner.invoke(args=["faregate", "check", "--scope", "x"], input=secret).exit_code == 0
     shut = runner.invoke(args=["faregate", "check", "--scope", "y"], input=secret)
@@ -730,10 +950,14 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
         (["--forwarded-header", "x-real-ip", "check"], 2, "forwarded_header"),
     ],
 )  # fmt: skip
-def test_failures_of_every_command(shared_store: str, arguments: list[str], code: int, words: str) -> None:
+def test_failures_of_every_command(
+    shared_store: str, arguments: list[str], code: int, words: str
+) -> None:
     """One word about what was wrong, with ``--json`` too; nothing on standard output, and nothing changed."""
     failed = run_here(*arguments, store=shared_store)
-    assert (failed.returncode, words in failed.stderr, failed.stdout) == (code, True, ""), failed.stderr
+    assert (failed.returncode, words in failed.stderr, failed.stdout) == (code, True, ""), (
+        failed.stderr
+    )
     assert "Traceback" not in failed.stderr
     again = CliRunner().invoke(main, ["--store", shared_store, *arguments, "--json"])
     assert (again.exit_code, words in again.stderr, again.stdout) == (code, True, "")
@@ -760,7 +984,9 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> str:
         ["doctor"],
     ],
 )
-def test_a_file_that_is_no_database_is_told_everywhere(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_file_that_is_no_database_is_told_everywhere(
+    tmp_path: Path, arguments: list[str]
+) -> None:
     """Whatever is asked of it, with the cause."""
     path = tmp_path / "gate.db"
     path.write_bytes(b"no database at all" * 100)
@@ -768,7 +994,10 @@ def test_a_file_that_is_no_database_is_told_everywhere(tmp_path: Path, arguments
     store, secret = f"sqlite:///{path}", mint("fg", "tok")
     failed = run_here(*arguments, store=store, stdin=secret)
     code = 1 if arguments == ["doctor"] else 2
-    assert (failed.returncode, "file is not a database" in failed.stderr + failed.stdout) == (code, True)
+    assert (failed.returncode, "file is not a database" in failed.stderr + failed.stdout) == (
+        code,
+        True,
+    )
     assert "Traceback" not in failed.stderr
     again = CliRunner().invoke(main, ["--store", store, *arguments, "--json"], input=secret)
     assert (again.exit_code, "file is not a database" in again.output) == (code, True)
@@ -784,7 +1013,9 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], 
             yield (*path, name), command
 
 
-@pytest.mark.parametrize(("path", "command"), [pytest.param(*one, id=" ".join(one[0])) for one in commands(main)])
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*one, id=" ".join(one[0])) for one in commands(main)]
+)
 def test_help_is_there(path: tuple[str, ...], command: click.Command) -> None:
     """For every command and option, in sentences; without a store, and in 80 columns."""
     shown = CliRunner().invoke(main, [*path, "--help"], prog_name="faregate", terminal_width=80)
@@ -805,7 +1036,9 @@ def test_help_of_a_real_process() -> None:
     """It names the commands and the exit codes."""
     shown = run("--help")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert set(re.findall(r"^  (\w+) ", shown.stdout.partition("Commands:")[2], re.MULTILINE)) >= set(COMMANDS)
+    assert set(
+        re.findall(r"^  (\w+) ", shown.stdout.partition("Commands:")[2], re.MULTILINE)
+    ) >= set(COMMANDS)
     assert "Exit codes: 0" in shown.stdout
     assert run("--version").stdout.strip().endswith(f"faregate, version {__version__}")
 
@@ -829,7 +1062,12 @@ def test_a_credential_is_asked_for_where_there_is_a_terminal(store: str) -> None
     parent, child = pty.openpty()
     command = [sys.executable, "-m", "faregate", "check"]
     with subprocess.Popen(
-        command, env=environment(FAREGATE_STORE=store), stdin=child, stdout=child, stderr=child, start_new_session=True
+        command,
+        env=environment(FAREGATE_STORE=store),
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        start_new_session=True,
     ) as process:
         os.close(child)
         shown = b""
@@ -847,13 +1085,17 @@ def test_a_credential_is_asked_for_where_there_is_a_terminal(store: str) -> None
 
 def test_refresh_tokens(store: str) -> None:
     """They are made, shown, changed and rotated as the others are; whether they are replaced is an option."""
-    secret = run("token", "create", "--name", "s", "--type", "REFRESH", "--no-rotation", store=store).stdout.strip()
+    secret = run(
+        "token", "create", "--name", "s", "--type", "REFRESH", "--no-rotation", store=store
+    ).stdout.strip()
     assert secret.startswith("fg_rft_")
-    (shown,) = json.loads(run_here("token", "list", "--type", "REFRESH", "--json", store=store).stdout)["items"]
+    (shown,) = json.loads(
+        run_here("token", "list", "--type", "REFRESH", "--json", store=store).stdout
+    )["items"]
     assert (shown["requireRotation"], shown["expiresAt"] is None) == (False, False)
-    assert json.loads(run_here("token", "update", shown["id"], "--rotation", "--json", store=store).stdout)[
-        "requireRotation"
-    ]
+    assert json.loads(
+        run_here("token", "update", shown["id"], "--rotation", "--json", store=store).stdout
+    )["requireRotation"]
     checked = run_here("check", store=store, stdin=secret)
     assert (checked.returncode, "it is exchanged" in checked.stdout) == (1, True)
     new = run_here("token", "rotate", shown["id"], store=store).stdout.strip()
@@ -861,7 +1103,10 @@ def test_refresh_tokens(store: str) -> None:
     assert run_here("token", "rotate", shown["id"], "--grace", "5m", store=store).returncode == 2
     gate = Gate(store)
     access = gate.tokens.exchange(new).access_token
-    assert "an access credential of a refresh token" in run_here("check", store=store, stdin=access).stdout
+    assert (
+        "an access credential of a refresh token"
+        in run_here("check", store=store, stdin=access).stdout
+    )
     gate.revoke(new)
     gate.close()
     assert "its refresh token was revoked" in run_here("check", store=store, stdin=access).stdout

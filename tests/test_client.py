@@ -22,8 +22,15 @@ from flask import Flask, request
 from werkzeug.serving import make_server
 
 from faregate import Gate, InvalidInput, Issued
-from faregate.client import ExchangeRefused, ExchangeUnanswered, RefreshAuth, refresh_auth, token_endpoint, token_file
-from faregate.client.token_file import Keeper, Kept
+from faregate.client import (
+    ExchangeRefused,
+    ExchangeUnanswered,
+    RefreshAuth,
+    refresh_auth,
+    token_endpoint,
+    token_file,
+)
+from faregate.client.token_file import StoredTokens, TokenFile
 from faregate_flask import Faregate
 
 
@@ -35,7 +42,12 @@ class Service:
         app.config["FAREGATE_STORE"] = f"sqlite:///{folder / 'gate.db'}"
         faregate = Faregate(app)
         app.register_blueprint(faregate.management(), url_prefix="/auth")
-        app.add_url_rule("/x", "x", faregate.requires("a")(lambda: request.get_data() or b"x"), methods=["GET", "POST"])
+        app.add_url_rule(
+            "/x",
+            "x",
+            faregate.requires("a")(lambda: request.get_data() or b"x"),
+            methods=["GET", "POST"],
+        )
         app.before_request(self.count)
         self.gate: Gate = faregate.gate
         self.seen: list[str] = []
@@ -120,18 +132,26 @@ class Faulty(httpx2.HTTPTransport):
         if fault is not None and fault.isdigit():
             return httpx2.Response(int(fault), text="no", request=request)
         if fault is not None and fault.startswith(("{", "<", "\x00")):
-            return httpx2.Response(200, content=fault.removeprefix("\x00").encode("latin-1"), request=request)
+            return httpx2.Response(
+                200, content=fault.removeprefix("\x00").encode("latin-1"), request=request
+            )
         if fault is not None and fault.startswith("later"):
             return httpx2.Response(429, headers={"Retry-After": fault[5:]}, request=request)
         answer = super().handle_request(request)
-        if fault is not None and fault.startswith("after"):  # a proxy's word, when the gate has done its work
+        if fault is not None and fault.startswith(
+            "after"
+        ):  # a proxy's word, when the gate has done its work
             answer.read()
             return httpx2.Response(int(fault[5:]), text="upstream", request=request)
         if fault == "cut":
             return httpx2.Response(200, content=answer.read()[:-20], request=request)
         if fault in ("lost", "spoilt"):
             answer.read()
-            raise httpx2.ReadError("the answer was lost") if fault == "lost" else httpx2.DecodingError("no gzip")
+            raise (
+                httpx2.ReadError("the answer was lost")
+                if fault == "lost"
+                else httpx2.DecodingError("no gzip")
+            )
         return answer
 
 
@@ -250,7 +270,9 @@ def test_trap_9_what_was_lost_is_asked_for_again(service: Service, faults: list[
     assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
-def test_a_gate_that_does_not_answer_is_asked_later(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_does_not_answer_is_asked_later(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a while it is said so; what is kept is good still."""
     monkeypatch.setattr(token_endpoint, "PATIENCE", 0.5)
     service.login()
@@ -287,7 +309,10 @@ def test_what_is_no_token_endpoint_is_said_to_be_none(service: Service, answer: 
     """It is asked once, and nothing that is kept is lost."""
     service.login()
     network = Faulty(answer)
-    with httpx2.Client(transport=network) as http, pytest.raises(ExchangeRefused, match="token endpoint"):
+    with (
+        httpx2.Client(transport=network) as http,
+        pytest.raises(ExchangeRefused, match="token endpoint"),
+    ):
         RefreshAuth(service.url, service.path, http=http).access_token()
     assert network.posts == 1
     assert RefreshAuth(service.url, service.path).access_token()
@@ -296,7 +321,10 @@ def test_what_is_no_token_endpoint_is_said_to_be_none(service: Service, answer: 
 def test_the_last_second_of_a_family_is_an_answer(service: Service) -> None:
     """What is left of it is rounded down to no second; it is used all the same, and then exchanged again."""
     service.login()
-    answers = [f'{{"access_token": "{name}", "expires_in": 0, "refresh_token": "r{name}"}}' for name in "ab"]
+    answers = [
+        f'{{"access_token": "{name}", "expires_in": 0, "refresh_token": "r{name}"}}'
+        for name in "ab"
+    ]
     with httpx2.Client(transport=Faulty(*answers)) as http:
         auth = RefreshAuth(service.url, service.path, http=http)
         assert [auth.access_token(), auth.access_token()] == ["a", "b"]
@@ -304,7 +332,9 @@ def test_the_last_second_of_a_family_is_an_answer(service: Service) -> None:
 
 
 @pytest.mark.parametrize("fault", ["lost", "after503", "after524", "cut"])
-def test_an_early_renewal_whose_answer_is_lost_is_settled(service: Service, moved: Moved, fault: str) -> None:
+def test_an_early_renewal_whose_answer_is_lost_is_settled(
+    service: Service, moved: Moved, fault: str
+) -> None:
     """At once, though the old credential would do for now: later the same exchange could not be repeated."""
     service.login()
     network = Faulty()
@@ -318,7 +348,9 @@ def test_an_early_renewal_whose_answer_is_lost_is_settled(service: Service, move
     assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
-def test_a_gate_that_puts_off_is_not_pressed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_puts_off_is_not_pressed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It says for how long; what is longer than there is patience is said at once, and what is nonsense ignored."""
     monkeypatch.setattr(token_endpoint, "PATIENCE", 3.0)
     service.login()
@@ -333,7 +365,9 @@ def test_a_gate_that_puts_off_is_not_pressed(service: Service, monkeypatch: pyte
         assert network.posts == 4
 
 
-def test_what_does_not_come_to_its_end_is_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_come_to_its_end_is_lost(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An answer that drips, and one that goes on and on: nobody waits for either for ever."""
     monkeypatch.setattr(token_endpoint, "PATIENCE", 0.1)
     monkeypatch.setattr(token_endpoint, "TIMEOUT", 0.5)
@@ -351,12 +385,17 @@ def test_what_does_not_come_to_its_end_is_lost(service: Service, monkeypatch: py
     for body in (drips, floods):
         answer = httpx2.MockTransport(lambda _: httpx2.Response(200, content=body()))  # noqa: B023
         begun = time.monotonic()
-        with httpx2.Client(transport=answer) as http, pytest.raises(ExchangeUnanswered, match="end"):
+        with (
+            httpx2.Client(transport=answer) as http,
+            pytest.raises(ExchangeUnanswered, match="end"),
+        ):
             RefreshAuth(service.url, service.path, http=http).access_token()
         assert time.monotonic() - begun < 2
 
 
-def test_no_proxy_hears_what_is_said_on_this_machine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_hears_what_is_said_on_this_machine(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In plain words, that is; whatever the environment has for others."""
     auth, made = service.login()
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -377,7 +416,9 @@ def test_words_of_a_refusal_are_plain(service: Service) -> None:
     """What stands in a log or on a terminal has no control characters, and an end."""
     service.login()
     words = "\x1b]0;title\x07\\n" + "x" * 10_000
-    refusal = httpx2.Response(400, content=json.dumps({"error": "invalid_grant", "error_description": words}))
+    refusal = httpx2.Response(
+        400, content=json.dumps({"error": "invalid_grant", "error_description": words})
+    )
     with httpx2.Client(transport=httpx2.MockTransport(lambda _: refusal)) as http:
         with pytest.raises(ExchangeRefused) as raised:
             RefreshAuth(service.url, service.path, http=http).access_token()
@@ -388,7 +429,9 @@ def test_words_of_a_refusal_are_plain(service: Service) -> None:
             RefreshAuth(service.url, service.path, http=http).access_token()
 
 
-def test_who_waited_for_what_failed_is_told_the_same(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waited_for_what_failed_is_told_the_same(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of ten threads one asks, and all are told; they do not fail one after the other."""
     monkeypatch.setattr(token_endpoint, "PATIENCE", 0.5)
     service.login()
@@ -416,7 +459,7 @@ def test_an_event_loop_is_left_to_others(service: Service) -> None:
         async with httpx2.AsyncClient(auth=auth) as http, anyio.create_task_group() as tasks:
             await http.get(url)
             anyio.to_thread.current_default_thread_limiter().total_tokens = 1
-            with Keeper(service.path).turn():
+            with TokenFile(service.path).turn():
                 assert (await http.get(url)).text == "x"
                 service.gate.revoke(service.kept()["access_token"])
                 for _ in range(5):
@@ -450,7 +493,9 @@ def test_a_file_is_of_one_gate(service: Service) -> None:
     assert service.exchanges == 0
 
 
-def test_a_file_of_another_user_is_not_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user_is_not_used(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who may read it all the same would take it away from him by writing it."""
     auth, _ = service.login()
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
@@ -464,13 +509,15 @@ def test_a_login_in_the_middle_of_an_exchange_is_told_to_wait(
     """With a word on what is going on; what was kept is kept."""
     auth, made = service.login()
     monkeypatch.setattr(token_file, "_LONGEST_TURN", 0.1)
-    for other in (Keeper(service.path), auth._keeper):
+    for other in (TokenFile(service.path), auth._keeper):
         with other.turn(), pytest.raises(OSError, match="takes too long"):
             auth.keep("another")
     assert service.kept()["refresh_token"] == made.secret
 
 
-def test_what_is_written_is_on_the_disk_before_it_is_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_is_on_the_disk_before_it_is_used(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """First the file, then its name, then the folder; and nobody else can have the file open."""
     auth, _ = service.login()
     done: list[str] = []
@@ -500,14 +547,19 @@ def test_a_refusal_says_why(service: Service) -> None:
     service.gate.tokens.deactivate(made.token.id)
     with pytest.raises(ExchangeRefused) as raised:
         auth.access_token()
-    assert (raised.value.error, "deactivated" in raised.value.description) == ("invalid_grant", True)
+    assert (raised.value.error, "deactivated" in raised.value.description) == (
+        "invalid_grant",
+        True,
+    )
     assert made.secret not in repr(raised.value) + str(raised.value)
     assert service.exchanges == 1
     service.gate.tokens.activate(made.token.id)
     assert auth.access_token()
 
 
-def test_it_is_renewed_before_it_ends(service: Service, moved: Moved, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_renewed_before_it_ends(
+    service: Service, moved: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At four fifths of a short life; while the gate does not answer, the old one goes on until its end."""
     monkeypatch.setattr(token_endpoint, "PATIENCE", 0.2)
     _, made = service.login(expires_in=600)
@@ -574,7 +626,9 @@ def test_what_cannot_be_written_is_not_asked_for(service: Service) -> None:
     assert service.gate.verify(auth.access_token()).id == made.token.id
 
 
-def test_what_is_written_in_part_is_not_taken_for_the_whole(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_in_part_is_not_taken_for_the_whole(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the system writes at a time, the file holds all of it."""
     auth, made = service.login()
     write = os.write
@@ -583,33 +637,37 @@ def test_what_is_written_in_part_is_not_taken_for_the_whole(service: Service, mo
     assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
 
 
-def test_what_could_not_be_written_is_not_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_could_not_be_written_is_not_lost(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is used from memory, and written as soon as that can be; even if the next exchange comes first."""
     auth, made = service.login()
-    write = Keeper.write
+    write = TokenFile.write
 
-    def fail(self: Keeper, kept: Kept) -> None:
+    def fail(self: TokenFile, kept: StoredTokens) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Keeper, "write", fail)
+    monkeypatch.setattr(TokenFile, "write", fail)
     first = auth.access_token()
     assert service.gate.verify(first).id == made.token.id
     assert service.kept()["refresh_token"] == made.secret
     second = auth.access_token(rejected=first)
     assert second != first
     third = auth.access_token(rejected=second)
-    monkeypatch.setattr(Keeper, "write", write)
+    monkeypatch.setattr(TokenFile, "write", write)
     assert auth.access_token() == third
     assert service.gate.introspect(service.kept()["refresh_token"], refresh=True).active
     assert RefreshAuth(service.url, service.path).access_token() == third
     assert [entry.action for entry in service.gate.audit().items] == ["token.create"]
 
 
-def test_what_another_process_has_written_since_is_newer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_process_has_written_since_is_newer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What could not be written is not written over it."""
     auth, _ = service.login()
     with monkeypatch.context() as broken:
-        broken.setattr(Keeper, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        broken.setattr(TokenFile, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
         auth.access_token()
     other = RefreshAuth(service.url, service.path)
     newest = other.access_token(rejected=other.access_token())
@@ -641,11 +699,16 @@ def test_requests_after_a_rejection_get_a_new_one(service: Service) -> None:
     assert service.exchanges == 2
 
 
-def test_nobody_waits_for_ever_for_another_process(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_ever_for_another_process(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that was stopped in the middle of an exchange."""
     auth, _ = service.login()
     monkeypatch.setattr(token_file, "_LONGEST_TURN", 0.2)
-    with Keeper(service.path).turn(), pytest.raises(ExchangeUnanswered, match="another thread or process"):
+    with (
+        TokenFile(service.path).turn(),
+        pytest.raises(ExchangeUnanswered, match="another thread or process"),
+    ):
         auth.access_token()
     assert auth.access_token()
 
@@ -702,11 +765,19 @@ def test_it_goes_nowhere_else(service: Service, url: str) -> None:
     with httpx2.Client(auth=auth) as http, pytest.raises(InvalidInput, match="origins"):
         http.get(target)
     assert service.seen == []
-    RefreshAuth(service.url, service.path, origins=["https://api.example.com"])._check("https://API.example.com:443/x")
+    RefreshAuth(service.url, service.path, origins=["https://api.example.com"])._check(
+        "https://API.example.com:443/x"
+    )
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.com/token", "ftp://localhost/token", "token", "http://127.0.0.1.evil.example/"]
+    "url",
+    [
+        "http://example.com/token",
+        "ftp://localhost/token",
+        "token",
+        "http://127.0.0.1.evil.example/",
+    ],
 )
 def test_a_refresh_token_goes_over_https_alone(url: str, tmp_path: Path) -> None:
     """Except on this machine."""
@@ -745,7 +816,9 @@ def test_a_redirect_takes_nothing_along(service: Service) -> None:
 
     auth, _ = service.login()
     auth.access_token()
-    with httpx2.Client(auth=auth, transport=httpx2.MockTransport(elsewhere), follow_redirects=True) as http:
+    with httpx2.Client(
+        auth=auth, transport=httpx2.MockTransport(elsewhere), follow_redirects=True
+    ) as http:
         http.get(f"{service.origin}/x")
     assert ["Authorization" in one.headers for one in seen] == [True, False]
     auth.access_token()

@@ -42,10 +42,14 @@ def doctor(path: Path, **settings: str) -> tuple[int, dict[str, tuple[str, str]]
         verdict = one["verdict"].upper() if one["verdict"] in ("fault", "down") else one["verdict"]
         words = re.sub(r"[\d,]+ s", "N s", one["words"])  # a second may have passed
         assert re.search(
-            rf"^{verdict} +{one['check']} +{re.escape(words)}$", re.sub(r"[\d,]+ s", "N s", shown.stdout), re.MULTILINE
+            rf"^{verdict} +{one['check']} +{re.escape(words)}$",
+            re.sub(r"[\d,]+ s", "N s", shown.stdout),
+            re.MULTILINE,
         )
     assert ("Nothing is wrong." in shown.stderr) == (shown.returncode == 0)
-    return asked.returncode, {one["check"]: (one["verdict"], one["words"]) for one in told if one["verdict"] != "ok"}
+    return asked.returncode, {
+        one["check"]: (one["verdict"], one["words"]) for one in told if one["verdict"] != "ok"
+    }
 
 
 def change(path: Path, statement: str, *values: Any) -> None:
@@ -58,10 +62,17 @@ def change(path: Path, statement: str, *values: Any) -> None:
 
 def test_nothing_is_wrong(path: Path) -> None:
     """Every check says so, and looking changed nothing."""
-    before = {file.name: (file.stat().st_mode, file.stat().st_ino) for file in path.parent.iterdir()}
+    before = {
+        file.name: (file.stat().st_mode, file.stat().st_ino) for file in path.parent.iterdir()
+    }
     assert doctor(path) == (0, {})
-    assert {one["check"] for one in json.loads(run("doctor", "--json", store=f"sqlite:///{path}").stdout)} == CHECKS
-    assert {file.name: (file.stat().st_mode, file.stat().st_ino) for file in path.parent.iterdir()} == before
+    assert {
+        one["check"]
+        for one in json.loads(run("doctor", "--json", store=f"sqlite:///{path}").stdout)
+    } == CHECKS
+    assert {
+        file.name: (file.stat().st_mode, file.stat().st_ino) for file in path.parent.iterdir()
+    } == before
 
 
 @pytest.mark.parametrize(
@@ -119,7 +130,10 @@ def test_a_folder_further_up_for_everybody(path: Path) -> None:
     Path(f"{path}-page").rename(f"{moved}-page")
     (path.parent / "a").chmod(0o777)
     code, found = doctor(moved)
-    assert (code, f"{path.parent / 'a'} is for everybody to change" in found["files"][1]) == (1, True)
+    assert (code, f"{path.parent / 'a'} is for everybody to change" in found["files"][1]) == (
+        1,
+        True,
+    )
 
 
 def test_tables_that_are_not_whole(path: Path) -> None:
@@ -156,7 +170,8 @@ def test_a_missing_page(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"), [(bytes(8), "is behind the feed (0 of 1)"), (b"abc", "cut off"), (None, "cannot be read")]
+    ("data", "words"),
+    [(bytes(8), "is behind the feed (0 of 1)"), (b"abc", "cut off"), (None, "cannot be read")],
 )
 def test_a_page_that_misleads(path: Path, data: bytes | None, words: str) -> None:
     """It is behind, or cut off, or no page."""
@@ -240,7 +255,10 @@ def test_trap_26_proxies_have_to_name_the_client(path: Path, header: str) -> Non
     settings = {"trusted_proxies": ["10.0.0.0/8", "unix"], "forwarded_header": header}
     (found,) = [one for one in examine(f"sqlite:///{path}", settings) if one.check == "proxies"]
     assert found.verdict == "ok"
-    assert f"10.0.0.0/8, unix: a request from there without {header} has no known address" in found.words
+    assert (
+        f"10.0.0.0/8, unix: a request from there without {header} has no known address"
+        in found.words
+    )
     assert "waitress" in found.words
 
 
@@ -249,7 +267,14 @@ def test_proxies_of_the_application(tmp_path: Path, path: Path) -> None:
     settings = {"FAREGATE_STORE": f"sqlite:///{path}", "FAREGATE_TRUSTED_PROXIES": '["0.0.0.0/0"]'}
     asked = run_flask("doctor", folder=tmp_path, **settings)
     assert (asked.returncode, "0.0.0.0/0 holds the whole internet" in asked.stdout) == (1, True)
-    asked = run("--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::/0", "doctor", store=f"sqlite:///{path}")
+    asked = run(
+        "--trusted-proxy",
+        "10.0.0.0/8",
+        "--trusted-proxy",
+        "::/0",
+        "doctor",
+        store=f"sqlite:///{path}",
+    )
     assert (asked.returncode, "::/0 holds the whole internet" in asked.stdout) == (1, True)
 
 
@@ -264,12 +289,19 @@ def test_a_short_secret(path: Path) -> None:
     key.write_text("short")
     key.chmod(0o600)
     code, found = doctor(path)
-    assert (code, found["secret"][0], f"{key}: 32 bytes or more" in found["secret"][1]) == (1, "fault", True)
+    assert (code, found["secret"][0], f"{key}: 32 bytes or more" in found["secret"][1]) == (
+        1,
+        "fault",
+        True,
+    )
     key.write_text("s" * 32)
     assert doctor(path) == (0, {})
     key.write_bytes(b"\xc0" * 32)
     code, found = doctor(path)
-    assert (code, found["secret"]) == (1, ("fault", f"{key}: a secret is a text that can be read as UTF-8"))
+    assert (code, found["secret"]) == (
+        1,
+        ("fault", f"{key}: a secret is a text that can be read as UTF-8"),
+    )
 
 
 def test_a_damaged_store(tmp_path: Path, path: Path) -> None:
@@ -327,14 +359,21 @@ def test_file_systems_of_a_network(tmp_path: Path, kind: str, verdict: str) -> N
     Gate(f"sqlite:///{folder / 'gate.db'}").close()
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTINFO.format(str(folder).replace(" ", "\\040"), kind))
-    assert verdict_of(examine(f"sqlite:///{folder / 'gate.db'}", {}, mounts), "file system") == verdict
+    assert (
+        verdict_of(examine(f"sqlite:///{folder / 'gate.db'}", {}, mounts), "file system") == verdict
+    )
     beside = tmp_path / "on the network too"
     beside.mkdir()
     shutil.copy(folder / "gate.db", beside)
     assert verdict_of(examine(f"sqlite:///{beside / 'gate.db'}", {}, mounts), "file system") == "ok"
-    assert verdict_of(examine(f"sqlite:///{beside / 'gate.db'}", {}, tmp_path / "none"), "file system") == "note"
+    assert (
+        verdict_of(examine(f"sqlite:///{beside / 'gate.db'}", {}, tmp_path / "none"), "file system")
+        == "note"
+    )
     mounts.write_bytes(b"31 22 0:41 / /mnt/\xff rw - nfs x rw\n" + mounts.read_bytes())
-    assert verdict_of(examine(f"sqlite:///{folder / 'gate.db'}", {}, mounts), "file system") == verdict
+    assert (
+        verdict_of(examine(f"sqlite:///{folder / 'gate.db'}", {}, mounts), "file system") == verdict
+    )
     hidden = MOUNTINFO.format(str(folder).replace(" ", "\\040"), "nfs4") + MOUNTINFO.format(
         str(folder).replace(" ", "\\040"), "tmpfs"
     )

@@ -24,7 +24,9 @@ def test_the_demonstration_walks_to_its_end(tmp_path: Path) -> None:
     It shows one line a step, and no secret but the operator's way.
     """
     source = (ROOT / "examples/demo.py").read_text()
-    bent = source.replace('"without a token nobody gets in", 401', '"without a token nobody gets in", 200')
+    bent = source.replace(
+        '"without a token nobody gets in", 401', '"without a token nobody gets in", 200'
+    )
     assert bent != source
     (tmp_path / "demo.py").write_text(bent)
     for name in ("flask_app.py", "starlette_app.py"):
@@ -34,7 +36,9 @@ def test_the_demonstration_walks_to_its_end(tmp_path: Path) -> None:
         env={**os.environ, "DEMO_ONCE": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert demo.returncode == 1
-    assert demo.stdout.count("WRONG") == demo.stdout.count("WRONG, expected 200: ") == 1, demo.stdout + demo.stderr
+    assert demo.stdout.count("WRONG") == demo.stdout.count("WRONG, expected 200: ") == 1, (
+        demo.stdout + demo.stderr
+    )
     steps = [line.split() for line in demo.stdout.splitlines() if line.startswith("ok ")]
     assert [step[3] for step in steps if step[2].startswith("/docs")] == [
         *("200", "403", "403", "401", "200", "401", "200", "200", "401", "401"),
@@ -42,7 +46,13 @@ def test_the_demonstration_walks_to_its_end(tmp_path: Path) -> None:
         *("401", "200", "401"),
     ]
     codes = [step[4] for step in steps if step[3] in ("401", "403")]
-    for code in ("object_not_shared", "insufficient_scope", "revoked", "redemption_required", "redemptions_exhausted"):
+    for code in (
+        "object_not_shared",
+        "insufficient_scope",
+        "revoked",
+        "redemption_required",
+        "redemptions_exhausted",
+    ):
         assert code in codes
     assert "6  NO  from an allowed network  127.0.0.1; allowed are 10.0.0.0/8" in demo.stdout
     assert demo.stdout.count("share.redeem") == 1
@@ -58,22 +68,30 @@ def test_the_wsgi_example_is_gated(tmp_path: Path, application: str) -> None:
     reader = gate.tokens.create(name="a", scopes=["docs:read"], owner=Owner(id="u1")).secret
     editor = gate.tokens.create(name="b", scopes=["docs:*"]).secret
     command = "gunicorn --bind 127.0.0.1:{port} {module}:" + application
-    with serving(command, "wsgi_app", ROOT / "examples", log=tmp_path / "log", FAREGATE_STORE=store) as address:
+    with serving(
+        command, "wsgi_app", ROOT / "examples", log=tmp_path / "log", FAREGATE_STORE=store
+    ) as address:
 
         def status(path: str, secret: str | None = None) -> int:
             headers = [("Authorization", f"Bearer {secret}")] if secret else []
             return exchange(address, "GET", path, [*headers, ("Remote-User", "root")])[0]
 
         assert status("/healthz") == 200
-        assert [status(path) for path in ("/docs/plan", "/other", "/docs/../x", "/docs//plan")] == [401] * 4
-        assert status("/docs/plan", reader) == 200
-        assert [status(path, reader) for path in ("/docs/drafts/x", "/other", "/docs%2Fplan", "/docs/%2e%2e/x")] == [
-            403
+        assert [status(path) for path in ("/docs/plan", "/other", "/docs/../x", "/docs//plan")] == [
+            401
         ] * 4
+        assert status("/docs/plan", reader) == 200
+        assert [
+            status(path, reader)
+            for path in ("/docs/drafts/x", "/other", "/docs%2Fplan", "/docs/%2e%2e/x")
+        ] == [403] * 4
         assert status("/docs/drafts/x", editor) == 200
-        body = exchange(address, "GET", "/docs/plan", [("Authorization", f"Bearer {reader}"), ("Remote-User", "root")])[
-            2
-        ]
+        body = exchange(
+            address,
+            "GET",
+            "/docs/plan",
+            [("Authorization", f"Bearer {reader}"), ("Remote-User", "root")],
+        )[2]
         assert json.loads(body)["for"] == "u1"
     gate.close()
 
@@ -152,7 +170,11 @@ def test_the_figures_are_drawn(tmp_path: Path) -> None:
     drawn = files[0].read_text()
     assert files[1].read_text() == drawn
     words = re.findall(">([^<>]+)</text>", drawn)
-    assert [word for word in words if word in ("hit", "peer", "requires")] == ["hit", "peer", "requires"]
+    assert [word for word in words if word in ("hit", "peer", "requires")] == [
+        "hit",
+        "peer",
+        "requires",
+    ]
     assert {"1.90", "1,234", "1.10", "faregate", "other packages"} <= set(words)
     assert "no panel" not in words
     assert "date" not in drawn

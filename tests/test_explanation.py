@@ -35,7 +35,9 @@ def needs(found: Explanation) -> list[Any]:
 
 def test_seven_steps_as_data(gate: Gate, clock: Clock) -> None:
     """Each with its number, its name, what it looked at, and words for people."""
-    issued = gate.tokens.create(name="ci", scopes=["docs:*"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60)
+    issued = gate.tokens.create(
+        name="ci", scopes=["docs:*"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60
+    )
     found = gate.explain(issued.secret, address="10.0.0.1", needs="docs:read")
     assert (found.allowed, found.reason, found.status) == (True, None, None)
     assert [(one.number, one.name) for one in found.steps] == [
@@ -43,7 +45,12 @@ def test_seven_steps_as_data(gate: Gate, clock: Clock) -> None:
     ]  # fmt: skip
     assert all(one.passed and one.reason is None and one.words for one in found.steps)
     assert step(found, 2).seen == {"characters": len(issued.secret), "kind": "token"}
-    assert step(found, 3).seen == {"kind": "token", "id": issued.token.id, "name": "ci", "supersededAt": None}
+    assert step(found, 3).seen == {
+        "kind": "token",
+        "id": issued.token.id,
+        "name": "ci",
+        "supersededAt": None,
+    }
     assert step(found, 5).seen == {
         "now": "1970-01-12T13:46:40Z",
         "notBefore": None,
@@ -62,7 +69,9 @@ def test_seven_steps_as_data(gate: Gate, clock: Clock) -> None:
 
 def test_the_first_failure_decides_and_the_others_are_told(gate: Gate, clock: Clock) -> None:
     """Not each attempt shows one more thing that is wrong."""
-    issued = gate.tokens.create(name="ci", scopes=["a"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60)
+    issued = gate.tokens.create(
+        name="ci", scopes=["a"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60
+    )
     gate.tokens.deactivate(issued.token.id, reason="lost", by="ann")
     clock.now += 60
     found = gate.explain(issued.secret, address="192.0.2.1", needs=["a", "b"])
@@ -70,7 +79,12 @@ def test_the_first_failure_decides_and_the_others_are_told(gate: Gate, clock: Cl
     assert [one.reason for one in found.steps] == [
         None, None, None, "deactivated", "expired", "address_not_allowed", "insufficient_scope",
     ]  # fmt: skip
-    assert step(found, 4).seen == {"deactivated": True, "by": "ann", "on": "1970-01-12T13:46:40Z", "reason": "lost"}
+    assert step(found, 4).seen == {
+        "deactivated": True,
+        "by": "ann",
+        "on": "1970-01-12T13:46:40Z",
+        "reason": "lost",
+    }
     assert "deactivated by ann at 1970-01-12T13:46:40Z: lost" in step(found, 4).words
     assert step(found, 6).words == "192.0.2.1; allowed are 10.0.0.0/8"
     assert [one["met"] for one in needs(found)] == [True, False]
@@ -92,25 +106,40 @@ def test_what_is_not_known_is_not_judged(gate: Gate) -> None:
     assert "8,193 characters; at most 8,192" in step(gate.explain("a" * 8193), 2).words
     secret = gate.tokens.create(name="a").secret
     gate.tokens.delete(gate.verify(secret).id)
-    assert [one.passed for one in gate.explain(secret).steps] == [True, True, False, None, None, None, None]
+    assert [one.passed for one in gate.explain(secret).steps] == [
+        True,
+        True,
+        False,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
 def test_which_address_from_which_hop(make_gate: Any, header: str) -> None:
     """The peer first, and the last one is the client; what cannot be read is told as it came."""
-    gate: Gate = make_gate("sqlite://", trusted_proxies=["192.0.2.0/24", "unix"], forwarded_header=header)
+    gate: Gate = make_gate(
+        "sqlite://", trusted_proxies=["192.0.2.0/24", "unix"], forwarded_header=header
+    )
     secret = gate.tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"]).secret
 
     def line(*hops: str) -> str:
         return ", ".join(f"for={hop}" for hop in hops) if header == "forwarded" else ", ".join(hops)
 
-    found = gate.explain(secret, peer="192.0.2.1:99", forwarded=[line("6.6.6.6", "10.0.0.5"), line("192.0.2.7")])
+    found = gate.explain(
+        secret, peer="192.0.2.1:99", forwarded=[line("6.6.6.6", "10.0.0.5"), line("192.0.2.7")]
+    )
     assert step(found, 6).seen["hops"] == [
         {"source": "peer", "text": "192.0.2.1:99", "address": "192.0.2.1", "trusted": True},
         {"source": header, "text": "192.0.2.7", "address": "192.0.2.7", "trusted": True},
         {"source": header, "text": "10.0.0.5", "address": "10.0.0.5", "trusted": False},
     ]
-    assert step(found, 6).words == f"10.0.0.5, named by {header} behind 192.0.2.1:99, 192.0.2.7; allowed by 10.0.0.0/8"
+    assert (
+        step(found, 6).words
+        == f"10.0.0.5, named by {header} behind 192.0.2.1:99, 192.0.2.7; allowed by 10.0.0.0/8"
+    )
     found = gate.explain(secret, peer="", forwarded=[line("unknown")])
     assert (found.reason, step(found, 6).seen["hops"][-1]["address"]) == ("address_unknown", None)
     assert "the client's address is unknown" in step(found, 6).words
@@ -129,25 +158,34 @@ def test_which_address_from_which_hop(make_gate: Any, header: str) -> None:
         ("nobody", ["10.0.0.1"], "the peer, 'nobody', has none, and is no trusted proxy"),
     ],
 )
-def test_trap_26_why_an_address_is_unknown(make_gate: Any, peer: str, forwarded: list[str], words: str) -> None:
+def test_trap_26_why_an_address_is_unknown(
+    make_gate: Any, peer: str, forwarded: list[str], words: str
+) -> None:
     """A proxy that names nobody, what is no address, and a peer that has none are told apart."""
     gate: Gate = make_gate("sqlite://", trusted_proxies=["192.0.2.0/24", "unix"])
     secret = gate.tokens.create(name="a", allowed_cidr_blocks=["192.0.2.0/24"]).secret
     found = gate.explain(secret, peer=peer, forwarded=forwarded)
     assert found.reason == "address_unknown"
     assert step(found, 6).seen["hops"][-1]["address"] is None
-    assert step(found, 6).words == f"the client's address is unknown: {words}; allowed are 192.0.2.0/24"
+    assert (
+        step(found, 6).words
+        == f"the client's address is unknown: {words}; allowed are 192.0.2.0/24"
+    )
 
 
 def test_which_grant_and_which_is_missing(gate: Gate) -> None:
     """Of scopes, permissions and roles, on objects, and of root."""
     allowed = AllowedScopes(
         general_scopes=("docs:*",),
-        organization_scopes=RealmScopes(permissions=(PermissionGrant("edit", ("plan",)),), all_roles=True),
+        organization_scopes=RealmScopes(
+            permissions=(PermissionGrant("edit", ("plan",)),), all_roles=True
+        ),
     )
     secret = gate.tokens.create(name="a", allowed_scopes=allowed).secret
     found = gate.explain(
-        secret, needs=["docs:read", Permission("edit"), Role("boss"), any_of("x", Role("b", service="s"))], on="plan"
+        secret,
+        needs=["docs:read", Permission("edit"), Role("boss"), any_of("x", Role("b", service="s"))],
+        on="plan",
     )
     assert [(one["met"], one["grant"]) for one in needs(found)] == [
         (True, "docs:*"), (True, "organization/permission:edit@plan"), (True, "organization/role:*@*"), (False, None),
@@ -203,7 +241,9 @@ def test_a_secret_that_was_rotated(gate: Gate, clock: Clock) -> None:
 def test_the_rights_of_the_owner(make_gate: Any, store: str) -> None:
     """Which right, and that there is none; an owner who is gone; a hook that fails is no answer."""
     rights: dict[str, Any] = {"ann": AllowedScopes(general_scopes=("a",))}
-    gate: Gate = make_gate(store, owner_rights=lambda owner: rights.get(owner.id), owner_rights_ttl=0)
+    gate: Gate = make_gate(
+        store, owner_rights=lambda owner: rights.get(owner.id), owner_rights_ttl=0
+    )
     secret = gate.tokens.create(name="a", scopes=["*"], owner=Owner("ann")).secret
     found = gate.explain(secret, needs=["a", "b"])
     assert [(one["met"], one["grant"], one["ownersRight"]) for one in needs(found)] == [
@@ -215,7 +255,11 @@ def test_the_rights_of_the_owner(make_gate: Any, store: str) -> None:
     found = gate.explain(secret)
     assert (found.reason, step(found, 4).words) == ("deactivated", "its owner 'ann' is gone")
     broken: Gate = make_gate(store, owner_rights=lambda _: 1 / 0)
-    secret = broken.tokens.create(name="a", owner=Owner("ann")).secret if store == "sqlite://" else secret
+    secret = (
+        broken.tokens.create(name="a", owner=Owner("ann")).secret
+        if store == "sqlite://"
+        else secret
+    )
     with pytest.raises(Exception, match="store_unavailable"):
         broken.explain(secret)
 

@@ -9,15 +9,15 @@ from threading import Event, Thread
 import pytest
 
 from faregate import Denied, Gate
-from faregate.credentials import presented
+from faregate.credentials import answers
 from faregate.credentials.opaque import mint
-from faregate.credentials.presented import Texts
+from faregate.credentials.presented import RequestValues
 
 
 def refused(gate: Gate, secret: str) -> Denied:
     """Return why an event loop that presents this is refused."""
     with pytest.raises(Denied) as raised:
-        gate.identify(Texts([f"Bearer {secret}"], "127.0.0.1"), wait=False)
+        gate.requests.identify(RequestValues([f"Bearer {secret}"], "127.0.0.1"), wait=False)
     return raised.value
 
 
@@ -45,7 +45,10 @@ def test_an_unknown_credential_is_one_statement_once(gate: Gate, kind: str) -> N
     unknown = [mint("fg", kind) for _ in range(20)]
     assert len(statements(gate, lambda: [refused(gate, secret) for secret in unknown])) == 20
     assert statements(gate, lambda: [refused(gate, secret) for secret in unknown * 3]) == []
-    assert statements(gate, lambda: [refused(gate, f"{secret[:-6]}000000") for secret in unknown]) == []
+    assert (
+        statements(gate, lambda: [refused(gate, f"{secret[:-6]}000000") for secret in unknown])
+        == []
+    )
     assert statements(gate, lambda: [refused(gate, f"x{secret}") for secret in unknown]) == []
 
 
@@ -84,10 +87,14 @@ def test_a_remembered_unknown_is_looked_up_again_after_a_minting(gate: Gate) -> 
 def test_answers_that_are_kept_are_few_and_nobody_s_own(gate: Gate) -> None:
     """Details of the application's own fill no memory, and who changes an answer's headers changes no other's."""
     for number in range(1_000):
-        gate.answer(Denied("insufficient_scope", f"Not {number}."), route="-")
-    assert presented._refused.cache_info().currsize <= 64
-    first = gate.answer(Denied("unknown_credential"), route="-")
+        gate.requests.answer(Denied("insufficient_scope", f"Not {number}."), route="-")
+    assert answers._denial_body.cache_info().currsize <= 64
+    first = gate.requests.answer(Denied("unknown_credential"), route="-")
     first.headers.clear()
-    again = gate.answer(Denied("unknown_credential"), route="-")
-    assert [name for name, _ in again.headers] == ["Content-Type", "Cache-Control", "WWW-Authenticate"]
+    again = gate.requests.answer(Denied("unknown_credential"), route="-")
+    assert [name for name, _ in again.headers] == [
+        "Content-Type",
+        "Cache-Control",
+        "WWW-Authenticate",
+    ]
     assert b"unknown_credential" in again.body

@@ -35,7 +35,11 @@ def test_two_providers_alices_are_two(make_gate: Make, clock: Clock) -> None:
         made = gate.tokens.create(name="a", by=principal)
         assert gate.verify(made.secret).identity == principal.identity
         entry = gate.audit().items[-1]
-        assert (entry.actor, entry.actor_kind, entry.actor_id) == (principal.identity, "jwt", principal.record.id)
+        assert (entry.actor, entry.actor_kind, entry.actor_id) == (
+            principal.identity,
+            "jwt",
+            principal.compiled.id,
+        )
         assert gate.introspect(made.secret).subject == principal.identity
 
 
@@ -51,7 +55,11 @@ def test_what_frameworks_are_told(make_gate: Make, clock: Clock) -> None:
     gate = make_gate("sqlite://", issuers=two())
     guarded = GateMiddleware(application, gate=gate)
     for secret in (provider.token(clock.now), provider.token(clock.now, iss=OTHER)):
-        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_AUTHORIZATION": f"Bearer {secret}"}
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": "/",
+            "HTTP_AUTHORIZATION": f"Bearer {secret}",
+        }
         assert list(guarded(environ, lambda *_: None)) == []
     assert told == ["alice", "corp:alice"]
 
@@ -73,10 +81,15 @@ def test_no_owner_is_called_as_others_are(make_gate: Make, clock: Clock, name: s
     secret = provider.token(clock.now, sub=f"{name}:alice")
     assert reason_of(lambda: gate.verify(secret)) == "unknown_credential"
     assert f"begins with '{name}:'" in gate.explain(secret).steps[2].words
-    assert gate.verify(provider.token(clock.now, iss=OTHER, sub=f"{name}:alice")).identity == f"corp:{name}:alice"
+    assert (
+        gate.verify(provider.token(clock.now, iss=OTHER, sub=f"{name}:alice")).identity
+        == f"corp:{name}:alice"
+    )
 
 
-@pytest.mark.parametrize("owner_id", ["Token:x", " token:x", "token :x", "\uff34oken\uff1ax", "CORP:alice"])
+@pytest.mark.parametrize(
+    "owner_id", ["Token:x", " token:x", "token :x", "\uff34oken\uff1ax", "CORP:alice"]
+)
 def test_other_spellings_are_the_same_name(make_gate: Make, owner_id: str) -> None:
     """To whoever reads them, or folds them."""
     gate = make_gate("sqlite://", issuers=two())
@@ -84,7 +97,9 @@ def test_other_spellings_are_the_same_name(make_gate: Make, owner_id: str) -> No
         gate.tokens.create(name="a", owner=Owner(owner_id))
 
 
-@pytest.mark.parametrize("owner_id", ["root", "cli", "application", "token", "corporate:alice", ":alice", "a:token:b"])
+@pytest.mark.parametrize(
+    "owner_id", ["root", "cli", "application", "token", "corporate:alice", ":alice", "a:token:b"]
+)
 def test_other_names_are_free(make_gate: Make, owner_id: str) -> None:
     """Nothing is decided by a name, so people may be called as they are."""
     gate = make_gate("sqlite://", issuers=two())
@@ -122,7 +137,10 @@ def test_the_command_line_is_root_whatever_its_name(gate: Gate) -> None:
             other = gate.tokens.create(name="b", owner=owner)
             gate.tokens.deactivate(other.token.id, by=closer)
             by = gate.verify(made.secret)
-            assert reason_of(lambda by=by, other=other: gate.tokens.activate(other.token.id, by=by)) != "ok"
+            assert (
+                reason_of(lambda by=by, other=other: gate.tokens.activate(other.token.id, by=by))
+                != "ok"
+            )
             gate.tokens.deactivate(made.token.id)
 
 
@@ -149,8 +167,17 @@ def test_who_acted_is_told_by_kind_and_record(gate: Gate) -> None:
     exchanged = gate.tokens.exchange(family.secret)
     share = gate.shares.create("o", scopes=["x"], expires_in=60, by=gate.verify(one.secret))
     gate.shares.redeem(share.share.id, secret=share.secret)
-    by: list[Any] = [gate.verify(one.secret), gate.verify(two.secret), gate.verify(exchanged.access_token)]
-    by += [gate.session(Owner("root"), scopes=["gate:tokens:write"]), None, "root", CommandLine("root")]
+    by: list[Any] = [
+        gate.verify(one.secret),
+        gate.verify(two.secret),
+        gate.verify(exchanged.access_token),
+    ]
+    by += [
+        gate.session(Owner("root"), scopes=["gate:tokens:write"]),
+        None,
+        "root",
+        CommandLine("root"),
+    ]
     for number, who in enumerate(by):
         created = gate.tokens.create(name=f"n{number}", by=who)
         assert gate.tokens.get(created.token.id).name == f"n{number}"
@@ -176,8 +203,15 @@ def test_who_acted_is_told_by_kind_and_record(gate: Gate) -> None:
 def test_sessions_of_two_providers_are_two(gate: Gate) -> None:
     """Whoever is logged in by one has other deeds than the namesake of the other."""
     for provider_id in (None, "p1", "p2"):
-        gate.tokens.create(name="a", by=gate.session(Owner("ann", idp_id=provider_id), scopes=["gate:tokens:write"]))
-    assert [entry.actor_id for entry in gate.audit().items] == ["session:ann", "session:p1/ann", "session:p2/ann"]
+        gate.tokens.create(
+            name="a",
+            by=gate.session(Owner("ann", idp_id=provider_id), scopes=["gate:tokens:write"]),
+        )
+    assert [entry.actor_id for entry in gate.audit().items] == [
+        "session:ann",
+        "session:p1/ann",
+        "session:p2/ann",
+    ]
 
 
 def test_a_name_that_could_be_a_records_id_reaches_nothing(gate: Gate) -> None:

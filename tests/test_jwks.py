@@ -41,7 +41,7 @@ from flask import Flask
 from provider import jwk, jwks, token
 
 from faregate import Denied, Gate, Policy, Principal, __version__
-from faregate.credentials.presented import Texts
+from faregate.credentials.presented import RequestValues
 from faregate.diagnosis import examine
 from faregate.errors import WouldWait
 from faregate.jwts import jwks as source
@@ -72,21 +72,29 @@ class Endpoint(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, context: ssl.SSLContext | None, address: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, context: ssl.SSLContext | None, address: str = "127.0.0.1", port: int = 0
+    ) -> None:
         super().__init__((address, port), Handler)
         self.asked: list[str] = []
         self.headers: list[Message] = []
         self.answer: Answer = says(jwks("rsa"))
         if context is not None:
-            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"{'http' if context is None else 'https'}://{address}:{self.server_port}/keys?v=1"
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.url = (
+            f"{'http' if context is None else 'https'}://{address}:{self.server_port}/keys?v=1"
+        )
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def handle_error(self, *_: Any) -> None:
         """A client that hangs up is what some tests are about."""
 
 
-def says(content: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
+def says(
+    content: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})
+) -> Answer:
     """Return the answer of a JSON document, or of a text or bytes as they are."""
     body = (
         content
@@ -204,7 +212,7 @@ def test_the_event_loop_never_waits_for_keys(guarded: Gate) -> None:
 
 def presented(gate: Gate, credential: str) -> Principal:
     """The principal of a credential as an event loop asks for it."""
-    return gate.identify(Texts([f"Bearer {credential}"], None), wait=False)[0]
+    return gate.requests.identify(RequestValues([f"Bearer {credential}"], None), wait=False)[0]
 
 
 def redirect(to: str) -> Answer:
@@ -350,20 +358,28 @@ WAYS: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("answer", WAYS.values(), ids=WAYS)
-def test_a_set_may_come_in_any_way_of_http(guarded: Gate, endpoint: Endpoint, answer: Answer) -> None:
+def test_a_set_may_come_in_any_way_of_http(
+    guarded: Gate, endpoint: Endpoint, answer: Answer
+) -> None:
     """RFC 9112 sections 6 and 7; RFC 9110 sections 8.3, 8.4 and 15.2; RFC 8259 section 8.1."""
     endpoint.answer = answer
     assert guarded.verify(token()).id == "alice"
 
 
-def test_the_request_says_who_asks_and_what_is_understood(guarded: Gate, endpoint: Endpoint) -> None:
+def test_the_request_says_who_asks_and_what_is_understood(
+    guarded: Gate, endpoint: Endpoint
+) -> None:
     """Of codings those whose end is known before they are undone."""
     guarded.verify(token())
     (headers,) = endpoint.headers
     assert headers["User-Agent"] == f"faregate/{__version__}"
     assert headers["Host"] == f"127.0.0.1:{endpoint.server_port}"
     assert headers["Accept"].startswith("application/jwk-set+json")
-    assert {"gzip", "deflate"} <= set(headers["Accept-Encoding"].split(", ")) <= {"gzip", "deflate", "zstd"}
+    assert (
+        {"gzip", "deflate"}
+        <= set(headers["Accept-Encoding"].split(", "))
+        <= {"gzip", "deflate", "zstd"}
+    )
     assert len(headers.keys()) == 4
 
 
@@ -392,7 +408,9 @@ def test_a_bomb_takes_no_memory(endpoint: Endpoint, coding: str, bomb: bytes) ->
 SPOILT: dict[str, str] = {
     "a member twice": '{"kty": "RSA", "kty": "EC"}',
     "a member twice in a member": '{"kty": "RSA", "alg": "RS256", "n": {"a": 1, "a": 2}, "e": "AQAB"}',
-    "use twice in a member": json.dumps(jwk("rsa2", use="USE")).replace('"USE"', '{"a": 1, "a": 2}'),
+    "use twice in a member": json.dumps(jwk("rsa2", use="USE")).replace(
+        '"USE"', '{"a": 1, "a": 2}'
+    ),
     "a number too large": '{"kty": "RSA", "nbf": 1e999}',
     "a number too long": '{"kty": "RSA", "kid": %s}' % ("9" * 5000),
     "null": "null",
@@ -453,7 +471,9 @@ HOSTILE: dict[str, Answer] = {
     "a bomb of what may be in JSON": coded("deflate", zlib.compress(SET + b" " * 256 * 1024)),
     "a number that is none": says('{"keys": [NaN, ' + json.dumps(jwk("rsa")) + "]}"),
     "two marks of byte order": says(2 * codecs.BOM_UTF8 + SET),
-    "another protocol": raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + SET),
+    "another protocol": raw(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + SET
+    ),
     "cut short": cut_short,
     "no HTTP": speaks_otherwise,
     "nobody there": lambda handler: handler.connection.close(),
@@ -496,7 +516,9 @@ def test_who_hangs_is_hung_up_on(
     assert time.monotonic() - started < 4
 
 
-def test_who_never_shakes_hands_is_hung_up_on(make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_never_shakes_hands_is_hung_up_on(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A port that takes connections and says nothing; a token waits for the time-out, and the next one does not."""
     monkeypatch.setattr(source, "TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -559,7 +581,9 @@ def test_what_a_server_writes_forges_no_line_of_the_log(
     guarded: Gate, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever it speaks, and however much of it."""
-    endpoint.answer = raw(b"HTTP/1.1 \x1b[2J\xe2\x80\xa8\x85root logged in" + b"x" * 5000 + b"\r\n\r\n")
+    endpoint.answer = raw(
+        b"HTTP/1.1 \x1b[2J\xe2\x80\xa8\x85root logged in" + b"x" * 5000 + b"\r\n\r\n"
+    )
     assert reason_of(lambda: guarded.verify(token())) == "store_unavailable"
     assert "cannot be fetched: 127.0.0.1: BadStatusLine HTTP/1.1 " in caplog.text
     assert "\x1b" not in caplog.text
@@ -573,7 +597,10 @@ def test_an_address_without_path_is_asked_for_its_root(make_gate: Callable[..., 
     server = Endpoint(None)
     for more, asked in (("", "/"), ("?a=1", "/?a=1"), ("/x?a=1&b", "/x?a=1&b")):
         url = server.url.partition("/keys")[0] + more
-        assert make_gate("sqlite://", issuers=[provider.issuer(jwks_url=url)]).verify(token()).id == "alice"
+        assert (
+            make_gate("sqlite://", issuers=[provider.issuer(jwks_url=url)]).verify(token()).id
+            == "alice"
+        )
         assert server.asked[-1] == asked
     server.shutdown()
     server.server_close()
@@ -585,7 +612,12 @@ def test_what_a_provider_writes_forges_no_line_of_the_log(
     """Names and curves are shown as texts, and no more than a bit of them."""
     odd = "a\nroot logged in\x1b[2J" + "b" * 5000
     endpoint.answer = says(
-        jwks(jwk("rsa", kid=odd), jwk("rsa2", kid=odd), jwk("ec", crv=odd[:900], alg=None), jwk("ed", crv=odd[:900]))
+        jwks(
+            jwk("rsa", kid=odd),
+            jwk("rsa2", kid=odd),
+            jwk("ec", crv=odd[:900], alg=None),
+            jwk("ed", crv=odd[:900]),
+        )
     )
     assert reason_of(lambda: guarded.verify(token())) == "unknown_credential"
     (record,) = [record for record in caplog.records if "can be used" in record.message]
@@ -601,11 +633,15 @@ def test_a_redirect_is_not_followed(guarded: Gate, endpoint: Endpoint) -> None:
     assert endpoint.asked == ["/keys?v=1"]
 
 
-def test_a_certificate_of_nobody_is_not_trusted(tmp_path: Path, make_gate: Callable[..., Gate]) -> None:
+def test_a_certificate_of_nobody_is_not_trusted(
+    tmp_path: Path, make_gate: Callable[..., Gate]
+) -> None:
     """Nor one for another address."""
     for name in ("127.0.0.1", "127.0.0.9"):
         files = certificate(tmp_path, name=name)
-        with mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(files[0])} if name == "127.0.0.9" else {}):
+        with mock.patch.dict(
+            os.environ, {"SSL_CERT_FILE": str(files[0])} if name == "127.0.0.9" else {}
+        ):
             server = Endpoint(context_of(files))
             gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=server.url)])
             assert reason_of(lambda gate=gate: gate.verify(token())) == "store_unavailable"
@@ -712,7 +748,9 @@ def test_an_address_that_does_not_answer_closes_no_issuer(
     assert named.headers[0]["Host"] == f"{HOST}:{named.server_port}"
 
 
-def test_the_last_of_many_addresses_has_its_turn(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_of_many_addresses_has_its_turn(
+    named: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the first half of the time."""
     holes = [f"127.0.0.{number}" for number in range(2, 10)]
     resolve(monkeypatch, *holes, "127.0.0.1")
@@ -727,7 +765,7 @@ def test_of_a_hundred_addresses_a_few_are_asked(monkeypatch: pytest.MonkeyPatch)
     """Each takes a thread, and a fetch must not take all that there are."""
     monkeypatch.setattr(source, "TIMEOUT", 0.5)
     resolve(monkeypatch, *(f"127.0.1.{number}" for number in range(1, 101)))
-    with socket.create_server(("0.0.0.0", 0), backlog=200) as listener:  # noqa: S104  all of loopback
+    with socket.create_server(("0.0.0.0", 0), backlog=200) as listener:  # noqa: S104
         with pytest.raises(OSError, match="no answer"):
             source.fetch(f"http://{HOST}:{listener.getsockname()[1]}/", ["RS256"])
         listener.settimeout(0)
@@ -747,7 +785,9 @@ def test_many_addresses_of_one_family_leave_the_other_its_turn(
     assert len(source.fetch(plain.url, ["RS256"])) == 1
 
 
-def test_a_slow_address_keeps_the_time_of_those_that_fail(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_address_keeps_the_time_of_those_that_fail(
+    named: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its answer counts though others were asked meanwhile."""
     resolve(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.3")
     named.answer = slow(1.5)
@@ -756,7 +796,9 @@ def test_a_slow_address_keeps_the_time_of_those_that_fail(named: Endpoint, monke
     assert named.asked == ["/keys"]
 
 
-def test_who_is_not_needed_any_more_is_hung_up_on(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_needed_any_more_is_hung_up_on(
+    named: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At once, though they would go on for ever, and in the middle of a handshake."""
     resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
     with socket.create_server(("127.0.0.2", named.server_port)) as listener:
@@ -772,7 +814,9 @@ def test_who_is_not_needed_any_more_is_hung_up_on(named: Endpoint, monkeypatch: 
         time.sleep(0.01)
 
 
-def test_each_address_tells_why_it_gave_nothing(named: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_address_tells_why_it_gave_nothing(
+    named: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody has to guess which of them it was."""
     monkeypatch.setattr(source, "TIMEOUT", 1.0)
     resolve(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1")
@@ -822,7 +866,9 @@ class Tunnel(socketserver.StreamRequestHandler):
         if self.server.login is not None:
             expected = b64encode(unquote(self.server.login).encode()).decode()
             if f"\r\nProxy-Authorization: Basic {expected}\r\n" not in head.decode():
-                self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n")
+                self.wfile.write(
+                    b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n"
+                )
                 return
         port = int(head.split(b" ")[1].rpartition(b":")[2])
         with socket.create_connection(("127.0.0.1", port)) as onward:
@@ -850,7 +896,9 @@ def proxy() -> Iterator[Proxy]:
     server.server_close()
 
 
-def test_keys_come_by_way_of_a_proxy(named: Endpoint, proxy: Proxy, make_gate: Callable[..., Gate]) -> None:
+def test_keys_come_by_way_of_a_proxy(
+    named: Endpoint, proxy: Proxy, make_gate: Callable[..., Gate]
+) -> None:
     """In a tunnel to the host, which the proxy finds and whose certificate is checked here."""
     gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=named.url, proxy=proxy.url)])
     assert gate.verify(token()).id == "alice"
@@ -868,7 +916,9 @@ def test_a_proxy_vouches_for_nobody(
     """The certificate is that of the provider, or nothing is asked."""
     (tmp_path / "others").mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate(tmp_path / "others", name=HOST)[0]))
-    with pytest.raises(OSError, match=r"by way of the proxy 127\.0\.0\.1: .*certificate verify failed"):
+    with pytest.raises(
+        OSError, match=r"by way of the proxy 127\.0\.0\.1: .*certificate verify failed"
+    ):
         source.fetch(named.url, ["RS256"], proxy.url)
     assert len(proxy.asked) == 1
     assert named.asked == []
@@ -886,7 +936,9 @@ def test_a_proxy_may_ask_for_a_login(named: Endpoint) -> None:
     server.server_close()
 
 
-def test_a_proxy_of_the_environment_is_not_asked(guarded: Gate, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_is_not_asked(
+    guarded: Gate, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever sets a variable does not decide whose keys count."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, proxy.url)
@@ -901,7 +953,10 @@ def test_a_proxy_that_does_not_answer_is_hung_up_on(
 ) -> None:
     """As a provider would be."""
     monkeypatch.setattr(source, "TIMEOUT", 0.5)
-    with hole("127.0.0.2", named.server_port), pytest.raises(OSError, match=r"by way of the proxy 127\.0\.0\.2: "):
+    with (
+        hole("127.0.0.2", named.server_port),
+        pytest.raises(OSError, match=r"by way of the proxy 127\.0\.0\.2: "),
+    ):
         source.fetch(named.url, ["RS256"], f"http://127.0.0.2:{named.server_port}")
 
 
@@ -925,7 +980,9 @@ def test_plain_http_will_do_in_a_private_network(
     assert plain.headers[0]["Host"] == f"{HOST}:{plain.server_port}"
 
 
-@pytest.mark.parametrize("way", ["HTML", "nothing", "no keys", "101 keys", "not what its coding says", "a list"])
+@pytest.mark.parametrize(
+    "way", ["HTML", "nothing", "no keys", "101 keys", "not what its coding says", "a list"]
+)
 def test_an_address_with_something_else_closes_no_issuer(
     plain: Endpoint, make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -952,7 +1009,7 @@ def test_an_address_with_something_else_closes_no_issuer(
         (["64:ff9b::a00:1"], "64:ff9b::a00:1"),
         (["2002:a00:1::1"], "2002:a00:1::1"),
         (["169.254.169.254"], "169.254.169.254"),
-        (["0.0.0.0"], "0.0.0.0"),  # noqa: S104  asked, not bound
+        (["0.0.0.0"], "0.0.0.0"),  # noqa: S104
     ],
 )
 def test_plain_http_goes_to_no_other_network(
@@ -971,18 +1028,26 @@ def test_plain_http_goes_to_no_other_network(
     assert f"{HOST} is {public}, no address of a private network" in caplog.text
 
 
-def test_localhost_is_loopback_or_nobody_is_asked(plain: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_localhost_is_loopback_or_nobody_is_asked(
+    plain: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A resolver that leads it elsewhere does not bring http there (RFC 6761 section 6.3)."""
     found = socket.getaddrinfo
     url = plain.url.replace(HOST, "localhost")
-    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **options: found("127.0.0.1", *more, **options))
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _, *more, **options: found("127.0.0.1", *more, **options)
+    )
     assert len(source.fetch(url, ["RS256"])) == 1
-    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *more, **options: found("192.168.7.1", *more, **options))
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _, *more, **options: found("192.168.7.1", *more, **options)
+    )
     with pytest.raises(OSError, match=r"localhost is 192\.168\.7\.1, no address of loopback"):
         source.fetch(url, ["RS256"])
 
 
-def test_a_new_key_is_known_at_once_and_a_gone_one_no_more(guarded: Gate, endpoint: Endpoint) -> None:
+def test_a_new_key_is_known_at_once_and_a_gone_one_no_more(
+    guarded: Gate, endpoint: Endpoint
+) -> None:
     """With the tokens that are remembered; the others are served on."""
     endpoint.answer = says(jwks("rsa", "ec"))
     old, other = token(), token(key="ec", jti="t2")
@@ -997,7 +1062,9 @@ def test_a_new_key_is_known_at_once_and_a_gone_one_no_more(guarded: Gate, endpoi
     assert guarded.verify(old).id == "alice", "the key came back, and with it what it verified"
 
 
-def test_another_key_under_the_same_name_stops_the_old_one(guarded: Gate, endpoint: Endpoint) -> None:
+def test_another_key_under_the_same_name_stops_the_old_one(
+    guarded: Gate, endpoint: Endpoint
+) -> None:
     """A name is no more than a name."""
     old = token()
     guarded.verify(old)
@@ -1007,7 +1074,9 @@ def test_another_key_under_the_same_name_stops_the_old_one(guarded: Gate, endpoi
     assert guarded.verify(token(key="rsa2", header={"kid": "rsa"})).id == "alice"
 
 
-def test_a_name_that_comes_to_mean_another_key_stops_what_it_verified(guarded: Gate, endpoint: Endpoint) -> None:
+def test_a_name_that_comes_to_mean_another_key_stops_what_it_verified(
+    guarded: Gate, endpoint: Endpoint
+) -> None:
     """Though the key is still there: what is remembered is judged as what is new."""
     nameless, misnamed = token(header={"kid": None}), token(header={"kid": "x"}, jti="t2")
     endpoint.answer = says(jwks(jwk("rsa", kid=None)))
@@ -1019,7 +1088,9 @@ def test_a_name_that_comes_to_mean_another_key_stops_what_it_verified(guarded: G
         assert not guarded.introspect(text).active
 
 
-def test_a_call_by_jwt_is_judged_by_the_keys_of_this_moment(endpoint: Endpoint, make_gate: Callable[..., Gate]) -> None:
+def test_a_call_by_jwt_is_judged_by_the_keys_of_this_moment(
+    endpoint: Endpoint, make_gate: Callable[..., Gate]
+) -> None:
     """Whose key is gone is not known any more; whose keys are too old cannot be told."""
     given = provider.issuer(jwks_url=endpoint.url, manages=True)
     gate = make_gate("sqlite://", issuers=[given], policy=Policy(max_lifetime=60))
@@ -1037,13 +1108,18 @@ def test_two_keys_under_one_name_are_none(guarded: Gate, endpoint: Endpoint) -> 
     endpoint.answer = says(jwks("rsa", jwk("rsa2", kid="rsa"), "ec"))
     assert guarded.verify(token(key="ec")).id == "alice"
     assert reason_of(lambda: guarded.verify(token())) == "unknown_credential"
-    assert reason_of(lambda: guarded.verify(token(key="rsa2", header={"kid": "rsa"}))) == "unknown_credential"
+    assert (
+        reason_of(lambda: guarded.verify(token(key="rsa2", header={"kid": "rsa"})))
+        == "unknown_credential"
+    )
     endpoint.answer = says(jwks("rsa", "rsa"))
     refresh(guarded)
     assert guarded.verify(token()).id == "alice"
 
 
-def test_a_flood_of_unknown_names_makes_one_fetch_in_half_a_minute(guarded: Gate, endpoint: Endpoint) -> None:
+def test_a_flood_of_unknown_names_makes_one_fetch_in_half_a_minute(
+    guarded: Gate, endpoint: Endpoint
+) -> None:
     """From many threads, and it neither grows nor slows what is known."""
     known = token()
     guarded.verify(known)
@@ -1067,7 +1143,9 @@ def test_a_flood_of_unknown_names_makes_one_fetch_in_half_a_minute(guarded: Gate
     assert guarded.verify(known).id == "alice"
 
 
-def test_a_name_that_was_asked_for_is_not_asked_for_again(guarded: Gate, endpoint: Endpoint) -> None:
+def test_a_name_that_was_asked_for_is_not_asked_for_again(
+    guarded: Gate, endpoint: Endpoint
+) -> None:
     """Until the set was fetched anew for another reason."""
     stranger = token(header={"kid": "k1"})
     guarded.verify(token())
@@ -1081,7 +1159,9 @@ def test_a_name_that_was_asked_for_is_not_asked_for_again(guarded: Gate, endpoin
     assert len(endpoint.asked) == 4
 
 
-def test_a_name_that_was_not_asked_for_is_not_taken_for_unknown(guarded: Gate, endpoint: Endpoint) -> None:
+def test_a_name_that_was_not_asked_for_is_not_taken_for_unknown(
+    guarded: Gate, endpoint: Endpoint
+) -> None:
     """Half a minute after a stranger's question a new key is found, and not only with the next refresh."""
     guarded.verify(token())
     stranger, new = token(header={"kid": "k1"}), token(key="rsa2")
@@ -1133,7 +1213,10 @@ def test_few_wait_for_a_provider_that_hangs(guarded: Gate, endpoint: Endpoint) -
     endpoint.answer = hangs
     keys = keys_of(guarded)
     with later(source.RETRY):
-        waiting = [threading.Thread(target=reason_of, args=(lambda: guarded.verify(junk),)) for _ in range(20)]
+        waiting = [
+            threading.Thread(target=reason_of, args=(lambda: guarded.verify(junk),))
+            for _ in range(20)
+        ]
         for thread in waiting:
             thread.start()
         deadline = time.monotonic() + 2
@@ -1179,7 +1262,9 @@ def test_an_hour_without_the_endpoint_and_then_no_more(guarded: Gate, endpoint: 
     endpoint.answer = says("oops", 500)
     for seconds in (600, 1800, 3590):
         with later(seconds):
-            assert guarded.verify(known).id == guarded.verify(token(jti=f"t{seconds}")).id == "alice"
+            assert (
+                guarded.verify(known).id == guarded.verify(token(jti=f"t{seconds}")).id == "alice"
+            )
     with later(3601):
         assert reason_of(lambda: guarded.verify(known)) == "store_unavailable"
         asked = len(endpoint.asked)
@@ -1193,7 +1278,9 @@ def test_an_hour_without_the_endpoint_and_then_no_more(guarded: Gate, endpoint: 
         assert guarded.verify(known).id == "alice"
 
 
-def test_an_hour_by_the_gates_clock_counts_as_well(guarded: Gate, endpoint: Endpoint, clock: Clock) -> None:
+def test_an_hour_by_the_gates_clock_counts_as_well(
+    guarded: Gate, endpoint: Endpoint, clock: Clock
+) -> None:
     """As after a sleep, in which the monotonic clock stands still."""
     known = token(exp=int(START) + 90_000)
     guarded.verify(known)
@@ -1206,7 +1293,9 @@ def test_an_hour_by_the_gates_clock_counts_as_well(guarded: Gate, endpoint: Endp
     with later(source.RETRY):
         assert guarded.verify(known).id == "alice"
         clock.now -= 90_000
-        assert guarded.verify(token(clock.now, jti="t2")).id == "alice", "a clock that goes back makes nothing stale"
+        assert guarded.verify(token(clock.now, jti="t2")).id == "alice", (
+            "a clock that goes back makes nothing stale"
+        )
 
 
 def test_the_set_is_refreshed_in_the_background(
@@ -1229,7 +1318,9 @@ def test_the_set_is_refreshed_in_the_background(
     assert time.monotonic() < deadline
 
 
-def test_the_thread_ends_with_the_gate(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_the_thread_ends_with_the_gate(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
     """When it is closed, and when nobody holds it any more; a closed one starts again."""
 
     def running() -> int:
@@ -1256,9 +1347,15 @@ def test_the_thread_ends_with_the_gate(endpoint: Endpoint, monkeypatch: pytest.M
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_both_sides_of_a_fork_fetch_for_themselves(tmp_path: Path, endpoint: Endpoint, clock: Clock) -> None:
+def test_both_sides_of_a_fork_fetch_for_themselves(
+    tmp_path: Path, endpoint: Endpoint, clock: Clock
+) -> None:
     """In the child what was fetched is as good, its own thread starts with the next token, and it notices changes."""
-    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", clock=clock, issuers=[provider.issuer(jwks_url=endpoint.url)])
+    gate = Gate(
+        f"sqlite:///{tmp_path / 'gate.db'}",
+        clock=clock,
+        issuers=[provider.issuer(jwks_url=endpoint.url)],
+    )
     gate.tokens.create(name="a")  # of an empty feed nobody can tell whether it is the same
     known = token()
     gate.verify(known)
@@ -1267,7 +1364,9 @@ def test_both_sides_of_a_fork_fetch_for_themselves(tmp_path: Path, endpoint: End
         code = 1
         with suppress(BaseException):
             assert gate.verify(known).id == "alice"
-            assert keys_of(gate)._thread in threading.enumerate(), "what is remembered depends on it, too"
+            assert keys_of(gate)._thread in threading.enumerate(), (
+                "what is remembered depends on it, too"
+            )
             assert gate.verify(token(jti="t2")).id == "alice"
             refresh(gate)
             code = 0 if gate.verify(known).id == "alice" else 2
@@ -1367,28 +1466,48 @@ def test_a_thousand_first_tokens_make_one_fetch(guarded: Gate, endpoint: Endpoin
     assert len(endpoint.asked) == 1
 
 
-def test_the_keys_of_one_issuer_open_nothing_of_another(endpoint: Endpoint, make_gate: Callable[..., Gate]) -> None:
+def test_the_keys_of_one_issuer_open_nothing_of_another(
+    endpoint: Endpoint, make_gate: Callable[..., Gate]
+) -> None:
     """Whatever they are called; and one whose endpoint is down closes no other."""
     endpoint.answer = says("oops", 500)
-    other = provider.issuer(issuer="https://other.example", name="other", keys=jwks(jwk("rsa2", kid="rsa")))
+    other = provider.issuer(
+        issuer="https://other.example", name="other", keys=jwks(jwk("rsa2", kid="rsa"))
+    )
     gate = make_gate("sqlite://", issuers=[provider.issuer(jwks_url=endpoint.url), other])
-    assert gate.verify(token(key="rsa2", header={"kid": "rsa"}, iss="https://other.example")).owner is not None
-    assert reason_of(lambda: gate.verify(token(iss="https://other.example"))) == "unknown_credential"
+    assert (
+        gate.verify(token(key="rsa2", header={"kid": "rsa"}, iss="https://other.example")).owner
+        is not None
+    )
+    assert (
+        reason_of(lambda: gate.verify(token(iss="https://other.example"))) == "unknown_credential"
+    )
     assert reason_of(lambda: gate.verify(token())) == "store_unavailable"
-    assert reason_of(lambda: gate.verify(token(iss="https://nobody.example"))) == "unknown_credential"
+    assert (
+        reason_of(lambda: gate.verify(token(iss="https://nobody.example"))) == "unknown_credential"
+    )
 
 
 def test_the_doctor_looks_for_the_keys(tmp_path: Path, endpoint: Endpoint) -> None:
     """Of the application's issuers; what cannot be used is told."""
     app = Flask("x")
-    given = [provider.issuer(jwks_url=endpoint.url), provider.issuer(issuer="https://other.example", name="other")]
+    given = [
+        provider.issuer(jwks_url=endpoint.url),
+        provider.issuer(issuer="https://other.example", name="other"),
+    ]
     app.config |= {"FAREGATE_STORE": f"sqlite:///{tmp_path / 'gate.db'}", "FAREGATE_ISSUERS": given}
     gate, runner = Faregate(app).gate, app.test_cli_runner()
     endpoint.answer = says(jwks("rsa", "small"))
     told = runner.invoke(args=["faregate", "doctor"]).stdout
-    assert f"ok    issuer       https://id.example: 1 usable key at {endpoint.url}, not usable keys[1]" in told
+    assert (
+        f"ok    issuer       https://id.example: 1 usable key at {endpoint.url}, not usable keys[1]"
+        in told
+    )
     assert "ok    issuer       https://other.example: 4 usable keys as given" in told
-    for answer, words in ((says(jwks("small")), "0 usable keys"), (redirect("/"), "the answer is 302")):
+    for answer, words in (
+        (says(jwks("small")), "0 usable keys"),
+        (redirect("/"), "the answer is 302"),
+    ):
         endpoint.answer = answer
         found = runner.invoke(args=["faregate", "doctor"])
         assert found.exit_code == 1

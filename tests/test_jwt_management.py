@@ -36,7 +36,11 @@ MANAGES = "gate:tokens:read gate:tokens:write gate:shares:read gate:shares:write
 @pytest.fixture
 def managed(make_gate: Callable[..., Gate], store: str) -> Gate:
     """A gate whose issuer manages, with organizations in a claim."""
-    return make_gate(store, issuers=[issuer(manages=True, org_claim="tenant")], policy=Policy(max_lifetime=86_400))
+    return make_gate(
+        store,
+        issuers=[issuer(manages=True, org_claim="tenant")],
+        policy=Policy(max_lifetime=86_400),
+    )
 
 
 def signed(scope: str = MANAGES, tenant: str = "o1", **claims: Any) -> str:
@@ -47,7 +51,9 @@ def signed(scope: str = MANAGES, tenant: str = "o1", **claims: Any) -> str:
 # Revocation.
 
 
-def test_a_revocation_counts_at_once_in_every_process(tmp_path: Path, make_gate: Callable[..., Gate]) -> None:
+def test_a_revocation_counts_at_once_in_every_process(
+    tmp_path: Path, make_gate: Callable[..., Gate]
+) -> None:
     """Of what is remembered there, and of what comes later; another token of the same subject lives on."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     one, other = (make_gate(url, issuers=[issuer()]) for _ in range(2))
@@ -84,12 +90,17 @@ def test_a_real_second_process_revokes(tmp_path: Path, make_gate: Callable[..., 
 
     assert gate.verify(token(jti="a")).id == "alice"
     done = run("--jti", "a", "--until", "2030-01-01T00:00:00Z")
-    assert (done.returncode, done.stdout) == (0, f"The token a of {ISSUER} is revoked.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"The token a of {ISSUER} is revoked.\n"), (
+        done.stderr
+    )
     assert "exactly" in done.stderr
     assert reason_of(lambda: gate.verify(token(jti="a"))) == "revoked"
     assert gate.verify(token(jti="b")).id == "alice"
     done = run("--subject", "alice", "--before", str(START), "--by", "ops")
-    assert (done.returncode, done.stdout) == (0, f"The tokens of alice of {ISSUER} are revoked.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"The tokens of alice of {ISSUER} are revoked.\n",
+    ), done.stderr
     assert reason_of(lambda: gate.verify(token(jti="b"))) == "revoked"
     assert gate.verify(token(START + 1, jti="b")).id == "alice", "issued later"
     assert gate.audit().items[-1].actor == "ops"
@@ -120,10 +131,17 @@ def test_flask_revokes_with_its_own_issuers(tmp_path: Path) -> None:
     gate = Faregate(app).gate
     runner = app.test_cli_runner()
     assert gate.verify(token()).id == "alice"
-    wrong = runner.invoke(args=["faregate", "jwt", "revoke", "--issuer", ISSUER + "/", "--jti", "t1"])
+    wrong = runner.invoke(
+        args=["faregate", "jwt", "revoke", "--issuer", ISSUER + "/", "--jti", "t1"]
+    )
     assert (wrong.exit_code, ISSUER in wrong.output) == (2, True)
     assert gate.verify(token()).id == "alice"
-    assert runner.invoke(args=["faregate", "jwt", "revoke", "--issuer", ISSUER, "--jti", "t1"]).exit_code == 0
+    assert (
+        runner.invoke(
+            args=["faregate", "jwt", "revoke", "--issuer", ISSUER, "--jti", "t1"]
+        ).exit_code
+        == 0
+    )
     assert reason_of(lambda: gate.verify(token())) == "revoked"
     gate.close()
 
@@ -135,10 +153,16 @@ def test_revocations_are_entered_and_are_root_s(gate: Gate) -> None:
     found = gate.audit().items
     assert [(one.action, one.actor, one.details) for one in found] == [
         ("jwt.revoke", "root", {"issuer": ISSUER, "jti": "t1", "until": START + 5}),
-        ("jwt.revoke_subject", "ops", {"issuer": ISSUER, "subject": "alice", "before": START - 5, "until": None}),
+        (
+            "jwt.revoke_subject",
+            "ops",
+            {"issuer": ISSUER, "subject": "alice", "before": START - 5, "until": None},
+        ),
     ]
     assert [one.action for one in gate.audit(subject=found[0].subject).items] == ["jwt.revoke"]
-    admin = gate.verify(gate.tokens.create(name="admin", scopes=["gate:admin"], owner=Owner("a")).secret)
+    admin = gate.verify(
+        gate.tokens.create(name="admin", scopes=["gate:admin"], owner=Owner("a")).secret
+    )
     assert {one.action for one in gate.audit(by=admin).items} == {"token.create"}
     for call in (gate.jwts.revoke, gate.jwts.revoke_subject):
         with pytest.raises(InvalidInput, match="by"):
@@ -198,7 +222,9 @@ def test_a_revocation_is_kept_until_its_end_and_the_longest_leeway(
     assert reason_of(lambda: gate.verify(token(jti="t2", exp=int(START) + 20_000))) == "revoked"
 
 
-def test_a_token_in_its_leeway_is_revoked_with_its_own_end(make_gate: Callable[..., Gate], clock: Clock) -> None:
+def test_a_token_in_its_leeway_is_revoked_with_its_own_end(
+    make_gate: Callable[..., Gate], clock: Clock
+) -> None:
     """Which has passed by then, for everybody but the gate."""
     gate = make_gate("sqlite://", issuers=[issuer(leeway=120)])
     clock.now = START + 719
@@ -222,10 +248,10 @@ def test_a_token_is_verified_once(make_gate: Callable[..., Gate], store: str) ->
     """Also where nothing was ever changed; and the first change of all is noticed."""
     gate, other = (make_gate(store, issuers=[issuer()]) for _ in range(2))
     text = token()
-    record = gate.verify(text).record
+    record = gate.verify(text).compiled
     for _ in range(3):
         gate._records.look_at = 0.0
-        assert gate.verify(text).record is record
+        assert gate.verify(text).compiled is record
     unknown = mint("fg", "tok")
     assert reason_of(lambda: gate.verify(unknown)) == "unknown_credential"
     (gate if store == "sqlite://" else other).jwts.revoke(ISSUER, "t1")
@@ -246,7 +272,9 @@ def test_many_tokens_of_a_subject_fill_no_memory(make_gate: Callable[..., Gate])
     assert all(reason_of(lambda one=one: gate.verify(one)) == "revoked" for one in texts[::50])
 
 
-def test_a_store_that_cannot_answer_admits_no_new_token(tmp_path: Path, make_gate: Callable[..., Gate]) -> None:
+def test_a_store_that_cannot_answer_admits_no_new_token(
+    tmp_path: Path, make_gate: Callable[..., Gate]
+) -> None:
     """Whether it was revoked is not known then."""
     gate = make_gate(f"sqlite:///{tmp_path / 'gate.db'}", issuers=[issuer()])
     gate.verify(token())
@@ -273,11 +301,17 @@ def test_who_manages_by_jwt_is_bounded_by_the_policy(managed: Gate, clock: Clock
     assert made.token.made_by == f"jwt:{'https%3A%2F%2Fid.example'}/alice"
     with pytest.raises(InvalidInput, match="policy"):
         managed.tokens.create(name="longer", expires_in=timedelta(days=2), by=alice)
-    assert managed.tokens.create(name="shorter", expires_in=3600, by=alice).token.expires_at is not None
+    assert (
+        managed.tokens.create(name="shorter", expires_in=3600, by=alice).token.expires_at
+        is not None
+    )
     clock.now += 700
     assert managed.verify(made.secret).allows("docs:read"), "it outlives the JWT"
     share = managed.shares.create(
-        "x", scopes=["docs:read"], expires_in=3600, by=managed.verify(signed(jti="t2", exp=int(clock.now) + 5))
+        "x",
+        scopes=["docs:read"],
+        expires_in=3600,
+        by=managed.verify(signed(jti="t2", exp=int(clock.now) + 5)),
     )
     assert managed.verify(share.secret).allows("docs:read", on="x")
 
@@ -287,12 +321,17 @@ def test_its_scopes_bound_what_it_makes(managed: Gate) -> None:
     alice = managed.verify(signed(MANAGES + " docs:* *"))
     for scopes in (["docs:write"], ["docs:*"], ["*"], ["gate:admin"]):
         assert (
-            reason_of(lambda scopes=scopes: managed.tokens.create(name="more", scopes=scopes, by=alice))
+            reason_of(
+                lambda scopes=scopes: managed.tokens.create(name="more", scopes=scopes, by=alice)
+            )
             == "insufficient_scope"
         )
     with pytest.raises(Denied, match="organization"):
         managed.tokens.create(name="elsewhere", org=Org("o2"), by=alice)
-    assert reason_of(lambda: managed.tokens.create(name="bob's", owner=Owner("bob"), by=alice)) == "insufficient_scope"
+    assert (
+        reason_of(lambda: managed.tokens.create(name="bob's", owner=Owner("bob"), by=alice))
+        == "insufficient_scope"
+    )
 
 
 def test_its_networks_bound_what_it_makes(make_gate: Callable[..., Gate]) -> None:
@@ -314,12 +353,17 @@ def test_its_objects_bound_what_it_makes(make_gate: Callable[..., Gate]) -> None
     managers = gate.verify(token(scope=MANAGES, jti="m"))
     limited = gate.verify(token(scope=MANAGES, docs=["x"]))
     assert gate.tokens.create(name="a", scopes=["docs:read"], by=managers).secret
-    assert reason_of(lambda: gate.tokens.create(name="a", scopes=["docs:read"], by=limited)) == "insufficient_scope"
+    assert (
+        reason_of(lambda: gate.tokens.create(name="a", scopes=["docs:read"], by=limited))
+        == "insufficient_scope"
+    )
 
 
 def test_it_reaches_what_is_its_subjects(managed: Gate) -> None:
     """At its provider and in its organization; an admin the organization."""
-    mine = managed.tokens.create(name="mine", owner=Owner("alice", idp_id=ISSUER), org=Org("o1")).token
+    mine = managed.tokens.create(
+        name="mine", owner=Owner("alice", idp_id=ISSUER), org=Org("o1")
+    ).token
     others = [
         managed.tokens.create(name="other", owner=owner, org=org).token.id
         for owner, org in [
@@ -345,7 +389,7 @@ def test_it_reaches_what_is_its_subjects(managed: Gate) -> None:
 def test_it_has_no_self(managed: Gate) -> None:
     """Nor anything that goes by its own names."""
     alice = managed.verify(signed())
-    for name in ("self", "alice", alice.record.id):
+    for name in ("self", "alice", alice.compiled.id):
         with pytest.raises(NotFound):
             managed.tokens.get(name, by=alice)
         with pytest.raises(NotFound):
@@ -388,7 +432,9 @@ def test_over_http_it_is_a_caller_like_others(tmp_path: Path) -> None:
     extension = Faregate(app)
     app.register_blueprint(extension.management(), url_prefix="/auth")
     client, headers = app.test_client(), {"Authorization": f"Bearer {token(scope=MANAGES)}"}
-    made = client.post("/auth/tokens", json={"name": "ci", "scopes": ["docs:read"]}, headers=headers)
+    made = client.post(
+        "/auth/tokens", json={"name": "ci", "scopes": ["docs:read"]}, headers=headers
+    )
     assert made.status_code == 201, made.text
     assert made.json is not None
     assert made.json["owner"]["idpId"] == ISSUER
@@ -413,9 +459,13 @@ def test_introspection_tells_by_organization_and_reach(managed: Gate) -> None:
 
     reader = "gate:tokens:read"
     colleague = managed.verify(signed(reader, sub="bob", jti="bob", exp=int(START) + 90_000))
-    admin = managed.verify(signed(f"{reader} gate:admin", sub="boss", jti="boss", exp=int(START) + 90_000))
+    admin = managed.verify(
+        signed(f"{reader} gate:admin", sub="boss", jti="boss", exp=int(START) + 90_000)
+    )
     herself = managed.verify(signed(reader, jti="t2", iat=int(START) + 20, exp=int(START) + 90_000))
-    stranger = managed.verify(signed(reader, tenant="o2", sub="eve", jti="eve", exp=int(START) + 90_000))
+    stranger = managed.verify(
+        signed(reader, tenant="o2", sub="eve", jti="eve", exp=int(START) + 90_000)
+    )
     everybody = (None, admin, herself, colleague)
     assert [told(by) for by in everybody] == [(True, None, "alice")] * 4
     assert told(stranger) == (False, None, None)
@@ -428,7 +478,9 @@ def test_introspection_tells_by_organization_and_reach(managed: Gate) -> None:
         ("docs:read",),
     )
     instants = [
-        instant.timestamp() for instant in (found.issued_at, found.not_before, found.expires_at) if instant is not None
+        instant.timestamp()
+        for instant in (found.issued_at, found.not_before, found.expires_at)
+        if instant is not None
     ]
     assert instants == [START, START, START + 600]
     managed.jwts.revoke(ISSUER, "t1")
@@ -445,11 +497,17 @@ def test_a_jwt_is_not_revoked_by_itself(managed: Gate) -> None:
     assert managed.verify(signed()).id == "alice"
 
 
-def test_an_explanation_says_what_is_wrong_with_it(make_gate: Callable[..., Gate], clock: Clock) -> None:
+def test_an_explanation_says_what_is_wrong_with_it(
+    make_gate: Callable[..., Gate], clock: Clock
+) -> None:
     """Which rule, in words, to who looks after the gate; the caller is told nothing of it."""
     gate = make_gate("sqlite://", issuers=[issuer()])
     for text, step, words in (
-        (token(aud="https://other.example"), 3, "its aud is 'https://other.example', and not https://api.example"),
+        (
+            token(aud="https://other.example"),
+            3,
+            "its aud is 'https://other.example', and not https://api.example",
+        ),
         (token(client_id=None), 3, "it has no client_id"),
         (token(header={"kid": "x"}), 3, "no issuer that is trusted has a key of its kid"),
         (token(header={"typ": "JWT"}), 3, "the typ of its header"),
@@ -463,12 +521,17 @@ def test_an_explanation_says_what_is_wrong_with_it(make_gate: Callable[..., Gate
         assert words in told.steps[step - 1].words
         with pytest.raises(Denied) as denied:
             gate.verify(text)
-        assert words not in gate.answer(denied.value, route="/").body.decode()
+        assert words not in gate.requests.answer(denied.value, route="/").body.decode()
     told = make_gate("sqlite://").explain(token())
-    assert (told.reason, told.steps[2].words) == ("unknown_credential", "this gate trusts no issuer of JWTs")
+    assert (told.reason, told.steps[2].words) == (
+        "unknown_credential",
+        "this gate trusts no issuer of JWTs",
+    )
     gate.jwts.revoke(ISSUER, "t1")
     told = gate.explain(token(), address="127.0.0.1", needs="docs:read")
-    assert [(one.number, one.words) for one in told.steps if one.passed is False] == [(4, "revoked")]
+    assert [(one.number, one.words) for one in told.steps if one.passed is False] == [
+        (4, "revoked")
+    ]
     assert told.steps[1].words == "a JWT of a trusted issuer"
     assert told.steps[2].words == "of 'alice', by https://id.example"
     assert told.steps[4].words.endswith("give or take 30 s")
@@ -478,7 +541,9 @@ def test_an_explanation_says_what_is_wrong_with_it(make_gate: Callable[..., Gate
 
 def test_what_a_jwt_made_lives_on_without_it(managed: Gate) -> None:
     """A share that it made is a credential of its own; who revokes a subject looks at what that made."""
-    share = managed.shares.create("x", scopes=["docs:read"], expires_in=60, by=managed.verify(signed()))
+    share = managed.shares.create(
+        "x", scopes=["docs:read"], expires_in=60, by=managed.verify(signed())
+    )
     managed.jwts.revoke_subject(ISSUER, "alice")
     assert managed.verify(share.secret).allows("docs:read", on="x")
     assert share.share.made_by == "jwt:https%3A%2F%2Fid.example/alice"

@@ -18,10 +18,28 @@ from conftest import FUZZ, START, Clock, reason_of
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from provider import AUDIENCE, ISSUER, SECRET, claims_of, compact, header_of, issuer, jwk, jwks, part, private, token
+from provider import (
+    AUDIENCE,
+    ISSUER,
+    SECRET,
+    claims_of,
+    compact,
+    header_of,
+    issuer,
+    jwk,
+    jwks,
+    part,
+    private,
+    token,
+)
 
 from faregate import Denied, Gate, InvalidInput, Owner, Policy, Principal
 from faregate.credentials.opaque import MAX_LENGTH
@@ -34,7 +52,9 @@ SOUND = token()
 def text(header: str | None = None, claims: str | None = None, key: str = "rsa") -> str:
     """A token of these texts, rightly signed; sound ones where none is given."""
     head = json.dumps(header_of(key)) if header is None else header
-    return compact(head.encode(), (json.dumps(claims_of()) if claims is None else claims).encode(), key)
+    return compact(
+        head.encode(), (json.dumps(claims_of()) if claims is None else claims).encode(), key
+    )
 
 
 def with_member(name: str, value: str) -> str:
@@ -58,12 +78,16 @@ def confused(secret: bytes) -> str:
 
 def pem(name: str = "rsa") -> bytes:
     """A public key as PEM."""
-    return bytes(private(name).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return bytes(
+        private(name).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
 
 
 def der(name: str = "rsa") -> bytes:
     """A public key as DER."""
-    return bytes(private(name).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return bytes(
+        private(name).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    )
 
 
 HEADER, CLAIMS, SIGNATURE = SOUND.split(".")
@@ -195,14 +219,20 @@ def test_each_algorithm_verifies_with_its_key(key: str, make_gate: Callable[...,
     """As JWK and as PEM; with a bit turned in header, claims or signature it does not."""
     algorithm = jwk(key)["alg"]
     sound = compact(
-        json.dumps(header_of(key, alg=algorithm)).encode(), json.dumps(claims_of()).encode(), key, algorithm
+        json.dumps(header_of(key, alg=algorithm)).encode(),
+        json.dumps(claims_of()).encode(),
+        key,
+        algorithm,
     )
     for keys in (jwks(key), pem(key), pem(key).decode()):
         gate = make_gate("sqlite://", issuers=[issuer(algorithms=[algorithm], keys=keys)])
         assert gate.verify(sound).id == "alice"
         for place in (5, len(sound) // 2, len(sound) - 9):
             turned = sound[:place] + ("A" if sound[place] != "A" else "B") + sound[place + 1 :]
-            assert reason_of(lambda turned=turned, gate=gate: gate.verify(turned)) == "unknown_credential"
+            assert (
+                reason_of(lambda turned=turned, gate=gate: gate.verify(turned))
+                == "unknown_credential"
+            )
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
@@ -210,14 +240,18 @@ def test_a_secret_verifies(algorithm: str, make_gate: Callable[..., Gate]) -> No
     """As bytes, as a text, and as a JWK; not shortened, not by another hash."""
     octets = {"keys": [{"kty": "oct", "k": part(SECRET), "kid": "s", "alg": algorithm}]}
     sound = compact(
-        json.dumps(header_of(alg=algorithm, kid=None)).encode(), json.dumps(claims_of()).encode(), "secret", algorithm
+        json.dumps(header_of(alg=algorithm, kid=None)).encode(),
+        json.dumps(claims_of()).encode(),
+        "secret",
+        algorithm,
     )
     for keys in (SECRET, SECRET.decode(), octets):
         gate = make_gate("sqlite://", issuers=[issuer(algorithms=[algorithm], keys=keys)])
         assert gate.verify(sound).id == "alice"
         assert reason_of(lambda gate=gate: gate.verify(sound[:-2])) == "unknown_credential"
     other = make_gate(
-        "sqlite://", issuers=[issuer(algorithms=["HS256" if algorithm != "HS256" else "HS512"], keys=SECRET)]
+        "sqlite://",
+        issuers=[issuer(algorithms=["HS256" if algorithm != "HS256" else "HS512"], keys=SECRET)],
     )
     assert reason_of(lambda: other.verify(sound)) == "unknown_credential"
 
@@ -285,7 +319,9 @@ def test_a_secret_is_as_long_as_its_hash() -> None:
         (None, "no JWK"),
     ],
 )
-def test_a_key_that_serves_nothing_costs_no_other(left_out: Any, why: str, make_gate: Callable[..., Gate]) -> None:
+def test_a_key_that_serves_nothing_costs_no_other(
+    left_out: Any, why: str, make_gate: Callable[..., Gate]
+) -> None:
     """It verifies nothing, is told, and the others of the set go on."""
     given = issuer(keys={"keys": [left_out, jwk("rsa")]})
     assert given.keys is not None
@@ -297,13 +333,17 @@ def test_a_key_that_serves_nothing_costs_no_other(left_out: Any, why: str, make_
         issuer(keys={"keys": [left_out]})
 
 
-def test_a_private_key_in_a_set_is_used_as_far_as_it_is_public(make_gate: Callable[..., Gate]) -> None:
+def test_a_private_key_in_a_set_is_used_as_far_as_it_is_public(
+    make_gate: Callable[..., Gate],
+) -> None:
     """Its other members are not even looked at."""
     gate = make_gate("sqlite://", issuers=[issuer(keys=jwks(jwk("rsa", d="!", p=7)))])
     assert gate.verify(SOUND).id == "alice"
 
 
-def test_a_key_without_alg_serves_the_only_algorithm_of_its_type(make_gate: Callable[..., Gate]) -> None:
+def test_a_key_without_alg_serves_the_only_algorithm_of_its_type(
+    make_gate: Callable[..., Gate],
+) -> None:
     """Where there are two, it serves neither; with alg it serves that one and no other."""
     bare, named = jwk("rsa", alg=None), jwk("rsa")
     assert make_gate("sqlite://", issuers=[issuer(keys=jwks(bare))]).verify(SOUND).id == "alice"
@@ -311,7 +351,10 @@ def test_a_key_without_alg_serves_the_only_algorithm_of_its_type(make_gate: Call
         issuer(algorithms=["RS256", "PS256"], keys=jwks(bare))
     gate = make_gate("sqlite://", issuers=[issuer(algorithms=["RS256", "PS256"], keys=jwks(named))])
     probabilistic = compact(
-        json.dumps(header_of(alg="PS256")).encode(), json.dumps(claims_of()).encode(), "rsa", "PS256"
+        json.dumps(header_of(alg="PS256")).encode(),
+        json.dumps(claims_of()).encode(),
+        "rsa",
+        "PS256",
     )
     assert gate.verify(SOUND).id == "alice"
     assert reason_of(lambda: gate.verify(probabilistic)) == "unknown_credential"
@@ -327,18 +370,30 @@ def test_names_of_keys(make_gate: Callable[..., Gate]) -> None:
         assert reason_of(lambda named=named: only.verify(named)) == "unknown_credential"
     unnamed = make_gate("sqlite://", issuers=[issuer(keys=jwks(jwk("rsa", kid=None)))])
     assert unnamed.verify(nameless).id == unnamed.verify(SOUND).id == "alice"
-    several = make_gate("sqlite://", issuers=[issuer(keys=jwks("rsa", "ec", jwk("rsa2", kid=None)))])
+    several = make_gate(
+        "sqlite://", issuers=[issuer(keys=jwks("rsa", "ec", jwk("rsa2", kid=None)))]
+    )
     assert reason_of(lambda: several.verify(nameless)) == "unknown_credential"
     assert reason_of(lambda: several.verify(token(key="rsa2"))) == "unknown_credential"
-    twins = make_gate("sqlite://", issuers=[issuer(keys=jwks(jwk("rsa", kid="k"), jwk("ec", kid="k")))])
-    assert twins.verify(token(header={"kid": "k"})).id == twins.verify(token(key="ec", header={"kid": "k"})).id
+    twins = make_gate(
+        "sqlite://", issuers=[issuer(keys=jwks(jwk("rsa", kid="k"), jwk("ec", kid="k")))]
+    )
+    assert (
+        twins.verify(token(header={"kid": "k"})).id
+        == twins.verify(token(key="ec", header={"kid": "k"})).id
+    )
 
 
 def test_a_certificate_holds_a_key(make_gate: Callable[..., Gate]) -> None:
     """As PEM; only its key is looked at."""
     name = x509.Name([])
     made = x509.CertificateBuilder(
-        name, name, private("rsa").public_key(), 7, datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+        name,
+        name,
+        private("rsa").public_key(),
+        7,
+        datetime(2020, 1, 1, tzinfo=UTC),
+        datetime(2021, 1, 1, tzinfo=UTC),
     )
     keys = made.sign(private("rsa"), hashes.SHA256()).public_bytes(Encoding.PEM)
     assert make_gate("sqlite://", issuers=[issuer(keys=keys)]).verify(SOUND).id == "alice"
@@ -371,7 +426,10 @@ def test_a_certificate_holds_a_key(make_gate: Callable[..., Gate]) -> None:
         ({"keys": "hello"}, "PEM"),
         ({"keys": private_pem()}, "private"),
         ({"keys": pem() + pem("ec")}, "JWK set"),
-        ({"keys": b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}, "cannot be read"),
+        (
+            {"keys": b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"},
+            "cannot be read",
+        ),
         ({"keys": pem("wide")}, "fits no algorithm"),
         ({"keys": pem("small")}, "1024 bits"),
         ({"keys": "\ud800"}, "UTF-8|PEM"),
@@ -391,27 +449,63 @@ def test_a_certificate_holds_a_key(make_gate: Callable[..., Gate]) -> None:
         ({"keys": None, "jwks_url": f"https://{'a.' * 130}example/"}, "jwks_url"),
         ({"keys": None, "jwks_url": 5}, "jwks_url"),
         ({"keys": None, "jwks_url": "https://id.example/", "algorithms": ["HS256"]}, "not fetched"),
-        ({"keys": None, "jwks_url": "http://8.8.8.8/jwks", "plain_http": True}, "no private network"),
-        ({"keys": None, "jwks_url": "http://[2600:1406::1]/jwks", "plain_http": True}, "no private network"),
-        ({"keys": None, "jwks_url": "http://[::ffff:8.8.8.8]/jwks", "plain_http": True}, "jwks_url"),
-        ({"keys": None, "jwks_url": "http://user:word@id.svc/", "plain_http": True}, "without user"),
+        (
+            {"keys": None, "jwks_url": "http://8.8.8.8/jwks", "plain_http": True},
+            "no private network",
+        ),
+        (
+            {"keys": None, "jwks_url": "http://[2600:1406::1]/jwks", "plain_http": True},
+            "no private network",
+        ),
+        (
+            {"keys": None, "jwks_url": "http://[::ffff:8.8.8.8]/jwks", "plain_http": True},
+            "jwks_url",
+        ),
+        (
+            {"keys": None, "jwks_url": "http://user:word@id.svc/", "plain_http": True},
+            "without user",
+        ),
         ({"keys": None, "jwks_url": "ftp://id.svc/jwks", "plain_http": True}, "https"),
-        ({"keys": None, "jwks_url": "https://id.svc/jwks", "plain_http": True}, "leave plain_http out"),
+        (
+            {"keys": None, "jwks_url": "https://id.svc/jwks", "plain_http": True},
+            "leave plain_http out",
+        ),
         ({"keys": None, "jwks_url": "http://id.svc/jwks", "plain_http": 1}, "plain_http"),
         ({"plain_http": True}, "only with jwks_url"),
         ({"proxy": "http://proxy.example:3128"}, "only with jwks_url"),
         (
-            {"keys": None, "jwks_url": "http://id.svc/", "plain_http": True, "proxy": "http://p.example"},
+            {
+                "keys": None,
+                "jwks_url": "http://id.svc/",
+                "plain_http": True,
+                "proxy": "http://p.example",
+            },
             "only with an https",
         ),
         (
-            {"keys": None, "jwks_url": "https://id.example/", "proxy": "https://proxy.example:3128"},
+            {
+                "keys": None,
+                "jwks_url": "https://id.example/",
+                "proxy": "https://proxy.example:3128",
+            },
             "proxy: expected http",
         ),
-        ({"keys": None, "jwks_url": "https://id.example/", "proxy": "socks5://proxy.example"}, "proxy: expected http"),
-        ({"keys": None, "jwks_url": "https://id.example/", "proxy": "proxy.example:3128"}, "proxy: expected http"),
-        ({"keys": None, "jwks_url": "https://id.example/", "proxy": "http://proxy.example/x"}, "proxy: expected http"),
-        ({"keys": None, "jwks_url": "https://id.example/", "proxy": "http://proxy.example:0"}, "proxy: expected http"),
+        (
+            {"keys": None, "jwks_url": "https://id.example/", "proxy": "socks5://proxy.example"},
+            "proxy: expected http",
+        ),
+        (
+            {"keys": None, "jwks_url": "https://id.example/", "proxy": "proxy.example:3128"},
+            "proxy: expected http",
+        ),
+        (
+            {"keys": None, "jwks_url": "https://id.example/", "proxy": "http://proxy.example/x"},
+            "proxy: expected http",
+        ),
+        (
+            {"keys": None, "jwks_url": "https://id.example/", "proxy": "http://proxy.example:0"},
+            "proxy: expected http",
+        ),
         (
             {"keys": None, "jwks_url": "https://id.example/", "proxy": "http://a b@proxy.example"},
             "proxy: expected http",
@@ -461,7 +555,8 @@ def test_issuers_that_cannot_be_are_refused(issuers: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "words"), [("cryptography", "algorithms: JWTs need"), ("urllib3", "issuers: JWTs need")]
+    ("missing", "words"),
+    [("cryptography", "algorithms: JWTs need"), ("urllib3", "issuers: JWTs need")],
 )
 def test_without_the_extra_it_is_said_what_is_missing(missing: str, words: str) -> None:
     """When an issuer is made, or the gate; a gate without any needs none of it."""
@@ -477,7 +572,9 @@ try:
 except faregate.InvalidInput as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith(words)
     assert "pip install 'faregate[jwt]'" in done.stdout
 
@@ -499,10 +596,15 @@ def test_a_principal_is_its_subject(make_gate: Callable[..., Gate]) -> None:
     assert principal.owner == Owner("alice", idp_id=ISSUER)
     assert principal.org is not None
     assert principal.org.id == "o1"
-    assert (principal.shared_by, principal.record.granted.scopes) == (None, frozenset({"docs:read"}))
-    assert not principal.record.root
-    told = dict(gate.additions(principal, elsewhere=False, status=200, present=[]))
-    assert told["Faregate-Token-Expires"] == "1970-01-12T13:56:40Z", "without the leeway, which is the gate's affair"
+    assert (principal.shared_by, principal.compiled.granted.scopes) == (
+        None,
+        frozenset({"docs:read"}),
+    )
+    assert not principal.compiled.root
+    told = dict(gate.requests.response_headers(principal, elsewhere=False, status=200, present=[]))
+    assert told["Faregate-Token-Expires"] == "1970-01-12T13:56:40Z", (
+        "without the leeway, which is the gate's affair"
+    )
 
 
 @pytest.mark.parametrize("manages", [False, True])
@@ -511,7 +613,7 @@ def test_no_claim_makes_root(manages: bool, make_gate: Callable[..., Gate]) -> N
     gate = make_gate("sqlite://", issuers=[issuer(manages=manages)], policy=Policy(max_lifetime=60))
     for scope in ("*", "gate:*", "* gate:admin", ["*"], ["gate:*", "gate:admin"]):
         principal = gate.verify(token(scope=scope, sub="root"))
-        assert not principal.record.root
+        assert not principal.compiled.root
         assert not principal.allows("docs:read")
         assert not principal.allows("gate:tokens:write")
         assert principal.allows("gate:admin") == (manages and "gate:admin" in scope)
@@ -550,11 +652,23 @@ PROVIDERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 def test_what_providers_write_gets_in(written: Any, make_gate: Callable[..., Gate]) -> None:
     """With the settings that say so; without them it does not."""
     how, header, claims = written
-    said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "f:1|alice@example.com", "exp": NOW + 600, **claims}
-    made = compact(json.dumps({"alg": "RS256", "kid": "rsa", **header}).encode(), json.dumps(said).encode())
+    said = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "f:1|alice@example.com",
+        "exp": NOW + 600,
+        **claims,
+    }
+    made = compact(
+        json.dumps({"alg": "RS256", "kid": "rsa", **header}).encode(), json.dumps(said).encode()
+    )
     gate = make_gate("sqlite://", issuers=[issuer(**how)])
     principal = gate.verify(made)
-    assert (principal.id, principal.allows("docs:read"), principal.allows("admin")) == (said["sub"], True, False)
+    assert (principal.id, principal.allows("docs:read"), principal.allows("admin")) == (
+        said["sub"],
+        True,
+        False,
+    )
     plain = make_gate("sqlite://", issuers=[issuer()])
     assert reason_of(lambda: plain.verify(made)) == ("unknown_credential" if how else "ok")
 
@@ -562,10 +676,21 @@ def test_what_providers_write_gets_in(written: Any, make_gate: Callable[..., Gat
 def test_what_is_no_scope_is_dropped(make_gate: Callable[..., Gate]) -> None:
     """Nor is it shown to anybody as one."""
     gate = make_gate("sqlite://", issuers=[issuer()])
-    odd = ["a\nb", 'a"b', "a\\b", "x/permission:y", "x/role:y", "a" * 513, ":".join("a" * 40), "\u00e4", "a*", ""]
+    odd = [
+        "a\nb",
+        'a"b',
+        "a\\b",
+        "x/permission:y",
+        "x/role:y",
+        "a" * 513,
+        ":".join("a" * 40),
+        "\u00e4",
+        "a*",
+        "",
+    ]
     principal = gate.verify(token(scope=[*odd, "ok", "ok"]))
-    assert principal.record.granted.scopes == {"ok"}
-    assert list(principal.record.grants) == [("general", "scope", "ok")]
+    assert principal.compiled.granted.scopes == {"ok"}
+    assert list(principal.compiled.grants) == [("general", "scope", "ok")]
     assert gate.introspect(token(scope=" ".join([*odd, "ok"]))).scope == ("ok",)
 
 
@@ -573,7 +698,10 @@ def test_scopes_are_bounded(make_gate: Callable[..., Gate]) -> None:
     """As those of any record."""
     gate = make_gate("sqlite://", issuers=[issuer()])
     assert gate.verify(token(scope=" ".join(map(str, range(1000))))).allows("999")
-    assert reason_of(lambda: gate.verify(token(scope=" ".join(map(str, range(1001)))))) == "unknown_credential"
+    assert (
+        reason_of(lambda: gate.verify(token(scope=" ".join(map(str, range(1001))))))
+        == "unknown_credential"
+    )
 
 
 def test_8192_characters_and_no_more(make_gate: Callable[..., Gate]) -> None:
@@ -607,7 +735,9 @@ def spoilt(draw: st.DrawFn) -> str:
         piece = draw(
             st.one_of(
                 st.text(max_size=6),
-                st.sampled_from([".", "=", "-", "_", "A", "e", "\0", "\ud800", made[start:end] * 2]),
+                st.sampled_from(
+                    [".", "=", "-", "_", "A", "e", "\0", "\ud800", made[start:end] * 2]
+                ),
             )
         )
         made = made[:start] + piece + made[end:]
@@ -624,15 +754,24 @@ def rightly_signed(draw: st.DrawFn) -> str:
     )  # fmt: skip
     header: dict[str, Any] = {
         **header_of(),
-        **draw(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "cty", "x"]), values, max_size=2)),
+        **draw(
+            st.dictionaries(
+                st.sampled_from(["alg", "kid", "typ", "crit", "b64", "cty", "x"]),
+                values,
+                max_size=2,
+            )
+        ),
     }
     claims: dict[str, Any] = {
         **claims_of(),
-        **draw(st.dictionaries(st.sampled_from([*claims_of(), "nbf", "cnf", "x"]), values, max_size=3)),
+        **draw(
+            st.dictionaries(st.sampled_from([*claims_of(), "nbf", "cnf", "x"]), values, max_size=3)
+        ),
     }
     header = {"alg": header["alg"], **header}
     encode = [
-        json.dumps(one, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass") for one in (header, claims)
+        json.dumps(one, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
+        for one in (header, claims)
     ]
     encode[draw(st.integers(0, 1))] += draw(st.sampled_from([b"", b" ", b"\0", b"{}", b"\xff"]))
     return compact(encode[0], encode[1])
@@ -653,7 +792,13 @@ def test_no_text_makes_anything_but_a_verdict(made: str) -> None:
     assert verdict(FUZZED, made) == first
     FUZZED._records.close()
     assert verdict(FUZZED, made) == first
-    assert first[0] in ("ok", "unknown_credential", "malformed_credential", "expired", "not_yet_valid")
+    assert first[0] in (
+        "ok",
+        "unknown_credential",
+        "malformed_credential",
+        "expired",
+        "not_yet_valid",
+    )
     if first[0] == "ok":
         claimed = jwt.decode(made, options={"verify_signature": False}).get("scope") or []
         literal = claimed.split(" ") if isinstance(claimed, str) else claimed
@@ -669,7 +814,7 @@ def verdict(gate: Gate, credential: str) -> tuple[str, tuple[str, ...]]:
         principal: Principal = gate.verify(credential, address="127.0.0.1")
     except Denied as denied:
         return denied.reason, ()
-    return "ok", tuple(sorted(principal.record.granted.scopes))
+    return "ok", tuple(sorted(principal.compiled.granted.scopes))
 
 
 KEYS = ["rsa", "ec", "ed"]
@@ -700,7 +845,9 @@ PUBLISHED = {
         st.one_of(
             st.tuples(st.just("clock"), st.integers(-100, 200)),
             st.tuples(st.just("revoke"), st.sampled_from(["t1", "t2"])),
-            st.tuples(st.just("subject"), st.sampled_from(["alice", "bob"]), st.integers(-100, 100)),
+            st.tuples(
+                st.just("subject"), st.sampled_from(["alice", "bob"]), st.integers(-100, 100)
+            ),
             st.tuples(st.just("keys"), st.sets(st.sampled_from(sorted(PUBLISHED)))),
         ),
         max_size=6,
@@ -721,7 +868,9 @@ def test_what_is_remembered_is_judged_like_what_is_new(
         assert isinstance(source, FetchedKeys)
         source._ask_at = source._next_at = source._blocked_until = time.monotonic() + 1e6
         source._fetched = (
-            read_set(jwks(*(PUBLISHED[name] for name in sorted(names))), ["RS256", "ES256", "EdDSA"]),
+            read_set(
+                jwks(*(PUBLISHED[name] for name in sorted(names))), ["RS256", "ES256", "EdDSA"]
+            ),
             time.monotonic(),
             clock(),
         )
@@ -763,5 +912,11 @@ def _text_of(told: dict[str, Any]) -> str:
     nbf = None if told["nbf"] is None else int(START) + told["nbf"]
     header = {} if told["kid"] == "own" else {"kid": told["kid"]}
     return token(
-        key=told["key"], header=header, sub=told["sub"], jti=told["jti"], iat=issued, exp=issued + told["exp"], nbf=nbf
+        key=told["key"],
+        header=header,
+        sub=told["sub"],
+        jti=told["jti"],
+        iat=issued,
+        exp=issued + told["exp"],
+        nbf=nbf,
     )

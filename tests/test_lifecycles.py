@@ -70,23 +70,35 @@ general = st.lists(st.sampled_from(SCOPES), max_size=4, unique=True).map(tuple)
 scope_lists = st.builds(lambda some, others: (*some, *others), general, grants)
 people = st.sampled_from([None, None, *PEOPLE])
 organizations = st.sampled_from([None, None, None, "o1", "o2"])
-plain_scopes = st.lists(st.sampled_from(["a:r", "a:w", "a:*", "b"]), min_size=1, max_size=2, unique=True).map(tuple)
+plain_scopes = st.lists(
+    st.sampled_from(["a:r", "a:w", "a:*", "b"]), min_size=1, max_size=2, unique=True
+).map(tuple)
 block_lists = st.lists(st.sampled_from(sorted(BLOCKS)), max_size=2, unique=True).map(tuple)
 spans = st.sampled_from([30.0, 100.0, 1000.0, FOREVER])
-numbers = st.integers(0, 59)  # which record, and who calls: from APPLICATION on the application itself
+numbers = st.integers(
+    0, 59
+)  # which record, and who calls: from APPLICATION on the application itself
 APPLICATION = 50
 addresses = st.sampled_from(ADDRESSES[:2])
 
 
 def allowed(scopes: tuple[str, ...]) -> AllowedScopes:
     """The scopes of a token as the gate takes them."""
-    named = [(text.partition("@")[0], text.partition("@")[2] or None) for text in scopes if text in GRANTS]
+    named = [
+        (text.partition("@")[0], text.partition("@")[2] or None)
+        for text in scopes
+        if text in GRANTS
+    ]
     edits = tuple(PermissionGrant(name, on and (on,)) for name, on in named if name == "edit")
     roles = tuple(RoleGrant("boss", on) for name, on in named if name == "svc/boss")
-    service = ServiceScopes(service_definition_id="svc", all_roles="every svc/role" in scopes, roles=roles)
+    service = ServiceScopes(
+        service_definition_id="svc", all_roles="every svc/role" in scopes, roles=roles
+    )
     return AllowedScopes(
         general_scopes=tuple(text for text in scopes if text not in GRANTS),
-        organization_scopes=RealmScopes(all_permissions="every permission" in scopes, permissions=edits),
+        organization_scopes=RealmScopes(
+            all_permissions="every permission" in scopes, permissions=edits
+        ),
         services_scopes=(service,),
     )
 
@@ -118,7 +130,9 @@ class Lifecycles(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock()
         # Only what the gate is told of counts before this: it asks anew when an owner changed, and not by itself.
-        self.gate = Gate("sqlite://", clock=self.clock, owner_rights=self.rights, owner_rights_ttl=3600)
+        self.gate = Gate(
+            "sqlite://", clock=self.clock, owner_rights=self.rights, owner_rights_ttl=3600
+        )
         self.world = World(START)
         self.secrets: list[str] = []
         self.refreshing: list[str] = []  # every refresh credential there ever was
@@ -157,7 +171,11 @@ class Lifecycles(RuleBasedStateMachine):
             return denied.reason
 
     def both(
-        self, secret: str | None, address: str, model: Callable[[Token | None], Any], real: Callable[[Any], Any]
+        self,
+        secret: str | None,
+        address: str,
+        model: Callable[[Token | None], Any],
+        real: Callable[[Any], Any],
     ) -> Any:
         """Make a call to the model and to the gate; they agree on what comes of it. Return what the gate answered."""
         answer, told, found = None, "ok", "ok"
@@ -227,7 +245,9 @@ class Lifecycles(RuleBasedStateMachine):
         by: Token | None = None,
     ) -> None:
         """Enter a new token into the model."""
-        token = Token(issued.token.id, maker, owner, org, scopes, blocks, expires, issued.secret, kind=kind)
+        token = Token(
+            issued.token.id, maker, owner, org, scopes, blocks, expires, issued.secret, kind=kind
+        )
         if kind == "refresh":
             self.refreshing.append(issued.secret)
         self.world.tokens[token.id] = token
@@ -250,7 +270,10 @@ class Lifecycles(RuleBasedStateMachine):
         refresh: bool,
     ) -> None:
         """A token, or a refresh token with an end, is made: never wider than its maker, for another owner by an admin, elsewhere by root."""
-        given: dict[str, Any] = {"allowed_scopes": allowed(scopes), "type": "REFRESH" if refresh else "API"}
+        given: dict[str, Any] = {
+            "allowed_scopes": allowed(scopes),
+            "type": "REFRESH" if refresh else "API",
+        }
         if blocks is not None:
             given["allowed_cidr_blocks"] = blocks
         if span is not None:
@@ -262,7 +285,11 @@ class Lifecycles(RuleBasedStateMachine):
 
         def model(actor: Token | None) -> Any:
             self.world.demand(actor, WRITE)
-            own = (None, None, (), FOREVER) if actor is None else (actor.owner, actor.org, actor.blocks, actor.expires)
+            own = (
+                (None, None, (), FOREVER)
+                if actor is None
+                else (actor.owner, actor.org, actor.blocks, actor.expires)
+            )
             whose, where = named(owner, own[0]), org or own[1]
             nets = own[2] if blocks is None else blocks
             ends = own[3] if span is None else self.world.now + span
@@ -270,22 +297,35 @@ class Lifecycles(RuleBasedStateMachine):
                 ends = min(ends, self.world.now + 90 * 86_400)
             if refresh and ends == FOREVER:
                 raise Refusal("invalid")
-            if actor is not None and ((whose != own[0] and not actor.admin) or (where != own[1] and not actor.root)):
+            if actor is not None and (
+                (whose != own[0] and not actor.admin) or (where != own[1] and not actor.root)
+            ):
                 raise Refusal("insufficient_scope")
             root = "*" in scopes and whose is None and where is None and not refresh
             self.world.cover(actor, Limits(opened(scopes), nets, ends, where, root))
             kind = "refresh" if refresh else "token"
             return lambda issued: self.add(
-                issued, None if actor is None else actor.id, whose, where, scopes, nets, ends, kind, actor
+                issued,
+                None if actor is None else actor.id,
+                whose,
+                where,
+                scopes,
+                nets,
+                ends,
+                kind,
+                actor,
             )
 
         self.both(
-            self.secret_of(who, old=old), address, model, lambda by: self.gate.tokens.create(name="x", by=by, **given)
+            self.secret_of(who, old=old),
+            address,
+            model,
+            lambda by: self.gate.tokens.create(name="x", by=by, **given),
         )
 
     @rule(who=numbers, old=st.booleans(), address=addresses, what=numbers, itself=st.booleans(), scopes=st.none() | scope_lists,
           blocks=st.none() | st.none() | block_lists, span=st.none() | st.none() | spans, owner=people, org=organizations)  # fmt: skip
-    def update(  # noqa: C901  the rules, one after the other
+    def update(
         self,
         who: int,
         old: bool,
@@ -328,7 +368,9 @@ class Lifecycles(RuleBasedStateMachine):
             if after.expires != target.expires and target.expires <= self.world.now:
                 raise Refusal("conflict")
             handed = after.owner != target.owner
-            if actor is not None and ((handed and not actor.admin) or (after.org != target.org and not actor.root)):
+            if actor is not None and (
+                (handed and not actor.admin) or (after.org != target.org and not actor.root)
+            ):
                 raise Refusal("insufficient_scope")
             if not target.limits.cover(after.limits):
                 self.world.cover(actor, after.limits)
@@ -338,23 +380,38 @@ class Lifecycles(RuleBasedStateMachine):
 
             def change(_: Any) -> None:
                 target.owner, target.org = after.owner, after.org
-                target.scopes, target.blocks, target.expires = after.scopes, after.blocks, after.expires
+                target.scopes, target.blocks, target.expires = (
+                    after.scopes,
+                    after.blocks,
+                    after.expires,
+                )
                 self.world.tell(actor, "token.update", target)
 
             return change
 
         self.both(
-            secret, address, model, lambda by: self.gate.tokens.update(target.id if target else "x", by=by, **given)
+            secret,
+            address,
+            model,
+            lambda by: self.gate.tokens.update(target.id if target else "x", by=by, **given),
         )
 
-    @rule(who=st.integers(0, 4), address=addresses, what=numbers, itself=st.booleans(), owner=st.sampled_from(PEOPLE))
+    @rule(
+        who=st.integers(0, 4),
+        address=addresses,
+        what=numbers,
+        itself=st.booleans(),
+        owner=st.sampled_from(PEOPLE),
+    )
     def hand_over(self, who: int, address: str, what: int, itself: bool, owner: Person) -> None:
         """Whose rights were cut gives a token, or his own, to somebody who may more, and no one gains by it."""
         giver: Token = self.pick(self.world.tokens, who)
         if giver.owner is not None:
             self.change_rights(whose=giver.owner, rights=("gate:*", "a:*"))
         kept: Any = {"scopes": None, "blocks": None, "span": None, "org": None}
-        self.update(who=who, old=False, address=address, what=what, itself=itself, owner=owner, **kept)
+        self.update(
+            who=who, old=False, address=address, what=what, itself=itself, owner=owner, **kept
+        )
         self.present(client=address)
 
     @rule(
@@ -366,15 +423,22 @@ class Lifecycles(RuleBasedStateMachine):
         grace=st.sampled_from([None, 0.0, 60.0, 500.0]),
         leaked=st.integers(0, 2),
     )
-    def rotate(  # noqa: C901  the rules, one after the other
-        self, who: int, old: bool, address: str, what: int, itself: bool, grace: float | None, leaked: int
+    def rotate(
+        self,
+        who: int,
+        old: bool,
+        address: str,
+        what: int,
+        itself: bool,
+        grace: float | None,
+        leaked: int,
     ) -> None:
         """A token gets a new secret; the old one has its grace, and may repeat this while the new one was not seen."""
         leak = leaked == 0
         secret = self.secret_of(who, old=old)
         target = self.pick(self.world.tokens, who if itself else what)
 
-        def model(actor: Token | None) -> Any:  # noqa: C901  as above
+        def model(actor: Token | None) -> Any:
             self.world.find(actor, target, WRITE, free=True)
             own = actor is not None and actor.id == target.id
             if not own:
@@ -382,7 +446,11 @@ class Lifecycles(RuleBasedStateMachine):
             refresh = target.kind == "refresh"
             if refresh and grace:
                 raise Refusal("invalid")
-            if target.revoked or target.expires <= self.world.now or (target.closed and not (target.leaked and leak)):
+            if (
+                target.revoked
+                or target.expires <= self.world.now
+                or (target.closed and not (target.leaked and leak))
+            ):
                 raise Refusal("conflict")
             if target.closed and not self.world.may_activate(actor, target):
                 raise Refusal("insufficient_scope")
@@ -394,7 +462,9 @@ class Lifecycles(RuleBasedStateMachine):
                 span = 0.0 if leak else 60.0 if own and grace is None else grace or 0.0
                 if not again or leak:
                     target.old, target.until = (
-                        (target.current, min(self.world.now + span, target.expires)) if span else (None, 0.0)
+                        (target.current, min(self.world.now + span, target.expires))
+                        if span
+                        else (None, 0.0)
                     )
                 target.current, target.unseen = issued.secret, bool(target.old)
                 target.retired, target.last = set(), None
@@ -405,8 +475,12 @@ class Lifecycles(RuleBasedStateMachine):
                 if leak:
                     target.leaked = False
                     self.close_line(actor, target, issued.token)
-                    if actor is None or actor.id not in self.world.line(target):  # who may be the thief
-                        self.world.origins[target.id] &= {target.maker}  # nobody else minted what still opens it
+                    if actor is None or actor.id not in self.world.line(
+                        target
+                    ):  # who may be the thief
+                        self.world.origins[target.id] &= {
+                            target.maker
+                        }  # nobody else minted what still opens it
                 if actor is not None and not own:
                     self.world.origins[target.id].add(actor.id)
 
@@ -416,7 +490,9 @@ class Lifecycles(RuleBasedStateMachine):
             secret,
             address,
             model,
-            lambda by: self.gate.tokens.rotate(target.id if target else "x", grace=grace, leaked=leak, by=by),
+            lambda by: self.gate.tokens.rotate(
+                target.id if target else "x", grace=grace, leaked=leak, by=by
+            ),
         )
 
     @precondition(lambda self: len(self.world.tokens) < APPLICATION)
@@ -435,12 +511,18 @@ class Lifecycles(RuleBasedStateMachine):
         minter: Token = self.pick(self.world.tokens, who)
         about: Any = {"old": False, "address": address}
         limits: Any = {"scopes": (WRITE,), "blocks": minter.blocks, "span": 30.0}
-        self.create(who=APPLICATION, owner=minter.owner, org=minter.org, refresh=refresh, **limits, **about)
+        self.create(
+            who=APPLICATION, owner=minter.owner, org=minter.org, refresh=refresh, **limits, **about
+        )
         what, other = list(self.world.tokens).index(minter.id), len(self.world.tokens) - 1
-        self.rotate(who=who, what=other, itself=False, grace=0.0 if refresh else grace, leaked=1, **about)
+        self.rotate(
+            who=who, what=other, itself=False, grace=0.0 if refresh else grace, leaked=1, **about
+        )
         if refresh:
             self.exchange(which=0, client=address, scopes=None)
-        if again is not None:  # somebody else mints the next one: after a leak nobody knows the one before
+        if (
+            again is not None
+        ):  # somebody else mints the next one: after a leak nobody knows the one before
             self.rotate(who=APPLICATION, what=other, itself=False, grace=0.0, leaked=again, **about)
         self.deactivate(who=APPLICATION, what=what, itself=False, leaked=0, **about)
         self.present(client=address)
@@ -455,9 +537,16 @@ class Lifecycles(RuleBasedStateMachine):
         self.world.log[-1] += told
 
     @rule(
-        who=numbers, old=st.booleans(), address=addresses, what=numbers, itself=st.booleans(), leaked=st.integers(0, 2)
+        who=numbers,
+        old=st.booleans(),
+        address=addresses,
+        what=numbers,
+        itself=st.booleans(),
+        leaked=st.integers(0, 2),
     )
-    def deactivate(self, who: int, old: bool, address: str, what: int, itself: bool, leaked: int) -> None:
+    def deactivate(
+        self, who: int, old: bool, address: str, what: int, itself: bool, leaked: int
+    ) -> None:
         """A token is closed, and where it leaked whatever came from it."""
         leak = leaked == 0
         target = self.pick(self.world.tokens, who if itself else what)
@@ -513,13 +602,19 @@ class Lifecycles(RuleBasedStateMachine):
     def deactivate_many(self, who: int, old: bool, address: str, first: int, second: int) -> None:
         """Two tokens are closed at a time; one that cannot be hinders the other in nothing."""
         targets: dict[str, Token] = {
-            one.id: one for one in (self.pick(self.world.tokens, first), self.pick(self.world.tokens, second)) if one
+            one.id: one
+            for one in (self.pick(self.world.tokens, first), self.pick(self.world.tokens, second))
+            if one
         }
 
         def model(actor: Token | None) -> Any:
             self.world.demand(actor, WRITE)
             itself = actor.id if actor is not None and actor.kind == "access" else None
-            reached = [one for one in targets.values() if actor is None or (actor.reaches(one) and one.id != itself)]
+            reached = [
+                one
+                for one in targets.values()
+                if actor is None or (actor.reaches(one) and one.id != itself)
+            ]
 
             def change(batch: Any) -> None:
                 for target in reached:
@@ -555,7 +650,10 @@ class Lifecycles(RuleBasedStateMachine):
                 elif family.rotates:
                     assert answer.refresh_token not in (None, *self.refreshing)
                     family.retired.add(secret)
-                    family.current, family.last = answer.refresh_token, (secret, self.world.now + 30)
+                    family.current, family.last = (
+                        answer.refresh_token,
+                        (secret, self.world.now + 30),
+                    )
                     self.refreshing.append(family.current)
                     self.secrets.append(family.current)
                 else:
@@ -568,13 +666,17 @@ class Lifecycles(RuleBasedStateMachine):
 
             return change
 
-        self.both(None, client, model, lambda _: self.gate.tokens.exchange(secret, scopes, address=client))
+        self.both(
+            None, client, model, lambda _: self.gate.tokens.exchange(secret, scopes, address=client)
+        )
 
     @precondition(lambda self: self.refreshing)
     @rule(what=numbers, rotates=st.booleans())
     def switch_rotation(self, what: int, rotates: bool) -> None:
         """Root says whether exchanges replace a refresh token."""
-        target = self.pick({one.id: one for one in self.world.tokens.values() if one.kind == "refresh"}, what)
+        target = self.pick(
+            {one.id: one for one in self.world.tokens.values() if one.kind == "refresh"}, what
+        )
 
         def model(_: Token | None) -> Any:
             if target is None:
@@ -594,7 +696,9 @@ class Lifecycles(RuleBasedStateMachine):
             None,
             "",
             model,
-            lambda _: self.gate.tokens.update(target.id if target else "x", require_rotation=rotates),
+            lambda _: self.gate.tokens.update(
+                target.id if target else "x", require_rotation=rotates
+            ),
         )
 
     @precondition(lambda self: len(self.world.tokens) > 5)
@@ -612,7 +716,12 @@ class Lifecycles(RuleBasedStateMachine):
 
             return change
 
-        self.both(self.secret_of(who, old=False), address, model, lambda by: self.gate.tokens.delete(target.id, by=by))
+        self.both(
+            self.secret_of(who, old=False),
+            address,
+            model,
+            lambda by: self.gate.tokens.delete(target.id, by=by),
+        )
 
     @rule(
         who=numbers,
@@ -622,7 +731,9 @@ class Lifecycles(RuleBasedStateMachine):
         span=st.sampled_from([30.0, 100.0, 1000.0]),
         most=st.sampled_from([None, None, 1]),
     )
-    def share(self, who: int, address: str, scopes: Any, blocks: Any, span: float, most: int | None) -> None:
+    def share(
+        self, who: int, address: str, scopes: Any, blocks: Any, span: float, most: int | None
+    ) -> None:
         """Objects are shared: never wider than by who shares them."""
         params: dict[str, Any] = {"maxRedemptions": most}
         if blocks is not None:
@@ -637,7 +748,9 @@ class Lifecycles(RuleBasedStateMachine):
             def change(issued: Any) -> None:
                 maker, owner = (None, None) if actor is None else (actor.id, actor.owner)
                 ends = self.world.now + span
-                share = Share(issued.share.id, maker, owner, org, scopes, nets, ends, issued.secret, most)
+                share = Share(
+                    issued.share.id, maker, owner, org, scopes, nets, ends, issued.secret, most
+                )
                 self.world.shares[share.id] = share
                 self.world.tell(actor, "share.create", share)
                 self.secrets.append(issued.secret)
@@ -648,7 +761,9 @@ class Lifecycles(RuleBasedStateMachine):
             self.secret_of(who, old=False),
             address,
             model,
-            lambda by: self.gate.shares.create("x", scopes=scopes, expires_in=span, params=params, by=by),
+            lambda by: self.gate.shares.create(
+                "x", scopes=scopes, expires_in=span, params=params, by=by
+            ),
         )
 
     @precondition(lambda self: self.world.shares)
@@ -667,7 +782,10 @@ class Lifecycles(RuleBasedStateMachine):
         target = self.pick(self.world.shares, what)
         params = {
             name: value
-            for name, value, given in (("scopes", scopes, scopes is not None), ("maxRedemptions", most, most != 0))
+            for name, value, given in (
+                ("scopes", scopes, scopes is not None),
+                ("maxRedemptions", most, most != 0),
+            )
             if given
         }
         given: dict[str, Any] = {} if span is None else {"expires_in": span}
@@ -717,10 +835,21 @@ class Lifecycles(RuleBasedStateMachine):
 
             return change
 
-        self.both(self.secret_of(who, old=False), address, model, lambda by: self.gate.shares.revoke(target.id, by=by))
+        self.both(
+            self.secret_of(who, old=False),
+            address,
+            model,
+            lambda by: self.gate.shares.revoke(target.id, by=by),
+        )
 
     @precondition(lambda self: self.world.shares)
-    @rule(who=numbers, address=addresses, client=st.sampled_from(ADDRESSES), what=numbers, by_secret=st.booleans())
+    @rule(
+        who=numbers,
+        address=addresses,
+        client=st.sampled_from(ADDRESSES),
+        what=numbers,
+        by_secret=st.booleans(),
+    )
     def redeem(self, who: int, address: str, client: str, what: int, by_secret: bool) -> None:
         """A share is redeemed by who has its secret, or who reaches and covers it."""
         target: Share = self.pick(self.world.shares, what)
@@ -748,7 +877,10 @@ class Lifecycles(RuleBasedStateMachine):
         secret = {"secret": target.secret} if by_secret else {}
         caller = None if by_secret else self.secret_of(who, old=False)
         self.both(
-            caller, address, model, lambda by: self.gate.shares.redeem(target.id, address=client, by=by, **secret)
+            caller,
+            address,
+            model,
+            lambda by: self.gate.shares.redeem(target.id, address=client, by=by, **secret),
         )
 
     @rule(span=st.sampled_from([1.0, 20.0, 60.0, 200.0]))
@@ -801,7 +933,10 @@ class Lifecycles(RuleBasedStateMachine):
 
         caller = self.secret_of(who, old=False)
         by = OUTSIDE[self.world.outside] if caller is None else self.verify(caller, address)
-        if self.both(caller, address, model, lambda by: self.gate.introspect("nothing", by=by)) is None:
+        if (
+            self.both(caller, address, model, lambda by: self.gate.introspect("nothing", by=by))
+            is None
+        ):
             return
         actor = None if caller is None else self.world.actor(caller, address)
         for secret in self.secrets:
@@ -811,7 +946,9 @@ class Lifecycles(RuleBasedStateMachine):
             shared = "x" if isinstance(record, Share) else None
             if isinstance(record, Share) and reason == "ok":
                 opened = self.world.in_hands(record.limits, record.owner).grants
-                reason = "ok" if opened else "insufficient_scope"  # else its owner may nothing of it any more
+                reason = (
+                    "ok" if opened else "insufficient_scope"
+                )  # else its owner may nothing of it any more
             told = self.gate.introspect(secret, by=by, address=client, on=shared, refresh=True)
             known = record is not None and reason != "unknown_credential"
             assert not told.active or reason == "ok"
@@ -854,7 +991,10 @@ class Lifecycles(RuleBasedStateMachine):
     @rule(who=numbers, address=addresses)
     def list(self, who: int, address: str) -> None:
         """Each caller sees exactly what it reaches."""
-        for kind, need, records in (("tokens", READ, self.world.tokens), ("shares", READ_SHARES, self.world.shares)):
+        for kind, need, records in (
+            ("tokens", READ, self.world.tokens),
+            ("shares", READ_SHARES, self.world.shares),
+        ):
 
             def model(actor: Token | None, need: str = need) -> Any:
                 self.world.demand(actor, need)
@@ -896,7 +1036,11 @@ class Lifecycles(RuleBasedStateMachine):
                 everywhere = actor is None or actor.root
                 org = None if actor is None else actor.org
                 told = [
-                    [one for one in line if everywhere or (one[-1] == org and one[3] != "owner.change")]
+                    [
+                        one
+                        for one in line
+                        if everywhere or (one[-1] == org and one[3] != "owner.change")
+                    ]
                     for line in self.world.log
                 ]
                 self.compare([line for line in told if line], self.told(0, by=by))
@@ -919,7 +1063,10 @@ class Lifecycles(RuleBasedStateMachine):
 
     def compare(self, log: Sequence[Sequence[Entry]], entries: Sequence[Any]) -> None:
         """Both tell the same, in the same order; what was done at once has none."""
-        found = [(one.actor, one.actor_kind, one.actor_id, one.action, one.subject, one.org_id) for one in entries]
+        found = [
+            (one.actor, one.actor_kind, one.actor_id, one.action, one.subject, one.org_id)
+            for one in entries
+        ]
         for line in log:
             assert sorted(found[: len(line)], key=str) == sorted(line, key=str)
             del found[: len(line)]
@@ -933,7 +1080,9 @@ class Lifecycles(RuleBasedStateMachine):
         entries = self.told(self.sequence)
         self.compare(log, entries)
         if entries:
-            assert all(one.sequence == self.sequence + number for number, one in enumerate(entries, 1))
+            assert all(
+                one.sequence == self.sequence + number for number, one in enumerate(entries, 1)
+            )
             self.sequence = entries[-1].sequence
 
 

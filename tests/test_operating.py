@@ -16,7 +16,9 @@ def test_restoring_a_backup_as_the_readme_says(tmp_path: Path) -> None:
     """What was closed since opens again, what was issued since is unknown; the audit that was saved tells what to redo."""
     path, copy = tmp_path / "gate.db", tmp_path / "copy.db"
     gate = Gate(f"sqlite:///{path}")
-    closed, rotated, deleted, narrowed = (gate.tokens.create(name=name, scopes=["a"]) for name in "crdn")
+    closed, rotated, deleted, narrowed = (
+        gate.tokens.create(name=name, scopes=["a"]) for name in "crdn"
+    )
     share = gate.shares.create("x", scopes=["a"], expires_in=3600, params={"maxRedemptions": 1})
     gate.verify(closed.secret)
     with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
@@ -24,7 +26,9 @@ def test_restoring_a_backup_as_the_readme_says(tmp_path: Path) -> None:
     source.close()
     target.close()
     copy.chmod(0o600)
-    last = json.loads(run("audit", "--json", store=f"sqlite:///{copy}").stdout)["items"][-1]["sequence"]
+    last = json.loads(run("audit", "--json", store=f"sqlite:///{copy}").stdout)["items"][-1][
+        "sequence"
+    ]
 
     gate.tokens.deactivate(closed.token.id)
     fresh = gate.tokens.rotate(rotated.token.id)
@@ -35,7 +39,9 @@ def test_restoring_a_backup_as_the_readme_says(tmp_path: Path) -> None:
     issued = gate.tokens.create(name="new")
     gate.close()
 
-    saved = run("audit", "--since", str(last), "--limit", "1000", "--json", store=f"sqlite:///{path}")
+    saved = run(
+        "audit", "--since", str(last), "--limit", "1000", "--json", store=f"sqlite:///{path}"
+    )
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     copy.replace(path)

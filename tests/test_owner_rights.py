@@ -65,10 +65,14 @@ def test_a_need_must_pass_both(make_gate: Make, store: str) -> None:
         assert reason_of(lambda principal=principal: principal.require("b")) == "insufficient_scope"
         assert not principal.allows("gate:y")
         assert not principal.allows(Permission("p"), on="x")
-        assert not principal.allows(any_of("b", "docs:write"))  # one that only the token has, one that only he has
+        assert not principal.allows(
+            any_of("b", "docs:write")
+        )  # one that only the token has, one that only he has
         assert principal.allows(any_of("b", "c"))
         assert principal.allowed_objects(Permission("p")) == frozenset()
-        assert principal.allowed_objects(any_of("docs:read", "b")).__class__.__name__ == "AnyResource"
+        assert (
+            principal.allowed_objects(any_of("docs:read", "b")).__class__.__name__ == "AnyResource"
+        )
         with pytest.raises(Denied) as denied:
             principal.require("b", "docs:read")
         assert denied.value.scope == ("b",)
@@ -81,10 +85,16 @@ def test_resources_are_those_of_both(make_gate: Make) -> None:
     """A permission on x and y, of an owner who has it on y and z, is one on y."""
 
     def on(*resources: str) -> Any:
-        return {"organizationScopes": {"permissions": [{"permissionId": "p", "resources": list(resources)}]}}
+        return {
+            "organizationScopes": {
+                "permissions": [{"permissionId": "p", "resources": list(resources)}]
+            }
+        }
 
     gate = make_gate("sqlite://", owner_rights=lambda _: on("y", "z"))
-    principal = gate.verify(gate.tokens.create(name="a", allowed_scopes=on("x", "y"), owner=U1).secret)
+    principal = gate.verify(
+        gate.tokens.create(name="a", allowed_scopes=on("x", "y"), owner=U1).secret
+    )
     assert principal.allowed_objects(Permission("p")) == frozenset({"y"})
     assert [principal.allows(Permission("p"), on=name) for name in "xyz"] == [False, True, False]
 
@@ -96,21 +106,31 @@ def test_what_is_nobodys_is_not_asked_about(make_gate: Make, store: str) -> None
     root = gate.verify(gate.tokens.create(name="a", scopes=["*"]).secret)
     share = gate.shares.create("x", scopes=["a"], expires_in=60, by=root)
     assert gate.verify(share.secret).allows("a", on="x")
-    assert root.record.root
+    assert root.compiled.root
     assert gate.shares.get(share.share.id).state == "live"
     assert directory.asked == []
 
 
-def test_everything_of_who_is_gone_is_deactivated(make_gate: Make, store: str, clock: Clock) -> None:
+def test_everything_of_who_is_gone_is_deactivated(
+    make_gate: Make, store: str, clock: Clock
+) -> None:
     """Tokens, shares, what was redeemed from them, management; and the reason comes before time and network."""
     directory = Directory(u1=["docs:read", "gate:*"])
     gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
     token = gate.tokens.create(
-        name="a", scopes=["docs:read", "gate:*"], owner=U1, allowed_cidr_blocks=["10.0.0.0/8"], expires_in=100
+        name="a",
+        scopes=["docs:read", "gate:*"],
+        owner=U1,
+        allowed_cidr_blocks=["10.0.0.0/8"],
+        expires_in=100,
     )
     by = gate.verify(token.secret, address="10.0.0.1")
     made = gate.shares.create(
-        "x", scopes=["docs:read"], expires_in=60, params={"allowedCidrBlocks": ["10.0.0.0/8"]}, by=by
+        "x",
+        scopes=["docs:read"],
+        expires_in=60,
+        params={"allowedCidrBlocks": ["10.0.0.0/8"]},
+        by=by,
     )
     limited = gate.shares.create(
         "y",
@@ -133,7 +153,10 @@ def test_everything_of_who_is_gone_is_deactivated(make_gate: Make, store: str, c
     assert [reason_of(call) for call in calls] == ["deactivated"] * len(calls)
     assert gate.shares.get(made.share.id).state == "deactivated"
     assert {share.state for share in gate.shares.list().items} == {"deactivated"}
-    assert gate.shares.update(made.share.id, unchanged={"state": "deactivated"}, expires_in=90).state == "deactivated"
+    assert (
+        gate.shares.update(made.share.id, unchanged={"state": "deactivated"}, expires_in=90).state
+        == "deactivated"
+    )
     with pytest.raises(InvalidInput, match="state"):
         gate.shares.update(made.share.id, unchanged={"state": "revoked"})
     assert gate.shares.revoke(made.share.id).revoked_at is not None
@@ -155,11 +178,16 @@ def test_a_share_opens_what_its_makers_owner_may_still_open(make_gate: Make, sto
     directory.rights["u1"] = ["other"]
     for secret in (made.secret, redeemed.token):
         principal = gate.verify(secret)
-        assert reason_of(lambda principal=principal: principal.require("docs:read", on="x")) == "insufficient_scope"
+        assert (
+            reason_of(lambda principal=principal: principal.require("docs:read", on="x"))
+            == "insufficient_scope"
+        )
         assert principal.allowed_objects("docs:read") == frozenset()
 
 
-def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(make_gate: Make, store: str) -> None:
+def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(
+    make_gate: Make, store: str
+) -> None:
     """Nor may he make a call that he has no right to, whatever his token grants."""
     directory = Directory(u1=["gate:*", "docs:read"], u2=["gate:*", "docs:*"])
     gate = make_gate(store, owner_rights=directory)
@@ -170,7 +198,8 @@ def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(make_gate: Ma
     assert denied.value.scope == ("docs:*",)
     gate.tokens.create(name="b", scopes=["docs:read"], owner=U2, by=by)
     assert (
-        reason_of(lambda: gate.shares.create("x", scopes=["docs:write"], expires_in=5, by=by)) == "insufficient_scope"
+        reason_of(lambda: gate.shares.create("x", scopes=["docs:write"], expires_in=5, by=by))
+        == "insufficient_scope"
     )
     other = gate.tokens.create(name="c", scopes=["docs:write"], owner=U1).token
     assert reason_of(lambda: gate.tokens.rotate(other.id, by=by)) == "insufficient_scope"
@@ -184,9 +213,11 @@ def test_nothing_wider_is_written_beside_a_new_owner(make_gate: Make, store: str
     """Who may little now may do more later: what a change of owner writes is covered whatever the new one may now."""
     directory = Directory(boss=["gate:*", "a"], u1=["a"], u2=["a"])
     gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
-    boss = gate.verify(gate.tokens.create(name="b", scopes=["gate:*", "a"], owner=Owner("boss")).secret)
+    boss = gate.verify(
+        gate.tokens.create(name="b", scopes=["gate:*", "a"], owner=Owner("boss")).secret
+    )
     token = gate.tokens.create(name="t", scopes=["a"], owner=U1)
-    change = lambda: gate.tokens.update(token.token.id, owner=U2, scopes=["a", "b"], by=boss)  # noqa: E731
+    change = lambda: gate.tokens.update(token.token.id, owner=U2, scopes=["a", "b"], by=boss)
     assert reason_of(change) == "insufficient_scope"
     gate.tokens.update(token.token.id, owner=U2, by=boss)
     directory.rights["u2"] = ["a", "b"]
@@ -201,7 +232,9 @@ def test_a_token_rotates_itself_whatever_its_owner_may(make_gate: Make, store: s
     assert not gate.verify(rotated.secret).allows("docs:write")
 
 
-def test_a_call_is_judged_by_the_rights_of_who_has_the_token_now(make_gate: Make, store: str) -> None:
+def test_a_call_is_judged_by_the_rights_of_who_has_the_token_now(
+    make_gate: Make, store: str
+) -> None:
     """It may have been given away since the request began."""
     gate = make_gate(store, owner_rights=Directory(u1=["gate:*"], u2=["gate:tokens:read"]))
     by = gate.verify(gate.tokens.create(name="a", scopes=["gate:*"], owner=U1).secret)
@@ -249,14 +282,20 @@ def test_an_exchange_is_bounded_by_what_the_owner_may_now(make_gate: Make, store
     gate.tokens.exchange(str(gate.tokens.exchange(other.secret).refresh_token))
     directory.rights["u2"] = TimeoutError("no answer")
     gate.owner_changed(U2)
-    assert reason_of(lambda: gate.tokens.exchange(other.secret)) == "revoked"  # whatever the application says
+    assert (
+        reason_of(lambda: gate.tokens.exchange(other.secret)) == "revoked"
+    )  # whatever the application says
     directory.rights["u1"] = ["docs:*", "b"]
     gate.owner_changed(U1)
     assert gate.tokens.exchange(newest).scope == ("docs:read", "b")
-    assert gate.verify(answer.access_token).allows("b")  # which it was given, and which he may again
+    assert gate.verify(answer.access_token).allows(
+        "b"
+    )  # which it was given, and which he may again
 
 
-def test_a_refresh_token_that_changes_hands_in_an_exchange_is_asked_about_again(make_gate: Make, store: str) -> None:
+def test_a_refresh_token_that_changes_hands_in_an_exchange_is_asked_about_again(
+    make_gate: Make, store: str
+) -> None:
     """The answer about one owner is not taken for another's."""
     handed: list[Owner] = []
 
@@ -277,12 +316,18 @@ def test_a_refresh_token_that_changes_hands_in_an_exchange_is_asked_about_again(
 # What happens to a family while an exchange is on its way, and what that comes to.
 MEANWHILE: dict[str, tuple[Callable[[Gate, str], object], str]] = {
     "deactivated": (lambda gate, family: gate.tokens.deactivate(family), "deactivated"),
-    "narrowed": (lambda gate, family: gate.tokens.update(family, scopes=["b"]), "insufficient_scope"),
+    "narrowed": (
+        lambda gate, family: gate.tokens.update(family, scopes=["b"]),
+        "insufficient_scope",
+    ),
     "moved": (
         lambda gate, family: gate.tokens.update(family, allowed_cidr_blocks=["192.0.2.1"]),
         "address_not_allowed",
     ),
-    "put off": (lambda gate, family: gate.tokens.update(family, not_before=START + 1), "not_yet_valid"),
+    "put off": (
+        lambda gate, family: gate.tokens.update(family, not_before=START + 1),
+        "not_yet_valid",
+    ),
     "deleted": (lambda gate, family: gate.tokens.delete(family), "unknown_credential"),
     "rotated": (lambda gate, family: gate.tokens.rotate(family), "unknown_credential"),
 }
@@ -302,13 +347,23 @@ def test_an_exchange_is_judged_when_it_is_written(make_gate: Make, store: str, w
     gate = make_gate(store, owner_rights=rights, owner_rights_ttl=0)
     made = gate.tokens.create(name="s", type="REFRESH", scopes=["a", "b"], owner=U1)
     coming.append(made.token.id)
-    assert reason_of(lambda: gate.tokens.exchange(made.secret, ["a"], address="198.51.100.1")) == reason
+    assert (
+        reason_of(lambda: gate.tokens.exchange(made.secret, ["a"], address="198.51.100.1"))
+        == reason
+    )
     with gate._store.reading() as reading:
         for table in ("exchanges", "access"):
-            assert reading._connection.exec_driver_sql(f"SELECT count(*) FROM faregate_{table}").scalar_one() == 0
+            assert (
+                reading._connection.exec_driver_sql(
+                    f"SELECT count(*) FROM faregate_{table}"
+                ).scalar_one()
+                == 0
+            )
 
 
-def test_the_answer_is_kept_for_a_while(make_gate: Make, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_is_kept_for_a_while(
+    make_gate: Make, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Five seconds by default; then it is asked anew."""
     now = [1000.0]
     monkeypatch.setattr("faregate.decision.owner_rights.monotonic", lambda: now[0])
@@ -341,7 +396,9 @@ def test_a_changed_owner_counts_at_once(make_gate: Make, tmp_path: Path) -> None
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     directory = Directory(u1=["a"], u2=["a"])
     here, there = (make_gate(url, owner_rights=directory, owner_rights_ttl=1e6) for _ in range(2))
-    one, two = (here.tokens.create(name="a", scopes=["a"], owner=owner).secret for owner in (U1, U2))
+    one, two = (
+        here.tokens.create(name="a", scopes=["a"], owner=owner).secret for owner in (U1, U2)
+    )
     for gate in (here, there):
         assert gate.verify(one).allows("a")
         assert gate.verify(two).allows("a")
@@ -416,7 +473,7 @@ def test_whatever_goes_wrong_shuts_the_gate(make_gate: Make, store: str, failure
             gate.verify(secret)
         assert raised.value.__cause__ is not None
     with pytest.raises(StoreUnavailable):
-        gate.joined(gate.session(U1))
+        gate.requests.with_owner_rights(gate.session(U1))
     assert gate.verify(free).allows("a")
 
 
@@ -429,7 +486,11 @@ def test_another_owner_of_the_same_id_is_another(make_gate: Make) -> None:
         return AllowedScopes(general_scopes=("a",) if owner.idp_id is None else ())
 
     gate = make_gate("sqlite://", owner_rights=hook)
-    owners = [Owner("u1"), Owner("u1", idp_id="x"), *(Owner("u1", domain=str(number)) for number in range(40))]
+    owners = [
+        Owner("u1"),
+        Owner("u1", idp_id="x"),
+        *(Owner("u1", domain=str(number)) for number in range(40)),
+    ]
     secrets = [gate.tokens.create(name="a", scopes=["a"], owner=owner).secret for owner in owners]
     for _ in range(2):
         assert [gate.verify(secret).allows("a") for secret in secrets[:3]] == [True, False, True]
@@ -517,8 +578,10 @@ def test_what_a_changed_owner_may_counts_for_every_call(make_gate: Make, tmp_pat
     there.verify(made.secret)
     directory.rights["u1"] = None
     here.owner_changed(U1)
-    assert reason_of(lambda: there.joined(there.session(U1))) == "deactivated"
-    assert reason_of(lambda: there.shares.redeem(made.share.id, secret=made.secret)) == "deactivated"
+    assert reason_of(lambda: there.requests.with_owner_rights(there.session(U1))) == "deactivated"
+    assert (
+        reason_of(lambda: there.shares.redeem(made.share.id, secret=made.secret)) == "deactivated"
+    )
     assert there.shares.get(made.share.id).state == "deactivated"
     assert there.shares.get(made.share.id).redemptions == 0
 
@@ -535,10 +598,16 @@ def test_a_hook_may_ask_the_gate(make_gate: Make, store: str) -> None:
     by = gates[0].verify(gates[0].tokens.create(name="a", scopes=["gate:*"], owner=U1).secret)
     assert gates[0].tokens.create(name="b", by=by).token.owner == U1
     made = gates[0].shares.create(
-        "x", scopes=["a"], expires_in=60, by=gates[0].verify(gates[0].tokens.create(name="c", scopes=["*"]).secret)
+        "x",
+        scopes=["a"],
+        expires_in=60,
+        by=gates[0].verify(gates[0].tokens.create(name="c", scopes=["*"]).secret),
     )
     assert gates[0].shares.list(by=by).total == 1
-    assert gates[0].shares.update(made.share.id, expires_in=90, unchanged={"state": "live"}).state == "live"
+    assert (
+        gates[0].shares.update(made.share.id, expires_in=90, unchanged={"state": "live"}).state
+        == "live"
+    )
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
@@ -581,7 +650,10 @@ def test_a_changed_owner_counts_in_another_process(tmp_path: Path) -> None:
     gate = Gate(url)
     secret = gate.tokens.create(name="a", scopes=["a"], owner=U1).secret
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, url, str(told)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, url, str(told)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
@@ -598,7 +670,11 @@ class Hands:
     """A gate whose owners' rights are a dictionary, an admin, and a token of the admin's own."""
 
     def __init__(self, make_gate: Callable[..., Gate]) -> None:
-        self.rights: dict[str, Any] = {"boss": ["docs:*", "gate:*"], "ann": ["docs:*"], "bob": ["other"]}
+        self.rights: dict[str, Any] = {
+            "boss": ["docs:*", "gate:*"],
+            "ann": ["docs:*"],
+            "bob": ["other"],
+        }
         self.gate = make_gate("sqlite://", owner_rights=self.may, owner_rights_ttl=0)
         scopes = ["docs:*", "gate:*"]
         self.admin = self.gate.tokens.create(name="admin", scopes=scopes, owner=Owner("boss"))
@@ -648,7 +724,9 @@ def test_scopes_and_owner_change_together(make_gate: Callable[..., Gate]) -> Non
     assert hands.hand(token.id, Owner("eve"), scopes=["a"]) == "ok"
 
 
-def test_nobody_brings_a_gone_owners_token_back_without_covering_it(make_gate: Callable[..., Gate]) -> None:
+def test_nobody_brings_a_gone_owners_token_back_without_covering_it(
+    make_gate: Callable[..., Gate],
+) -> None:
     """Not even one without scopes, for longer than the admin has himself."""
     hands = Hands(make_gate)
     token = hands.gate.tokens.create(name="t", scopes=["docs:read"], owner=Owner("ann"))
@@ -671,10 +749,15 @@ def test_another_provider_is_another_owner(make_gate: Callable[..., Gate]) -> No
     admin = gate.tokens.create(name="admin", scopes=["docs:*", "gate:*"], owner=Owner("ann"))
     by = gate.verify(admin.secret)
     for owner in (Owner("ann", idp_id="x"), Owner("ann", name="Ann")):
-        assert reason_of(lambda owner=owner: gate.tokens.update("self", owner=owner, by=by)) == "insufficient_scope"
+        assert (
+            reason_of(lambda owner=owner: gate.tokens.update("self", owner=owner, by=by))
+            == "insufficient_scope"
+        )
 
 
-def test_an_owner_who_changes_meanwhile_is_asked_about_again(make_gate: Callable[..., Gate]) -> None:
+def test_an_owner_who_changes_meanwhile_is_asked_about_again(
+    make_gate: Callable[..., Gate],
+) -> None:
     """Rights of somebody who is the owner no more decide nothing: the call is to be repeated."""
     hands = Hands(make_gate)
     token = hands.gate.tokens.create(name="t", scopes=["docs:read"], owner=Owner("ann")).token
@@ -687,7 +770,7 @@ def test_an_owner_who_changes_meanwhile_is_asked_about_again(make_gate: Callable
             hands.gate.tokens.update(token.id, owner=Owner("bob"))
         return Hands.may(hands, owner)
 
-    hands.gate._desk._owner_rights._hook = may
+    hands.gate._transactions._owner_rights._hook = may
     assert hands.hand(token.id, Owner("eve")) == "store_unavailable"
     assert hands.gate.tokens.get(token.id).owner == Owner("bob")
 
@@ -699,10 +782,13 @@ def test_who_names_no_other_owner_asks_nothing(make_gate: Callable[..., Gate]) -
     def down(owner: Owner) -> AllowedScopes | None:
         raise TimeoutError(owner.id)
 
-    hands.gate._desk._owner_rights._hook = down
+    hands.gate._transactions._owner_rights._hook = down
     token = hands.token.token
     assert hands.gate.tokens.update(token.id, name="n", owner=token.owner).name == "n"
-    assert reason_of(lambda: hands.gate.tokens.update(token.id, owner=Owner("ann"))) == "store_unavailable"
+    assert (
+        reason_of(lambda: hands.gate.tokens.update(token.id, owner=Owner("ann")))
+        == "store_unavailable"
+    )
 
 
 def test_a_share_stays_its_makers_owners(make_gate: Callable[..., Gate]) -> None:
@@ -717,23 +803,34 @@ def test_a_share_stays_its_makers_owners(make_gate: Callable[..., Gate]) -> None
     assert reason_of(lambda: hands.gate.verify(share.secret)) == "deactivated"
 
 
-@pytest.mark.parametrize("renamed", [Owner("ann", name="Ann"), Owner("ann", acct="a"), Owner("bob")])
+@pytest.mark.parametrize(
+    "renamed", [Owner("ann", name="Ann"), Owner("ann", acct="a"), Owner("bob")]
+)
 def test_naming_an_owner_hides_no_widening(make_gate: Callable[..., Gate], renamed: Owner) -> None:
     """What is written has to be covered as well, though the owner may use nothing of it at present."""
     hands = Hands(make_gate)
     hands.rights |= {"boss": ["gate:*", "a"], "ann": ["a"], "bob": ["a"]}
-    token = hands.gate.tokens.create(name="t", scopes=["a", "gate:tokens:write"], owner=Owner("ann"))
+    token = hands.gate.tokens.create(
+        name="t", scopes=["a", "gate:tokens:write"], owner=Owner("ann")
+    )
     wider = {"scopes": ["*"]}
     assert hands.hand(token.token.id, renamed, **wider) == "insufficient_scope"
     by = hands.gate.verify(token.secret)
-    assert reason_of(lambda: hands.gate.tokens.update("self", owner=renamed, by=by, **wider)) == "insufficient_scope"  # type: ignore[arg-type]
+    assert (
+        reason_of(lambda: hands.gate.tokens.update("self", owner=renamed, by=by, **wider))  # type: ignore[arg-type]
+        == "insufficient_scope"
+    )
 
 
 @pytest.mark.parametrize("wider", [{"scopes": ["b"]}, {"expires_at": None}, {"not_before": None}])
-def test_nobody_widens_what_goes_from_one_who_is_gone_to_another(make_gate: Callable[..., Gate], wider: Any) -> None:
+def test_nobody_widens_what_goes_from_one_who_is_gone_to_another(
+    make_gate: Callable[..., Gate], wider: Any
+) -> None:
     """It opens nothing now, and may once somebody is called so."""
     hands = Hands(make_gate)
-    token = hands.gate.tokens.create(name="t", owner=Owner("ghost"), scopes=["a"], not_before=START, expires_in=60)
+    token = hands.gate.tokens.create(
+        name="t", owner=Owner("ghost"), scopes=["a"], not_before=START, expires_in=60
+    )
     hands.gate.tokens.update(hands.admin.token.id, expires_in=50, not_before=START)
     assert hands.hand(token.token.id, Owner("ghost2"), **wider) == "insufficient_scope"
     assert hands.hand(token.token.id, Owner("ghost2")) == "ok"

@@ -33,30 +33,51 @@ def test_public_names() -> None:
     assert faregate_asgi.__all__ == faregate_wsgi.__all__ == ["GateMiddleware"]
 
 
-@pytest.mark.parametrize("statement", ["import faregate", "from faregate import Gate, Denied, Owner, path"])
+@pytest.mark.parametrize(
+    "statement", ["import faregate", "from faregate import Gate, Denied, Owner, path"]
+)
 def test_importing_loads_no_framework_and_no_database_library(statement: str) -> None:
     """Neither Flask nor Starlette nor SQLAlchemy nor Alembic."""
     script = f"{statement}\nimport sys\nprint([m for m in ('flask', 'werkzeug', 'starlette', 'sqlalchemy', 'alembic') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_making_a_gate_loads_no_alembic() -> None:
     """It is for migrating alone."""
     script = "import sys, faregate\nfaregate.Gate('sqlite://')\nprint('alembic' in sys.modules)"
     assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
     )
 
 
 def test_the_wheel_holds_every_package_and_its_types(tmp_path: Path) -> None:
     """Each import package of both source roots, with py.typed, the migrations and the licence."""
     pytest.importorskip("hatchling", reason="the 'dev' extra builds wheels")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    packages = [path for root in ("src", "adapters") for path in (ROOT / root).iterdir() if path.is_dir()]
+    packages = [
+        path for root in ("src", "adapters") for path in (ROOT / root).iterdir() if path.is_dir()
+    ]
     assert {path.name for path in packages} == {
         "faregate",
         "faregate_asgi",
@@ -76,7 +97,9 @@ def test_words_of_denials_fit_into_headers() -> None:
     """RFC 6750 section 3: no quotation mark, no backslash, nothing beyond ASCII; one wording for each reason."""
     for name, reason in REASONS.items():
         assert name.replace("_", "").isalpha()
-        assert all(0x20 <= ord(character) <= 0x7E and character not in '"\\' for character in reason.detail)
+        assert all(
+            0x20 <= ord(character) <= 0x7E and character not in '"\\' for character in reason.detail
+        )
     assert len({reason.detail for reason in REASONS.values()}) == len(REASONS)
 
 

@@ -31,7 +31,11 @@ def at(seconds: float) -> datetime:
         (Policy(max_lifetime=timedelta(days=2)), {}, 2 * DAY),
         (Policy(max_lifetime=2 * DAY), {"expires_in": 2 * DAY}, 2 * DAY),
         (Policy(max_lifetime=2 * DAY, default_lifetime=DAY), {}, DAY),
-        (Policy(max_lifetime=2 * DAY, default_lifetime=DAY), {"expires_at": START + 1.5 * DAY}, 1.5 * DAY),
+        (
+            Policy(max_lifetime=2 * DAY, default_lifetime=DAY),
+            {"expires_at": START + 1.5 * DAY},
+            1.5 * DAY,
+        ),
         (Policy(require_expiry=True), {"expires_in": 5}, 5),
         (Policy(require_expiry=True, default_lifetime=DAY), {}, DAY),
     ],
@@ -68,7 +72,9 @@ def test_an_expiry_beyond_the_policy_is_refused(
 def test_the_earliest_end_counts(make_gate: Make, store: str, clock: Clock) -> None:
     """A maker that ends before the default lifetime makes nothing that outlives it."""
     gate = make_gate(store, policy=Policy(default_lifetime=DAY))
-    maker = gate.verify(gate.tokens.create(name="a", scopes=["gate:tokens:write"], expires_in=100).secret)
+    maker = gate.verify(
+        gate.tokens.create(name="a", scopes=["gate:tokens:write"], expires_in=100).secret
+    )
     assert gate.tokens.create(name="b", by=maker).token.expires_at == at(100)
     clock.now += 50
     longer = gate.verify(gate.tokens.create(name="a", scopes=["gate:tokens:write"]).secret)
@@ -76,13 +82,19 @@ def test_the_earliest_end_counts(make_gate: Make, store: str, clock: Clock) -> N
     assert gate.tokens.create(name="b", by=longer).token.expires_at == at(50 + DAY)
 
 
-def test_the_longest_lifetime_counts_from_the_creation(make_gate: Make, store: str, clock: Clock) -> None:
+def test_the_longest_lifetime_counts_from_the_creation(
+    make_gate: Make, store: str, clock: Clock
+) -> None:
     """An extension does not start it anew; what stays as it is, is not asked about."""
     gate = make_gate(store, policy=Policy(max_lifetime=DAY))
     token = gate.tokens.create(name="a", expires_in=DAY / 2).token
     clock.now += DAY / 4
     assert gate.tokens.update(token.id, expires_in=DAY * 3 / 4).expires_at == at(DAY)
-    later: list[dict[str, Any]] = [{"expires_in": DAY}, {"expires_at": START + DAY + 1}, {"expires_at": None}]
+    later: list[dict[str, Any]] = [
+        {"expires_in": DAY},
+        {"expires_at": START + DAY + 1},
+        {"expires_at": None},
+    ]
     for members in later:
         with pytest.raises(InvalidInput, match=r"^expiresAt: .*policy"):
             gate.tokens.update(token.id, **members)
@@ -124,7 +136,9 @@ def test_allowed_scopes_bound_tokens_and_shares(make_gate: Make, store: str) -> 
     share = gate.shares.create("o", scopes=["docs:read"], expires_in=60).share
     with pytest.raises(InvalidInput, match=r"does not allow x$"):
         gate.shares.update(share.id, params={"scopes": ["x"]})
-    assert gate.shares.update(share.id, params={"scopes": ["docs:write"]}).params.scopes == ("docs:write",)
+    assert gate.shares.update(share.id, params={"scopes": ["docs:write"]}).params.scopes == (
+        "docs:write",
+    )
     assert (gate.tokens.list().total, gate.shares.list().total) == (1, 1)
     wide = Policy(allowed_scopes=AllowedScopes(general_scopes=("*",)))
     with pytest.raises(InvalidInput):

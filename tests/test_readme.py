@@ -47,10 +47,10 @@ def run(source: str) -> dict[str, Any]:
         promised = re.search(r'Denied: status (\d+), reason "(\w+)"', comment)
         code = compile(ast.Module([statement], []), "README.md", "exec")
         if promised is None:
-            exec(code, names)  # noqa: S102  this project's own README
+            exec(code, names)
             continue
         with pytest.raises(Denied) as raised:
-            exec(code, names)  # noqa: S102  this project's own README
+            exec(code, names)
         assert (raised.value.status, raised.value.reason) == (int(promised[1]), promised[2])
     return names
 
@@ -75,7 +75,9 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     client = Client(wsgi["application"], TestResponse)
     answers = [client.get(url).status_code for url in ("/healthz", "/api/x", "/other")]
     assert answers == [200, 401, 401]
-    assert client.get("/api/x", headers={"Authorization": f"Bearer {secret}"}).text.startswith("token:")
+    assert client.get("/api/x", headers={"Authorization": f"Bearer {secret}"}).text.startswith(
+        "token:"
+    )
     assert_opens_by_jwt(provider["app"])
     assert rights["users"] == {}
     browser = login["app"].test_client()
@@ -85,14 +87,21 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert browser.post("/settings/tokens", json={"name": "x"}).status_code == 403
     page = {"Origin": "https://app.example.com"}
     assert (
-        browser.post("/settings/tokens", json={"name": "x", "scopes": ["docs:read"]}, headers=page).status_code == 201
+        browser.post(
+            "/settings/tokens", json={"name": "x", "scopes": ["docs:read"]}, headers=page
+        ).status_code
+        == 201
     )
-    assert browser.get("/settings/tokens").get_json()["total"] == 2  # the one of the block before is hers, too
+    assert (
+        browser.get("/settings/tokens").get_json()["total"] == 2
+    )  # the one of the block before is hers, too
     for names in (share, python, starlette, rights):
         names["gate"].close()
 
 
-def test_the_client_of_refresh_tokens_works_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_of_refresh_tokens_works_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against the application that is shown before it, on a socket."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -115,7 +124,11 @@ def assert_opens_by_jwt(app: Flask) -> None:
     gate, (given,) = app.extensions["faregate"], app.config["FAREGATE_ISSUERS"]
     made = token(time.time(), iss=given.issuer, aud=next(iter(given.audiences)))
     assert app.test_client().get("/docs").status_code == 401
-    gate._issuers._trusts[0].keys._fetched = (read_set(jwks("rsa"), ["RS256"]), time.monotonic(), time.time())
+    gate._issuers._trusts[0].keys._fetched = (
+        read_set(jwks("rsa"), ["RS256"]),
+        time.monotonic(),
+        time.time(),
+    )
     with app.test_client().get("/docs", headers={"Authorization": f"Bearer {made}"}) as answered:
         assert (answered.status_code, answered.get_json()) == (200, {"for": "alice"})
     gate.close()
@@ -132,7 +145,9 @@ def test_the_blocks_are_as_short_as_promised() -> None:
         assert len(lines) <= 10
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's commands use curl, which is not installed")
+@pytest.mark.skipif(
+    shutil.which("curl") is None, reason="the README's commands use curl, which is not installed"
+)
 def test_shell_blocks_run(tmp_path: Path) -> None:
     """The first token, the application and two requests, then each management call, as a newcomer types them."""
     (tmp_path / "app.py").write_text(BLOCKS["python"][0])
@@ -159,7 +174,10 @@ def test_shell_blocks_run(tmp_path: Path) -> None:
     assert "401 UNAUTHORIZED" in output
     assert 'WWW-Authenticate: Bearer realm="faregate"' in output
     answers = list(
-        map(json.loads, filter(None, output.partition("MANAGEMENT\n")[2].partition("THE END")[0].split("\n")))
+        map(
+            json.loads,
+            filter(None, output.partition("MANAGEMENT\n")[2].partition("THE END")[0].split("\n")),
+        )
     )
     assert len(answers) == 17
     exchanged, introspected, revoked, audited = answers[-4:]
@@ -175,7 +193,9 @@ def test_shell_blocks_run(tmp_path: Path) -> None:
     twins = {"token.activate", "token.deactivate_many"}  # the other way round of what is shown
     for operation in OPERATIONS:
         path = operation.path.replace("{id}", "$ID")
-        assert operation.call in twins or re.search(rf"\$AUTH{re.escape(path)}[ ?;\"\n]", management), operation
+        assert operation.call in twins or re.search(
+            rf"\$AUTH{re.escape(path)}[ ?;\"\n]", management
+        ), operation
 
 
 def test_the_command_line_works_as_shown(tmp_path: Path) -> None:
@@ -184,7 +204,12 @@ def test_the_command_line_works_as_shown(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment.pop("FAREGATE_SECRET", None)
     done = subprocess.run(
-        ["sh", "-e", "-x", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        ["sh", "-e", "-x", "-c", block],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "The route opens." in done.stdout
@@ -202,7 +227,9 @@ def test_the_explained_403_is_what_is_printed(tmp_path: Path) -> None:
     app.config["FAREGATE_TRUSTED_PROXIES"] = ["192.0.2.1"]
     gate = Faregate(app).gate
     end = datetime(2026, 4, 30, 12, tzinfo=UTC)
-    made = gate.tokens.create(name="ci", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"], expires_at=end)
+    made = gate.tokens.create(
+        name="ci", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"], expires_at=end
+    )
     command = "faregate check --peer 192.0.2.1 --forwarded 203.0.113.9 --scope docs:write"
     assert command in README
     asked = app.test_cli_runner().invoke(args=command.split(), input=made.secret)

@@ -26,8 +26,10 @@ from faregate import (
     any_of,
     path,
 )
+from faregate.values.grants import Granted
+from faregate.values.needs import Need
 from faregate.values.networks import Networks
-from faregate.values.scopes import Granted, Need, compile_grants
+from faregate.values.scopes import compile_grants
 from faregate_asgi.translation import encode
 
 Make = Callable[..., Gate]
@@ -35,7 +37,9 @@ Make = Callable[..., Gate]
 
 def edits(*resources: str) -> AllowedScopes:
     """The permission to edit these resources."""
-    return AllowedScopes(organization_scopes=RealmScopes(permissions=(PermissionGrant("edit", resources),)))
+    return AllowedScopes(
+        organization_scopes=RealmScopes(permissions=(PermissionGrant("edit", resources),))
+    )
 
 
 def test_what_a_need_reaches_is_remembered_for_the_same_scopes_alone(gate: Gate) -> None:
@@ -48,14 +52,14 @@ def test_what_a_need_reaches_is_remembered_for_the_same_scopes_alone(gate: Gate)
     for _ in range(2):  # the second time it is remembered
         for principal, opened in ((one, "ab"), (same, "ab"), (other, "c")):
             assert [on for on in "abc" if principal.allows(need, on=on)] == [*opened]
-            assert [reason_of(lambda p=principal, on=on: p.require(need, on=on)) for on in "abc"] == [
-                "ok" if on in opened else "insufficient_scope" for on in "abc"
-            ]
+            assert [
+                reason_of(lambda p=principal, on=on: p.require(need, on=on)) for on in "abc"
+            ] == ["ok" if on in opened else "insufficient_scope" for on in "abc"]
             assert not principal.allows(need)
             assert not principal.allows(Role("edit"), on="a")
             assert not principal.allows(Permission("edit", "svc"), on="a")
-    assert one.record.granted is same.record.granted
-    assert one.record.granted is not other.record.granted
+    assert one.compiled.granted is same.compiled.granted
+    assert one.compiled.granted is not other.compiled.granted
 
 
 def test_what_is_remembered_is_bounded_by_changed_scopes(gate: Gate) -> None:
@@ -79,7 +83,8 @@ def test_root_shares_no_reach_with_who_has_the_same_scope(gate: Gate) -> None:
     """Root may what no scope says; a token with ``*`` that is somebody's may not, whoever was asked first."""
     root = gate.tokens.create(name="t", scopes=["*"])
     others = [
-        gate.tokens.create(name="t", scopes=["*"], **whose) for whose in ({"owner": Owner("u1")}, {"org": Org("o1")})
+        gate.tokens.create(name="t", scopes=["*"], **whose)
+        for whose in ({"owner": Owner("u1")}, {"org": Org("o1")})
     ]
     secrets = [root.secret, *(issued.secret for issued in others)]
     for order in (secrets, secrets[::-1]):
@@ -101,9 +106,17 @@ def test_owners_rights_bound_what_is_remembered(make_gate: Make) -> None:
         assert gate.verify(issued.secret).allows("docs:read")
         assert gate.verify(nobodys.secret).allows("docs:read")
     allowed[0] = AllowedScopes(general_scopes=("docs:write",))
-    assert [gate.verify(issued.secret).allows(f"docs:{verb}") for verb in ("read", "write")] == [False, True]
-    assert reason_of(lambda: gate.verify(issued.secret).require("docs:read")) == "insufficient_scope"
-    assert reason_of(lambda: gate.verify(issued.secret).require_all(("docs:read",))) == "insufficient_scope"
+    assert [gate.verify(issued.secret).allows(f"docs:{verb}") for verb in ("read", "write")] == [
+        False,
+        True,
+    ]
+    assert (
+        reason_of(lambda: gate.verify(issued.secret).require("docs:read")) == "insufficient_scope"
+    )
+    assert (
+        reason_of(lambda: gate.verify(issued.secret).require_all(("docs:read",)))
+        == "insufficient_scope"
+    )
 
 
 @pytest.mark.parametrize("scopes", [["docs:read"], ["docs:*"]])
@@ -114,7 +127,9 @@ def test_several_needs_are_all_to_be_met(gate: Gate, scopes: list[str]) -> None:
         principal.require("docs:read")
         for needs in (("docs:read", "other"), ("other", "docs:read")):
             assert reason_of(lambda needs=needs: principal.require(*needs)) == "insufficient_scope"
-            assert reason_of(lambda needs=needs: principal.require_all(needs)) == "insufficient_scope"
+            assert (
+                reason_of(lambda needs=needs: principal.require_all(needs)) == "insufficient_scope"
+            )
             assert not principal.allows(*needs)
 
 
@@ -124,9 +139,17 @@ def test_a_share_is_reached_on_its_objects_alone(gate: Gate) -> None:
     redeemed = gate.shares.redeem(made.share.id, secret=made.secret).token
     for credential in (made.secret, redeemed) * 2:
         principal = gate.verify(credential)
-        assert [principal.allows("docs:read", on=on) for on in ("x", "y", "z", None)] == [True, True, False, False]
+        assert [principal.allows("docs:read", on=on) for on in ("x", "y", "z", None)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
         assert reason_of(lambda p=principal: p.require("docs:read", on="z")) == "object_not_shared"
-        assert principal.record.granted.reached["docs:read"] is principal.record.grants["general", "scope", "docs:*"]
+        assert (
+            principal.compiled.granted.reached["docs:read"]
+            is principal.compiled.grants["general", "scope", "docs:*"]
+        )
 
 
 class Scope(StrEnum):
@@ -190,7 +213,7 @@ def test_an_address_is_remembered_by_its_list_alone(gate: Gate) -> None:
         assert reason_of(lambda other=other: gate.verify(issued.secret, address=other)) in (
             "address_not_allowed", "address_unknown",
         )  # fmt: skip
-    networks = gate.verify(issued.secret, address="10.0.0.1").record.networks
+    networks = gate.verify(issued.secret, address="10.0.0.1").compiled.networks
     assert networks is not None
     assert networks.admitted == set(spellings)
     assert networks == Networks.parse(("10.0.0.0/8", "2001:db8::/32"), "x")
@@ -198,7 +221,8 @@ def test_an_address_is_remembered_by_its_list_alone(gate: Gate) -> None:
 
     gate.tokens.update(issued.token.id, allowed_cidr_blocks=["192.0.2.0/24"])
     assert [
-        reason_of(lambda address=address: gate.verify(issued.secret, address=address)) for address in spellings
+        reason_of(lambda address=address: gate.verify(issued.secret, address=address))
+        for address in spellings
     ] == ["address_not_allowed"] * len(spellings)
 
 
@@ -206,12 +230,16 @@ def test_addresses_that_are_remembered_are_few(gate: Gate) -> None:
     """However many a token is used from."""
     secret = gate.tokens.create(name="t", allowed_cidr_blocks=["10.0.0.0/8"]).secret
     for number in range(1_000):
-        networks = gate.verify(secret, address=f"10.0.{number // 250}.{number % 250}").record.networks
+        networks = gate.verify(
+            secret, address=f"10.0.{number // 250}.{number % 250}"
+        ).compiled.networks
         assert networks is not None
         assert 0 < len(networks.admitted) <= 64
 
 
-def test_an_unknown_credential_is_looked_up_again_once_anybody_minted(tmp_path: Path, make_gate: Make) -> None:
+def test_an_unknown_credential_is_looked_up_again_once_anybody_minted(
+    tmp_path: Path, make_gate: Make
+) -> None:
     """Also by another process, as another gate is one: what was unknown may be that credential."""
     one, two = (make_gate(f"sqlite:///{tmp_path / 'gate.db'}") for _ in range(2))
     issued = two.tokens.create(name="t")
@@ -235,7 +263,9 @@ def test_the_expiry_is_told_of_the_instant_that_counts(gate: Gate, clock: Clock)
 
     def told(secret: str, *present: str) -> dict[str, str]:
         principal = gate.verify(secret)
-        return dict(gate.additions(principal, elsewhere=False, status=200, present=present))
+        return dict(
+            gate.requests.response_headers(principal, elsewhere=False, status=200, present=present)
+        )
 
     def worded(seconds: float) -> str:
         return f"{datetime.fromtimestamp(START + seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -245,7 +275,11 @@ def test_the_expiry_is_told_of_the_instant_that_counts(gate: Gate, clock: Clock)
         assert told(endless.secret) == told(issued.secret, "FAREGATE-token-expires") == {}
     gate.tokens.update(issued.token.id, expires_in=90)
     assert told(issued.secret)["Faregate-Token-Expires"] == worded(90)
-    sent = encode(gate.additions(gate.verify(issued.secret), elsewhere=True, status=200, present=()))
+    sent = encode(
+        gate.requests.response_headers(
+            gate.verify(issued.secret), elsewhere=True, status=200, present=()
+        )
+    )
     assert (b"faregate-token-expires", worded(90).encode()) in sent
     assert (b"cache-control", b"private") in sent
     clock.now += 90

@@ -27,7 +27,7 @@ from faregate import (
     StoreUnavailable,
 )
 from faregate.credentials.opaque import digest
-from faregate.credentials.presented import Texts
+from faregate.credentials.presented import RequestValues
 from faregate.errors import WouldWait
 from faregate.lifecycles.rotation import Rotation
 
@@ -42,7 +42,11 @@ def states(gate: Gate, *secrets: str) -> list[str]:
 def rows(gate: Gate, table: str) -> int:
     """How many rows a table has."""
     with gate._store.reading() as reading:
-        return int(reading._connection.exec_driver_sql(f"SELECT count(*) FROM faregate_{table}").scalar_one())
+        return int(
+            reading._connection.exec_driver_sql(
+                f"SELECT count(*) FROM faregate_{table}"
+            ).scalar_one()
+        )
 
 
 def test_a_lost_answer_locks_nobody_out(gate: Gate, clock: Clock) -> None:
@@ -55,7 +59,12 @@ def test_a_lost_answer_locks_nobody_out(gate: Gate, clock: Clock) -> None:
     third = gate.tokens.rotate(principal.id, by=principal).secret
     assert rows(gate, "secrets") == 2
     assert rows(gate, "unseen") == 1
-    assert states(gate, first, lost, second, third) == ["ok", "unknown_credential", "unknown_credential", "ok"]
+    assert states(gate, first, lost, second, third) == [
+        "ok",
+        "unknown_credential",
+        "unknown_credential",
+        "ok",
+    ]
     assert rows(gate, "unseen") == 0
     with pytest.raises(Conflict, match="only the current"):
         gate.tokens.rotate("self", by=principal)
@@ -123,13 +132,17 @@ def test_the_first_presentation_counts_even_if_it_is_refused(gate: Gate) -> None
     issued = gate.tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"])
     principal = gate.verify(issued.secret, address="10.0.0.1")
     rotated = gate.tokens.rotate("self", by=principal)
-    assert reason_of(lambda: gate.verify(rotated.secret, address="192.0.2.1")) == "address_not_allowed"
+    assert (
+        reason_of(lambda: gate.verify(rotated.secret, address="192.0.2.1")) == "address_not_allowed"
+    )
     with pytest.raises(Conflict):
         gate.tokens.rotate("self", by=principal)
     gate.verify(rotated.secret, address="10.0.0.1")
 
 
-def test_a_presentation_counts_in_every_process(make_gate: Callable[..., Gate], tmp_path: Path) -> None:
+def test_a_presentation_counts_in_every_process(
+    make_gate: Callable[..., Gate], tmp_path: Path
+) -> None:
     """The other gate on the file has seen it; this one knows."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     here, there = make_gate(url), make_gate(url)
@@ -140,7 +153,9 @@ def test_a_presentation_counts_in_every_process(make_gate: Callable[..., Gate], 
         here.tokens.rotate("self", by=principal)
 
 
-def test_a_store_that_cannot_write_closes_nothing(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_write_closes_nothing(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first presentation is noted some time later; the credential opens now, and does not wait each time."""
     now, tried = [1000.0], []
     monkeypatch.setattr("faregate.verification.usage.monotonic", lambda: now[0])
@@ -168,12 +183,12 @@ def test_an_event_loop_leaves_the_noting_to_a_thread(gate: Gate) -> None:
     principal = gate.verify(gate.tokens.create(name="a").secret)
     line = f"Bearer {gate.tokens.rotate('self', by=principal).secret}"
     with pytest.raises(WouldWait):
-        gate.identify(Texts([line], None), wait=False)
+        gate.requests.identify(RequestValues([line], None), wait=False)
     assert rows(gate, "unseen") == 1
-    assert gate.peek(line.encode(), None) is None
-    assert gate.identify(Texts([line], None))[0].id == principal.id
+    assert gate.requests.peek(line.encode(), None) is None
+    assert gate.requests.identify(RequestValues([line], None))[0].id == principal.id
     gate.verify(line.removeprefix("Bearer "))
-    assert gate.identify(Texts([line], None), wait=False)[0].id == principal.id
+    assert gate.requests.identify(RequestValues([line], None), wait=False)[0].id == principal.id
 
 
 def test_an_unseen_secret_is_seen_once(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +227,12 @@ def test_deleting_leaves_no_secret(gate: Gate) -> None:
     gate.tokens.rotate(token.id, grace=60)
     gate.tokens.delete(token.id)
     gate.tokens.delete(maker.token.id)
-    assert [rows(gate, table) for table in ("tokens", "secrets", "unseen", "descent")] == [0, 0, 0, 0]
+    assert [rows(gate, table) for table in ("tokens", "secrets", "unseen", "descent")] == [
+        0,
+        0,
+        0,
+        0,
+    ]
 
 
 RACE = """
@@ -236,7 +256,9 @@ def test_two_processes_at_once_have_one_winner(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(url)
     command = [sys.executable, "-c", RACE, url]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         for _ in range(60):
@@ -263,11 +285,15 @@ def test_threads_at_once_have_one_winner(gate: Gate) -> None:
         others: list[str] = []
 
         def rotate(
-            by: Principal = by, barrier: threading.Barrier = barrier, grace: float = 60.0 * (number % 2)
+            by: Principal = by,
+            barrier: threading.Barrier = barrier,
+            grace: float = 60.0 * (number % 2),
         ) -> None:
             barrier.wait()
-            found = outcome(lambda: secrets.append(gate.tokens.rotate("self", grace=grace, by=by).secret))  # noqa: B023
-            others.append(found)  # noqa: B023  joined below
+            found = outcome(
+                lambda: secrets.append(gate.tokens.rotate("self", grace=grace, by=by).secret)  # noqa: B023
+            )
+            others.append(found)  # noqa: B023
 
         threads = [threading.Thread(target=rotate) for _ in range(2)]
         for thread in threads:
@@ -309,8 +335,12 @@ class Family:
         self.gate = gate
         scopes = ["gate:tokens:*", "gate:shares:*", "docs:read"]
         self.root = gate.tokens.create(name="maker", scopes=scopes, owner=Owner("u1"))
-        self.child = gate.tokens.create(name="child", scopes=scopes, by=gate.verify(self.root.secret))
-        self.grandchild = gate.tokens.create(name="grandchild", scopes=scopes, by=gate.verify(self.child.secret))
+        self.child = gate.tokens.create(
+            name="child", scopes=scopes, by=gate.verify(self.root.secret)
+        )
+        self.grandchild = gate.tokens.create(
+            name="grandchild", scopes=scopes, by=gate.verify(self.child.secret)
+        )
         self.share = gate.shares.create(
             "x", scopes=["docs:read"], expires_in=60, by=gate.verify(self.grandchild.secret)
         )
@@ -322,7 +352,13 @@ class Family:
 
     def states(self) -> list[str]:
         """What becomes of the child, the grandchild, its share, and what was redeemed from that."""
-        return states(self.gate, self.child.secret, self.grandchild.secret, self.share.secret, self.redeemed.token)
+        return states(
+            self.gate,
+            self.child.secret,
+            self.grandchild.secret,
+            self.share.secret,
+            self.redeemed.token,
+        )
 
 
 GONE = ["deactivated", "deactivated", "revoked", "revoked"]
@@ -332,7 +368,9 @@ def test_a_leak_closes_whatever_came_from_it(gate: Gate) -> None:
     """Every token and share that it made, and those made; what others made stays open."""
     family = Family(gate)
     assert family.states() == ["ok"] * 4
-    closed = gate.tokens.deactivate(family.root.token.id, leaked=True, reason="found in a log", by="security")
+    closed = gate.tokens.deactivate(
+        family.root.token.id, leaked=True, reason="found in a log", by="security"
+    )
     assert closed.deactivated
     assert family.states() == GONE
     assert states(gate, family.root.secret, family.other.secret, family.others_share.secret) == [
@@ -341,12 +379,20 @@ def test_a_leak_closes_whatever_came_from_it(gate: Gate) -> None:
         "ok",
     ]
     child = gate.tokens.get(family.child.token.id)
-    assert (child.deactivated_updated_by, child.deactivated_reason, child.version) == ("security", "found in a log", 2)
+    assert (child.deactivated_updated_by, child.deactivated_reason, child.version) == (
+        "security",
+        "found in a log",
+        2,
+    )
     with gate._store.reading() as reading:
         entries = reading._connection.exec_driver_sql(
             "SELECT actor, action, subject, details FROM faregate_feed WHERE details LIKE '%leaked%' ORDER BY sequence"
         ).fetchall()
-    assert {entry[2] for entry in entries} == {family.child.token.id, family.grandchild.token.id, family.share.share.id}
+    assert {entry[2] for entry in entries} == {
+        family.child.token.id,
+        family.grandchild.token.id,
+        family.share.share.id,
+    }
     assert all(entry[0] == "security" and family.root.token.id in entry[3] for entry in entries)
 
 
@@ -374,7 +420,9 @@ def test_a_leak_takes_along_what_was_exchanged(gate: Gate) -> None:
     assert states(gate, answer.access_token, apart.access_token) == ["unknown_credential", "ok"]
     renewed = gate.tokens.rotate(family.token.id, leaked=True)
     gate.tokens.activate(family.token.id)
-    assert reason_of(lambda: gate.tokens.exchange(str(answer.refresh_token))) == "unknown_credential"
+    assert (
+        reason_of(lambda: gate.tokens.exchange(str(answer.refresh_token))) == "unknown_credential"
+    )
     again = gate.tokens.exchange(renewed.secret)
     assert states(gate, answer.access_token, again.access_token) == ["unknown_credential", "ok"]
 
@@ -412,7 +460,10 @@ def test_what_a_leak_closed_an_admin_opens(gate: Gate) -> None:
     gate.tokens.deactivate(family.root.token.id, leaked=True)
     for call in (gate.tokens.activate, partial(gate.tokens.rotate, leaked=True)):
         for one in (family.child, family.grandchild):
-            assert reason_of(lambda call=call, one=one: call(one.token.id, by=owner)) == "insufficient_scope"
+            assert (
+                reason_of(lambda call=call, one=one: call(one.token.id, by=owner))
+                == "insufficient_scope"
+            )
     gate.tokens.rotate(family.grandchild.token.id, leaked=True)
     gate.tokens.activate(family.grandchild.token.id)
     assert family.states()[1] == "unknown_credential"
@@ -454,7 +505,9 @@ def test_a_leak_is_followed_through_rotations(gate: Gate, kind: str) -> None:
     scopes = ["gate:tokens:*", "docs:read"]
     victim = gate.tokens.create(name="v", type=kind, scopes=scopes, owner=Owner("u1"))
     stolen = gate.tokens.rotate(victim.token.id, by=gate.verify(family.root.secret))
-    secret = gate.tokens.exchange(stolen.secret).access_token if kind == "REFRESH" else stolen.secret
+    secret = (
+        gate.tokens.exchange(stolen.secret).access_token if kind == "REFRESH" else stolen.secret
+    )
     made = gate.tokens.create(name="made by the thief", by=gate.verify(secret))
     gate.tokens.rotate(victim.token.id, grace=60 if kind == "API" else None)
     closed = gate.tokens.deactivate(family.root.token.id, leaked=True).closed
@@ -536,7 +589,9 @@ def test_who_does_not_reach_tells_of_no_leak(gate: Gate) -> None:
 def test_a_thief_who_tells_of_a_leak_hides_nothing(gate: Gate) -> None:
     """Whoever comes from a token keeps where its secret came from, with a rotation that calls it leaked, too."""
     scopes = ["gate:tokens:*", "docs:read"]
-    leaked, one, other = (gate.tokens.create(name=name, scopes=scopes, owner=Owner("u1")) for name in "mab")
+    leaked, one, other = (
+        gate.tokens.create(name=name, scopes=scopes, owner=Owner("u1")) for name in "mab"
+    )
     stolen = gate.tokens.rotate(one.token.id, by=gate.verify(leaked.secret))
     own = gate.tokens.rotate("self", leaked=True, by=gate.verify(stolen.secret))
     second = gate.tokens.rotate(other.token.id, by=gate.verify(own.secret))
@@ -560,7 +615,9 @@ def test_a_leak_is_followed_from_what_is_gone(gate: Gate) -> None:
         with pytest.raises(NotFound):
             call(family.root.token.id, leaked=True)
     assert family.states() == ["ok"] * 4
-    with pytest.raises(NotFound, match=f"closed: token {family.child.token.id}, .*share {family.share.share.id}"):
+    with pytest.raises(
+        NotFound, match=f"closed: token {family.child.token.id}, .*share {family.share.share.id}"
+    ):
         gate.tokens.deactivate(family.root.token.id, leaked=True, reason="late")
     assert family.states() == GONE
     gate.tokens.create(name="a", by="cli")

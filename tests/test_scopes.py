@@ -12,11 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faregate import ANY, Gate, InvalidInput, Org, Owner, Permission, Role, any_of, path
-from faregate.decision.compiled import Record, access_record, beyond, covers, share_record, token_record
+from faregate.decision.compiled import (
+    CompiledCredential,
+    compile_access,
+    compile_share,
+    compile_token,
+    covers,
+    excess_over,
+)
 from faregate.decision.principal import Principal
 from faregate.model import AllowedScopes, PermissionGrant, RealmScopes
+from faregate.values.grants import Granted, flat_list
+from faregate.values.needs import AnyOf
 from faregate.values.networks import Networks
-from faregate.values.scopes import AnyOf, Granted, as_allowed_scopes, compile_grants, flat_list
+from faregate.values.scopes import as_allowed_scopes, compile_grants
 
 WORDS = st.sampled_from(["a", "b", "gate"])
 SCOPES = st.one_of(
@@ -24,12 +33,17 @@ SCOPES = st.one_of(
     st.lists(WORDS, min_size=1, max_size=2).map(lambda words: ":".join([*words, "*"])),
     st.just("*"),
 )
-RESOURCES = st.one_of(st.none(), st.just(["*"]), st.lists(st.sampled_from("xyz"), min_size=1, max_size=3))
+RESOURCES = st.one_of(
+    st.none(), st.just(["*"]), st.lists(st.sampled_from("xyz"), min_size=1, max_size=3)
+)
 PERMISSIONS = st.lists(
-    st.fixed_dictionaries({"permissionId": st.sampled_from(["p", "q"]), "resources": RESOURCES}), max_size=3
+    st.fixed_dictionaries({"permissionId": st.sampled_from(["p", "q"]), "resources": RESOURCES}),
+    max_size=3,
 )
 ROLES = st.lists(
-    st.fixed_dictionaries({"name": st.sampled_from(["r"]), "resource": st.sampled_from([None, "*", "x", "y"])}),
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["r"]), "resource": st.sampled_from([None, "*", "x", "y"])}
+    ),
     max_size=2,
 )
 REALMS = st.one_of(
@@ -42,17 +56,18 @@ ALLOWED = st.fixed_dictionaries(
     optional={"servicesScopes": REALMS.map(lambda realm: [{"serviceDefinitionId": "s", **realm}])},
 )
 BLOCKS = st.lists(
-    st.sampled_from(["10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.1.0.0/16", "::/0", "::1"]), max_size=2
+    st.sampled_from(["10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.1.0.0/16", "::/0", "::1"]),
+    max_size=2,
 )
 TIMES = st.one_of(st.none(), st.sampled_from([10.0, 20.0, 30.0]))
 
 
 @st.composite
-def records(draw: st.DrawFn) -> Record:
+def records(draw: st.DrawFn) -> CompiledCredential:
     """A live record of any scopes, networks, times, owner and organization: a token's, or a share's of some objects."""
     blocks = draw(BLOCKS)
     if draw(st.integers(0, 3)) == 0:
-        return share_record(
+        return compile_share(
             record_id="s",
             shared_by=Owner(draw(st.sampled_from([None, "u1"]))),
             org=Org(draw(st.sampled_from([None, "o1"]))),
@@ -63,7 +78,7 @@ def records(draw: st.DrawFn) -> Record:
             expires_at=draw(TIMES) or 35.0,
             revoked=False,
         )
-    return token_record(
+    return compile_token(
         record_id="t",
         owner=Owner(draw(st.sampled_from([None, "u1"]))),
         org=Org(draw(st.sampled_from([None, "o1"]))),
@@ -88,20 +103,22 @@ REQUESTS = st.tuples(
 )
 
 
-def passes(record: Record, request: tuple[Any, str | None, str | None, float]) -> bool:
+def passes(record: CompiledCredential, request: tuple[Any, str | None, str | None, float]) -> bool:
     """Whether a request of this need, object, address and instant opens with this record."""
     need, on, address, now = request
     return record.admits(now, address) and Principal(record, address).allows(need, on=on)
 
 
 @given(records())
-def test_covers_is_reflexive(record: Record) -> None:
+def test_covers_is_reflexive(record: CompiledCredential) -> None:
     """Every record covers itself."""
     assert covers(record, record)
 
 
 @given(records(), records(), records())
-def test_covers_is_transitive(one: Record, two: Record, three: Record) -> None:
+def test_covers_is_transitive(
+    one: CompiledCredential, two: CompiledCredential, three: CompiledCredential
+) -> None:
     """Who covers one that covers a third covers the third."""
     if covers(one, two) and covers(two, three):
         assert covers(one, three)
@@ -109,22 +126,26 @@ def test_covers_is_transitive(one: Record, two: Record, three: Record) -> None:
 
 @given(records(), records(), REQUESTS)
 def test_covers_is_true_to_requests(
-    parent: Record, child: Record, request: tuple[Any, str | None, str | None, float]
+    parent: CompiledCredential,
+    child: CompiledCredential,
+    request: tuple[Any, str | None, str | None, float],
 ) -> None:
     """What a covered record opens, the covering one opens; each refusal to cover is named."""
     if covers(parent, child):
         assert passes(parent, request) or not passes(child, request)
     else:
-        assert beyond(parent, child)
+        assert excess_over(parent, child)
 
 
 @given(records(), REQUESTS)
-def test_copies_made_narrower_are_covered(record: Record, request: tuple[Any, str | None, str | None, float]) -> None:
+def test_copies_made_narrower_are_covered(
+    record: CompiledCredential, request: tuple[Any, str | None, str | None, float]
+) -> None:
     """A record without one of its grants, or with less time, is covered and opens nothing more."""
     for key in record.grants:
         grants = {name: value for name, value in record.grants.items() if name != key}
         fields = {name: getattr(record, name) for name in record.__struct_fields__}
-        narrower = Record(**{**fields, "granted": Granted.of(grants)})
+        narrower = CompiledCredential(**{**fields, "granted": Granted.of(grants)})
         assert covers(record, narrower)
         assert passes(record, request) or not passes(narrower, request)
 
@@ -140,10 +161,14 @@ def test_an_access_credential_passes_what_both_pass(
     request: tuple[Any, str | None, str | None, float],
 ) -> None:
     """A request passes it exactly if it passes its family as that is now, and what it was given itself."""
-    networks, own_networks = (Networks.parse(some, "x") if some else None for some in (blocks, own_blocks))
+    networks, own_networks = (
+        Networks.parse(some, "x") if some else None for some in (blocks, own_blocks)
+    )
     parent = record_of(family, networks=networks, expires_at=ends)
     alone = record_of(own, networks=own_networks, expires_at=own_end)
-    access = access_record(parent, granted=granted(own), networks=own_networks, expires_at=own_end, digest=b"")
+    access = compile_access(
+        parent, granted=granted(own), networks=own_networks, expires_at=own_end, digest=b""
+    )
     assert (parent.kind, access.kind, access.root) == ("token", "access", False)
     both = passes(msgspec.structs.replace(parent, kind="refresh"), request)
     both = both and passes(msgspec.structs.replace(alone, kind="refresh"), request)
@@ -158,10 +183,17 @@ def granted(scopes: dict[str, Any]) -> Granted:
     return Granted.of(compile_grants(as_allowed_scopes(scopes)))
 
 
-def record_of(scopes: dict[str, Any], **limits: Any) -> Record:
+def record_of(scopes: dict[str, Any], **limits: Any) -> CompiledCredential:
     """A record of these scopes, of nobody and no organization unless given."""
-    given = {"owner": Owner(), "org": Org(), "networks": None, "not_before": None, "expires_at": None, **limits}
-    return token_record(record_id="t", granted=granted(scopes), **given)
+    given = {
+        "owner": Owner(),
+        "org": Org(),
+        "networks": None,
+        "not_before": None,
+        "expires_at": None,
+        **limits,
+    }
+    return compile_token(record_id="t", granted=granted(scopes), **given)
 
 
 @pytest.mark.parametrize(
@@ -181,12 +213,18 @@ def record_of(scopes: dict[str, Any], **limits: Any) -> Record:
 )
 def test_covers_is_directional(parent: list[str], child: list[str], wider: list[str]) -> None:
     """What is wider is named."""
-    assert beyond(record_of({"generalScopes": parent}), record_of({"generalScopes": child})) == wider
+    assert (
+        excess_over(record_of({"generalScopes": parent}), record_of({"generalScopes": child}))
+        == wider
+    )
 
 
 def test_only_root_covers_root_and_every_organization() -> None:
     """The star of an owner or an organization covers no root and no other organization."""
-    root, star = record_of({"generalScopes": ["*"]}), record_of({"generalScopes": ["*"]}, owner=Owner("u1"))
+    root, star = (
+        record_of({"generalScopes": ["*"]}),
+        record_of({"generalScopes": ["*"]}, owner=Owner("u1")),
+    )
     theirs = record_of({"generalScopes": ["a"]}, org=Org("o1"))
     assert root.root
     assert not star.root
@@ -199,12 +237,19 @@ def test_only_root_covers_root_and_every_organization() -> None:
 
 def test_limits_are_compared() -> None:
     """A later expiry, an earlier start and other networks are each wider; no limit is the widest."""
-    parent = record_of({}, not_before=10.0, expires_at=20.0, networks=Networks.parse(["10.0.0.0/8"], "x"))
+    parent = record_of(
+        {}, not_before=10.0, expires_at=20.0, networks=Networks.parse(["10.0.0.0/8"], "x")
+    )
     assert (
-        beyond(parent, record_of({}, not_before=10.0, expires_at=20.0, networks=Networks.parse(["10.1.0.0/16"], "x")))
+        excess_over(
+            parent,
+            record_of(
+                {}, not_before=10.0, expires_at=20.0, networks=Networks.parse(["10.1.0.0/16"], "x")
+            ),
+        )
         == []
     )
-    assert beyond(parent, record_of({})) == [
+    assert excess_over(parent, record_of({})) == [
         "networks beyond its own",
         "a later expiry than its own",
         "an earlier start than its own",
@@ -230,11 +275,32 @@ def test_limits_are_compared() -> None:
         ({"generalScopes": ["x/role:y"]}, "looks like"),
         ({"generalScopes": ["a" * 513]}, "512"),
         ({"generalScopes": [f"s{n}" for n in range(1001)]}, "at most 1000"),
-        ({"organizationScopes": {"allPermissions": True, "permissions": [{"permissionId": "p"}]}}, "contradicts"),
+        (
+            {
+                "organizationScopes": {
+                    "allPermissions": True,
+                    "permissions": [{"permissionId": "p"}],
+                }
+            },
+            "contradicts",
+        ),
         ({"organizationScopes": {"allRoles": True, "roles": [{"name": "r"}]}}, "contradicts"),
-        ({"organizationScopes": {"permissions": [{"permissionId": "p", "resources": []}]}}, "resources"),
-        ({"organizationScopes": {"permissions": [{"permissionId": "p", "resources": ["*", "x"]}]}}, "stands alone"),
-        ({"organizationScopes": {"permissions": [{"permissionId": "p", "resources": [""]}]}}, "resources"),
+        (
+            {"organizationScopes": {"permissions": [{"permissionId": "p", "resources": []}]}},
+            "resources",
+        ),
+        (
+            {
+                "organizationScopes": {
+                    "permissions": [{"permissionId": "p", "resources": ["*", "x"]}]
+                }
+            },
+            "stands alone",
+        ),
+        (
+            {"organizationScopes": {"permissions": [{"permissionId": "p", "resources": [""]}]}},
+            "resources",
+        ),
         ({"organizationScopes": {"permissions": [{"permissionId": "*"}]}}, "allPermissions"),
         ({"organizationScopes": {"permissions": [{"permissionId": ""}]}}, "permissionId"),
         ({"organizationScopes": {"roles": [{"name": "*"}]}}, "allRoles"),
@@ -249,7 +315,9 @@ def test_limits_are_compared() -> None:
         ({"organizationScopes": {"allPermissions": 1}}, "allPermissions"),
     ],
 )
-def test_contradictions_are_refused_and_name_the_member(scopes: dict[str, Any], member: str) -> None:
+def test_contradictions_are_refused_and_name_the_member(
+    scopes: dict[str, Any], member: str
+) -> None:
     """A structure that could be read in two ways is written by nobody."""
     with pytest.raises(InvalidInput, match=member):
         compile_grants(as_allowed_scopes(scopes))
@@ -259,7 +327,10 @@ def test_flat_list_is_for_reading() -> None:
     """General scopes come first, the others under their realm, ids and resources percent-encoded."""
     scopes = {
         "generalScopes": ["docs:*", "a"],
-        "organizationScopes": {"permissions": [{"permissionId": "e/d", "resources": ["x@y", "b"]}], "allRoles": True},
+        "organizationScopes": {
+            "permissions": [{"permissionId": "e/d", "resources": ["x@y", "b"]}],
+            "allRoles": True,
+        },
         "servicesScopes": [{"serviceDefinitionId": "s:1", "roles": [{"name": "boss"}]}],
     }
     assert flat_list(compile_grants(as_allowed_scopes(scopes))) == (
@@ -318,13 +389,18 @@ def test_allowed_objects() -> None:
         "generalScopes": ["a"],
         "organizationScopes": {"permissions": [{"permissionId": "p", "resources": ["x", "y"]}]},
     }
-    issued = gate.tokens.create(name="t", allowed_scopes=as_allowed_scopes(scopes), owner=Owner("u1"))
+    issued = gate.tokens.create(
+        name="t", allowed_scopes=as_allowed_scopes(scopes), owner=Owner("u1")
+    )
     principal = gate.verify(issued.secret)
     assert principal.allowed_objects("a") == ANY
     assert principal.allowed_objects(Permission("p")) == frozenset({"x", "y"})
     assert principal.allowed_objects(any_of("b", Permission("p"))) == frozenset({"x", "y"})
     assert principal.allowed_objects("b") == frozenset()
-    assert gate.verify(gate.tokens.create(name="root", scopes=["*"]).secret).allowed_objects(Role("r")) == ANY
+    assert (
+        gate.verify(gate.tokens.create(name="root", scopes=["*"]).secret).allowed_objects(Role("r"))
+        == ANY
+    )
 
 
 @pytest.mark.parametrize(
@@ -350,8 +426,12 @@ def test_instances_are_checked_too(broken: Any) -> None:
 def test_a_list_of_resources_means_what_a_tuple_means() -> None:
     """As in JSON."""
     gate = Gate("sqlite://")
-    any_one = AllowedScopes(organization_scopes=RealmScopes(permissions=[PermissionGrant("p", resources=["*"])]))  # type: ignore[arg-type]
-    assert gate.verify(gate.tokens.create(name="t", allowed_scopes=any_one).secret).allows(Permission("p"))
+    any_one = AllowedScopes(
+        organization_scopes=RealmScopes(permissions=[PermissionGrant("p", resources=["*"])])  # type: ignore[arg-type]
+    )
+    assert gate.verify(gate.tokens.create(name="t", allowed_scopes=any_one).secret).allows(
+        Permission("p")
+    )
 
 
 def test_scopes_equal_after_a_round_trip() -> None:

@@ -11,7 +11,17 @@ import jwt
 import pytest
 from conftest import START, Clock, reason_of
 
-from faregate import Conflict, Denied, Gate, InvalidInput, NotFound, Org, Owner, Principal, ShareParams
+from faregate import (
+    Conflict,
+    Denied,
+    Gate,
+    InvalidInput,
+    NotFound,
+    Org,
+    Owner,
+    Principal,
+    ShareParams,
+)
 from faregate.model import IssuedShare
 
 HOUR = timedelta(hours=1)
@@ -20,13 +30,17 @@ SECRET = "0123456789abcdef" * 4
 
 def share(gate: Gate, **details: Any) -> IssuedShare:
     """A share of one object for an hour."""
-    return gate.shares.create(**{"object_id": "doc-1", "scopes": ["docs:read"], "expires_in": HOUR, **details})
+    return gate.shares.create(
+        **{"object_id": "doc-1", "scopes": ["docs:read"], "expires_in": HOUR, **details}
+    )
 
 
 def actor(gate: Gate, *scopes: str, **details: Any) -> Principal:
     """A principal of a new token that may write and read shares, and what else is named."""
     every = ("gate:shares:write", "gate:shares:read", *scopes)
-    return gate.verify(gate.tokens.create(name="actor", scopes=every, **details).secret, address="10.0.0.1")
+    return gate.verify(
+        gate.tokens.create(name="actor", scopes=every, **details).secret, address="10.0.0.1"
+    )
 
 
 def feed(gate: Gate) -> list[tuple[Any, ...]]:
@@ -41,14 +55,20 @@ def feed(gate: Gate) -> list[tuple[Any, ...]]:
 
 def test_the_first_use_runs_as_written(gate: Gate) -> None:
     """Made, verified, redeemed, revoked."""
-    made = gate.shares.create(object_id="doc-1", object_ids=["doc-2"], scopes=["docs:read"], expires_in=HOUR)
+    made = gate.shares.create(
+        object_id="doc-1", object_ids=["doc-2"], scopes=["docs:read"], expires_in=HOUR
+    )
     gate.verify(made.secret).require("docs:read", on="doc-2")
     access = gate.shares.redeem(made.share.id, secret=made.secret)
     assert access.expires_at == datetime.fromtimestamp(START + 900, UTC)
     assert access.object_ids == ("doc-1", "doc-2")
     assert gate.verify(access.token).allowed_objects("docs:read") == frozenset({"doc-1", "doc-2"})
     gate.shares.revoke(made.share.id)
-    assert reason_of(lambda: gate.verify(made.secret)) == reason_of(lambda: gate.verify(access.token)) == "revoked"
+    assert (
+        reason_of(lambda: gate.verify(made.secret))
+        == reason_of(lambda: gate.verify(access.token))
+        == "revoked"
+    )
 
 
 def test_a_share_is_made_with_what_was_given(gate: Gate) -> None:
@@ -64,7 +84,13 @@ def test_a_share_is_made_with_what_was_given(gate: Gate) -> None:
     )  # fmt: skip
     assert made.created_at == made.updated_at == datetime.fromtimestamp(START, UTC)
     assert made.expires_at == made.created_at + HOUR
-    assert (made.revoked_at, made.redemptions, made.state, made.org, made.made_by) == (None, 0, "live", Org(), "app")
+    assert (made.revoked_at, made.redemptions, made.state, made.org, made.made_by) == (
+        None,
+        0,
+        "live",
+        Org(),
+        "app",
+    )
     assert gate.shares.get(made.id) == made
     assert feed(gate) == [("app", "share.create", made.id, None)]
 
@@ -76,7 +102,12 @@ def test_a_share_is_nobodys(gate: Gate) -> None:
     made = share(gate, by=maker)
     for text in (made.secret, gate.shares.redeem(made.share.id, secret=made.secret).token):
         principal = gate.verify(text)
-        assert (principal.kind, principal.id, principal.owner, principal.org) == ("share", made.share.id, None, None)
+        assert (principal.kind, principal.id, principal.owner, principal.org) == (
+            "share",
+            made.share.id,
+            None,
+            None,
+        )
         assert principal.shared_by == ada
         assert principal.identity == principal.display_name == f"share:{made.share.id}"
     assert (made.share.org.id, made.share.made_by) == ("o1", maker.id)
@@ -127,7 +158,9 @@ def test_a_share_is_nobodys(gate: Gate) -> None:
         ({"by": "\n"}, "by"),
     ],
 )
-def test_bad_members_are_named_and_leave_nothing(gate: Gate, details: dict[str, Any], word: str) -> None:
+def test_bad_members_are_named_and_leave_nothing(
+    gate: Gate, details: dict[str, Any], word: str
+) -> None:
     """Bad input is an InvalidInput that names the member."""
     with pytest.raises(InvalidInput, match=word):
         share(gate, **details)
@@ -155,7 +188,12 @@ def test_scopes_may_stand_in_params(gate: Gate) -> None:
 def test_a_share_is_never_wider_than_its_maker(gate: Gate) -> None:
     """Trap 10, for shares: scopes, networks, time, and what is left out is the maker's own."""
     maker = actor(
-        gate, "docs:read", allowed_cidr_blocks=["10.0.0.0/8"], expires_in=7200, not_before=START - 5, org=Org(id="o1")
+        gate,
+        "docs:read",
+        allowed_cidr_blocks=["10.0.0.0/8"],
+        expires_in=7200,
+        not_before=START - 5,
+        org=Org(id="o1"),
     )
     for details, missing in (
         ({"scopes": ["docs:write"]}, "docs:write"),
@@ -170,7 +208,9 @@ def test_a_share_is_never_wider_than_its_maker(gate: Gate) -> None:
     assert gate.shares.list().total == 0
     made = share(gate, by=maker, expires_in=7200).share
     assert made.params.allowed_cidr_blocks == ("10.0.0.0/8",)
-    assert share(gate, by=maker, params={"allowedCidrBlocks": ["10.1.0.0/16"]}).share.state == "live"
+    assert (
+        share(gate, by=maker, params={"allowedCidrBlocks": ["10.1.0.0/16"]}).share.state == "live"
+    )
 
 
 def test_what_a_share_may_not(gate: Gate) -> None:
@@ -224,7 +264,9 @@ def test_reach(gate: Gate) -> None:
                 call(made.id, by=stranger)
     assert gate.shares.get(own.id, by=nobody) == own
     assert gate.shares.revoke(made.id, by=admin).state == "revoked"
-    weak = gate.verify(gate.tokens.create(name="weak", scopes=["docs:read"], owner=Owner(id="u1"), org=org).secret)
+    weak = gate.verify(
+        gate.tokens.create(name="weak", scopes=["docs:read"], owner=Owner(id="u1"), org=org).secret
+    )
     assert reason_of(lambda: gate.shares.get(made.id, by=weak)) == "insufficient_scope"
 
 
@@ -259,7 +301,13 @@ def test_listing(gate: Gate, clock: Clock) -> None:
     assert gate.shares.list("all").total == 5
     assert gate.shares.list("al").total == gate.shares.list("%").total == 0
     wrong: dict[str, Any]
-    for wrong in ({"limit": 0}, {"limit": 1001}, {"offset": -1}, {"object_id": ""}, {"object_id": 5}):
+    for wrong in (
+        {"limit": 0},
+        {"limit": 1001},
+        {"offset": -1},
+        {"object_id": ""},
+        {"object_id": 5},
+    ):
         with pytest.raises(InvalidInput):
             gate.shares.list(**wrong)
 
@@ -271,10 +319,17 @@ def test_an_expired_share_is_extended(gate: Gate, clock: Clock) -> None:
     assert access.expires_at == made.share.expires_at
     clock.now += 60
     assert gate.shares.get(made.share.id).state == "expired"
-    assert reason_of(lambda: gate.verify(made.secret)) == reason_of(lambda: gate.verify(access.token)) == "expired"
+    assert (
+        reason_of(lambda: gate.verify(made.secret))
+        == reason_of(lambda: gate.verify(access.token))
+        == "expired"
+    )
     assert reason_of(lambda: gate.shares.redeem(made.share.id, secret=made.secret)) == "expired"
     extended = gate.shares.update(made.share.id, expires_in=60)
-    assert (extended.state, extended.expires_at) == ("live", datetime.fromtimestamp(clock.now + 60, UTC))
+    assert (extended.state, extended.expires_at) == (
+        "live",
+        datetime.fromtimestamp(clock.now + 60, UTC),
+    )
     assert gate.verify(made.secret).id == gate.verify(access.token).id == made.share.id
     with pytest.raises(InvalidInput, match="past"):
         gate.shares.update(made.share.id, expires_at=clock.now)
@@ -315,14 +370,23 @@ def test_params_are_merged(gate: Gate) -> None:
         "a": {"c": 2, "e": {"g": 1}}, "d": [None],
     }  # fmt: skip
     after = params(maxRedemptions=None)
-    assert (after.max_redemptions, after.allowed_cidr_blocks, after.scopes) == (None, ("10.0.0.0/8",), ("docs:read",))
+    assert (after.max_redemptions, after.allowed_cidr_blocks, after.scopes) == (
+        None,
+        ("10.0.0.0/8",),
+        ("docs:read",),
+    )
     assert params(allowedCidrBlocks=None).allowed_cidr_blocks == ()
     assert params(scopes=["docs:write"]).scopes == ("docs:write",)
     assert params(attributes=None).attributes is None
-    assert params(attributes={"a": None, "b": {"c": None}}).attributes == {"b": {}}  # there were none to take them from
+    assert params(attributes={"a": None, "b": {"c": None}}).attributes == {
+        "b": {}
+    }  # there were none to take them from
     nulls = {"b": {"c": None}, "a": None}
     put_back = share(gate, params={"attributes": nulls})
-    assert gate.shares.update(put_back.share.id, params={"attributes": {"a": None, "b": {"c": None}}}) == put_back.share
+    assert (
+        gate.shares.update(put_back.share.id, params={"attributes": {"a": None, "b": {"c": None}}})
+        == put_back.share
+    )
     refused: dict[str, Any]
     for refused in (
         {"scopes": None},
@@ -344,12 +408,19 @@ def test_an_update_is_covered_by_what_was_or_by_the_actor(gate: Gate) -> None:
     """Who reaches may narrow; widening takes an actor who covers the share after."""
     org = Org(id="o1")
     wide = actor(gate, "docs:*", owner=Owner(id="u1"), org=org)
-    narrow = actor(gate, owner=Owner(id="u1"), org=org, expires_in=1800, allowed_cidr_blocks=["10.0.0.0/8"])
+    narrow = actor(
+        gate, owner=Owner(id="u1"), org=org, expires_in=1800, allowed_cidr_blocks=["10.0.0.0/8"]
+    )
     made = share(gate, scopes=["docs:read", "docs:write"], by=wide).share
-    assert gate.shares.update(made.id, params={"scopes": ["docs:read"]}, by=narrow).params.scopes == ("docs:read",)
+    assert gate.shares.update(
+        made.id, params={"scopes": ["docs:read"]}, by=narrow
+    ).params.scopes == ("docs:read",)
     assert gate.shares.update(made.id, expires_in=60, by=narrow).state == "live"
     for change in ({"expires_in": 120}, {"params": {"scopes": ["docs:read", "docs:write"]}}):
-        assert reason_of(lambda change=change: gate.shares.update(made.id, by=narrow, **change)) == "insufficient_scope"
+        assert (
+            reason_of(lambda change=change: gate.shares.update(made.id, by=narrow, **change))
+            == "insufficient_scope"
+        )
         assert gate.shares.update(made.id, by=wide, **change).state == "live"
 
 
@@ -360,10 +431,19 @@ def test_more_redemptions_are_more_than_before(gate: Gate) -> None:
     admin = actor(gate, "gate:admin", org=org)
     for most in (3, None):
         change = {"params": {"maxRedemptions": most}}
-        assert reason_of(lambda change=change: gate.shares.update(made.id, by=admin, **change)) == "insufficient_scope"
-    assert gate.shares.update(made.id, params={"maxRedemptions": 1}, by=admin).params.max_redemptions == 1
+        assert (
+            reason_of(lambda change=change: gate.shares.update(made.id, by=admin, **change))
+            == "insufficient_scope"
+        )
+    assert (
+        gate.shares.update(made.id, params={"maxRedemptions": 1}, by=admin).params.max_redemptions
+        == 1
+    )
     wide = actor(gate, "gate:admin", "docs:read", org=org)
-    assert gate.shares.update(made.id, params={"maxRedemptions": None}, by=wide).params.max_redemptions is None
+    assert (
+        gate.shares.update(made.id, params={"maxRedemptions": None}, by=wide).params.max_redemptions
+        is None
+    )
 
 
 def test_redeeming_by_id_takes_reach_and_cover(gate: Gate) -> None:
@@ -396,10 +476,16 @@ def test_networks_are_judged_before_a_redemption_is_counted(gate: Gate) -> None:
     made = share(gate, params={"allowedCidrBlocks": ["10.0.0.0/8"], "maxRedemptions": 1})
     redeem = gate.shares.redeem
     assert reason_of(lambda: redeem(made.share.id, secret=made.secret)) == "address_unknown"
-    assert reason_of(lambda: redeem(made.share.id, secret=made.secret, address="11.0.0.1")) == "address_not_allowed"
+    assert (
+        reason_of(lambda: redeem(made.share.id, secret=made.secret, address="11.0.0.1"))
+        == "address_not_allowed"
+    )
     assert gate.shares.get(made.share.id).redemptions == 0
     token = redeem(made.share.id, secret=made.secret, address="10.0.0.1").token
-    assert reason_of(lambda: redeem(made.share.id, secret=made.secret, address="10.0.0.1")) == "redemptions_exhausted"
+    assert (
+        reason_of(lambda: redeem(made.share.id, secret=made.secret, address="10.0.0.1"))
+        == "redemptions_exhausted"
+    )
     assert gate.shares.get(made.share.id).redemptions == 1
     assert reason_of(lambda: gate.verify(token, address="11.0.0.1")) == "address_not_allowed"
 
@@ -417,7 +503,13 @@ def test_what_is_redeemed_carries_no_rights(gate: Gate) -> None:
     assert token != gate.shares.redeem(made.share.id, secret=made.secret).token
 
 
-CLAIMS = {"iss": "urn:faregate:fg", "aud": "urn:faregate:fg", "jti": "j", "iat": START, "exp": START + 900}
+CLAIMS = {
+    "iss": "urn:faregate:fg",
+    "aud": "urn:faregate:fg",
+    "jti": "j",
+    "iat": START,
+    "exp": START + 900,
+}
 
 
 @pytest.mark.parametrize(
@@ -461,9 +553,16 @@ def test_what_this_gate_did_not_sign_is_unknown(
         "sort_headers": True,
         **options,
     }
-    text = jwt.encode(CLAIMS | {"sub": made.share.id}, SECRET, headers={"typ": "faregate-share+jwt"}, sort_headers=True)
+    text = jwt.encode(
+        CLAIMS | {"sub": made.share.id},
+        SECRET,
+        headers={"typ": "faregate-share+jwt"},
+        sort_headers=True,
+    )
     assert gate.verify(text).id == made.share.id
-    forged = jwt.encode({name: value for name, value in payload.items() if value is not None}, **how)
+    forged = jwt.encode(
+        {name: value for name, value in payload.items() if value is not None}, **how
+    )
     if forged != text:
         assert reason_of(lambda: gate.verify(forged)) == "unknown_credential"
     else:
@@ -484,7 +583,10 @@ def test_each_spelling_of_a_token_but_one_is_unknown(gate: Gate) -> None:
         token.replace(".", "=.", 1),
     ]
     for text in spellings:
-        assert reason_of(lambda text=text: gate.verify(text)) in ("unknown_credential", "malformed_credential")
+        assert reason_of(lambda text=text: gate.verify(text)) in (
+            "unknown_credential",
+            "malformed_credential",
+        )
     assert gate.verify(token).kind == "share"
 
 
@@ -503,7 +605,9 @@ def test_secrets_are_shown_once(gate: Gate) -> None:
     shown += [str(access.__rich_repr__()), repr([made, access])]
     with gate._store.reading() as reading:
         for table in ("faregate_shares", "faregate_feed", "faregate_share_objects"):
-            shown.append(repr(reading._connection.exec_driver_sql(f"SELECT * FROM {table}").fetchall()))
+            shown.append(
+                repr(reading._connection.exec_driver_sql(f"SELECT * FROM {table}").fetchall())
+            )
     for text in shown:
         assert made.secret.split("_")[2][:20] not in text
         assert access.token.split(".")[2] not in text
@@ -521,7 +625,10 @@ def test_a_row_that_was_broken_by_hand_opens_nothing(gate: Gate) -> None:
                 f"UPDATE faregate_shares SET {column} = ? WHERE id = ?", (value, made.share.id)
             )
         if column != "attributes":
-            assert reason_of(lambda made=made: gate.verify(made.secret).require("docs:read", on="doc-1")) != "ok", (
-                column
-            )
+            assert (
+                reason_of(
+                    lambda made=made: gate.verify(made.secret).require("docs:read", on="doc-1")
+                )
+                != "ok"
+            ), column
         assert gate.shares.get(made.share.id).id == made.share.id

@@ -35,14 +35,20 @@ def test_it_is_made_once_beside_the_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     key = tmp_path / "gate.db.key"
     one, two = Gate(url), Gate(url)
-    assert reason_of(lambda: one.verify("eyJhbGciOiJub25lIn0.eyJpc3MiOiJ4In0.x")) == "unknown_credential"
+    assert (
+        reason_of(lambda: one.verify("eyJhbGciOiJub25lIn0.eyJpc3MiOiJ4In0.x"))
+        == "unknown_credential"
+    )
     assert not key.exists()
     token = redeemed(one)
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     made = key.read_bytes()
     assert two.verify(token).kind == one.verify(redeemed(two)).kind == "share"
     assert key.read_bytes() == made
-    assert made.strip() not in (tmp_path / "gate.db").read_bytes() + (tmp_path / "gate.db-wal").read_bytes()
+    assert (
+        made.strip()
+        not in (tmp_path / "gate.db").read_bytes() + (tmp_path / "gate.db-wal").read_bytes()
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "gate.db", "gate.db-page", "gate.db-shm", "gate.db-wal", "gate.db.key",
     ]  # fmt: skip
@@ -55,10 +61,14 @@ def test_two_that_make_it_at_once_agree(tmp_path: Path) -> None:
     path = tmp_path / "gate.db"
     path.touch()
     script = f"from faregate.credentials.signing_secret import SigningSecret; print(SigningSecret(None, {str(path)!r}).newest().hex())"
-    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     found: list[str] = []
     threads = [
-        threading.Thread(target=lambda: found.append(SigningSecret(None, str(path)).newest().hex())) for _ in range(20)
+        threading.Thread(target=lambda: found.append(SigningSecret(None, str(path)).newest().hex()))
+        for _ in range(20)
     ]
     for thread in threads:
         thread.start()
@@ -95,7 +105,21 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    ["", "x" * 31, b"", b"x" * 31, [], [""], ["x" * 32, "short"], 5, [5], "\ud800" * 40, {"a"}, PEM, [PEM.encode()]],
+    [
+        "",
+        "x" * 31,
+        b"",
+        b"x" * 31,
+        [],
+        [""],
+        ["x" * 32, "short"],
+        5,
+        [5],
+        "\ud800" * 40,
+        {"a"},
+        PEM,
+        [PEM.encode()],
+    ],
 )
 def test_secrets_that_are_none_are_refused(secret: object) -> None:
     """Too short, of another type, or a key of another kind, which others may know."""
@@ -131,8 +155,14 @@ def test_a_broken_file_closes_redemption_and_nothing_else(tmp_path: Path, conten
 
 def oct_set(*secrets: str) -> dict[str, list[dict[str, str]]]:
     """A JWK set of secrets."""
-    encoded = [base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode() for secret in secrets]
-    return {"keys": [{"kty": "oct", "kid": str(number), "k": each} for number, each in enumerate(encoded)]}
+    encoded = [
+        base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode() for secret in secrets
+    ]
+    return {
+        "keys": [
+            {"kty": "oct", "kid": str(number), "k": each} for number, each in enumerate(encoded)
+        ]
+    }
 
 
 def hmac_issuer(keys: Any, name: str = "https://id.example", algorithm: str = "HS256") -> Issuer:
@@ -155,11 +185,17 @@ def hmac_issuer(keys: Any, name: str = "https://id.example", algorithm: str = "H
         hmac_issuer(base64.urlsafe_b64decode(NEW + "=" * (-len(NEW) % 4))),
     ],
 )
-def test_an_issuers_secret_is_not_the_gates(issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_issuers_secret_is_not_the_gates(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The issuer could make shares with it: given, from the environment or beside the database, it is refused."""
     for secret in (NEW, [OLD, NEW], f"{OLD}, {NEW}", NEW.encode()):
         with pytest.raises(InvalidInput, match="secret: is the HMAC secret of one of the issuers"):
-            Gate("sqlite://", secret=secret, issuers=[hmac_issuer(OLD * 2, "https://other.example"), issuer])
+            Gate(
+                "sqlite://",
+                secret=secret,
+                issuers=[hmac_issuer(OLD * 2, "https://other.example"), issuer],
+            )
     Gate("sqlite://", secret=OLD, issuers=[issuer]).close()
 
     url = f"sqlite:///{tmp_path / 'gate.db'}"
@@ -192,8 +228,14 @@ def test_a_secret_is_one_issuers_alone() -> None:
                 hmac_issuer(oct_set(NEW, OLD), "https://b.example", "HS256"),
             ],
         )
-    Gate("sqlite://", issuers=[hmac_issuer(NEW, "https://a.example"), hmac_issuer(OLD, "https://b.example")]).close()
-    public = [provider.issuer(issuer=f"https://{name}.example", name=name, keys=provider.jwks("ec")) for name in "ab"]
+    Gate(
+        "sqlite://",
+        issuers=[hmac_issuer(NEW, "https://a.example"), hmac_issuer(OLD, "https://b.example")],
+    ).close()
+    public = [
+        provider.issuer(issuer=f"https://{name}.example", name=name, keys=provider.jwks("ec"))
+        for name in "ab"
+    ]
     Gate("sqlite://", issuers=public).close()
 
 

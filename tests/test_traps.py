@@ -37,12 +37,18 @@ def test_trap_6_no_verdict_is_cached_and_no_input_forgotten(
     gate = make_gate(store)
     blocks = ["10.0.0.0/8"]
     if kind == "token":
-        secret = gate.tokens.create(name="a", scopes=["a"], allowed_cidr_blocks=blocks, expires_in=60).secret
+        secret = gate.tokens.create(
+            name="a", scopes=["a"], allowed_cidr_blocks=blocks, expires_in=60
+        ).secret
     elif kind == "access":
-        family = gate.tokens.create(name="a", type="REFRESH", scopes=["a"], allowed_cidr_blocks=blocks, expires_in=60)
+        family = gate.tokens.create(
+            name="a", type="REFRESH", scopes=["a"], allowed_cidr_blocks=blocks, expires_in=60
+        )
         secret = gate.tokens.exchange(family.secret, address="10.0.0.1").access_token
     else:
-        made = gate.shares.create("x", scopes=["a"], expires_in=60, params={"allowedCidrBlocks": blocks})
+        made = gate.shares.create(
+            "x", scopes=["a"], expires_in=60, params={"allowedCidrBlocks": blocks}
+        )
         secret = made.secret
         if kind == "redeemed":
             secret = gate.shares.redeem(made.share.id, secret=secret, address="10.0.0.1").token
@@ -57,11 +63,15 @@ def test_trap_6_no_verdict_is_cached_and_no_input_forgotten(
         assert decided("11.0.0.1", "a", "x", START) == "address_not_allowed"
         assert decided(None, "a", "x", START) == "address_unknown"
         assert decided("10.0.0.1", "b", "x", START) == "insufficient_scope"
-        assert decided("10.0.0.1", "a", "y", START) == ("ok" if kind in ("token", "access") else "object_not_shared")
+        assert decided("10.0.0.1", "a", "y", START) == (
+            "ok" if kind in ("token", "access") else "object_not_shared"
+        )
         assert decided("10.0.0.1", "a", "x", START + 60) == "expired"
 
 
-@pytest.mark.parametrize("line", ["Bearer", "Bearer ", "bearer  ", "", " ", "Bearer\t", "Bearer =", "Basic"])
+@pytest.mark.parametrize(
+    "line", ["Bearer", "Bearer ", "bearer  ", "", " ", "Bearer\t", "Bearer =", "Basic"]
+)
 def test_trap_12_an_empty_value_matches_nothing(line: str) -> None:
     """Not even a record whose digest is that of the empty text, by whatever accident."""
     from hashlib import sha256
@@ -69,7 +79,9 @@ def test_trap_12_an_empty_value_matches_nothing(line: str) -> None:
     gate = Gate("sqlite://", query=True, header="X-API-Key")
     token = gate.tokens.create(name="a").token
     with gate._store.changing() as change:
-        change._connection.exec_driver_sql("UPDATE faregate_secrets SET digest = ?", (sha256(b"").digest(),))
+        change._connection.exec_driver_sql(
+            "UPDATE faregate_secrets SET digest = ?", (sha256(b"").digest(),)
+        )
     app = AsgiGateMiddleware(show_asgi, gate=gate, rules={"/": AUTHENTICATED})
     assert ask(app, scope_of(headers=[(b"authorization", line.encode())])).status in (400, 401)
     assert ask(app, scope_of(query_string=b"access_token=")).status == 400
@@ -102,6 +114,9 @@ def test_trap_20_realms_are_quoted_by_every_adapter() -> None:
     ):
         headers = {"Authorization": presented} if presented else {}
         for app in (flask.wsgi_app, wsgi):
-            assert Client(app, TestResponse).get("/", headers=headers).headers["WWW-Authenticate"] == wanted
+            assert (
+                Client(app, TestResponse).get("/", headers=headers).headers["WWW-Authenticate"]
+                == wanted
+            )
         lines = [(b"authorization", presented.encode())] if presented else []
         assert ask(asgi, scope_of(headers=lines)).headers["www-authenticate"] == wanted

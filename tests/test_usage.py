@@ -54,7 +54,9 @@ def test_the_end_of_a_process_is_quiet(tmp_path: Path, kind: str) -> None:
     """What is written at exit is written without a word."""
     store = "sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'gate.db'}"
     script = "import sys; from faregate import Gate; g = Gate(sys.argv[1]); g.verify(g.tokens.create(name='a').secret)"
-    ended = subprocess.run([sys.executable, "-c", script, store], capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, store], capture_output=True, text=True, check=True
+    )
     assert ended.stdout + ended.stderr == ""
 
 
@@ -167,9 +169,15 @@ def many(gate: Gate, count: int) -> list[str]:
     issued = gate.tokens.create(name="a")
     with gate._store.changing() as change:
         names = ", ".join(column.name for column in tokens.columns)
-        rest = ", ".join("printf('%s-%05d', id, :n)" if name == "id" else name for name in names.split(", "))
-        statement = text(f"INSERT INTO faregate_tokens ({names}) SELECT {rest} FROM faregate_tokens WHERE id = :id")
-        change._connection.execute(statement, [{"n": n, "id": issued.token.id} for n in range(count)])
+        rest = ", ".join(
+            "printf('%s-%05d', id, :n)" if name == "id" else name for name in names.split(", ")
+        )
+        statement = text(
+            f"INSERT INTO faregate_tokens ({names}) SELECT {rest} FROM faregate_tokens WHERE id = :id"
+        )
+        change._connection.execute(
+            statement, [{"n": n, "id": issued.token.id} for n in range(count)]
+        )
     return [f"{issued.token.id}-{n:05}" for n in range(count)]
 
 
@@ -187,7 +195,14 @@ def test_many_uses_are_written_in_short_transactions(tmp_path: Path) -> None:
     gate._usage.notes.update(dict.fromkeys(reversed(ids), 5.0))
     seen: list[tuple[str, Any, bool]] = []
 
-    def watch(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+    def watch(
+        connection: Any,
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        executemany: bool,
+    ) -> None:
         seen.append((statement.split(maxsplit=1)[0], parameters, executemany))
 
     engine = gate._store._open()
@@ -195,7 +210,9 @@ def test_many_uses_are_written_in_short_transactions(tmp_path: Path) -> None:
     commits: list[Any] = []
     event.listen(engine, "commit", commits.append)
     gate.flush()
-    updates = [(parameters, executemany) for word, parameters, executemany in seen if word == "UPDATE"]
+    updates = [
+        (parameters, executemany) for word, parameters, executemany in seen if word == "UPDATE"
+    ]
     assert len(commits) == 3
     assert [(len(parameters), executemany) for parameters, executemany in updates] == [
         (500, True),
@@ -222,7 +239,9 @@ def test_a_use_moves_forward_only_and_moves_nothing_else() -> None:
     assert not gate._usage.notes
 
 
-@pytest.mark.parametrize("failure", [MemoryError, KeyboardInterrupt, SystemExit, TypeError, StoreUnavailable])
+@pytest.mark.parametrize(
+    "failure", [MemoryError, KeyboardInterrupt, SystemExit, TypeError, StoreUnavailable]
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_batch_that_fails_by_anything_stays_noted(
     monkeypatch: pytest.MonkeyPatch, failure: type[BaseException], when: str
@@ -253,7 +272,9 @@ def test_a_batch_that_fails_by_anything_stays_noted(
     assert written(gate) == {**dict.fromkeys(ids, 5.0), ids[500]: 6.0}
 
 
-def test_what_is_used_again_while_it_is_written_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_used_again_while_it_is_written_is_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A newer note outlives the batch that wrote the older one."""
     gate = Gate("sqlite://")
     (only,) = many(gate, 1)
@@ -319,7 +340,9 @@ def test_a_process_ends_though_the_database_is_locked(tmp_path: Path) -> None:
     holder = sqlite3.connect(tmp_path / "gate.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", END, url, issued.secret], capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", END, url, issued.secret], capture_output=True, text=True, check=True
+    )
     assert time.monotonic() - began < 13  # the wait of any other writer is 15 seconds
     assert ended.stderr.count("trying again later") == 1
     holder.close()
@@ -333,13 +356,18 @@ def test_a_process_ends_though_the_database_is_gone(tmp_path: Path) -> None:
     issued = gate.tokens.create(name="a")
     script = END + "import pathlib; pathlib.Path(sys.argv[1].removeprefix('sqlite:///')).unlink()"
     ended = subprocess.run(
-        [sys.executable, "-c", script, url, issued.secret], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, url, issued.secret],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert ended.stderr.count("trying again later") == 1
     assert not (tmp_path / "gate.db").exists()
 
 
-def test_writing_ends_in_time_for_who_ends(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_writing_ends_in_time_for_who_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where a store is slow the rest waits for the next time, or is given up."""
     gate = Gate("sqlite://")
     ids = many(gate, 1200)
@@ -388,7 +416,8 @@ gate.tokens.list()
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 @pytest.mark.parametrize(
-    "end", ["", "gate.close()", "gate.close(); gate.verify(issued.secret)", "del gate; gc.collect()"]
+    "end",
+    ["", "gate.close()", "gate.close(); gate.verify(issued.secret)", "del gate; gc.collect()"],
 )
 def test_no_connection_is_left_unclosed(tmp_path: Path, kind: str, end: str) -> None:
     """Closed, dropped, or open at exit with uses to write: each connection is closed, as Python 3.13 wants it."""

@@ -49,12 +49,15 @@ def permissions(*resources: int) -> RealmScopes:
         AllowedScopes(organization_scopes=permissions(100_000)),
         AllowedScopes(organization_scopes=permissions(500, 501)),
         AllowedScopes(general_scopes=("a",) * 500, organization_scopes=permissions(500, 0)),
-        AllowedScopes(organization_scopes=RealmScopes(permissions=(PermissionGrant("", ("",) * 1001),))),
+        AllowedScopes(
+            organization_scopes=RealmScopes(permissions=(PermissionGrant("", ("",) * 1001),))
+        ),
         AllowedScopes(organization_scopes=RealmScopes(roles=(RoleGrant("", ""),) * 1001)),
         AllowedScopes(services_scopes=(ServiceScopes(service_definition_id=""),) * 1001),
         AllowedScopes(
             services_scopes=tuple(
-                ServiceScopes(service_definition_id=f"s{n}", roles=(RoleGrant("x"),)) for n in range(501)
+                ServiceScopes(service_definition_id=f"s{n}", roles=(RoleGrant("x"),))
+                for n in range(501)
             )
         ),
     ],
@@ -95,7 +98,9 @@ def test_scopes_are_counted_before_they_are_parsed(clock: Clock) -> None:
             call()
     text = provider.token(START, scope="a " * 1001)
     assert "more than 1000 scopes" in gate.explain(text).steps[2].words
-    assert reason_of(lambda: gate.verify(provider.token(START, scope=" ".join(["a"] * 1000)))) == "ok"
+    assert (
+        reason_of(lambda: gate.verify(provider.token(START, scope=" ".join(["a"] * 1000)))) == "ok"
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,10 @@ def test_texts_are_weighed_as_they_are_shown(allowed: AllowedScopes) -> None:
         with pytest.raises(InvalidInput, match=r"allowedScopes: [0-9,]+ bytes .* at most 393,216"):
             call()
     if allowed.general_scopes:
-        for given in ({"scopes": allowed.general_scopes}, {"params": {"scopes": list(allowed.general_scopes)}}):
+        for given in (
+            {"scopes": allowed.general_scopes},
+            {"params": {"scopes": list(allowed.general_scopes)}},
+        ):
             with pytest.raises(InvalidInput, match=r"scopes: [0-9,]+ bytes, at most 393,216"):
                 gate.shares.create("x", expires_in=60, **given)
 
@@ -131,7 +139,11 @@ def test_a_thousand_are_taken() -> None:
     for allowed in (
         AllowedScopes(organization_scopes=permissions(1000)),
         AllowedScopes(organization_scopes=permissions(*[0] * 1000)),
-        AllowedScopes(organization_scopes=RealmScopes(roles=tuple(RoleGrant(f"r{n}", "x") for n in range(1000)))),
+        AllowedScopes(
+            organization_scopes=RealmScopes(
+                roles=tuple(RoleGrant(f"r{n}", "x") for n in range(1000))
+            )
+        ),
         AllowedScopes(general_scopes=tuple(f"s{n}" for n in range(1000))),
     ):
         made = gate.tokens.create(name="t", allowed_scopes=allowed)
@@ -150,15 +162,21 @@ def test_objects_of_a_jwt_are_counted(clock: Clock) -> None:
 def test_what_is_heavier_already_goes_on(store: str) -> None:
     """A record that was written before the bound opens what it opened, is shown, and may be changed otherwise."""
     gate = Gate(store)
-    made = gate.tokens.create(name="t", allowed_scopes=AllowedScopes(organization_scopes=permissions(1)))
+    made = gate.tokens.create(
+        name="t", allowed_scopes=AllowedScopes(organization_scopes=permissions(1))
+    )
     heavy = AllowedScopes(organization_scopes=permissions(3000))
     with gate._store.changing() as change:
-        change._connection.execute(tokens.update().values(allowed_scopes=msgspec.json.encode(heavy).decode()))
+        change._connection.execute(
+            tokens.update().values(allowed_scopes=msgspec.json.encode(heavy).decode())
+        )
     principal = gate.verify(made.secret)
     assert principal.allows(Permission("p0"), on="r2999")
     assert len(gate.tokens.get(made.token.id).scope) == 3000
     assert gate.tokens.update(made.token.id, name="u").allowed_scopes == heavy
-    assert gate.verify(gate.tokens.rotate(made.token.id).secret).allows(Permission("p0"), on="r2999")
+    assert gate.verify(gate.tokens.rotate(made.token.id).secret).allows(
+        Permission("p0"), on="r2999"
+    )
     assert gate.tokens.list().items[0].allowed_scopes == heavy
     gate.close()
 
@@ -191,10 +209,14 @@ def test_weights_are_as_exact_as_a_bound_needs() -> None:
     many = AllowedScopes(general_scopes=tuple(f"s{n}:{'x' * 180}" for n in range(1000)))
     share = gate.shares.create(objects[0], objects[1:], scopes=["a", "b"], expires_in=60)
     makers: list[Callable[[], Principal]] = [
-        lambda: gate.verify(gate.tokens.create(name="t", allowed_cidr_blocks=blocks).secret, address="2001:db8:1::1"),
+        lambda: gate.verify(
+            gate.tokens.create(name="t", allowed_cidr_blocks=blocks).secret, address="2001:db8:1::1"
+        ),
         lambda: gate.verify(gate.tokens.create(name="t", allowed_scopes=many).secret),
         lambda: gate.verify(
-            gate.tokens.create(name="t", allowed_scopes=AllowedScopes(organization_scopes=permissions(1000))).secret
+            gate.tokens.create(
+                name="t", allowed_scopes=AllowedScopes(organization_scopes=permissions(1000))
+            ).secret
         ),
         lambda: gate.verify(share.secret),
     ]
@@ -205,7 +227,7 @@ def test_weights_are_as_exact_as_a_bound_needs() -> None:
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            record = make().record
+            record = make().compiled
             gc.collect()
             held = tracemalloc.get_traced_memory()[0] - before
         finally:
@@ -221,7 +243,9 @@ def test_what_is_shared_is_weighed_once() -> None:
     made = gate.shares.create(objects[0], objects[1:], scopes=["a"], expires_in=60)
     for number in range(50):
         gate.verify(gate.shares.redeem(made.share.id, secret=made.secret).token)
-        assert weights.total < record_weight(gate._records._shares[made.share.id]) + (number + 1) * (RECORD + 100)
+        assert weights.total < record_weight(gate._records._shares[made.share.id]) + (
+            number + 1
+        ) * (RECORD + 100)
     gate.shares.revoke(made.share.id)
     other = gate.tokens.create(name="t")
     gate.verify(other.secret)
@@ -253,6 +277,6 @@ def test_whose_a_record_is_weighs_too() -> None:
         text = letter * length
         owner, org = Owner(text, acct=text, domain=text, idp_id=text), Org(text)
         made = gate.tokens.create(name="t", owner=owner, org=org)
-        weights.append(record_weight(gate.verify(made.secret).record))
+        weights.append(record_weight(gate.verify(made.secret).compiled))
     assert weights[1] - weights[0] > 5 * 500
     assert weights[2] - weights[0] > 5 * 4 * 500

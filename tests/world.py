@@ -50,8 +50,14 @@ BLOCKS = {
 }
 FOREVER = float("inf")
 Owner = tuple[str, str | None]  # a name, and the provider that knows it
-Entry = tuple[str, str, str | None, str, str, str | None]  # name, kind and record of the actor; action, subject, org
-ROOT, TEXT, COMMAND_LINE = ("root", "root"), ("u1", "application"), ("u1", "cli")  # who acts without a credential
+Entry = tuple[
+    str, str, str | None, str, str, str | None
+]  # name, kind and record of the actor; action, subject, org
+ROOT, TEXT, COMMAND_LINE = (
+    ("root", "root"),
+    ("u1", "application"),
+    ("u1", "cli"),
+)  # who acts without a credential
 
 
 class Refusal(Exception):
@@ -91,7 +97,9 @@ class Limits:
 
     def cover(self, other: Limits) -> bool:
         """Tell whether these are as wide."""
-        if not self.root and (other.root or self.org != other.org or not other.grants <= self.grants):
+        if not self.root and (
+            other.root or self.org != other.org or not other.grants <= self.grants
+        ):
             return False
         return admitted(other.blocks) <= admitted(self.blocks) and other.expires <= self.expires
 
@@ -102,7 +110,9 @@ def common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
         return one if admitted(one) <= admitted(other) else other
     pairs = ((one, other), (other, one))
     held = {block for some, others in pairs for block in some if BLOCKS[block] <= admitted(others)}
-    return tuple(sorted(block for block in held if not any(BLOCKS[block] < BLOCKS[wider] for wider in held)))
+    return tuple(
+        sorted(block for block in held if not any(BLOCKS[block] < BLOCKS[wider] for wider in held))
+    )
 
 
 @dataclass
@@ -138,7 +148,9 @@ class Token:
     rotates: bool = True
     revoked: bool = False
     retired: set[str] = field(default_factory=set)
-    last: tuple[str, float] | None = None  # what was exchanged for the current credential, and until when again
+    last: tuple[str, float] | None = (
+        None  # what was exchanged for the current credential, and until when again
+    )
     children: dict[str, Child] = field(default_factory=dict)
 
     @property
@@ -154,7 +166,9 @@ class Token:
     @property
     def root(self) -> bool:
         """Whether it is root."""
-        return self.kind == "token" and "*" in self.scopes and self.owner is None and self.org is None
+        return (
+            self.kind == "token" and "*" in self.scopes and self.owner is None and self.org is None
+        )
 
     @property
     def admin(self) -> bool:
@@ -172,11 +186,15 @@ class Token:
             return True
         if self.org != other.org:
             return False
-        return self.admin or (other.maker == self.id if self.owner is None else other.owner == self.owner)
+        return self.admin or (
+            other.maker == self.id if self.owner is None else other.owner == self.owner
+        )
 
     def outranks(self, other: Token) -> bool:
         """Tell whether this one's deactivation is above the other's owner."""
-        return self.admin and not (self.owner is not None and (self.owner, self.org) == (other.owner, other.org))
+        return self.admin and not (
+            self.owner is not None and (self.owner, self.org) == (other.owner, other.org)
+        )
 
 
 @dataclass
@@ -210,9 +228,13 @@ class World:
         self.tokens: dict[str, Token] = {}
         self.shares: dict[str, Share] = {}
         self.rights: dict[Owner, tuple[str, ...] | None] = {}  # None for who is gone
-        self.origins: dict[str, set[str]] = {}  # of every token that ever was: what made it or minted its secret
+        self.origins: dict[
+            str, set[str]
+        ] = {}  # of every token that ever was: what made it or minted its secret
         self.outside = ROOT  # as whom the application itself acts
-        self.log: list[list[Entry]] = []  # what was done, in its order; what is in one list, at once
+        self.log: list[
+            list[Entry]
+        ] = []  # what was done, in its order; what is in one list, at once
 
     def gone(self, owner: Owner | None) -> bool:
         """Whether an owner is gone, and so whatever is his closed."""
@@ -225,15 +247,28 @@ class World:
     def in_hands(self, limits: Limits, owner: Owner | None) -> Limits:
         """What a record opens in the hands of an owner, as that one may now."""
         ends = -FOREVER if self.gone(owner) else limits.expires
-        return limits if limits.root else replace(limits, grants=limits.grants & self.may(owner), expires=ends)
+        return (
+            limits
+            if limits.root
+            else replace(limits, grants=limits.grants & self.may(owner), expires=ends)
+        )
 
     def entry(self, actor: Token | Share | None, action: str, record: Token | Share) -> Entry:
         """What the audit says of a change: who did what, to which record, of which organization."""
         if actor is None:
             return (*self.outside, None, action, record.id, record.org)
         kind = actor.kind if isinstance(actor, Token) else "share"
-        owner = actor.owner if isinstance(actor, Token) else None  # who has a share's secret is not its maker
-        return (f"{kind}:{actor.id}" if owner is None else owner[0], kind, actor.id, action, record.id, record.org)
+        owner = (
+            actor.owner if isinstance(actor, Token) else None
+        )  # who has a share's secret is not its maker
+        return (
+            f"{kind}:{actor.id}" if owner is None else owner[0],
+            kind,
+            actor.id,
+            action,
+            record.id,
+            record.org,
+        )
 
     def judge(self, secret: str, address: str) -> str:
         """The reason for which a credential is refused, or ``ok``; a secret that is presented was seen."""
@@ -243,8 +278,16 @@ class World:
 
     def behind(self, secret: str) -> Token | Share | None:
         """The record behind a credential."""
-        tokens = (token for token in self.tokens.values() if secret in (token.current, token.old, *token.children))
-        shares = (share for share in self.shares.values() if secret == share.secret or secret in share.redeemed)
+        tokens = (
+            token
+            for token in self.tokens.values()
+            if secret in (token.current, token.old, *token.children)
+        )
+        shares = (
+            share
+            for share in self.shares.values()
+            if secret == share.secret or secret in share.redeemed
+        )
         return next(tokens, None) or next(shares, None)
 
     def acting(self, token: Token, secret: str) -> Token:
@@ -268,7 +311,7 @@ class World:
         both = admitted(family.blocks) & admitted(child.blocks if child else ())
         return "ok" if address in both else "address_not_allowed"
 
-    def look(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911, PLR0912  the rules, one after the other
+    def look(self, secret: str, address: str) -> str:
         """The reason for which a credential would be refused, or ``ok``."""
         for token in self.tokens.values():
             if secret in token.children:
@@ -307,7 +350,9 @@ class World:
 
     def exchange(self, secret: str, asked: tuple[str, ...] | None, address: str) -> Token:
         """The family whose refresh credential may be exchanged, or the refusal; one that is used again ends it."""
-        family = next((one for one in self.tokens.values() if secret in (one.current, *one.retired)), None)
+        family = next(
+            (one for one in self.tokens.values() if secret in (one.current, *one.retired)), None
+        )
         if family is None or family.kind != "refresh":
             raise Refusal("unknown_credential")
         again = family.last is not None and family.last[0] == secret and self.now < family.last[1]
@@ -318,11 +363,15 @@ class World:
         reason = self.standing(family, secret, address)
         if reason != "ok":
             raise Refusal(reason)
-        if asked is not None and not opened(asked) <= opened(family.scopes) & self.may(family.owner):
+        if asked is not None and not opened(asked) <= opened(family.scopes) & self.may(
+            family.owner
+        ):
             raise Refusal("insufficient_scope")
         return family
 
-    def find(self, actor: Token | None, target: Token | Share | None, need: str, *, free: bool = False) -> None:
+    def find(
+        self, actor: Token | None, target: Token | Share | None, need: str, *, free: bool = False
+    ) -> None:
         """Refuse what the actor may not do, or does not reach; of itself a token may some things for nothing."""
         itself = actor is not None and target is not None and actor.id == target.id
         if itself and actor is not None and actor.kind == "access":
@@ -352,13 +401,23 @@ class World:
         """Whether an actor may open a token that is closed: an admin, or who closed it."""
         return actor is None or actor.admin or (not token.by_admin and token.closed_by == actor.who)
 
-    def close(self, actor: Token | None, token: Token, *, leaked: bool = False) -> tuple[bool, list[Entry]]:
+    def close(
+        self, actor: Token | None, token: Token, *, leaked: bool = False
+    ) -> tuple[bool, list[Entry]]:
         """Deactivate a token; return whether that was new, and what is told of it."""
         rank = actor is None or actor.outranks(token)
         new = not token.closed or (rank and not token.by_admin)
-        told = [self.entry(actor, "token.deactivate", token)] if new or (leaked and not token.leaked) else []
+        told = (
+            [self.entry(actor, "token.deactivate", token)]
+            if new or (leaked and not token.leaked)
+            else []
+        )
         if new:
-            token.closed, token.by_admin, token.closed_by = True, rank, None if actor is None else actor.who
+            token.closed, token.by_admin, token.closed_by = (
+                True,
+                rank,
+                None if actor is None else actor.who,
+            )
         token.leaked = token.leaked or leaked
         return new, told
 
@@ -369,7 +428,9 @@ class World:
             line |= more
         return line
 
-    def close_line(self, actor: Token | None, leaked: Token) -> tuple[set[str], set[str], list[Entry]]:
+    def close_line(
+        self, actor: Token | None, leaked: Token
+    ) -> tuple[set[str], set[str], list[Entry]]:
         """Close whatever came from a token; return which tokens and shares, and what is told of them.
 
         No secret but the current one opens any of it: neither in its grace, nor of access, nor by another exchange.

@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from faregate import Denied, Misconfigured
 from faregate.errors import WouldWait
-from faregate.rules import IDENTIFY, Rules, Visit, admit
+from faregate.rules import IDENTIFY, Authentication, Rules, admit
 from faregate_asgi.translation import REMOTE_USER, Reader, encode, method, path, raw_path, respond
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from faregate import Gate
     from faregate.rules import Default, Demand
-    from faregate.values.scopes import Need, Resources
+    from faregate.values.grants import Resources
+    from faregate.values.needs import Need
     from faregate_asgi.translation import Application, Message, Receive, Scope, Send
 
-VISIT = "faregate.visit"
+AUTHENTICATION = "faregate.visit"
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 
 
@@ -36,40 +37,52 @@ class GateMiddleware:
     """
 
     def __init__(
-        self, app: Application, *, gate: Gate, rules: Mapping[str, Demand] | None = None, default: Default | None = None
+        self,
+        app: Application,
+        *,
+        gate: Gate,
+        rules: Mapping[str, Demand] | None = None,
+        default: Default | None = None,
     ) -> None:
         self._app = app
         self._gate = gate
+        self._requests = gate.requests
         self._rules = Rules(rules, default)
-        self._reader = Reader(gate)
+        self._reader = Reader(gate.requests)
         # On the way of each request, where a look-up of an attribute is worth sparing.
-        self._open, self._peek = self._rules.open, gate.peek
+        self._open, self._peek = self._rules.open, gate.requests.peek
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have the application answer it."""
         kind = scope["type"]
         if kind not in ("http", "websocket"):
             if kind != "lifespan":
-                raise Misconfigured(f"The gate does not know what to do with {kind!r}, so it stays shut")
+                raise Misconfigured(
+                    f"The gate does not know what to do with {kind!r}, so it stays shut"
+                )
             await self._live(scope, receive, send)
             return
         try:
-            visit = self._at_hand(scope)
-            if visit is None:
-                visit = await self._enter(scope)
-                scope["headers"] = [line for line in scope["headers"] if line[0].lower() not in REMOTE_USER]
+            authentication = self._at_hand(scope)
+            if authentication is None:
+                authentication = await self._enter(scope)
+                scope["headers"] = [
+                    line for line in scope["headers"] if line[0].lower() not in REMOTE_USER
+                ]
         except Denied as denied:
-            await respond(self._rules.answer(self._gate, denied, method(scope), path(scope)), scope, send)
+            await respond(
+                self._rules.answer(self._requests, denied, method(scope), path(scope)), scope, send
+            )
             return
-        scope[VISIT] = scope["auth"] = visit
-        scope["user"] = visit.principal or Nobody(visit)
-        if visit.announces():
-            send = _announcing(visit, scope, send)
+        scope[AUTHENTICATION] = scope["auth"] = authentication
+        scope["user"] = authentication.principal or Nobody(authentication)
+        if authentication.announces():
+            send = _announcing(authentication, scope, send)
         try:
             await self._app(scope, receive, send)
         except Denied as denied:  # of a principal that the application has asked itself
             # Where an answer was begun, the server says that this comes too late.
-            await respond(self._gate.answer(denied, route=f"{method(scope)} -"), scope, send)
+            await respond(self._requests.answer(denied, route=f"{method(scope)} -"), scope, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have the application live its life, and write the times of last use at its end.
@@ -89,7 +102,7 @@ class GateMiddleware:
         if not told:  # it has returned without a word, which is the end, too
             await to_thread.run_sync(self._gate.flush)
 
-    def _at_hand(self, scope: Scope) -> Visit | None:
+    def _at_hand(self, scope: Scope) -> Authentication | None:
         """Return the visit of a request as most are: one line of ``Authorization``, and its principal is at hand.
 
         It names no user itself. None says nothing. Denied where the rule for its path refuses it.
@@ -114,24 +127,30 @@ class GateMiddleware:
         principal = self._peek(line, client[0] if client else None)
         if principal is None:
             return None
-        return Visit(self._gate, principal) if self._open else admit(self._gate, demand, principal)
+        return (
+            Authentication(self._requests, principal)
+            if self._open
+            else admit(self._requests, demand, principal)
+        )
 
-    async def _enter(self, scope: Scope) -> Visit:
+    async def _enter(self, scope: Scope) -> Authentication:
         """Return the visit of any request, or raise Denied."""
-        arguments = (self._gate, path(scope), raw_path(scope), self._reader.texts(scope))
+        arguments = (self._requests, path(scope), raw_path(scope), self._reader.values(scope))
         try:
             return self._rules.enter(*arguments, wait=False)
         except WouldWait:
             return await to_thread.run_sync(partial(self._rules.enter, *arguments))
 
 
-def _announcing(visit: Visit, scope: Scope, send: Send) -> Send:
+def _announcing(authentication: Authentication, scope: Scope, send: Send) -> Send:
     """Return a ``send`` that adds what the gate has to tell, unless the visit was taken out of the scope."""
 
     def sending(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start" and VISIT in scope:
+        if message["type"] == "http.response.start" and AUTHENTICATION in scope:
             headers = list(message.get("headers", ()))
-            added = visit.additions(message["status"], [name.decode("latin-1") for name, _ in headers])
+            added = authentication.additions(
+                message["status"], [name.decode("latin-1") for name, _ in headers]
+            )
             message = {**message, "headers": [*headers, *encode(added)]}
         return send(message)
 
@@ -145,18 +164,18 @@ class Nobody:
     display_name = ""
     identity = ""
 
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
+    def __init__(self, authentication: Authentication) -> None:
+        self._authentication = authentication
 
     @property
     def denied(self) -> Denied | None:
         """Why nobody was identified."""
-        return self._visit.denied
+        return self._authentication.denied
 
     def require(self, *_: Need, on: object = None) -> None:
         """Raise Denied: why nobody was identified."""
         del on
-        self._visit.identified()
+        self._authentication.identified()
 
     def allows(self, *_: Need, on: object = None) -> bool:
         """Tell that nothing is allowed."""

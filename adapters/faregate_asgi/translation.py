@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from faregate.credentials.presented import SAFE_METHODS, Texts
+from faregate.credentials.presented import SAFE_METHODS, RequestValues
 
 if TYPE_CHECKING:
-    from faregate import Gate
-    from faregate.credentials.presented import Answer
+    from faregate.adapters import RequestGate
+    from faregate.credentials.answers import Answer
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,19 +26,21 @@ REMOTE_USER = (b"remote-user", b"remote_user")
 
 
 class Reader:
-    """Takes the texts by which a caller is identified out of the requests to one gate."""
+    """Takes the values by which a caller is identified out of the requests to one gate."""
 
-    def __init__(self, gate: Gate) -> None:
-        bearer = gate.bearer
+    def __init__(self, gate: RequestGate) -> None:
+        resolver = gate.resolver
         self._forwarded = gate.proxies.header.encode() if gate.proxies.any else b""
-        self._header = (bearer.header or "").lower().encode()
-        self._cookie = b"cookie" if bearer.cookie else b""
-        self._origin = b"origin" if bearer.cookie else b""
-        self._query = bearer.query
-        self._others = frozenset({self._forwarded, self._header, self._cookie, self._origin} - {b""})
+        self._header = (resolver.header or "").lower().encode()
+        self._cookie = b"cookie" if resolver.cookie else b""
+        self._origin = b"origin" if resolver.cookie else b""
+        self._query = resolver.query
+        self._others = frozenset(
+            {self._forwarded, self._header, self._cookie, self._origin} - {b""}
+        )
 
-    def texts(self, scope: Scope) -> Texts:
-        """Return the texts of a request, of which none is taken that the gate does not look at.
+    def values(self, scope: Scope) -> RequestValues:
+        """Return the values of a request, of which none is taken that the gate does not look at.
 
         A handshake of a WebSocket is an unsafe request.
         """
@@ -52,8 +54,8 @@ class Reader:
         client = scope.get("client")
         peer = client[0] if client else None
         if not (others or self._query):
-            return Texts(authorization, peer)
-        return Texts(
+            return RequestValues(authorization, peer)
+        return RequestValues(
             authorization,
             peer,
             forwarded=others.get(self._forwarded, ()),
@@ -98,7 +100,9 @@ async def respond(answer: Answer, scope: Scope, send: Send) -> None:
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": 1008})  # RFC 6455 section 7.4.1: policy violation
+            await send(
+                {"type": "websocket.close", "code": 1008}
+            )  # RFC 6455 section 7.4.1: policy violation
             return
         prefix = "websocket.http.response"
     body = b"" if scope.get("method") == "HEAD" else answer.body

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def command_group(app: Flask, gate: Gate, settings: dict[str, Any]) -> click.Group:
     """Return the commands for an application whose ``settings`` are those of its gate."""
 
-    @click.group("faregate", cls=Commands, commands=COMMANDS, epilog=EPILOG, context_settings=CONTEXT)
+    @click.group(
+        "faregate", cls=Commands, commands=COMMANDS, epilog=EPILOG, context_settings=CONTEXT
+    )
     @click.pass_context
     def faregate(context: click.Context) -> None:
         """Steer the gate of this application: tokens, shares, and why somebody gets in or not.

@@ -14,7 +14,7 @@ from werkzeug.local import LocalProxy
 
 from faregate import Denied, Gate, InvalidInput, Misconfigured, Principal
 from faregate.decision.principal import PathParameter
-from faregate.values.scopes import Need, check_needs
+from faregate.values.needs import Need, check_needs
 from faregate_flask.commands import command_group
 from faregate_flask.management import management_blueprint
 from faregate_flask.translation import identify, refusal
@@ -22,6 +22,8 @@ from faregate_flask.views import Views
 
 if TYPE_CHECKING:
     from flask import Blueprint
+
+    from faregate.adapters import RequestGate
 
 
 from faregate_flask.management import Login
@@ -79,18 +81,28 @@ class Faregate:
         """Make the application's gate. InvalidInput if a setting is missing, unknown, or cannot be."""
         prefix = "FAREGATE_"
         config = cast("dict[str, Any]", app.config)
-        given = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+        given = {
+            key.removeprefix(prefix): value
+            for key, value in config.items()
+            if key.startswith(prefix)
+        }
         if "STORE" not in given:
             raise InvalidInput(
                 'FAREGATE_STORE: is required, such as app.config["FAREGATE_STORE"] = "sqlite:///gate.db"'
             )
         if unknown := sorted(given.keys() - set(SETTINGS)):
             names = ", ".join(prefix + name for name in unknown)
-            raise InvalidInput(f"{names}: no such setting; there are {', '.join(prefix + name for name in SETTINGS)}")
+            raise InvalidInput(
+                f"{names}: no such setting; there are {', '.join(prefix + name for name in SETTINGS)}"
+            )
         settings = {name.lower(): value for name, value in given.items()}
         gate = Gate(**settings)
         self._gates.append(gate)
-        views = app.view_functions if isinstance(app.view_functions, Views) else Views(app.view_functions)
+        views = (
+            app.view_functions
+            if isinstance(app.view_functions, Views)
+            else Views(app.view_functions)
+        )
         views.watch(self._guarded)
         app.view_functions = views
         self._views.append(views)
@@ -105,7 +117,9 @@ class Faregate:
             return cast("Gate", current_app.extensions["faregate"])
         if len(self._gates) == 1:
             return self._gates[0]
-        raise Misconfigured("Which gate? Work inside app.app_context(), or initialize exactly one application")
+        raise Misconfigured(
+            "Which gate? Work inside app.app_context(), or initialize exactly one application"
+        )
 
     @overload
     def requires(self, view: View, /) -> View: ...
@@ -134,19 +148,25 @@ class Faregate:
         """
         return management_blueprint(principal)
 
-    def _guard(self, view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
+    def _guard(
+        self, view: Callable[..., Any], needs: tuple[Need, ...], on: object
+    ) -> Callable[..., Any]:
         asynchronous = iscoroutinefunction(view)
 
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             app: Flask = _behind(current_app)
             environ: dict[str, Any] = _behind(request).environ
-            gate: Gate = app.extensions["faregate"]
+            gate: RequestGate = app.extensions["faregate"].requests
             try:
                 principal = identify(gate, environ)
                 principal.require_all(needs, None if on is None else _object(on))
                 environ[_KEY] = principal
-                return app.ensure_sync(view)(*args, **kwargs) if asynchronous else view(*args, **kwargs)
+                return (
+                    app.ensure_sync(view)(*args, **kwargs)
+                    if asynchronous
+                    else view(*args, **kwargs)
+                )
             except Denied as denied:
                 refused = refusal(gate, denied)
                 if _has_own_handler(denied):
@@ -165,7 +185,7 @@ class Faregate:
 
 def _behind(proxy: Any) -> Any:
     """Return the object behind a proxy: an attribute of the proxy costs as much as the whole check."""
-    return proxy._get_current_object()  # noqa: SLF001  werkzeug documents the name
+    return proxy._get_current_object()
 
 
 def _object(on: object) -> object:
@@ -173,7 +193,9 @@ def _object(on: object) -> object:
         return on
     parameters = request.view_args or {}
     if on.name not in parameters:
-        raise Misconfigured(f"on=path({on.name!r}): the route {request.url_rule} has no such parameter")
+        raise Misconfigured(
+            f"on=path({on.name!r}): the route {request.url_rule} has no such parameter"
+        )
     return parameters[on.name]
 
 
@@ -191,4 +213,6 @@ def _has_own_handler(denied: Denied) -> bool:
 
 def _answer_denied(denied: Denied) -> Any:
     """Answer a Denied that a view raised itself, as if its guard had."""
-    return current_app.handle_http_exception(refusal(current_app.extensions["faregate"], denied))
+    return current_app.handle_http_exception(
+        refusal(current_app.extensions["faregate"].requests, denied)
+    )

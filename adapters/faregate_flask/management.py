@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 from flask import Blueprint, Request, Response, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from faregate.credentials.presented import Answer
+from faregate.credentials.answers import Answer
 from faregate.management.operations import METHODS, PATHS, Operation, begin, choose, perform
-from faregate.management.request import Call
+from faregate.management.request import ManagementRequest
 from faregate_flask.translation import respond, route
-from faregate_wsgi.translation import texts
+from faregate_wsgi.translation import request_values
 
 if TYPE_CHECKING:
     from faregate import Gate, Principal
@@ -28,7 +28,9 @@ def management_blueprint(login: Login | None) -> Blueprint:
         rule = path.replace("{id}", "<record_id>")
         endpoint = rule.strip("/").replace("/", "_").replace(".", "_").replace("<record_id>", "one")
         view = partial(_view, found, login)
-        blueprint.add_url_rule(rule, endpoint, view, methods=METHODS, provide_automatic_options=False)
+        blueprint.add_url_rule(
+            rule, endpoint, view, methods=METHODS, provide_automatic_options=False
+        )
     return blueprint
 
 
@@ -37,8 +39,8 @@ def _view(found: Mapping[str, Operation], login: Login | None, record_id: str = 
     if isinstance(operation, Answer):
         return respond(operation)
     gate = cast("Gate", current_app.extensions["faregate"])
-    call = Call(
-        texts=texts(request.environ, gate),
+    call = ManagementRequest(
+        values=request_values(request.environ, gate.requests),
         route=route(),
         path=request.root_path + request.path,
         record_id=record_id,
@@ -49,7 +51,9 @@ def _view(found: Mapping[str, Operation], login: Login | None, record_id: str = 
     begun = begin(operation, gate, call)
     if isinstance(begun, Answer):
         return respond(begun)
-    return respond(perform(operation, gate, begun, _read(operation.limit + 1) if operation.limit else b""))
+    return respond(
+        perform(operation, gate, begun, _read(operation.limit + 1) if operation.limit else b"")
+    )
 
 
 def _read(limit: int) -> bytes | None:
@@ -61,6 +65,8 @@ def _read(limit: int) -> bytes | None:
         body = request.get_data()
     except RequestEntityTooLarge:
         return bytes(limit)
-    if not body and (request.content_length or ("HTTP_TRANSFER_ENCODING" in request.environ and taken)):
+    if not body and (
+        request.content_length or ("HTTP_TRANSFER_ENCODING" in request.environ and taken)
+    ):
         return None
     return body

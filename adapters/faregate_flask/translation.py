@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, after_this_request, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from faregate_wsgi.translation import peek, texts
+from faregate_wsgi.translation import peek, request_values
 
 if TYPE_CHECKING:
-    from faregate import Denied, Gate, Principal
-    from faregate.credentials.presented import Answer
+    from faregate import Denied, Principal
+    from faregate.adapters import RequestGate
+    from faregate.credentials.answers import Answer
     from faregate_wsgi.translation import Environ
 
 
-def identify(gate: Gate, environ: Environ) -> Principal:
+def identify(gate: RequestGate, environ: Environ) -> Principal:
     """Return the principal of the current request, or raise Denied."""
     principal, elsewhere = peek(environ, gate), False
     if principal is None:
-        principal, elsewhere = gate.identify(texts(environ, gate))
-    if elsewhere or principal.record.expires_at < inf:
+        principal, elsewhere = gate.identify(request_values(environ, gate))
+    if elsewhere or principal.compiled.expires_at < inf:
         after_this_request(partial(_add, gate, principal, elsewhere))
     return principal
 
@@ -44,10 +45,12 @@ def route() -> str:
     return f"{request.method} {request.url_rule or '-'}"
 
 
-def _add(gate: Gate, principal: Principal, elsewhere: bool, response: Response) -> Response:  # noqa: FBT001  partial() fills it in
+def _add(gate: RequestGate, principal: Principal, elsewhere: bool, response: Response) -> Response:
     """Add what the gate has to tell to the answer of an admitted request."""
     present = list(response.headers.keys())
-    added = gate.additions(principal, elsewhere=elsewhere, status=response.status_code, present=present)
+    added = gate.response_headers(
+        principal, elsewhere=elsewhere, status=response.status_code, present=present
+    )
     response.headers.extend(added)
     return response
 
@@ -69,7 +72,7 @@ def _refusal_of(status: int) -> type[_Refusal]:
     return type(f"Refusal{status}", (_Refusal, base), {"code": status})
 
 
-def refusal(gate: Gate, denied: Denied) -> HTTPException:
+def refusal(gate: RequestGate, denied: Denied) -> HTTPException:
     """Return the exception that answers a denial of the current request, which is logged here."""
     exception = _refusal_of(denied.status)(denied.detail)
     exception.denied = denied

@@ -63,7 +63,9 @@ class _Misplaced:
         self.__name__ = getattr(view, "__name__", "the view")
 
     def __call__(self, *_: object, **__: object) -> None:
-        raise Misconfigured(f"@requires of {self.__name__}() stands above the route decorator: put it under it")
+        raise Misconfigured(
+            f"@requires of {self.__name__}() stands above the route decorator: put it under it"
+        )
 
     def __eq__(self, other: object) -> bool:
         return bool(self._view == (other._view if isinstance(other, _Misplaced) else other))

@@ -16,19 +16,21 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from faregate import Denied, InvalidInput, Misconfigured
 from faregate.decision.principal import PathParameter
-from faregate.rules import Visit
-from faregate.values.scopes import Need, check_needs
-from faregate_asgi.middleware import VISIT
+from faregate.rules import Authentication
+from faregate.values.needs import Need, check_needs
+from faregate_asgi.middleware import AUTHENTICATION
 from faregate_asgi.translation import method, respond
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-    from faregate.credentials.presented import Answer
+    from faregate.credentials.answers import Answer
 
 _FRAMEWORKS = ("starlette", "fastapi")
-_WRAPPERS = ("sentry_sdk",)  # put handlers of their own around all that there are, the framework's defaults among them
+_WRAPPERS = (
+    "sentry_sdk",
+)  # put handlers of their own around all that there are, the framework's defaults among them
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -59,17 +61,29 @@ def _guard(endpoint: Any, needs: tuple[Need, ...], on: object) -> Any:
     if not (inspect.isroutine(endpoint) or isinstance(endpoint, partial)):
         raise InvalidInput(f"requires: {endpoint!r} is no function, coroutine or endpoint class")
     view = cast("Callable[..., Any]", endpoint)
-    return _guard_coroutine(view, needs, on) if inspect.iscoroutinefunction(view) else _guard_function(view, needs, on)
+    return (
+        _guard_coroutine(view, needs, on)
+        if inspect.iscoroutinefunction(view)
+        else _guard_function(view, needs, on)
+    )
 
 
-def _guard_coroutine(view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
+def _guard_coroutine(
+    view: Callable[..., Any], needs: tuple[Need, ...], on: object
+) -> Callable[..., Any]:
     @wraps(view)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         connection = args[0] if args and type(args[0]) is Request else _connection(args, kwargs)
-        visit = connection.scope.get(VISIT)
+        authentication = connection.scope.get(AUTHENTICATION)
         try:
-            if type(visit) is Visit and visit.principal is not None and on is None:
-                visit.principal.require_all(needs)  # as of most requests, and without a call more
+            if (
+                type(authentication) is Authentication
+                and authentication.principal is not None
+                and on is None
+            ):
+                authentication.principal.require_all(
+                    needs
+                )  # as of most requests, and without a call more
             else:
                 _judge(connection, needs, on)
             return await view(*args, **kwargs)
@@ -82,7 +96,9 @@ def _guard_coroutine(view: Callable[..., Any], needs: tuple[Need, ...], on: obje
     return guarded
 
 
-def _guard_function(view: Callable[..., Any], needs: tuple[Need, ...], on: object) -> Callable[..., Any]:
+def _guard_function(
+    view: Callable[..., Any], needs: tuple[Need, ...], on: object
+) -> Callable[..., Any]:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         connection = _connection(args, kwargs)
@@ -104,7 +120,9 @@ def _guard_class(endpoint: Any, needs: tuple[Need, ...], on: object) -> Any:
     return endpoint
 
 
-def _guard_dispatch(dispatch: Callable[[Any], Any], needs: tuple[Need, ...], on: object) -> Callable[[Any], Any]:
+def _guard_dispatch(
+    dispatch: Callable[[Any], Any], needs: tuple[Need, ...], on: object
+) -> Callable[[Any], Any]:
     @wraps(dispatch)
     async def guarded(endpoint: Any) -> None:
         connection: HTTPConnection[Any] = HTTPConnection(endpoint.scope)
@@ -131,12 +149,12 @@ def _connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection
 
 def _judge(connection: HTTPConnection[Any], needs: tuple[Need, ...], on: object) -> None:
     """Let the connection pass, or raise Denied."""
-    visit = connection.scope.get(VISIT)
-    if type(visit) is not Visit:
+    authentication = connection.scope.get(AUTHENTICATION)
+    if type(authentication) is not Authentication:
         raise Misconfigured(
             "@requires needs the middleware: Starlette(…, middleware=[Middleware(GateMiddleware, gate=gate)])"
         )
-    principal = visit.principal or visit.identified()
+    principal = authentication.principal or authentication.identified()
     principal.require_all(needs, None if on is None else _object(connection, on))
 
 
@@ -151,8 +169,8 @@ def _object(connection: HTTPConnection[Any], on: object) -> object:
 def _answer(connection: HTTPConnection[Any], denied: Denied) -> Answer:
     # The route as it was registered: a path that a client chose may hold anything.
     route = getattr(connection.scope.get("route"), "path", "-")
-    visit: Visit = connection.scope[VISIT]
-    return visit.gate.answer(denied, route=f"{method(connection.scope)} {route}")
+    authentication: Authentication = connection.scope[AUTHENTICATION]
+    return authentication.gate.answer(denied, route=f"{method(connection.scope)} {route}")
 
 
 async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
@@ -180,7 +198,12 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
     told: Exception = denied
     handler = next(
-        (by_class[kind] for kind in type(denied).__mro__ if kind in by_class and issubclass(kind, Denied)), None
+        (
+            by_class[kind]
+            for kind in type(denied).__mro__
+            if kind in by_class and issubclass(kind, Denied)
+        ),
+        None,
     )
     if handler is None:
         told = refusal = _refusal(denied, answer)
@@ -192,12 +215,16 @@ def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
     raise _Refused(handler, told, answer)
 
 
-def _is_default(handler: Callable[..., Any] | None, refusal: HTTPException, connection: HTTPConnection[Any]) -> bool:
+def _is_default(
+    handler: Callable[..., Any] | None, refusal: HTTPException, connection: HTTPConnection[Any]
+) -> bool:
     """Tell whether nobody but the framework answers: in its own form, for which no application has asked."""
     if _package(handler) in _WRAPPERS:
         # What it is around is what the application has named, or the framework's. Of errors there is another handler.
         registered = getattr(connection.scope.get("app"), "exception_handlers", {})
-        handler = _handler(refusal, {key: registered[key] for key in registered if key not in (500, Exception)}, {})
+        handler = _handler(
+            refusal, {key: registered[key] for key in registered if key not in (500, Exception)}, {}
+        )
     return handler is None or _package(handler) in _FRAMEWORKS
 
 

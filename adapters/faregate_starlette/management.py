@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from faregate.credentials.presented import SAFE_METHODS, Answer
+from faregate.credentials.answers import Answer
+from faregate.credentials.presented import SAFE_METHODS
 from faregate.management.operations import METHODS, PATHS, Operation, begin, choose, perform
-from faregate.management.request import Call
-from faregate_asgi.middleware import VISIT
+from faregate.management.request import ManagementRequest
+from faregate_asgi.middleware import AUTHENTICATION
 from faregate_asgi.translation import Reader, query
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def management(gate: Gate, *, principal: Login | None = None) -> Router:
     users log in otherwise, by ``principal``, a function or coroutine function of the request that returns who is
     logged in, as ``gate.session(…)`` makes it, or None. Unsafe methods then take an ``Origin`` of ``origins``.
     """
-    reader = Reader(gate)
+    reader = Reader(gate.requests)
     routes = [
         Route(path, partial(_endpoint, found, gate, reader, principal), methods=METHODS, name=path)
         for path, found in PATHS.items()
@@ -44,15 +45,21 @@ def management(gate: Gate, *, principal: Login | None = None) -> Router:
 
 
 async def _endpoint(
-    found: Mapping[str, Operation], gate: Gate, reader: Reader, login: Login | None, request: Request
+    found: Mapping[str, Operation],
+    gate: Gate,
+    reader: Reader,
+    login: Login | None,
+    request: Request,
 ) -> Response:
-    request.scope.pop(VISIT, None)  # the caller is identified again, and told here what there is to tell
+    request.scope.pop(
+        AUTHENTICATION, None
+    )  # the caller is identified again, and told here what there is to tell
     operation = choose(found, request.method)
     if isinstance(operation, Answer):
         return _respond(operation)
-    call = Call(
-        texts=msgspec.structs.replace(
-            reader.texts(request.scope),
+    call = ManagementRequest(
+        values=msgspec.structs.replace(
+            reader.values(request.scope),
             query=query(request.scope),
             unsafe=operation.method not in SAFE_METHODS,
             origin=", ".join(request.headers.getlist("origin")) or None,
@@ -72,7 +79,9 @@ async def _endpoint(
         body = await _read(request, operation.limit)
     except ClientDisconnect:
         return Response(status_code=400)  # which nobody receives
-    return _respond(await to_thread.run_sync(perform, operation, gate, begun, body, limiter=_limiter()))
+    return _respond(
+        await to_thread.run_sync(perform, operation, gate, begun, body, limiter=_limiter())
+    )
 
 
 def _ask(login: Login, request: Request) -> Principal | None:

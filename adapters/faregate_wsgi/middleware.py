@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from faregate import Denied
 from faregate.rules import Rules, admit
-from faregate_wsgi.translation import path, peek, raw_path, texts
+from faregate_wsgi.translation import path, peek, raw_path, request_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from faregate import Gate
-    from faregate.credentials.presented import Answer
-    from faregate.rules import Default, Demand, Visit
+    from faregate.credentials.answers import Answer
+    from faregate.rules import Authentication, Default, Demand
     from faregate_wsgi.translation import Environ
 
     StartResponse = Callable[..., Any]
@@ -44,10 +44,15 @@ class GateMiddleware:
     """
 
     def __init__(
-        self, app: Application, *, gate: Gate, rules: Mapping[str, Demand] | None = None, default: Default | None = None
+        self,
+        app: Application,
+        *,
+        gate: Gate,
+        rules: Mapping[str, Demand] | None = None,
+        default: Default | None = None,
     ) -> None:
         self._app = app
-        self._gate = gate
+        self._gate = gate.requests
         self._rules = Rules(rules, default)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -57,26 +62,30 @@ class GateMiddleware:
             demand = self._rules.demand(wanted, sent)
             principal = None if demand is None else peek(environ, self._gate)
             if demand is not None and principal is not None:
-                visit = admit(self._gate, demand, principal)
+                authentication = admit(self._gate, demand, principal)
             else:
-                visit = self._rules.enter(self._gate, wanted, sent, texts(environ, self._gate))
+                authentication = self._rules.enter(
+                    self._gate, wanted, sent, request_values(environ, self._gate)
+                )
         except Denied as denied:
             answer = self._rules.answer(self._gate, denied, environ["REQUEST_METHOD"], wanted)
             return _respond(answer, environ, start_response)
         for name in _OTHERS:
             if name in environ:
                 del environ[name]
-        principal = visit.principal
-        environ[PRINCIPAL], environ[DENIED] = principal, visit.denied
+        principal = authentication.principal
+        environ[PRINCIPAL], environ[DENIED] = principal, authentication.denied
         if principal is not None:
             environ["REMOTE_USER"], environ["AUTH_TYPE"] = principal.identity, "Bearer"
-        starting = _Starting(visit, start_response)
+        starting = _Starting(authentication, start_response)
         try:
             return _begun(self._app(environ, starting))
         except Denied as denied:  # of a principal that the application has asked itself
             answer = self._gate.answer(denied, route=f"{environ['REQUEST_METHOD']} -")
             # Where an answer was begun, the server knows from exc_info whether it is too late for another one.
-            return _respond(answer, environ, start_response, *([sys.exc_info()] if starting.begun else []))
+            return _respond(
+                answer, environ, start_response, *([sys.exc_info()] if starting.begun else [])
+            )
 
 
 class _Begun:
@@ -108,21 +117,30 @@ def _begun(answer: Iterable[bytes]) -> Iterable[bytes]:
 class _Starting:
     """The ``start_response`` of a request that came in: adds what the gate has to tell."""
 
-    __slots__ = ("_start_response", "_visit", "begun")
+    __slots__ = ("_authentication", "_start_response", "begun")
 
-    def __init__(self, visit: Visit, start_response: StartResponse) -> None:
-        self._visit = visit
+    def __init__(self, authentication: Authentication, start_response: StartResponse) -> None:
+        self._authentication = authentication
         self._start_response = start_response
         self.begun = False
 
     def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         self.begun = True
-        if self._visit.announces():
-            headers = [*headers, *self._visit.additions(int(status[:3]), [name for name, _ in headers])]
+        if self._authentication.announces():
+            headers = [
+                *headers,
+                *self._authentication.additions(int(status[:3]), [name for name, _ in headers]),
+            ]
         return self._start_response(status, headers, *exc_info)
 
 
-def _respond(answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any) -> Iterable[bytes]:
+def _respond(
+    answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any
+) -> Iterable[bytes]:
     length = ("Content-Length", str(len(answer.body)))
-    start_response(f"{answer.status} {_PHRASES.get(answer.status, 'Denied')}", [*answer.headers, length], *exc_info)
+    start_response(
+        f"{answer.status} {_PHRASES.get(answer.status, 'Denied')}",
+        [*answer.headers, length],
+        *exc_info,
+    )
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]

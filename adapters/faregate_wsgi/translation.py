@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from faregate.credentials.presented import SAFE_METHODS, Texts
+from faregate.credentials.presented import SAFE_METHODS, RequestValues
 
 if TYPE_CHECKING:
-    from faregate import Gate, Principal
+    from faregate import Principal
+    from faregate.adapters import RequestGate
 
 Environ = dict[str, Any]
 
 
-def texts(environ: Environ, gate: Gate) -> Texts:
-    """Return the texts of a request by which its caller is identified."""
-    bearer = gate.bearer
-    return Texts(
+def request_values(environ: Environ, gate: RequestGate) -> RequestValues:
+    """Return the values of a request by which its caller is identified."""
+    resolver = gate.resolver
+    return RequestValues(
         _lines(environ, "authorization"),
         environ.get("REMOTE_ADDR"),
         forwarded=_lines(environ, gate.proxies.header),
         query=environ.get("QUERY_STRING", ""),
-        header=_lines(environ, bearer.header) if bearer.header else (),
-        cookies=_lines(environ, "cookie") if bearer.cookie else (),
+        header=_lines(environ, resolver.header) if resolver.header else (),
+        cookies=_lines(environ, "cookie") if resolver.cookie else (),
         unsafe=environ["REQUEST_METHOD"] not in SAFE_METHODS,
         origin=environ.get("HTTP_ORIGIN"),
     )
 
 
-def peek(environ: Environ, gate: Gate) -> Principal | None:
-    """Return the principal of a request as most are, as :meth:`faregate.Gate.peek` does; None says nothing."""
+def peek(environ: Environ, gate: RequestGate) -> Principal | None:
+    """Return the principal of a request as most are, as :meth:`faregate.adapters.RequestGate.peek` does; None says nothing."""
     line = environ.get("HTTP_AUTHORIZATION")
     if line is None or not line.isascii():  # as every credential is
         return None

@@ -45,7 +45,8 @@ from faregate.model import (
 )
 from faregate.policy import Policy
 from faregate.rules import AUTHENTICATED, PUBLIC
-from faregate.values.scopes import ANY, Permission, Role, any_of
+from faregate.values.grants import ANY
+from faregate.values.needs import Permission, Role, any_of
 from faregate.version import __version__ as __version__
 
 __all__ = [

@@ -22,8 +22,8 @@ from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores.sqlite.database import path_of
 from faregate.stores.sqlite.page import read_page
 from faregate.stores.sqlite.status import Status, read_status
-from faregate.values.names import some
-from faregate.values.networks import TrustedProxies
+from faregate.values.client_address import TrustedProxies
+from faregate.values.names import abbreviated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +42,10 @@ _OVER_A_NETWORK = re.compile(
     r"prl_fs|pvfs2|rclone|s3fs|sshfs|vboxsf|virtiofs)"
 )
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "fc00::/7", "fe80::/10")))
-_MANY = {4: 2**24, 6: 2**112}  # addresses: a /8, a /16; beyond that it is a good part of the internet
+_MANY = {
+    4: 2**24,
+    6: 2**112,
+}  # addresses: a /8, a /16; beyond that it is a good part of the internet
 _NAT64 = ip_network("64:ff9b::/96")  # which holds all of IPv4 (RFC 6052)
 
 
@@ -63,7 +66,10 @@ def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> lis
     path = path_of(url)
     if path is None:
         raise InvalidInput("store: one in memory has nothing around it to look at")
-    findings = [*_files(path), *_file_system(path, mounts)]  # before the store makes files of its own
+    findings = [
+        *_files(path),
+        *_file_system(path, mounts),
+    ]  # before the store makes files of its own
     try:
         status = read_status(url, thorough=True)
     except InvalidInput as error:
@@ -81,16 +87,22 @@ def _store(path: str, status: Status) -> Iterator[Finding]:
     if status.damage is not None:
         yield Finding("store", FAULT, f"{path} is damaged ({status.damage}): restore a backup")
     elif status.missing:
-        yield Finding("store", FAULT, f"{path} lacks {some(list(status.missing))}: restore a backup")
+        yield Finding(
+            "store", FAULT, f"{path} lacks {abbreviated(list(status.missing))}: restore a backup"
+        )
     elif status.current and status.sequence != status.last:
         words = f"{path} counts {status.sequence} changes, its feed ends with {status.last}: restore a backup"
         yield Finding("store", FAULT, words)
     elif status.journal != "wal":
-        yield Finding("store", NOTE, f"{path} is not in WAL mode, so readers and writers wait for each other")
+        yield Finding(
+            "store", NOTE, f"{path} is not in WAL mode, so readers and writers wait for each other"
+        )
     else:
         yield Finding("store", OK, f"{path} answers")
     if status.version is None:
-        words = "no version is told" if status.missing else "there are none: is this the right file?"
+        words = (
+            "no version is told" if status.missing else "there are none: is this the right file?"
+        )
         yield Finding("tables", FAULT, words)
     elif status.current:
         yield Finding("tables", OK, f"version {status.version}")
@@ -114,10 +126,16 @@ def _page(path: str, status: Status) -> Iterator[Finding]:
         yield Finding("page", FAULT, f"{page} cannot be read: {error.strerror or error}")
     else:
         if announced < status.last:
-            words = f"{page} is behind the feed ({announced} of {status.last}): restart the application"
+            words = (
+                f"{page} is behind the feed ({announced} of {status.last}): restart the application"
+            )
             yield Finding("page", FAULT, words)
         elif not os.access(page, os.W_OK):
-            yield Finding("page", NOTE, f"{page} cannot be written by this user, who therefore can change nothing")
+            yield Finding(
+                "page",
+                NOTE,
+                f"{page} cannot be written by this user, who therefore can change nothing",
+            )
         else:
             yield Finding("page", OK, f"announces {announced}, the feed is at {status.last}")
 
@@ -149,7 +167,11 @@ def _folders(path: str) -> Iterator[Finding]:
             yield Finding("files", FAULT, words)
     for place in (Path(path).parent, path):
         if not os.access(place, os.R_OK | os.W_OK):
-            yield Finding("files", NOTE, f"{place} cannot be read and written by this user, as SQLite needs it")
+            yield Finding(
+                "files",
+                NOTE,
+                f"{place} cannot be read and written by this user, as SQLite needs it",
+            )
 
 
 def _modes(path: str) -> Iterator[Finding]:
@@ -173,7 +195,11 @@ def _modes(path: str) -> Iterator[Finding]:
         words = f"{path} is root's in a folder of user {folder}: if the application runs as that user, chown them"
         yield Finding("files", NOTE, words)
     if len(owners) > 1:
-        yield Finding("files", FAULT, f"{path} and what lies beside it belong to different users: chown them alike")
+        yield Finding(
+            "files",
+            FAULT,
+            f"{path} and what lies beside it belong to different users: chown them alike",
+        )
 
 
 def _file_system(path: str, mounts: Path) -> Iterator[Finding]:
@@ -182,12 +208,18 @@ def _file_system(path: str, mounts: Path) -> Iterator[Finding]:
     except OSError:
         kind = None
     if kind is None:
-        yield Finding("file system", NOTE, "cannot be told here; SQLite's files do not belong on one of a network")
+        yield Finding(
+            "file system",
+            NOTE,
+            "cannot be told here; SQLite's files do not belong on one of a network",
+        )
     elif _OVER_A_NETWORK.fullmatch(kind):
         words = f"{path} lies on {kind}, a network's: SQLite's locks and the page fail there; use a disk of this host"
         yield Finding("file system", FAULT, words)
     elif kind.startswith("fuse"):
-        yield Finding("file system", NOTE, f"{path} lies on {kind}: is that a disk of this host, with locks?")
+        yield Finding(
+            "file system", NOTE, f"{path} lies on {kind}: is that a disk of this host, with locks?"
+        )
     else:
         yield Finding("file system", OK, f"{path} lies on {kind}")
 
@@ -217,13 +249,11 @@ def _proxies(settings: Mapping[str, Any]) -> Iterator[Finding]:
         words = "none is trusted: the client is who connects (say here which ones the application trusts)"
         yield Finding("proxies", OK, words)
     elif wide := _wide(proxies.networks.blocks):
-        words = (
-            f"{some(wide)} holds the whole internet, or a good part: anybody there may claim any address; name yours"
-        )
+        words = f"{abbreviated(wide)} holds the whole internet, or a good part: anybody there may claim any address; name yours"
         yield Finding("proxies", FAULT, words)
     else:
         words = (
-            f"trusted are {some([str(one) for one in trusted])}: a request from there without {proxies.header} has no "
+            f"trusted are {abbreviated([str(one) for one in trusted])}: a request from there without {proxies.header} has no "
             "known address (waitress drops that header unless told)"
         )
         yield Finding("proxies", OK, words)
@@ -241,12 +271,18 @@ def _wide(blocks: Iterable[str]) -> list[str]:
         str(one)
         for version, most in _MANY.items()
         if sum(one.num_addresses for one in public if one.version == version) > most
-        for one in sorted((one for one in public if one.version == version), key=lambda one: one.prefixlen)
+        for one in sorted(
+            (one for one in public if one.version == version), key=lambda one: one.prefixlen
+        )
     ]
 
 
 def _as_ipv4(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    if network.version == 6 and network.network_address in _NAT64 and network.prefixlen >= _NAT64.prefixlen:
+    if (
+        network.version == 6
+        and network.network_address in _NAT64
+        and network.prefixlen >= _NAT64.prefixlen
+    ):
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return network
 
@@ -282,24 +318,22 @@ def _issuer(issuer: Issuer) -> Finding:
     """Look for the keys of an issuer, which are fetched for that if they are not given."""
     keys, place = issuer.keys, "as given"
     if issuer.jwks_url is not None:
-        from faregate.jwts.download import shown  # noqa: PLC0415  it needs the packages of the extra, as the issuer did
-        from faregate.jwts.jwks import fetch  # noqa: PLC0415
+        from faregate.jwts.download import shown
+        from faregate.jwts.jwks import fetch
 
         place = f"at {issuer.jwks_url}"
         place += f", by way of the proxy {shown(issuer.proxy)}" if issuer.proxy is not None else ""
         try:
             keys = fetch(issuer.jwks_url, issuer.algorithms, issuer.proxy)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is what was looked for
+        except Exception as error:
             return Finding("issuer", FAULT, f"{issuer.issuer}: no keys {place}: {error}")
-    skipped = some(list(keys.skipped)) if keys is not None else ""
+    skipped = abbreviated(list(keys.skipped)) if keys is not None else ""
     number = len(keys) if keys is not None else 0
     words = f"{issuer.issuer}: {number} usable {'key' if number == 1 else 'keys'} {place}"
     words += f", not usable {skipped}" if skipped else ""
     if not number:
         return Finding("issuer", FAULT, words)
     if issuer.plain_http:
-        words += (
-            "; over plain http, where anybody on the way can put in keys of their own: is that network yours alone?"
-        )
+        words += "; over plain http, where anybody on the way can put in keys of their own: is that network yours alone?"
         return Finding("issuer", NOTE, words)
     return Finding("issuer", OK, words)

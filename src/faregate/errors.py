@@ -34,7 +34,10 @@ class Reason(NamedTuple):
 # characters of RFC 6750 section 3: no quotation mark, no backslash, ASCII only.
 REASONS = {
     "missing_credential": Reason(
-        401, None, "Credential missing", "Send one credential as 'Authorization: Bearer <credential>'."
+        401,
+        None,
+        "Credential missing",
+        "Send one credential as 'Authorization: Bearer <credential>'.",
     ),
     "malformed_credential": Reason(
         400,
@@ -43,14 +46,24 @@ REASONS = {
         "A credential is one token68 text and nothing else; in Authorization it comes after 'Bearer'.",
     ),
     "multiple_credentials": Reason(
-        400, "invalid_request", "More than one credential", "Send exactly one credential, in one place."
+        400,
+        "invalid_request",
+        "More than one credential",
+        "Send exactly one credential, in one place.",
     ),
     "unknown_credential": Reason(
-        401, "invalid_token", "Credential unknown", "The credential is not one that opens this gate."
+        401,
+        "invalid_token",
+        "Credential unknown",
+        "The credential is not one that opens this gate.",
     ),
-    "deactivated": Reason(401, "invalid_token", "Credential deactivated", "The credential was deactivated."),
+    "deactivated": Reason(
+        401, "invalid_token", "Credential deactivated", "The credential was deactivated."
+    ),
     "revoked": Reason(401, "invalid_token", "Credential revoked", "The credential was revoked."),
-    "not_yet_valid": Reason(401, "invalid_token", "Credential not yet valid", "The credential is not valid yet."),
+    "not_yet_valid": Reason(
+        401, "invalid_token", "Credential not yet valid", "The credential is not valid yet."
+    ),
     "expired": Reason(401, "invalid_token", "Credential expired", "The credential has expired."),
     "redemption_required": Reason(
         401,
@@ -59,7 +72,10 @@ REASONS = {
         "The share is limited to a number of redemptions. Redeem its secret and send the token that this answers.",
     ),
     "redemptions_exhausted": Reason(
-        401, "invalid_token", "Redemptions exhausted", "The share was redeemed as often as it may be."
+        401,
+        "invalid_token",
+        "Redemptions exhausted",
+        "The share was redeemed as often as it may be.",
     ),
     "address_not_allowed": Reason(
         403, None, "Address not allowed", "The credential may not be used from this address."
@@ -78,10 +94,16 @@ REASONS = {
         "Whoever is logged in by a session changes something only from a page of a configured origin.",
     ),
     "insufficient_scope": Reason(
-        403, "insufficient_scope", "Scope insufficient", "The credential does not grant what this needs."
+        403,
+        "insufficient_scope",
+        "Scope insufficient",
+        "The credential does not grant what this needs.",
     ),
     "object_not_shared": Reason(
-        403, "insufficient_scope", "Object not shared", "The share does not hold the object that this needs."
+        403,
+        "insufficient_scope",
+        "Object not shared",
+        "The share does not hold the object that this needs.",
     ),
     "store_unavailable": Reason(
         503, None, "Store unavailable", "The credential cannot be checked now. Try again shortly."

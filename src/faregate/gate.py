@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from faregate.adapters import RequestGate
+from faregate.credentials.answers import check_realm, log_denial
 from faregate.credentials.opaque import check_brand, check_length
-from faregate.credentials.presented import Answer, Bearer, Texts, log_denial
+from faregate.credentials.presented import CredentialResolver
 from faregate.decision.principal import resource_text
 from faregate.errors import Denied, InvalidInput
 from faregate.model import Org, Owner
 from faregate.policy import Policy
-from faregate.values.instants import as_datetime
+from faregate.values.client_address import TrustedProxies
 from faregate.values.names import MAX_ID, check_name
-from faregate.values.networks import TrustedProxies, peer_address
-from faregate.values.scopes import AnyOf, Permission, Role, check_needs
+from faregate.values.needs import AnyOf, Permission, Role, check_needs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from faregate.credentials.signing_secret import Secret
     from faregate.decision.owner_rights import Hook
     from faregate.decision.principal import Principal
     from faregate.jwts.issuer import Issuer
-    from faregate.lifecycles.authority import By, Outside
+    from faregate.lifecycles.authority import ActorName, By
     from faregate.model import AllowedScopes, AuditPage, Explanation, Introspected, Purged
-    from faregate.values.scopes import Need
+    from faregate.values.needs import Need
 
 
 KEEP = timedelta(days=365)  # for which entries of the audit are kept
 WINDOW = 30.0  # seconds in which an exchange may be repeated
-
-# Deprecation and Sunset speak of resources (RFC 9745, RFC 8594); this is about the credential.
-EXPIRES = "Faregate-Token-Expires"
-_EXPIRES = EXPIRES.lower()
 
 
 class Gate:
@@ -81,7 +77,7 @@ class Gate:
         header: str | None = None,
         cookie: str | None = None,
         origins: Sequence[str] = (),
-        policy: Policy = Policy(),  # noqa: B008  it cannot be changed
+        policy: Policy = Policy(),
         owner_rights: Hook | None = None,
         owner_rights_ttl: float = 5.0,
         secret: Secret | None = None,
@@ -92,25 +88,27 @@ class Gate:
         if not isinstance(store, str):
             raise InvalidInput("store: a database URL such as sqlite:///gate.db")
         if not callable(clock):
-            raise InvalidInput("clock: a function that returns UTC epoch seconds, such as time.time")
+            raise InvalidInput(
+                "clock: a function that returns UTC epoch seconds, such as time.time"
+            )
         if not isinstance(policy, Policy):
             raise InvalidInput("policy: a faregate.Policy")
         check_brand(brand)
         check_length(max_length)
-        self.bearer = Bearer(
-            realm=realm, authorization=authorization, query=query, header=header, cookie=cookie, origins=origins
+        check_realm(realm)
+        resolver = CredentialResolver(
+            authorization=authorization, query=query, header=header, cookie=cookie, origins=origins
         )
-        self.proxies = TrustedProxies(trusted_proxies, forwarded_header)
-        self._elsewhere = self.bearer.elsewhere or self.proxies.any  # whether more is looked at than one line
+        proxies = TrustedProxies(trusted_proxies, forwarded_header)
 
         # Only who makes a gate waits for the libraries behind it.
-        from faregate.parts import Parts  # noqa: PLC0415
+        from faregate.parts import Parts
 
         parts = Parts(
             store,
             brand=brand,
             clock=clock,
-            proxies=self.proxies,
+            proxies=proxies,
             policy=policy,
             owner_rights=owner_rights,
             owner_rights_ttl=owner_rights_ttl,
@@ -119,13 +117,35 @@ class Gate:
             max_length=max_length,
             refresh_retry_window=refresh_retry_window,
         )
-        self._store, self._records, self._usage, self._issuers = parts.store, parts.records, parts.usage, parts.issuers
-        self._verifier, self._desk, self._introspection = parts.verifier, parts.desk, parts.introspection
-        self._explainer, self._audit, self._retention = parts.explainer, parts.audit, parts.retention
-        self.tokens, self.shares, self.jwts = parts.tokens, parts.shares, parts.jwts
+        self._store = parts.store
+        self._records = parts.records
+        self._usage = parts.usage
+        self._issuers = parts.issuers
+        self._verifier = parts.verifier
+        self._transactions = parts.transactions
+        self._introspection = parts.introspection
+        self._self_revocation = parts.self_revocation
+        self._explainer = parts.explainer
+        self._audit = parts.audit
+        self._purge = parts.purge
 
-        # On the way of each request, where a look-up of an attribute is worth sparing.
-        self._peek, self._digest, self._longest = parts.verifier.peek, parts.references.digest, max_length
+        self.tokens = parts.tokens
+        self.shares = parts.shares
+        self.jwts = parts.jwts
+        #: For adapters: see :mod:`faregate.adapters`.
+        self.requests = RequestGate(
+            resolver,
+            proxies,
+            parts.parser,
+            parts.verifier,
+            parts.transactions,
+            realm=realm,
+            max_length=max_length,
+        )
+        # On the way of each call a look-up of an attribute is worth sparing.
+        self._peek = parts.verifier.peek
+        self._digest = parts.parser.digest
+        self._max_length = max_length
 
     def verify(self, credential: str, *, address: str | None = None) -> Principal:
         """Return the principal that a credential stands for, or raise Denied.
@@ -135,7 +155,7 @@ class Gate:
         """
         try:
             # What may be a credential needs no closer look before its digest is known.
-            plain = len(credential) <= self._longest and credential.isascii()
+            plain = len(credential) <= self._max_length and credential.isascii()
             digest = sha256(credential.encode()).digest() if plain else self._digest(credential)
             return self._peek(digest, address) or self._verifier.verify(credential, digest, address)
         except Denied as denied:
@@ -178,7 +198,7 @@ class Gate:
         A refresh credential, also a retired one, revokes its family for good; an access credential is deleted.
         UnsupportedTokenType for shares, which :meth:`faregate.lifecycles.shares.Shares.revoke` closes, and for JWTs.
         """
-        self._introspection.revoke(credential)
+        self._self_revocation.revoke(credential)
 
     def explain(
         self,
@@ -214,62 +234,20 @@ class Gate:
         """
         return self._audit.list(since, subject, limit, by)
 
-    def purge(self, keep: timedelta | float = KEEP, *, by: Outside = None) -> Purged:
+    def purge(self, keep: timedelta | float = KEEP, *, by: ActorName = None) -> Purged:
         """Remove entries of the feed older than ``keep``, and, whatever its age, what can be of no use any more.
 
         That is secrets past their grace, dead access credentials, traces of what is gone, revocations that are over.
         The newest entry stays. Other processes that have not read what is removed drop their caches. The purge is
         itself an entry, if anything was removed.
         """
-        return self._retention.purge(keep, by)
-
-    def peek(self, authorization: bytes, peer: str | None) -> Principal | None:
-        """Return what :meth:`identify` would for a request as most are, only faster; None says nothing at all.
-
-        For adapters, of a request with one ``Authorization`` line. Most have no other place for a credential, no
-        trusted proxies, and a credential that was seen before and is admitted. Waits for nothing.
-        """
-        if self._elsewhere or not authorization.startswith(b"Bearer ") or len(authorization) > self._longest:
-            return None
-        # Only what is a whole credential has a digest that is known, so the line need not be taken apart.
-        return self._peek(sha256(authorization[7:]).digest(), peer_address(peer))
-
-    def identify(self, texts: Texts, *, wait: bool = True) -> tuple[Principal, bool]:
-        """Return the principal of a request, and whether its credential was elsewhere than in ``Authorization``.
-
-        For adapters. Raises Denied, which is logged when it is answered with :meth:`answer`; and WouldWait where
-        ``wait`` is False, as an event loop needs it, and the answer would take longer than a look-up.
-        """
-        address = self.proxies.client(texts.peer, texts.forwarded)
-        try:
-            credential, elsewhere = self.bearer.read(texts)
-            digest = self._digest(credential)
-            principal = self._peek(digest, address) or self._verifier.verify(credential, digest, address, wait=wait)
-        except Denied as denied:
-            denied.address = address
-            raise
-        return principal, elsewhere
-
-    def additions(
-        self, principal: Principal, *, elsewhere: bool, status: int, present: Iterable[str]
-    ) -> tuple[tuple[str, str], ...]:
-        """Return what the answer to an admitted request has to tell besides, for adapters to add to its headers.
-
-        ``private`` where the credential was not in ``Authorization`` (RFC 6750 section 2.3), unless the view set
-        a ``Cache-Control``; and when the credential expires, for the client to renew it in time. ``present`` are
-        the names of the headers that the answer has.
-        """
-        names = {name.lower() for name in present}
-        expiry = () if _EXPIRES in names else _expiry(principal.record.expires_at)
-        if elsewhere and 200 <= status < 300 and "cache-control" not in names:
-            return ("Cache-Control", "private"), *expiry
-        return expiry
+        return self._purge.purge(keep, by)
 
     def session(
         self,
         owner: Owner,
         *,
-        org: Org = Org(),  # noqa: B008  it cannot be changed
+        org: Org = Org(),
         scopes: Sequence[str] | None = None,
         allowed_scopes: AllowedScopes | None = None,
     ) -> Principal:
@@ -280,14 +258,7 @@ class Gate:
         has no ``self``, and no limit of network and time: the policy bounds what he makes. Do not call it for
         somebody who did not log in. InvalidInput for an owner without an id.
         """
-        return self._desk.session(owner, org, scopes, allowed_scopes)
-
-    def joined(self, principal: Principal) -> Principal:
-        """Return the principal of a session with what its owner may do now, for the management API.
-
-        Denied ``deactivated`` if he is gone; StoreUnavailable if that cannot be told.
-        """
-        return self._desk.joined(principal)
+        return self._transactions.session(owner, org, scopes, allowed_scopes)
 
     def owner_changed(self, owner: Owner) -> None:
         """Have every process ask anew what an owner may do: call it when that was changed, for it to count at once.
@@ -296,11 +267,7 @@ class Gate:
         """
         if not isinstance(owner, Owner) or owner.id is None:
             raise InvalidInput("owner: expected Owner(id=…)")
-        self._desk.announce_owner(check_name(owner.id, "owner.id", MAX_ID))
-
-    def answer(self, denied: Denied, *, route: str) -> Answer:
-        """Return the HTTP answer to a denial on ``route``, and log it."""
-        return self.bearer.answer(denied, route=route)
+        self._transactions.announce_owner(check_name(owner.id, "owner.id", MAX_ID))
 
     def flush(self) -> None:
         """Write the times of last use that were noted so far. The gate stays open; a failure is logged.
@@ -316,15 +283,6 @@ class Gate:
             self._issuers.close()
         self._records.close()
         self._store.close()
-
-
-@lru_cache(maxsize=1024)
-def _expiry(instant: float) -> tuple[tuple[str, str], ...]:
-    """Return the headers that tell until when a credential is valid; none where that is for ever."""
-    expires = as_datetime(instant)
-    if expires is None:
-        return ()
-    return (EXPIRES, f"{expires:%Y-%m-%dT%H:%M:%SZ}"), ("Access-Control-Expose-Headers", EXPIRES)
 
 
 def _listed(needs: Need | Sequence[Need]) -> tuple[Need, ...]:

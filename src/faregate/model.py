@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -42,7 +42,9 @@ class RoleGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resource: str | None = None
 
 
-class RealmScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class RealmScopes(
+    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
+):
     """Permissions and roles of one realm: the organization, or a service."""
 
     all_permissions: bool = False
@@ -52,13 +54,17 @@ class RealmScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     roles: tuple[RoleGrant, ...] = ()
 
 
-class ServiceScopes(RealmScopes, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class ServiceScopes(
+    RealmScopes, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
+):
     """Permissions and roles of the service with this id."""
 
     service_definition_id: str
 
 
-class AllowedScopes(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class AllowedScopes(
+    msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
+):
     """Everything that a token grants. :mod:`faregate.values.scopes` says what it means."""
 
     general_scopes: tuple[str, ...] = ()
@@ -80,7 +86,11 @@ class Closed(msgspec.Struct, frozen=True):
     def words(self) -> str:
         """What was closed, for people."""
         ids = [*(f"token {one}" for one in self.tokens), *(f"share {one}" for one in self.shares)]
-        return f"What came from it is closed: {', '.join(ids)}." if ids else "Nothing that came from it is open."
+        return (
+            f"What came from it is closed: {', '.join(ids)}."
+            if ids
+            else "Nothing that came from it is open."
+        )
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -149,7 +159,11 @@ class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
         return f"Exchanged(access_token=<shown once>, expires_at={self.expires_at!r}, scope={self.scope!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("access_token", "<shown once>"), ("expires_at", self.expires_at), ("scope", self.scope)]
+        return [
+            ("access_token", "<shown once>"),
+            ("expires_at", self.expires_at),
+            ("scope", self.scope),
+        ]
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -223,7 +237,11 @@ class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
         return f"Redeemed(token=<shown once>, expires_at={self.expires_at!r}, object_ids={self.object_ids!r})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("token", "<shown once>"), ("expires_at", self.expires_at), ("object_ids", self.object_ids)]
+        return [
+            ("token", "<shown once>"),
+            ("expires_at", self.expires_at),
+            ("object_ids", self.object_ids),
+        ]
 
 
 class Introspected(msgspec.Struct, frozen=True, kw_only=True):

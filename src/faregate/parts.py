@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faregate.credentials.parsing import References
+from faregate.credentials.parsing import CredentialParser
 from faregate.credentials.share_tokens import ShareTokens
 from faregate.credentials.signing_secret import SigningSecret
 from faregate.decision.owner_rights import OwnerRights
 from faregate.errors import InvalidInput
 from faregate.jwts.issuer import NEEDS_EXTRA, Issuer
 from faregate.lifecycles.audit import Audit
-from faregate.lifecycles.authority import Desk
 from faregate.lifecycles.explain import Explainer
 from faregate.lifecycles.introspection import Introspection
 from faregate.lifecycles.jwt_revocations import JwtRevocations
-from faregate.lifecycles.purge import Retention
-from faregate.lifecycles.refresh_tokens import Refresh
+from faregate.lifecycles.purge import Purge
+from faregate.lifecycles.refresh_tokens import RefreshTokens
+from faregate.lifecycles.self_revocation import SelfRevocation
 from faregate.lifecycles.shares import Shares
 from faregate.lifecycles.tokens import Tokens
-from faregate.stores.record_cache import Records
+from faregate.lifecycles.transactions import Transactions
+from faregate.stores.record_cache import RecordCache
 from faregate.stores.store import Store
 from faregate.values.identities import Identities
 from faregate.verification.usage import Usage
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from faregate.decision.owner_rights import Hook
     from faregate.jwts.reader import TrustedIssuers
     from faregate.policy import Policy
-    from faregate.values.networks import TrustedProxies
+    from faregate.values.client_address import TrustedProxies
 
 
 class Parts:
@@ -61,24 +62,27 @@ class Parts:
         self.store = Store(store)
         rights = OwnerRights(owner_rights, owner_rights_ttl)
         identities = _identities(issuers)
-        self.records = Records(self.store, rights, identities)
+        self.records = RecordCache(self.store, rights, identities)
         self.usage = Usage(self.store)
         self.issuers = _trusted(issuers, identities, policy, clock)
 
         theirs = [each for one in issuers for each in one.secrets]
         share_tokens = ShareTokens(SigningSecret(secret, self.store.database.path, theirs), brand)
-        self.references = References(brand, share_tokens, self.issuers, max_length)
-        self.verifier = Verifier(self.records, rights, self.usage, self.references, clock)
+        self.parser = CredentialParser(brand, share_tokens, self.issuers, max_length)
+        self.verifier = Verifier(self.records, rights, self.usage, self.parser, clock)
 
-        self.desk = Desk(self.store, rights, identities, clock)
-        refresh = Refresh(self.desk, self.usage, brand=brand, window=refresh_retry_window)
-        self.introspection = Introspection(self.desk, self.references, share_tokens, refresh, brand=brand)
-        self.explainer = Explainer(self.desk, self.references, proxies)
-        self.audit = Audit(self.desk)
-        self.retention = Retention(self.desk)
-        self.tokens = Tokens(self.desk, policy, refresh, brand=brand)
-        self.shares = Shares(self.desk, policy, share_tokens, brand=brand)
-        self.jwts = JwtRevocations(self.desk, [one.issuer for one in issuers])
+        self.transactions = Transactions(self.store, rights, identities, clock)
+        refresh = RefreshTokens(
+            self.transactions, self.usage, brand=brand, window=refresh_retry_window
+        )
+        self.introspection = Introspection(self.transactions, self.parser, share_tokens)
+        self.self_revocation = SelfRevocation(self.transactions, self.parser, refresh, brand=brand)
+        self.explainer = Explainer(self.transactions, self.parser, proxies)
+        self.audit = Audit(self.transactions)
+        self.purge = Purge(self.transactions)
+        self.tokens = Tokens(self.transactions, policy, refresh, brand=brand)
+        self.shares = Shares(self.transactions, policy, share_tokens, brand=brand)
+        self.jwts = JwtRevocations(self.transactions, [one.issuer for one in issuers])
 
 
 def _identities(issuers: Sequence[Issuer]) -> Identities:
@@ -94,9 +98,11 @@ def _trusted(
     if not issuers:
         return None
     if policy.max_lifetime is None and any(one.manages for one in issuers):
-        raise InvalidInput("issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)")
+        raise InvalidInput(
+            "issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)"
+        )
     try:
-        from faregate.jwts.reader import TrustedIssuers  # noqa: PLC0415
+        from faregate.jwts.reader import TrustedIssuers
     except ImportError:
         raise InvalidInput(f"issuers: {NEEDS_EXTRA}") from None
     return TrustedIssuers(issuers, identities, clock)

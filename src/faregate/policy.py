@@ -9,14 +9,16 @@ import msgspec
 
 from faregate.errors import InvalidInput
 from faregate.model import AllowedScopes
+from faregate.values.grants import lacking
 from faregate.values.instants import parse_span
-from faregate.values.names import some
-from faregate.values.scopes import as_allowed_scopes, compile_grants, display, lacking
+from faregate.values.names import abbreviated
+from faregate.values.needs import display
+from faregate.values.scopes import as_allowed_scopes, compile_grants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from faregate.values.scopes import Grants
+    from faregate.values.grants import Grants
 
 Span = timedelta | float
 
@@ -49,7 +51,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("policy: max_tokens_per_owner is a whole number from 1 on, or None")
         _ = self._grants
 
-    def expiry(self, created: float, inherited: float | None, usual: float | None = None) -> float | None:
+    def expiry(
+        self, created: float, inherited: float | None, usual: float | None = None
+    ) -> float | None:
         """Return the expiry of a token that is made without one: the earliest that maker and policy give.
 
         ``usual`` is the lifetime of its type, for which a default lifetime stands in.
@@ -66,14 +70,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("expiresAt: is required by the policy of this gate")
         if expires is not None and longest is not None and expires > round(created + longest, 6):
             allowed = timedelta(seconds=longest)
-            raise InvalidInput(f"expiresAt: the policy of this gate allows {allowed} from the creation on, no longer")
+            raise InvalidInput(
+                f"expiresAt: the policy of this gate allows {allowed} from the creation on, no longer"
+            )
 
     def check_grants(self, grants: Grants) -> None:
         """Raise InvalidInput, naming what is too much, for grants beyond the allowed scopes."""
         allowed = self._grants
         beyond = [] if allowed is None else [display(key) for key in lacking(allowed, grants)]
         if beyond:
-            raise InvalidInput(f"scopes: the policy of this gate does not allow {some(beyond)}")
+            raise InvalidInput(f"scopes: the policy of this gate does not allow {abbreviated(beyond)}")
 
     @property
     def _longest(self) -> float | None:

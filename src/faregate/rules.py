@@ -14,14 +14,15 @@ from urllib.parse import unquote
 
 import msgspec
 
-from faregate.credentials.presented import logs_denials
+from faregate.credentials.answers import logs_denials
 from faregate.errors import Denied, InvalidInput
-from faregate.values.scopes import Need, check_needs
+from faregate.values.needs import Need, check_needs
 
 if TYPE_CHECKING:
-    from faregate.credentials.presented import Answer, Texts
+    from faregate.adapters import RequestGate
+    from faregate.credentials.answers import Answer
+    from faregate.credentials.presented import RequestValues
     from faregate.decision.principal import Principal
-    from faregate.gate import Gate
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -46,7 +47,8 @@ Default = Literal["deny", "identify"]
 _DOT_SEGMENT = r"/(?!\Z)\.{0,2}(?:[/;]|\Z)|/\.{1,2}[?#\s]"
 # Empty and dot segments, backslashes, control characters, what is no UTF-8, and what separates if it is decoded again.
 _AMBIGUOUS = re.compile(
-    rf"//|{_DOT_SEGMENT}|[\\\x00-\x1f\x7f-\x9f\ufffd]|%(?:2f|5c|3b|[01][0-9a-f]|7f|u[0-9a-f]{{4}})", re.IGNORECASE
+    rf"//|{_DOT_SEGMENT}|[\\\x00-\x1f\x7f-\x9f\ufffd]|%(?:2f|5c|3b|[01][0-9a-f]|7f|u[0-9a-f]{{4}})",
+    re.IGNORECASE,
 )
 # Of a path as it was sent, one encoding is the ordinary one; an empty segment may be gone before it is routed.
 _ENCODED = re.compile(rf"%(?:2f|5c|u[0-9a-f]{{4}})|(?!//)(?:{_DOT_SEGMENT})|\ufffd", re.IGNORECASE)
@@ -77,13 +79,15 @@ class Scopes:
     def __iter__(self) -> Iterator[str]:
         if self._principal is not None:
             yield "authenticated"
-            yield from sorted(scope for scope in self._principal.record.granted.scopes if scope in self)
+            yield from sorted(
+                scope for scope in self._principal.compiled.granted.scopes if scope in self
+            )
 
 
-class Visit(msgspec.Struct, frozen=True):
+class Authentication(msgspec.Struct, frozen=True):
     """A request that came in: who it comes from, or why that is not known. Adapters hand it on to the guards."""
 
-    gate: Gate
+    gate: RequestGate
     principal: Principal | None
     denied: Denied | None = None
     elsewhere: bool = False
@@ -93,7 +97,9 @@ class Visit(msgspec.Struct, frozen=True):
         if self.principal is None:
             # A new one each time: what is raised again would gather tracebacks.
             known = self.denied or Denied("missing_credential")
-            raise Denied(known.reason, known.detail, record_id=known.record_id, address=known.address)
+            raise Denied(
+                known.reason, known.detail, record_id=known.record_id, address=known.address
+            )
         return self.principal
 
     @property
@@ -103,23 +109,29 @@ class Visit(msgspec.Struct, frozen=True):
 
     def announces(self) -> bool:
         """Tell whether :meth:`additions` may have anything to say."""
-        return self.principal is not None and (self.elsewhere or self.principal.record.expires_at < _FOREVER)
+        return self.principal is not None and (
+            self.elsewhere or self.principal.compiled.expires_at < _FOREVER
+        )
 
     def additions(self, status: int, present: Iterable[str]) -> tuple[tuple[str, str], ...]:
-        """Return the headers to add to the answer, as :meth:`faregate.Gate.additions` says."""
+        """Return the headers to add to the answer, as :meth:`faregate.adapters.RequestGate.response_headers` says."""
         if self.principal is None:
             return ()
-        return self.gate.additions(self.principal, elsewhere=self.elsewhere, status=status, present=present)
+        return self.gate.response_headers(
+            self.principal, elsewhere=self.elsewhere, status=status, present=present
+        )
 
 
 _FOREVER = float("inf")
 
 
-def admit(gate: Gate, demand: _Demand, principal: Principal, *, elsewhere: bool = False) -> Visit:
+def admit(
+    gate: RequestGate, demand: _Demand, principal: Principal, *, elsewhere: bool = False
+) -> Authentication:
     """Return the visit of a principal that meets what its path asks for; else raise Denied."""
     if isinstance(demand, tuple):
         principal.require_all(demand)
-    return Visit(gate, principal, None, elsewhere)
+    return Authentication(gate, principal, None, elsewhere)
 
 
 class Rules:
@@ -131,7 +143,9 @@ class Rules:
     InvalidInput for a rule that cannot be meant.
     """
 
-    def __init__(self, rules: Mapping[str, Demand] | None = None, default: Default | None = None) -> None:
+    def __init__(
+        self, rules: Mapping[str, Demand] | None = None, default: Default | None = None
+    ) -> None:
         if rules is not None and not isinstance(rules, Mapping):
             raise InvalidInput("rules: expected a mapping of paths to needs")
         if default not in (None, "deny", "identify"):
@@ -139,38 +153,52 @@ class Rules:
         self._strict = rules is not None
         self._deny = default == "deny" or (default is None and self._strict)
         self.open = not (self._strict or self._deny)  # every path is, and none has to be looked at
-        needs = {_check_path(path): _check_demand(path, demand) for path, demand in (rules or {}).items()}
+        needs = {
+            _check_path(path): _check_demand(path, demand) for path, demand in (rules or {}).items()
+        }
         self._exact = {path: demand for path, demand in needs.items() if not path.endswith("/")}
         self._prefix = {path: demand for path, demand in needs.items() if path.endswith("/")}
         self._named = frozenset(needs)
         self._remembered = lru_cache(maxsize=1024)(self._demand)
-        self._prefixes = tuple(sorted(self._prefix.items(), key=lambda rule: len(rule[0]), reverse=True))
+        self._prefixes = tuple(
+            sorted(self._prefix.items(), key=lambda rule: len(rule[0]), reverse=True)
+        )
 
-    def enter(self, gate: Gate, path: str, raw_path: str, texts: Texts, *, wait: bool = True) -> Visit:
+    def enter(
+        self,
+        gate: RequestGate,
+        path: str,
+        raw_path: str,
+        values: RequestValues,
+        *,
+        wait: bool = True,
+    ) -> Authentication:
         """Return the visit of a request that may come in; else raise Denied.
 
         ``path`` is decoded and without the prefix under which the application is mounted, ``raw_path`` as it was
-        sent, or empty where that is not known. WouldWait as :meth:`faregate.Gate.identify` raises it.
+        sent, or empty where that is not known. WouldWait as :meth:`faregate.adapters.RequestGate.identify` raises it.
         """
         demand = IDENTIFY if self.open else self.demand(path, raw_path)
         if demand is None:
-            raise _not_open(gate, texts)
+            raise _not_open(gate, values)
         try:
-            principal, elsewhere = gate.identify(texts, wait=wait)
+            principal, elsewhere = gate.identify(values, wait=wait)
         except Denied as denied:
             if demand is not PUBLIC and demand is not IDENTIFY:
                 raise
-            return Visit(gate, None, denied)
+            return Authentication(gate, None, denied)
         return admit(gate, demand, principal, elsewhere=elsewhere)
 
-    def answer(self, gate: Gate, denied: Denied, method: str, path: str) -> Answer:
+    def answer(self, gate: RequestGate, denied: Denied, method: str, path: str) -> Answer:
         """Return the answer to a denial on a path, and log it; the rule is looked up for the log alone."""
         return gate.answer(denied, route=f"{method} {self.name(path)}" if logs_denials() else "-")
 
     def name(self, path: str) -> str:
         """Return the rule that a path falls under, for the log: the path itself may hold anything."""
         found = (
-            path if path in self._exact else next((rule for rule, _ in self._prefixes if path.startswith(rule)), "-")
+            path
+            if path in self._exact
+            else next((rule for rule, _ in self._prefixes if path.startswith(rule)), "-")
         )
         return found if self.demand(path, "") is not None else "-"
 
@@ -201,7 +229,11 @@ class Rules:
         if found is None and self._deny:
             return None
         # Some routers take a final slash for nothing: what a shorter rule opens, the other spelling's still guards.
-        twin = self._exact.get(path.rstrip("/")) if path.endswith("/") else self._prefix.get(f"{path}/")
+        twin = (
+            self._exact.get(path.rstrip("/"))
+            if path.endswith("/")
+            else self._prefix.get(f"{path}/")
+        )
         return (found or IDENTIFY) if path in self._named else _stricter(found or IDENTIFY, twin)
 
 
@@ -229,11 +261,11 @@ def _stricter(demand: _Demand, other: _Demand | None) -> _Demand:
 IDENTIFY: Final = Condition("identify")
 
 
-def _not_open(gate: Gate, texts: Texts) -> Denied:
+def _not_open(gate: RequestGate, values: RequestValues) -> Denied:
     """Return the denial of a path that is shut to everybody; whether a credential is valid is not looked at."""
-    address = gate.proxies.client(texts.peer, texts.forwarded)
+    address = gate.client_address(values)
     try:
-        gate.bearer.read(texts)
+        gate.resolver.resolve(values)
     except Denied as denied:
         if denied.reason == "missing_credential":
             denied.address = address
@@ -242,7 +274,12 @@ def _not_open(gate: Gate, texts: Texts) -> Denied:
 
 
 def _check_path(path: object) -> str:
-    if not isinstance(path, str) or not path.startswith("/") or _AMBIGUOUS.search(path) or _UNLIKELY.search(path):
+    if (
+        not isinstance(path, str)
+        or not path.startswith("/")
+        or _AMBIGUOUS.search(path)
+        or _UNLIKELY.search(path)
+    ):
         raise InvalidInput(
             f"rules: {path!r} is no path such as '/healthz', or '/api/' for all below; it is compared as it is, "
             "decoded, without wildcards and parameters"
@@ -253,7 +290,11 @@ def _check_path(path: object) -> str:
 def _check_demand(path: str, demand: object) -> _Demand:
     if isinstance(demand, Condition) and demand in (PUBLIC, AUTHENTICATED):
         return demand
-    listed = tuple(cast("Sequence[object]", demand)) if isinstance(demand, list | tuple) else (demand,)
+    listed = (
+        tuple(cast("Sequence[object]", demand)) if isinstance(demand, list | tuple) else (demand,)
+    )
     if not listed:
-        raise InvalidInput(f"rules: {path!r} has an empty list of needs; AUTHENTICATED asks for any valid credential")
+        raise InvalidInput(
+            f"rules: {path!r} has an empty list of needs; AUTHENTICATED asks for any valid credential"
+        )
     return check_needs(listed)

@@ -73,7 +73,11 @@ def wsgi_environ(row: Row, scene: Scene) -> dict[str, Any]:
     environ: dict[str, str] = {}
     for name, value in asgi_headers(row, scene):
         key = "HTTP_" + name.decode().upper().replace("-", "_")
-        environ[key] = f"{environ[key]}, {value.decode('latin-1')}" if key in environ else value.decode("latin-1")
+        environ[key] = (
+            f"{environ[key]}, {value.decode('latin-1')}"
+            if key in environ
+            else value.decode("latin-1")
+        )
     path = row.path.removeprefix(row.root).encode().decode("latin-1")
     return {
         **environ, "REMOTE_ADDR": row.peer, "REQUEST_METHOD": row.method, "QUERY_STRING": scene.query, "SCRIPT_NAME": row.root,

@@ -30,7 +30,11 @@ class Room:
         self.row = row
         self.gate = Gate("sqlite://", clock=clock, **row.gate)
         self.scene = stage(row, self.gate, clock)
-        settings: dict[str, Any] = {"gate": self.gate, "rules": self.scene.rules, "default": row.default}
+        settings: dict[str, Any] = {
+            "gate": self.gate,
+            "rules": self.scene.rules,
+            "default": row.default,
+        }
         self.asgi = AsgiGateMiddleware(self._asgi, **settings)
         self.wsgi = WsgiGateMiddleware(self._wsgi, **settings)
 
@@ -46,9 +50,17 @@ class Room:
             await send({"type": "websocket.send", "text": told})
             await send({"type": "websocket.close", "code": 1000})
             return
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(told)).encode())]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(told)).encode()),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else told.encode()})
+        await send(
+            {
+                "type": "http.response.body",
+                "body": b"" if scope["method"] == "HEAD" else told.encode(),
+            }
+        )
 
     def _wsgi(self, environ: Any, start_response: Any) -> list[bytes]:
         principal = environ["faregate.principal"]
@@ -58,7 +70,9 @@ class Room:
                 raise environ["faregate.denied"]
             principal.require(*self.scene.needs, on=self.row.on)
         told = json.dumps({"for": principal.id if principal else None}).encode()
-        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(told)))])
+        start_response(
+            "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(told)))]
+        )
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else told]
 
 
@@ -66,7 +80,10 @@ def furnish() -> list[Room]:
     """Make every room, and tell the test what to present in each."""
     made = [Room(row) for row in ROWS]
     told = [
-        {name: getattr(room.scene, name) for name in ("authorization", "query", "header", "cookie", "record_id")}
+        {
+            name: getattr(room.scene, name)
+            for name in ("authorization", "query", "header", "cookie", "record_id")
+        }
         for room in made
     ]
     draft = Path(os.environ["HOUSE"], f"scenes.{os.getpid()}")
@@ -96,4 +113,6 @@ def wsgi(environ: Any, start_response: Any) -> Any:
     number, rest = environ["PATH_INFO"][1:].split("/", 1)
     room = ROOMS[int(number)]
     rest = f"/{rest}".removeprefix(room.row.root)
-    return room.wsgi({**environ, "SCRIPT_NAME": f"/{number}{room.row.root}", "PATH_INFO": rest}, start_response)
+    return room.wsgi(
+        {**environ, "SCRIPT_NAME": f"/{number}{room.row.root}", "PATH_INFO": rest}, start_response
+    )

@@ -35,11 +35,19 @@ def serving(
     """Run an application of a module in a folder under a server, and yield its address once it listens."""
     written = log or folder / "log"
     port = free_port()
-    command = [sys.executable, "-m", *COMMANDS.get(server, server).format(port=port, module=module).split()]
+    command = [
+        sys.executable,
+        "-m",
+        *COMMANDS.get(server, server).format(port=port, module=module).split(),
+    ]
     path = os.pathsep.join([str(folder), str(HERE), str(HERE.parent)])
     with written.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment}, stdout=output, stderr=output
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            stdout=output,
+            stderr=output,
         )
     try:
         deadline = time.monotonic() + 60
@@ -87,7 +95,9 @@ def exchange(
     if body:
         headers = [*headers, ("Content-Length", str(len(body)))]
     head = "".join(f"{name}: {value}\r\n" for name, value in [("Host", "localhost"), *headers])
-    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as connection:
+    with socket.socket(
+        socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    ) as connection:
         connection.settimeout(timeout)
         if source is not None:
             connection.bind((source, 0))
@@ -103,12 +113,17 @@ def exchange(
 
 
 def at_once(
-    count: int, address: tuple[str, int] | str, target: str, header: tuple[str, str], source: str | None = None
+    count: int,
+    address: tuple[str, int] | str,
+    target: str,
+    header: tuple[str, str],
+    source: str | None = None,
 ) -> list[tuple[int, dict[str, str], bytes]]:
     """Ask the same so many times at once, and return the answers."""
     with ThreadPoolExecutor(count) as pool:
         waiting = [
-            pool.submit(exchange, address, "GET", target, [header], timeout=60, source=source) for _ in range(count)
+            pool.submit(exchange, address, "GET", target, [header], timeout=60, source=source)
+            for _ in range(count)
         ]
         return [answer.result() for answer in waiting]
 
@@ -116,7 +131,11 @@ def at_once(
 def _taken_apart(received: bytes) -> tuple[str, dict[str, str], bytes]:
     top, _, rest = received.partition(b"\r\n\r\n")
     first, *lines = top.decode("latin-1").split("\r\n")
-    return first, {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}, rest
+    return (
+        first,
+        {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)},
+        rest,
+    )
 
 
 def _complete(received: bytes) -> bool:

@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, InvalidInput, Misconfigured, Owner
-from faregate.credentials.presented import Texts
+from faregate.credentials.presented import RequestValues
 from faregate.errors import REASONS, WouldWait
 from faregate_asgi import GateMiddleware
 from faregate_starlette import management
@@ -106,14 +106,18 @@ def test_lifespan_that_an_application_does_not_know_is_refused_as_before() -> No
         raise told
 
     with pytest.raises(ValueError, match="unknown scope") as raised:
-        asyncio.run(GateMiddleware(app, gate=Gate("sqlite://"))({"type": "lifespan"}, object(), object()))  # type: ignore[arg-type]
+        asyncio.run(
+            GateMiddleware(app, gate=Gate("sqlite://"))({"type": "lifespan"}, object(), object())  # type: ignore[arg-type]
+        )
     assert raised.value is told
 
 
 def test_trap_2_a_protocol_that_is_not_known_stays_shut() -> None:
     """What is neither a request nor a WebSocket is not let through unjudged."""
     with pytest.raises(Misconfigured, match="webtransport"):
-        asyncio.run(GateMiddleware(hello, gate=Gate("sqlite://"))({"type": "webtransport"}, None, None))  # type: ignore[arg-type]
+        asyncio.run(
+            GateMiddleware(hello, gate=Gate("sqlite://"))({"type": "webtransport"}, None, None)  # type: ignore[arg-type]
+        )
 
 
 def test_users_and_scopes_have_starlettes_shapes() -> None:
@@ -126,7 +130,9 @@ def test_users_and_scopes_have_starlettes_shapes() -> None:
         await hello(scope, receive, send)
 
     middleware = GateMiddleware(app, gate=gate)
-    secret = gate.tokens.create(name="a", scopes=["docs:*", "x"], owner=Owner(id="u1", name="Ada")).secret
+    secret = gate.tokens.create(
+        name="a", scopes=["docs:*", "x"], owner=Owner(id="u1", name="Ada")
+    ).secret
     share = gate.shares.create("o", scopes=["x"], expires_in=60).secret
     for headers in (bearer(secret), [], bearer("junk"), bearer(share)):
         ask(middleware, scope_of(headers=headers))
@@ -165,11 +171,15 @@ def test_trap_14_starlettes_own_requires_works() -> None:
         assert ask(app, scope_of(headers=bearer(secret))).status == status
     assert ask(app, scope_of()).status == 403
     guarded = Starlette(
-        routes=[Route("/", view)], middleware=[Middleware(GateMiddleware, gate=gate, rules={"/": "docs:read"})]
+        routes=[Route("/", view)],
+        middleware=[Middleware(GateMiddleware, gate=gate, rules={"/": "docs:read"})],
     )
     missing = ask(guarded, scope_of())
     assert (missing.status, missing.headers["www-authenticate"]) == (401, 'Bearer realm="faregate"')
-    assert ask(guarded, scope_of(headers=bearer("a") * 2)).headers["content-type"] == "application/problem+json"
+    assert (
+        ask(guarded, scope_of(headers=bearer("a") * 2)).headers["content-type"]
+        == "application/problem+json"
+    )
 
 
 def test_trap_1_mounts_are_judged_on_the_path_that_their_router_sees() -> None:
@@ -181,13 +191,17 @@ def test_trap_1_mounts_are_judged_on_the_path_that_their_router_sees() -> None:
         return PlainTextResponse(request.url.path)
 
     inner = Starlette(
-        routes=[Route("/a", view)], middleware=[Middleware(GateMiddleware, gate=gate, rules={"/a": "inner"})]
+        routes=[Route("/a", view)],
+        middleware=[Middleware(GateMiddleware, gate=gate, rules={"/a": "inner"})],
     )
     outer = Starlette(routes=[Mount("/m", inner), Route("/a", view)])
     assert ask(outer, scope_of(path="/m/a")).status == 401
     assert ask(outer, scope_of(path="/m/a", headers=bearer(secret))).status == 200
     assert ask(outer, scope_of(path="/root/m/a", root_path="/root")).status == 401
-    assert ask(outer, scope_of(path="/root/m/a", root_path="/root", headers=bearer(secret))).status == 200
+    assert (
+        ask(outer, scope_of(path="/root/m/a", root_path="/root", headers=bearer(secret))).status
+        == 200
+    )
     around = GateMiddleware(outer, gate=gate, rules={"/m/": PUBLIC, "/a": PUBLIC})
     assert ask(around, scope_of(path="/m/a")).status == 401
     assert ask(around, scope_of(path="/a")).status == 200
@@ -236,15 +250,21 @@ def test_trap_13_preflight_is_answered_by_what_stands_outside() -> None:
         called.append("view")
         return PlainTextResponse("x")
 
-    cors = Middleware(CORSMiddleware, allow_origins=["https://app.example"], allow_headers=["Authorization"])
+    cors = Middleware(
+        CORSMiddleware, allow_origins=["https://app.example"], allow_headers=["Authorization"]
+    )
     app = Starlette(
-        routes=[Route("/a", view)], middleware=[cors, Middleware(GateMiddleware, gate=gate, rules={"/a": "x"})]
+        routes=[Route("/a", view)],
+        middleware=[cors, Middleware(GateMiddleware, gate=gate, rules={"/a": "x"})],
     )
     preflight = [(b"origin", b"https://app.example"), (b"access-control-request-method", b"GET")]
     answered = ask(app, scope_of(path="/a", method="OPTIONS", headers=preflight))
     assert (answered.status, called) == (200, [])
     denied = ask(app, scope_of(path="/a", headers=[(b"origin", b"https://app.example")]))
-    assert (denied.status, denied.headers["access-control-allow-origin"]) == (401, "https://app.example")
+    assert (denied.status, denied.headers["access-control-allow-origin"]) == (
+        401,
+        "https://app.example",
+    )
 
 
 def test_trap_15_an_expiry_is_announced() -> None:
@@ -303,10 +323,18 @@ def test_trap_26_a_unix_socket_in_a_scope() -> None:
         ("unix:", 0),
         ("unix:/run/x.sock", 0),
         (None, None),
-        ("0.0.0.0", 0),  # noqa: S104  a peer, not bound
+        ("0.0.0.0", 0),  # noqa: S104
     ):
         assert ask(guarded, scope_of(headers=headers, client=client)).status == 200, client
-    for client in ((b"", 0), (b"unix:", 0), ([], 0), (0, 0), "unix:", ("/run/x.sock", 0), ("127.0.0.1", 0)):
+    for client in (
+        (b"", 0),
+        (b"unix:", 0),
+        ([], 0),
+        (0, 0),
+        "unix:",
+        ("/run/x.sock", 0),
+        ("127.0.0.1", 0),
+    ):
         assert ask(guarded, scope_of(headers=headers, client=client)).status == 403, client
 
 
@@ -321,9 +349,15 @@ def test_a_header_remote_user_is_removed() -> None:
         if scope["type"] == "http":
             await hello(scope, receive, send)
 
-    kept = [(b"x-remote-user", b"proxy"), (b"remote-host", b"h"), (b"x-client-ip", b"i"), (b"x-forwarded-user", b"f")]
+    kept = [
+        (b"x-remote-user", b"proxy"),
+        (b"remote-host", b"h"),
+        (b"x-client-ip", b"i"),
+        (b"x-forwarded-user", b"f"),
+    ]
     forged = [
-        (name, b"root") for name in (b"remote-user", b"remote_user", b"Remote-User", b"REMOTE_USER", b"Remote_user")
+        (name, b"root")
+        for name in (b"remote-user", b"remote_user", b"Remote-User", b"REMOTE_USER", b"Remote_user")
     ]
     mixed = [*forged[:2], *kept, *forged[2:]]
     rules: Any
@@ -337,7 +371,10 @@ def test_a_header_remote_user_is_removed() -> None:
             for members in ({"headers": [*credential, *mixed]}, {"headers": (*mixed, *credential)}):
                 seen.clear()
                 ask(middleware, scope_of(kind, **members))
-                assert [line for line in seen[0] if line[0] != b"authorization"] == kept, (rules, kind)
+                assert [line for line in seen[0] if line[0] != b"authorization"] == kept, (
+                    rules,
+                    kind,
+                )
     untouched = [*bearer(secret), *kept]
     ask(GateMiddleware(app, gate=gate), scope_of(headers=untouched))
     assert seen[-1] is untouched
@@ -354,7 +391,9 @@ def test_many_headers_remote_user_are_removed_at_once() -> None:
 
         __hash__ = tuple.__hash__
 
-    scope = scope_of(headers=[Line((b"remote-user", str(number).encode())) for number in range(20_000)])
+    scope = scope_of(
+        headers=[Line((b"remote-user", str(number).encode())) for number in range(20_000)]
+    )
     assert ask(GateMiddleware(hello, gate=Gate("sqlite://")), scope).status == 200
 
 
@@ -413,13 +452,22 @@ def test_an_exact_rule_guards_its_path_with_a_slash_too() -> None:
     """Some routers take a final slash for nothing: a shorter rule does not open there what the exact one asks for."""
     gate = Gate("sqlite://")
     app = GateMiddleware(
-        hello, gate=gate, rules={"/": PUBLIC, "/admin": "admin", "/open": PUBLIC, "/own": "x", "/own/": PUBLIC}
+        hello,
+        gate=gate,
+        rules={"/": PUBLIC, "/admin": "admin", "/open": PUBLIC, "/own": "x", "/own/": PUBLIC},
     )
     answers = {
         path: ask(app, scope_of(path=path)).status
         for path in ("/admin", "/admin/", "/x/", "/open/", "/own/", "/adminx/")
     }
-    assert answers == {"/admin": 401, "/admin/": 401, "/x/": 200, "/open/": 200, "/own/": 200, "/adminx/": 200}
+    assert answers == {
+        "/admin": 401,
+        "/admin/": 401,
+        "/x/": 200,
+        "/open/": 200,
+        "/own/": 200,
+        "/adminx/": 200,
+    }
     closed = GateMiddleware(hello, gate=gate, rules={"/": "x", "/open": PUBLIC})
     assert ask(closed, scope_of(path="/open/")).status == 401
 
@@ -436,14 +484,18 @@ def test_a_credential_elsewhere_is_private() -> None:
         await PlainTextResponse("x", 404)(scope, receive, send)
 
     told = [
-        ask(GateMiddleware(app, gate=gate), scope_of(query_string=f"access_token={secret}".encode())).headers
+        ask(
+            GateMiddleware(app, gate=gate), scope_of(query_string=f"access_token={secret}".encode())
+        ).headers
         for app in (hello, own, wrong)
     ]
     assert [headers.get("cache-control") for headers in told] == ["private", "no-cache", None]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_what_would_wait_is_done_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+def test_what_would_wait_is_done_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
     """The first look-up opens the database, in a worker thread; a known credential and a short look-up need none."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
     secrets = [gate.tokens.create(name="a").secret for _ in range(3)]
@@ -460,7 +512,9 @@ def test_what_would_wait_is_done_in_a_thread(tmp_path: Path, monkeypatch: pytest
         assert ask(app, scope_of(headers=bearer(secret)), backend=backend).status == 200
     assert len(hops) == 1
     gate.tokens.deactivate(gate.verify(secrets[0]).id)
-    assert ask(app, scope_of(headers=bearer(secrets[0])), backend=backend).status == 200  # identified as nobody
+    assert (
+        ask(app, scope_of(headers=bearer(secrets[0])), backend=backend).status == 200
+    )  # identified as nobody
     assert len(hops) == 1
     gate.close()
 
@@ -470,11 +524,11 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "gate.db"
     gate = Gate(f"sqlite:///{path}")
     secret = gate.tokens.create(name="a").secret
-    texts = Texts([f"Bearer {secret}"], None)
+    texts = RequestValues([f"Bearer {secret}"], None)
     with pytest.raises(WouldWait):
-        gate.identify(texts, wait=False)
+        gate.requests.identify(texts, wait=False)
     gate.verify(secret)
-    assert gate.identify(texts, wait=False)[0].kind == "token"
+    assert gate.requests.identify(texts, wait=False)[0].kind == "token"
     other = gate.tokens.create(name="b").secret
     held, go = threading.Event(), threading.Event()
 
@@ -487,10 +541,13 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     thread.start()
     held.wait()
     with pytest.raises(WouldWait):
-        gate.identify(Texts([f"Bearer {other}"], None), wait=False)
+        gate.requests.identify(RequestValues([f"Bearer {other}"], None), wait=False)
     go.set()
     thread.join()
-    assert gate.identify(Texts([f"Bearer {other}"], None), wait=False)[0].kind == "token"
+    assert (
+        gate.requests.identify(RequestValues([f"Bearer {other}"], None), wait=False)[0].kind
+        == "token"
+    )
     # Many changes are read in a thread, too.
     for _ in range(300):
         gate.tokens.update(gate.verify(other).id, name=str(time.monotonic_ns()))
@@ -499,7 +556,7 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     for number in range(300):
         gate.tokens.update(gate.verify(other).id, name=str(number))
     with pytest.raises(WouldWait):
-        behind.identify(texts, wait=False)
+        behind.requests.identify(texts, wait=False)
     assert behind.verify(secret).kind == "token"
     # Outside of WAL mode a writer stands in a reader's way.
     gate.close()
@@ -509,7 +566,7 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     behind.verify(secret)
     connection.execute("BEGIN EXCLUSIVE")
     with pytest.raises(WouldWait):
-        behind.identify(texts, wait=False)
+        behind.requests.identify(texts, wait=False)
     connection.execute("ROLLBACK")
     connection.close()
     behind.close()
@@ -537,12 +594,17 @@ def test_the_event_loop_never_waits_for_a_writer(tmp_path: Path) -> None:
     secrets = [gate.tokens.create(name="a").secret for _ in range(400)]
     rotated = gate.tokens.rotate("self", by=gate.verify(secrets.pop())).secret
     share = gate.shares.create("x", scopes=["a"], expires_in=3600)
-    app = Starlette(routes=[Mount("/auth", management(gate))], middleware=[Middleware(GateMiddleware, gate=gate)])
+    app = Starlette(
+        routes=[Mount("/auth", management(gate))],
+        middleware=[Middleware(GateMiddleware, gate=gate)],
+    )
     lags: list[float] = []
     presented: list[int] = []
 
     async def present() -> None:
-        presented.append((await send_to(app, scope_of(path="/nowhere", headers=bearer(rotated)))).status)
+        presented.append(
+            (await send_to(app, scope_of(path="/nowhere", headers=bearer(rotated)))).status
+        )
 
     async def probe(stop: anyio.Event) -> None:
         while not stop.is_set():
@@ -553,7 +615,9 @@ def test_the_event_loop_never_waits_for_a_writer(tmp_path: Path) -> None:
     async def run() -> tuple[float, int]:
         stop, done = anyio.Event(), 0
         locker = await anyio.to_thread.run_sync(
-            lambda: subprocess.Popen([sys.executable, "-c", LOCKER, str(path)], stdout=subprocess.PIPE)
+            lambda: subprocess.Popen(
+                [sys.executable, "-c", LOCKER, str(path)], stdout=subprocess.PIPE
+            )
         )
         assert locker.stdout is not None
         await anyio.to_thread.run_sync(locker.stdout.readline)
@@ -566,7 +630,9 @@ def test_the_event_loop_never_waits_for_a_writer(tmp_path: Path) -> None:
             group.start_soon(probe, stop)
             begun = time.perf_counter()
             for _ in range(3):  # writers, which do wait, in threads
-                group.start_soon(send_to, app, dict(redeem), f'{{"secret": "{share.secret}"}}'.encode())
+                group.start_soon(
+                    send_to, app, dict(redeem), f'{{"secret": "{share.secret}"}}'.encode()
+                )
             group.start_soon(present)
             while time.perf_counter() - begun < 1.0:
                 secret = secrets[done % len(secrets)] if done % 3 else "fg_tok_junk"
@@ -598,9 +664,14 @@ def test_reasons_are_statuses_over_asgi(tmp_path: Path) -> None:
     path.rename(tmp_path / "away")
     app = GateMiddleware(hello, gate=gate, rules={"/": AUTHENTICATED})
     answered = ask(app, scope_of(headers=bearer(secret)))
-    assert (answered.status, answered.headers["retry-after"]) == (REASONS["store_unavailable"].status, "1")
+    assert (answered.status, answered.headers["retry-after"]) == (
+        REASONS["store_unavailable"].status,
+        "1",
+    )
     extensions: dict[str, Any] = {"websocket.http.response": {}}
-    assert ask(app, scope_of("websocket", headers=bearer(secret), extensions=extensions)).status == 503
+    assert (
+        ask(app, scope_of("websocket", headers=bearer(secret), extensions=extensions)).status == 503
+    )
     (tmp_path / "away").rename(path)
     assert ask(app, scope_of(headers=bearer(secret))).status == 200
     gate.close()

@@ -29,7 +29,13 @@ def application_of(row: Row, scene: Scene) -> Any:
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.send", "text": told})
             return
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"application/json")],
+            }
+        )
         await send({"type": "http.response.body", "body": told.encode()})
 
     return application
@@ -39,7 +45,9 @@ def stand(row: Row, clock: Clock) -> tuple[Scene, Any, dict[str, Any]]:
     """The scene, the application behind its gate, and the members of the scope."""
     gate = Gate("sqlite://", clock=clock, **row.gate)
     scene = stage(row, gate, clock)
-    app = GateMiddleware(application_of(row, scene), gate=gate, rules=scene.rules, default=row.default)
+    app = GateMiddleware(
+        application_of(row, scene), gate=gate, rules=scene.rules, default=row.default
+    )
     members = {
         "path": row.path, "raw_path": (row.raw or row.path).encode(), "root_path": row.root, "query_string": scene.query.encode(),
         "headers": asgi_headers(row, scene), "client": (row.peer, 40_000) if row.peer else None,
@@ -60,7 +68,9 @@ def test_asgi_answers_as_the_row_says(row: Row, clock: Clock) -> None:
             scene.warm(row)
     for denials in ("answered", "closed") if row.method == "GET" else ():
         scene.forget()
-        extensions: dict[str, Any] = {"websocket.http.response": {}} if denials == "answered" else {}
+        extensions: dict[str, Any] = (
+            {"websocket.http.response": {}} if denials == "answered" else {}
+        )
         with named(denials):
             answered = ask(app, scope_of("websocket", extensions=extensions, **members))
             check_trap_2(row, scene, answered, denials)

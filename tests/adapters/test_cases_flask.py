@@ -32,7 +32,9 @@ def test_flask_answers_as_the_row_says(row: Row, clock: Clock) -> None:
         return {"for": principal.id if principal else None}
 
     def view(**_: str) -> dict[str, str]:
-        assert request.remote_user is None  # without the middleware a header is a header, and nobody's word
+        assert (
+            request.remote_user is None
+        )  # without the middleware a header is a header, and nobody's word
         return {"for": current_principal.id}
 
     async def coroutine(**_: str) -> dict[str, str]:
@@ -43,7 +45,9 @@ def test_flask_answers_as_the_row_says(row: Row, clock: Clock) -> None:
     rule, on = ("/guarded/<path:thing>", path("thing")) if row.on is not None else (row.path, None)
     if by_rules:
         # Flask behind the WSGI middleware, which judges the rules.
-        app.wsgi_app = GateMiddleware(app.wsgi_app, gate=faregate.gate, rules=scene.rules, default=row.default)  # type: ignore[method-assign]
+        app.wsgi_app = GateMiddleware(  # type: ignore[method-assign]
+            app.wsgi_app, gate=faregate.gate, rules=scene.rules, default=row.default
+        )
         rule = "/<path:thing>"
         app.add_url_rule("/", "root", unguarded, methods=["GET", "POST"])
     app.add_url_rule(rule, "guarded", unguarded, methods=["GET", "POST", "OPTIONS"])

@@ -28,17 +28,23 @@ SERVERS = ["uvicorn", "gunicorn", *(["granian", "waitress"] if "SERVERS" in os.e
 
 
 @pytest.fixture(scope="module", params=SERVERS)
-def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def house(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """The address of a server with every row, its name, and what each row presents."""
     folder: Path = tmp_path_factory.mktemp(request.param)
     with serving(request.param, "house", folder, HOUSE=str(folder)) as address:
-        exchange(address, "GET", "/0/", timeout=60)  # some listen before they have loaded the application
+        exchange(
+            address, "GET", "/0/", timeout=60
+        )  # some listen before they have loaded the application
         yield address, request.param, json.loads((folder / "scenes.json").read_text())
 
 
 def request_of(number: int, row: Row, told: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     """The target and the header lines of a row's request."""
-    target = f"/{number}{row.raw or quote(row.path)}" + (f"?{told['query']}" if told["query"] else "")
+    target = f"/{number}{row.raw or quote(row.path)}" + (
+        f"?{told['query']}" if told["query"] else ""
+    )
     forwarded = row.gate.get("forwarded_header", "x-forwarded-for").title()
     headers = [(name.title(), value) for name, value in FORGED]
     headers += [("Authorization", line) for line in told["authorization"]]
@@ -89,4 +95,6 @@ def test_trap_2_handshakes_are_judged_as_the_rows_say(house: Any) -> None:
             scene = Scene(**{**told, "gate": None, "rules": None, "needs": ()})
             check_answer(row, scene, status, sent, body, expect)
         else:
-            assert status in (400, 403), row.name  # no word but "no" from a server that cannot answer a handshake
+            assert status in (400, 403), (
+                row.name
+            )  # no word but "no" from a server that cannot answer a handshake

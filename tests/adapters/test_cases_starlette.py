@@ -37,7 +37,7 @@ HTTP = ["function", "coroutine", "endpoint", "method"]
 WEBSOCKET = ["websocket function", "websocket endpoint"]
 
 
-def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kind
+def endpoint_of(kind: str, guard: Guard) -> Any:
     """A guarded endpoint of this kind, which tells who asks."""
 
     def told(connection: HTTPConnection[Any]) -> dict[str, Any]:
@@ -108,7 +108,13 @@ def stand(row: Row, scene: Scene, kind: str) -> tuple[Any, dict[str, Any]]:
     guard: Any = unguarded if by_rules else requires
     if scene.needs and not by_rules:
         guard = requires(*scene.needs, on=path("thing") if row.on is not None else None)
-    rule = "/{thing:path}" if by_rules else "/guarded/{thing:path}" if row.on is not None else "/guarded"
+    rule = (
+        "/{thing:path}"
+        if by_rules
+        else "/guarded/{thing:path}"
+        if row.on is not None
+        else "/guarded"
+    )
     endpoint = endpoint_of(kind, guard)
     if kind in WEBSOCKET:
         routes: list[BaseRoute] = [WebSocketRoute(rule, endpoint)]
@@ -117,7 +123,12 @@ def stand(row: Row, scene: Scene, kind: str) -> tuple[Any, dict[str, Any]]:
     app = Starlette(
         routes=routes,
         middleware=[
-            Middleware(GateMiddleware, gate=scene.gate, rules=scene.rules if by_rules else None, default=row.default)
+            Middleware(
+                GateMiddleware,
+                gate=scene.gate,
+                rules=scene.rules if by_rules else None,
+                default=row.default,
+            )
         ],
     )
     url = row.path if row.on is None else f"/guarded/{row.on}"
@@ -150,7 +161,9 @@ def check_trap_2(row: Row, scene: Scene, kind: str) -> None:
     """A WebSocket is not even accepted where the row says no, by a server that answers denials or by one that cannot."""
     app, members = stand(row, scene, kind)
     expect = row.websocket or row.expect
-    answered = ask(app, scope_of("websocket", extensions={"websocket.http.response": {}}, **members))
+    answered = ask(
+        app, scope_of("websocket", extensions={"websocket.http.response": {}}, **members)
+    )
     if expect == "ok":
         assert json.loads(answered.text) == {"for": scene.record_id if row.identified else None}
     else:

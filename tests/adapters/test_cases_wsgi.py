@@ -30,7 +30,11 @@ def application_of(row: Row, scene: Scene) -> Any:
         assert environ.get("REMOTE_USER") == (principal.identity if principal else None)
         assert environ.get("AUTH_TYPE") == ("Bearer" if principal else None)
         start_response("200 OK", [("Content-Type", "application/json")])
-        return [json.dumps({"for": principal.id if principal else None}).encode() if row.method != "HEAD" else b""]
+        return [
+            json.dumps({"for": principal.id if principal else None}).encode()
+            if row.method != "HEAD"
+            else b""
+        ]
 
     return application
 
@@ -40,10 +44,14 @@ def test_wsgi_answers_as_the_row_says(row: Row, clock: Clock) -> None:
     """Status, reason and challenge are those of the row, and PEP 3333 is kept."""
     gate = Gate("sqlite://", clock=clock, **row.gate)
     scene = stage(row, gate, clock)
-    app = GateMiddleware(application_of(row, scene), gate=gate, rules=scene.rules, default=row.default)
+    app = GateMiddleware(
+        application_of(row, scene), gate=gate, rules=scene.rules, default=row.default
+    )
     sent: list[Any] = []
 
-    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+    def start_response(
+        status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
         del exc_info
         sent[:] = [int(status[:3]), dict(headers)]
         return lambda _: None

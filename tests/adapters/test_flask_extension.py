@@ -58,7 +58,9 @@ def test_bare_guard_asks_for_any_credential(setup: Setup) -> None:
 
 def test_the_path_of_a_route_names_the_object(setup: Setup) -> None:
     """The parameter as the view gets it, converted and compared as text."""
-    allowed = {"organizationScopes": {"permissions": [{"permissionId": "edit", "resources": ["7"]}]}}
+    allowed = {
+        "organizationScopes": {"permissions": [{"permissionId": "edit", "resources": ["7"]}]}
+    }
     secret = setup.faregate.gate.tokens.create(name="t", allowed_scopes=allowed).secret  # type: ignore[arg-type]
 
     @setup.app.get("/edit/<int:number>")
@@ -80,7 +82,9 @@ def test_the_path_of_a_route_names_the_object(setup: Setup) -> None:
 def test_a_parameter_that_the_route_lacks_is_an_error_not_a_pass(setup: Setup) -> None:
     """500 at the first request, even for root."""
     setup.app.add_url_rule(
-        "/x/<other>", "x", setup.faregate.requires("docs:read", on=path("doc_id"))(lambda other: other)
+        "/x/<other>",
+        "x",
+        setup.faregate.requires("docs:read", on=path("doc_id"))(lambda other: other),
     )
     root = setup.faregate.gate.tokens.create(name="root", scopes=["*"]).secret
     assert setup.get("/x/1").status_code == 500
@@ -229,7 +233,7 @@ def test_guards_stand_in_class_views_and_blueprints(setup: Setup) -> None:
     """Method views take the guard as a decorator; a blueprint's routes are guarded alike."""
 
     class Document(MethodView):
-        decorators = [setup.faregate.requires("docs:read")]  # noqa: RUF012  Flask's own way
+        decorators = [setup.faregate.requires("docs:read")]
 
         def get(self) -> str:
             return current_principal.id
@@ -310,8 +314,16 @@ def test_handlers_of_the_application_see_denials(setup: Setup) -> None:
         current_principal.require("docs:write")
         return "never"
 
-    assert (setup.get("/a", "").data, setup.get("/a").data, setup.get("/b").data) == (b"mine", b"mine", b"mine")
-    assert [denied.reason for denied in seen] == ["missing_credential", "insufficient_scope", "insufficient_scope"]
+    assert (setup.get("/a", "").data, setup.get("/a").data, setup.get("/b").data) == (
+        b"mine",
+        b"mine",
+        b"mine",
+    )
+    assert [denied.reason for denied in seen] == [
+        "missing_credential",
+        "insufficient_scope",
+        "insufficient_scope",
+    ]
 
 
 def test_refusals_are_werkzeugs_exceptions(setup: Setup) -> None:
@@ -374,7 +386,9 @@ def test_one_denial_has_one_body_whoever_refuses(setup: Setup, key: Any, where: 
     place: Any = setup.app if where == "application" else Blueprint("place", __name__)
     if key:
         place.register_error_handler(key, own)
-    for number, behind in enumerate([setup.faregate.requires("docs:write")(view), late, late_coroutine]):
+    for number, behind in enumerate(
+        [setup.faregate.requires("docs:write")(view), late, late_coroutine]
+    ):
         place.add_url_rule(f"/{number}", f"view{number}", behind)
     if where == "blueprint":
         setup.app.register_blueprint(place)
@@ -382,7 +396,9 @@ def test_one_denial_has_one_body_whoever_refuses(setup: Setup, key: Any, where: 
     for answer in answers:
         assert (answer.status_code, answer.get_json()) == (403, answers[0].get_json())
         assert (answer.get_json() == ["insufficient_scope"]) == bool(key)
-        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="faregate", error="insufficient_scope"')
+        assert answer.headers["WWW-Authenticate"].startswith(
+            'Bearer realm="faregate", error="insufficient_scope"'
+        )
         assert answer.headers.get_all("Cache-Control") == ["no-store"]
 
 
@@ -432,7 +448,9 @@ def test_a_denial_may_have_another_status(setup: Setup, status: int) -> None:
     assert "WWW-Authenticate" not in answer.headers
 
 
-def test_each_denial_is_one_record_of_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_denial_is_one_record_of_the_log(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
     """Reason, record, address and route; before the view, in it, and in the management API."""
     caplog.set_level(logging.DEBUG, "faregate")
     setup.app.register_blueprint(setup.faregate.management(), url_prefix="/auth")
@@ -446,8 +464,16 @@ def test_each_denial_is_one_record_of_the_log(setup: Setup, caplog: pytest.LogCa
     token_id = setup.faregate.gate.tokens.list().items[0].id
     for url, secret, words in (
         ("/a", "", "reason=missing_credential record=- address='127.0.0.1' route='GET /a'"),
-        ("/a", None, f"reason=insufficient_scope record={token_id} address='127.0.0.1' route='GET /a'"),
-        ("/auth/tokens", "", "reason=missing_credential record=- address='127.0.0.1' route='GET /auth/tokens'"),
+        (
+            "/a",
+            None,
+            f"reason=insufficient_scope record={token_id} address='127.0.0.1' route='GET /a'",
+        ),
+        (
+            "/auth/tokens",
+            "",
+            "reason=missing_credential record=- address='127.0.0.1' route='GET /auth/tokens'",
+        ),
         (
             "/auth/tokens",
             None,
@@ -456,10 +482,14 @@ def test_each_denial_is_one_record_of_the_log(setup: Setup, caplog: pytest.LogCa
     ):
         caplog.clear()
         setup.get(url, secret)
-        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", f"denied: {words}")]
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            ("INFO", f"denied: {words}")
+        ]
 
 
-def test_a_denial_that_was_logged_is_not_logged_again(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_denial_that_was_logged_is_not_logged_again(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
     """A view that verifies by itself leaves one record."""
     caplog.set_level(logging.INFO, "faregate")
 
@@ -481,7 +511,9 @@ def test_words_of_a_view_do_not_reach_the_challenge(setup: Setup) -> None:
 
     answer = setup.get("/a")
     assert (answer.status_code, answer.get_json()["detail"]) == (401, words)
-    assert answer.headers["WWW-Authenticate"].endswith('error_description="The credential has expired."')
+    assert answer.headers["WWW-Authenticate"].endswith(
+        'error_description="The credential has expired."'
+    )
 
 
 def test_a_path_forges_no_line_of_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
@@ -490,7 +522,10 @@ def test_a_path_forges_no_line_of_the_log(setup: Setup, caplog: pytest.LogCaptur
     setup.app.add_url_rule("/a/<x>", "a", setup.faregate.requires(lambda x: x))
     setup.get("/a/b%0Adenied:%20reason=none%E2%80%AE", "")
     (record,) = caplog.records
-    assert record.getMessage() == "denied: reason=missing_credential record=- address='127.0.0.1' route='GET /a/<x>'"
+    assert (
+        record.getMessage()
+        == "denied: reason=missing_credential record=- address='127.0.0.1' route='GET /a/<x>'"
+    )
 
 
 def test_a_store_that_cannot_answer_is_503(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -542,7 +577,10 @@ def test_one_extension_serves_several_applications() -> None:
     with apps[0].app_context():
         secret = faregate.gate.tokens.create(name="t").secret
         assert faregate.gate is apps[0].extensions["faregate"]
-    answers = [app.test_client().get("/a", headers={"Authorization": f"Bearer {secret}"}).status_code for app in apps]
+    answers = [
+        app.test_client().get("/a", headers={"Authorization": f"Bearer {secret}"}).status_code
+        for app in apps
+    ]
     assert answers == [200, 401]
     assert "app" not in vars(faregate)
 
@@ -562,7 +600,10 @@ def test_one_extension_serves_several_applications() -> None:
         ({"FAREGATE_STORE": "sqlite://", "FAREGATE_ORIGINS": [5]}, "origins"),
         ({"FAREGATE_STORE": "sqlite://", "FAREGATE_ORIGINS": None}, "origins"),
         ({"FAREGATE_STORE": "sqlite://", "FAREGATE_CLOCK": 5}, "clock"),
-        ({"FAREGATE_STORE": "sqlite://", "FAREGATE_TRUSTED_PROXIES": iter(["10.0.0.0/8"])}, "trusted_proxies"),
+        (
+            {"FAREGATE_STORE": "sqlite://", "FAREGATE_TRUSTED_PROXIES": iter(["10.0.0.0/8"])},
+            "trusted_proxies",
+        ),
     ],
 )
 def test_settings_that_cannot_be_stop_the_application(config: dict[str, Any], word: str) -> None:

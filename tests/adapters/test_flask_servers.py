@@ -57,7 +57,9 @@ def serving(folder: Path) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and (folder / "log").read_text().count("Booting worker") < 4:
+        while (
+            time.monotonic() < deadline and (folder / "log").read_text().count("Booting worker") < 4
+        ):
             assert server.poll() is None, (folder / "log").read_text()
             time.sleep(0.05)
         yield f"127.0.0.1:{port}"

@@ -102,7 +102,17 @@ def test_greenlets_hang_nowhere(kind: str, patched: str, used: str, tmp_path: Pa
     """Eight at once are answered, and one changes a store at a time, whether locks were made before or after."""
     if find_spec(kind) is None:
         pytest.skip(f"{kind} is not installed")
-    command = [sys.executable, "-W", "ignore", "-c", STEPS, kind, patched, used, f"sqlite:///{tmp_path / 'gate.db'}"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        STEPS,
+        kind,
+        patched,
+        used,
+        f"sqlite:///{tmp_path / 'gate.db'}",
+    ]
     environment = {**os.environ, "EVENTLET_NO_GREENDNS": "yes"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "done\n", (done.returncode, done.stderr)

@@ -52,14 +52,18 @@ GUNICORN = "gunicorn --bind 127.0.0.1:{port}"
         ("waitress", {"TERM_EXITS": "1"}),
     ],
 )
-def test_last_uses_outlive_sigterm(tmp_path: Path, command: str, environment: dict[str, Any]) -> None:
+def test_last_uses_outlive_sigterm(
+    tmp_path: Path, command: str, environment: dict[str, Any]
+) -> None:
     """The use of a request just before the signal is in the store when the server is gone."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(url)
     issued = gate.tokens.create(name="a")
     (tmp_path / "served.py").write_text(MODULE)
     with serving(command, "served", tmp_path, STORE=url, **environment) as address:
-        status, _, _ = exchange(address, "GET", "/", [("Authorization", f"Bearer {issued.secret}")], timeout=60)
+        status, _, _ = exchange(
+            address, "GET", "/", [("Authorization", f"Bearer {issued.secret}")], timeout=60
+        )
         assert status == 200
     assert gate.tokens.get(issued.token.id).last_used_at is not None
     gate.close()

@@ -27,7 +27,9 @@ import faregate
 import faregate_wsgi
 from faregate import Gate
 
-pytestmark = pytest.mark.skipif("SERVERS" not in os.environ, reason="make test-servers runs the table of servers")
+pytestmark = pytest.mark.skipif(
+    "SERVERS" not in os.environ, reason="make test-servers runs the table of servers"
+)
 
 APP = """
 import json, os
@@ -121,7 +123,9 @@ SERVERS = {
     },
     **{
         f"eventlet patched {when}": Server(
-            f"{PYTHON} eventlet_server {when} {{port}}", f"{PYTHON} eventlet_server {when} {{path}}", "unix"
+            f"{PYTHON} eventlet_server {when} {{port}}",
+            f"{PYTHON} eventlet_server {when} {{path}}",
+            "unix",
         )
         for when in ("before", "after")
     },
@@ -156,12 +160,14 @@ SERVERS = {
         "localhost",
         drops=True,
     ),
-    "uwsgi": Server(f"{UWSGI} --http-socket 127.0.0.1:{{port}}", f"{UWSGI} --http-socket {{path}}", "0.0.0.0"),  # noqa: S104  a peer, not bound
+    "uwsgi": Server(
+        f"{UWSGI} --http-socket 127.0.0.1:{{port}}", f"{UWSGI} --http-socket {{path}}", "0.0.0.0"  # noqa: S104
+    ),
     # By itself it serves from the process that loaded the application; its master forks.
     "uwsgi forked": Server(
         f"{UWSGI} --master --http-socket 127.0.0.1:{{port}}",
         f"{UWSGI} --master --http-socket {{path}}",
-        "0.0.0.0",  # noqa: S104  a peer, not bound
+        "0.0.0.0",  # noqa: S104
     ),
     "uwsgi protocol": Server(
         f"{UWSGI} --socket 127.0.0.1:{{port}}", f"{UWSGI} --socket {{path}}", None, protocol="uwsgi"
@@ -243,7 +249,12 @@ class Served(NamedTuple):
         return told
 
 
-BOUND = {"client": f"{CLIENT}/32", "proxy": "127.0.0.1/32", "other": "10.0.0.0/8", "everywhere": "0.0.0.0/0"}
+BOUND = {
+    "client": f"{CLIENT}/32",
+    "proxy": "127.0.0.1/32",
+    "other": "10.0.0.0/8",
+    "everywhere": "0.0.0.0/0",
+}
 FORGED = [
     ("X-Forwarded-For", "10.0.0.1"),
     ("X-Forwarded-For", "10.0.0.2, 10.0.0.1"),
@@ -253,16 +264,23 @@ FORGED = [
 
 
 @contextmanager
-def served(name: str, transport: str, folder: Path, *, nginx: bool = False, used: str = "") -> Iterator[Served]:
+def served(
+    name: str, transport: str, folder: Path, *, nginx: bool = False, used: str = ""
+) -> Iterator[Served]:
     """Run a server, and nginx before it if wanted; a token that is ``used`` is so before the server forks."""
     for program in (["nginx"] if nginx else []) + (["uwsgi"] if name.startswith("uwsgi") else []):
         if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed: apt-get install nginx-light uwsgi-core uwsgi-plugin-python3")
+            pytest.skip(
+                f"{program} is not installed: apt-get install nginx-light uwsgi-core uwsgi-plugin-python3"
+            )
     if name.startswith("eventlet") and find_spec("eventlet") is None:
         pytest.skip("eventlet is not installed")
     if name.startswith("uwsgi"):
         asked = subprocess.run(
-            ["uwsgi", "--plugin", "python3", "--python-version"], capture_output=True, text=True, check=False
+            ["uwsgi", "--plugin", "python3", "--python-version"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if asked.stdout.strip().split(".")[:2] != list(map(str, sys.version_info[:2])):
             pytest.skip(
@@ -272,7 +290,10 @@ def served(name: str, transport: str, folder: Path, *, nginx: bool = False, used
     (folder / "served.py").write_text(APP)
     store = f"sqlite:///{folder / 'gate.db'}"
     gate = Gate(store)
-    secrets = {key: gate.tokens.create(name=key, allowed_cidr_blocks=[block]).secret for key, block in BOUND.items()}
+    secrets = {
+        key: gate.tokens.create(name=key, allowed_cidr_blocks=[block]).secret
+        for key, block in BOUND.items()
+    }
     gate.close()
     port, path = free_port(), str(folder / "s")
     address: Any = ("127.0.0.1", port) if transport == "tcp" else path
@@ -288,7 +309,9 @@ def served(name: str, transport: str, folder: Path, *, nginx: bool = False, used
             location = LOCATIONS[server.protocol].format(place=place)
             configuration = folder / "nginx.conf"
             configuration.write_text(NGINX.format(folder=folder, port=front, location=location))
-            if os.geteuid() == 0:  # nginx would give its workers to another user, who may not use the socket
+            if (
+                os.geteuid() == 0
+            ):  # nginx would give its workers to another user, who may not use the socket
                 configuration.write_text("user root;" + configuration.read_text())
             address = ("127.0.0.1", front)
             stack.enter_context(running(f"nginx -p {folder} -c {configuration}", folder, address))
@@ -304,14 +327,21 @@ def test_trap_26_a_client_behind_nginx(name: str, transport: str, tmp_path: Path
             for bound in BOUND:
                 assert front.ask(bound, *FORGED)["denied"] == "address_unknown"
             return
-        for forged in ([], FORGED, FORGED[:1], [("X-Forwarded-For", "localhost"), ("X-Forwarded-For", "unix:")]):
+        for forged in (
+            [],
+            FORGED,
+            FORGED[:1],
+            [("X-Forwarded-For", "localhost"), ("X-Forwarded-For", "unix:")],
+        ):
             assert front.ask("client", *forged)["address"] == CLIENT
             assert front.ask("everywhere", *forged)["address"] == CLIENT
             assert front.ask("proxy", *forged)["denied"] == "address_not_allowed"
             assert front.ask("other", *forged)["denied"] == "address_not_allowed"
 
 
-@pytest.mark.parametrize("name", [name for name, server in SERVERS.items() if server.protocol == "proxy"])
+@pytest.mark.parametrize(
+    "name", [name for name, server in SERVERS.items() if server.protocol == "proxy"]
+)
 def test_trap_26_a_peer_by_unix_socket(name: str, tmp_path: Path) -> None:
     """Is what the table says, is trusted as ``unix``, and unknown where it names nobody."""
     with served(name, "unix", tmp_path, nginx=False) as direct:
@@ -326,7 +356,9 @@ def test_trap_26_a_peer_by_unix_socket(name: str, tmp_path: Path) -> None:
         assert direct.ask("other", *reversed(near))["denied"] == "address_not_allowed"
 
 
-@pytest.mark.parametrize("name", [name for name, server in SERVERS.items() if server.protocol == "proxy"])
+@pytest.mark.parametrize(
+    "name", [name for name, server in SERVERS.items() if server.protocol == "proxy"]
+)
 def test_trap_26_a_peer_by_tcp(name: str, tmp_path: Path) -> None:
     """Is its address: who is no proxy cannot pass for a Unix socket, nor for who his header names."""
     with served(name, "tcp", tmp_path, nginx=False) as direct:
@@ -340,7 +372,11 @@ def test_trap_26_a_peer_by_tcp(name: str, tmp_path: Path) -> None:
     ("name", "used"),
     [
         *((name, "") for name, server in SERVERS.items() if server.protocol == "proxy"),
-        *((name, "everywhere") for name in SERVERS if name.endswith((" preloaded", " after", " forked"))),
+        *(
+            (name, "everywhere")
+            for name in SERVERS
+            if name.endswith((" preloaded", " after", " forked"))
+        ),
     ],
 )
 def test_trap_29_the_first_requests(name: str, used: str, tmp_path: Path) -> None:
@@ -348,8 +384,12 @@ def test_trap_29_the_first_requests(name: str, used: str, tmp_path: Path) -> Non
     with served(name, "tcp", tmp_path, used=used) as direct:
         credential = ("Authorization", f"Bearer {direct.secrets['client']}")
         first = at_once(8, direct.address, "/", credential, CLIENT)
-        assert [(status, json.loads(body)["address"]) for status, _, body in first] == [(200, CLIENT)] * 8
-        status, _, body = exchange(direct.address, "GET", "/", [credential, credential], source=CLIENT)
+        assert [(status, json.loads(body)["address"]) for status, _, body in first] == [
+            (200, CLIENT)
+        ] * 8
+        status, _, body = exchange(
+            direct.address, "GET", "/", [credential, credential], source=CLIENT
+        )
         assert status == 400 or json.loads(body)["denied"] == "multiple_credentials"
         gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
         [token] = [token for token in gate.tokens.list().items if token.name == "client"]

@@ -38,7 +38,18 @@ PATHS = (
     "",
     "/app/docs",
 )
-PEERS = (None, "", "127.0.0.1", "10.0.0.1", "10.9.9.9", "::ffff:10.0.0.1", "10.0.0.1:80", "fe80::1%eth0", "unix:", "x")
+PEERS = (
+    None,
+    "",
+    "127.0.0.1",
+    "10.0.0.1",
+    "10.9.9.9",
+    "::ffff:10.0.0.1",
+    "10.0.0.1:80",
+    "fe80::1%eth0",
+    "unix:",
+    "x",
+)
 USERS = ("remote-user", "Remote_User", "REMOTE-USER", "remote-name", "x-remote-user")
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -53,7 +64,7 @@ Lines = list[tuple[str, str]]
 
 def slowed(gate: Gate) -> Gate:
     """The gate, which is told nothing by what is at hand."""
-    gate.peek = gate._peek = lambda *_: None  # type: ignore[method-assign, assignment]
+    gate.requests.peek = gate.requests._peek = gate._peek = lambda *_: None  # type: ignore[method-assign, assignment]
     return gate
 
 
@@ -95,7 +106,14 @@ def lines_of(draw: random.Random, credentials: list[str]) -> Lines:
     odd = draw.random() < 0.3
     if odd:
         presented = draw.choice(
-            (secret, f"bearer {secret}", f"Bearer  {secret}", f"Bearer {secret} ", f"Basic {secret}", "Bearer ")
+            (
+                secret,
+                f"bearer {secret}",
+                f"Bearer  {secret}",
+                f"Bearer {secret} ",
+                f"Basic {secret}",
+                "Bearer ",
+            )
         )
     lines: Lines = [("authorization", presented)]
     if draw.random() < 0.15:
@@ -107,7 +125,11 @@ def lines_of(draw: random.Random, credentials: list[str]) -> Lines:
     if draw.random() < 0.2:
         lines.append(
             draw.choice(
-                (("x-key", secret), ("cookie", f"__Host-key={secret}"), ("x-forwarded-for", "10.9.9.9, 192.0.2.1"))
+                (
+                    ("x-key", secret),
+                    ("cookie", f"__Host-key={secret}"),
+                    ("x-forwarded-for", "10.9.9.9, 192.0.2.1"),
+                )
             )
         )
     draw.shuffle(lines)
@@ -132,14 +154,16 @@ def wsgi_outcome(app: Any, seen: list[Any], environ: dict[str, Any]) -> Any:
 def flask_outcome(app: Any, seen: list[Any], environ: dict[str, Any]) -> Any:
     """What is answered, and what the view saw."""
     seen.clear()
-    body, status, headers = run_wsgi_app(app, {**create_environ(), **environ, "SCRIPT_NAME": "", "PATH_INFO": "/"})
+    body, status, headers = run_wsgi_app(
+        app, {**create_environ(), **environ, "SCRIPT_NAME": "", "PATH_INFO": "/"}
+    )
     return b"".join(body), status, [*headers], [*seen]
 
 
 def principal_of(user: Any) -> Any:
     """What tells a principal from another one."""
     reason = getattr(getattr(user, "denied", None), "reason", None)
-    return reason or (user.kind, user.id, user.address, user.record.digest, user.rights)
+    return reason or (user.kind, user.id, user.address, user.compiled.digest, user.rights)
 
 
 class Apps:
@@ -165,10 +189,21 @@ class Apps:
 
     async def _asgi(self, scope: Any, receive: Any, send: Any) -> None:
         del receive
-        self.seen += [principal_of(scope["user"]), sorted(scope["auth"].scopes), scope["headers"], sorted(scope)]
+        self.seen += [
+            principal_of(scope["user"]),
+            sorted(scope["auth"].scopes),
+            scope["headers"],
+            sorted(scope),
+        ]
         scope["user"].require("docs:read")
         if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [(b"content-type", b"text/plain")],
+                }
+            )
             await send({"type": "http.response.body", "body": b"hello"})
         else:
             await send({"type": "websocket.accept"})
@@ -183,7 +218,9 @@ class Apps:
         return [b"hello"]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "query", "header", "proxies", "rights"])
+@pytest.mark.parametrize(
+    "settings", SETTINGS, ids=["plain", "query", "header", "proxies", "rights"]
+)
 @pytest.mark.parametrize(("default", "ruled"), [("deny", True), ("identify", True), (None, False)])
 def test_what_is_at_hand_changes_no_outcome(
     tmp_path: Path, clock: Clock, settings: dict[str, Any], default: str | None, ruled: bool
@@ -193,15 +230,15 @@ def test_what_is_at_hand_changes_no_outcome(
     fast, slow = Gate(store, clock=clock, **settings), slowed(Gate(store, clock=clock, **settings))
     credentials = credentials_of(fast)
     sides = [Apps(gate, RULES if ruled else None, default) for gate in (fast, slow)]
-    draw = random.Random(f"{default} {ruled} {sorted(settings)}")  # noqa: S311  the same each time
-    hits, peek = [0], fast.peek
+    draw = random.Random(f"{default} {ruled} {sorted(settings)}")
+    hits, peek = [0], fast.requests.peek
 
     def counted(*arguments: Any) -> Any:
         principal = peek(*arguments)
         hits[0] += principal is not None
         return principal
 
-    fast.peek = counted  # type: ignore[method-assign, assignment]
+    fast.requests.peek = counted  # type: ignore[method-assign, assignment]
     for turn in range(120):
         clock.now = START + turn / 12
         lines, peer, path = lines_of(draw, credentials), draw.choice(PEERS), draw.choice(PATHS)
@@ -224,13 +261,21 @@ def test_what_is_at_hand_changes_no_outcome(
         for name, value in lines:
             key = "HTTP_" + name.upper().replace("-", "_")
             environ[key] = f"{environ[key]},{value}" if key in environ else value
-        environ |= draw.choice(({}, {"REMOTE_USER": "root"}, {"faregate.principal": "root", "AUTH_TYPE": "Basic"}))
+        environ |= draw.choice(
+            ({}, {"REMOTE_USER": "root"}, {"faregate.principal": "root", "AUTH_TYPE": "Basic"})
+        )
         environ |= {} if peer is None else {"REMOTE_ADDR": peer}
         one, other = sides
         for _ in range(2):  # the second time it is at hand
-            assert asgi_outcome(one.asgi, one.seen, scope) == asgi_outcome(other.asgi, other.seen, scope)
-            assert wsgi_outcome(one.wsgi, one.seen, environ) == wsgi_outcome(other.wsgi, other.seen, environ)
-            assert flask_outcome(one.flask, one.seen, environ) == flask_outcome(other.flask, other.seen, environ)
-    assert (hits[0] > 0) is not bool(fast.bearer.elsewhere or fast.proxies.any)
+            assert asgi_outcome(one.asgi, one.seen, scope) == asgi_outcome(
+                other.asgi, other.seen, scope
+            )
+            assert wsgi_outcome(one.wsgi, one.seen, environ) == wsgi_outcome(
+                other.wsgi, other.seen, environ
+            )
+            assert flask_outcome(one.flask, one.seen, environ) == flask_outcome(
+                other.flask, other.seen, environ
+            )
+    assert (hits[0] > 0) is not bool(fast.requests.resolver.elsewhere or fast.requests.proxies.any)
     fast.close()
     slow.close()

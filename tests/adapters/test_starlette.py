@@ -35,12 +35,17 @@ from faregate_starlette import management, requires
 
 def bearer(secret: str, *more: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """Header lines, the one of a credential first."""
-    return [(b"authorization", f"Bearer {secret}".encode()), *((name.encode(), value.encode()) for name, value in more)]
+    return [
+        (b"authorization", f"Bearer {secret}".encode()),
+        *((name.encode(), value.encode()) for name, value in more),
+    ]
 
 
 def behind(gate: Gate, *routes: Any, **settings: Any) -> Starlette:
     """An application behind its gate."""
-    return Starlette(routes=list(routes), middleware=[Middleware(GateMiddleware, gate=gate)], **settings)
+    return Starlette(
+        routes=list(routes), middleware=[Middleware(GateMiddleware, gate=gate)], **settings
+    )
 
 
 async def hello(request: Request) -> PlainTextResponse:
@@ -55,7 +60,10 @@ def test_without_the_middleware_it_is_an_error_and_never_a_pass() -> None:
     with pytest.raises(Misconfigured, match="GateMiddleware"):
         ask(Starlette(routes=[Route("/", requires("x")(hello))]), scope_of(headers=bearer(secret)))
     with pytest.raises(Misconfigured, match="no such parameter"):
-        ask(behind(gate, Route("/", requires("x", on=path("id"))(hello))), scope_of(headers=bearer(secret)))
+        ask(
+            behind(gate, Route("/", requires("x", on=path("id"))(hello))),
+            scope_of(headers=bearer(secret)),
+        )
     with pytest.raises(Misconfigured, match="a request or a WebSocket"):
         requires("x")(lambda: None)()
 
@@ -131,7 +139,9 @@ def test_a_class_is_guarded_in_place() -> None:
 
     app = behind(gate, Route("/a", before), Route("/b", Derived))
     assert [ask(app, scope_of(path=url)).status for url in ("/a", "/b")] == [401, 401]
-    assert ask(app, scope_of(path="/a", method="DELETE")).status == 401  # nobody learns what there is
+    assert (
+        ask(app, scope_of(path="/a", method="DELETE")).status == 401
+    )  # nobody learns what there is
 
 
 def test_the_applications_own_handlers_see_denials() -> None:
@@ -183,25 +193,38 @@ def plain(_: Request, exc: Exception) -> PlainTextResponse:
 
 
 @pytest.mark.parametrize("framework", [Starlette, FastAPI])
-@pytest.mark.parametrize("handler", [Asked(), asked, plain], ids=["object", "coroutine", "function"])
+@pytest.mark.parametrize(
+    "handler", [Asked(), asked, plain], ids=["object", "coroutine", "function"]
+)
 @pytest.mark.parametrize("key", [401, HTTPException, Exception], ids=str)
 def test_a_refusal_keeps_its_challenge(framework: Any, handler: Any, key: Any) -> None:
     """RFC 9110 section 15.5.2: whatever body a handler of the application makes, what it leaves away is added."""
     gate = Gate("sqlite://")
-    app = framework(exception_handlers={key: handler}, middleware=[Middleware(GateMiddleware, gate=gate)])
-    app.router.routes += [Route("/async", requires("x")(hello)), Route("/sync", requires("x")(lambda _: None))]
+    app = framework(
+        exception_handlers={key: handler}, middleware=[Middleware(GateMiddleware, gate=gate)]
+    )
+    app.router.routes += [
+        Route("/async", requires("x")(hello)),
+        Route("/sync", requires("x")(lambda _: None)),
+    ]
     for place in ("/async", "/sync"):
         answered = ask(app, scope_of(path=place))
         own = key is not Exception  # that is the one for what nobody has foreseen
         assert (answered.status, b"urn:faregate" in answered.body) == (401, not own)
         assert answered.headers["www-authenticate"] == 'Bearer realm="faregate"'
-        assert answered.headers["cache-control"] == ("no-cache" if own and handler is plain else "no-store")
+        assert answered.headers["cache-control"] == (
+            "no-cache" if own and handler is plain else "no-store"
+        )
 
 
 @pytest.mark.parametrize(
     ("framework", "key"),
     [
-        *((framework, key) for framework in (Starlette, FastAPI) for key in (403, HTTPException, Denied, None)),
+        *(
+            (framework, key)
+            for framework in (Starlette, FastAPI)
+            for key in (403, HTTPException, Denied, None)
+        ),
         (FastAPI, FastApiHTTPException),
     ],
     ids=str,
@@ -237,7 +260,9 @@ def test_one_denial_has_one_body_whoever_refuses(framework: Any, key: Any) -> No
     for answered in answers:
         assert (answered.status, answered.body) == (403, answers[0].body)
         assert (answered.body == b'["insufficient_scope"]') == bool(key)
-        assert answered.headers["www-authenticate"].startswith('Bearer realm="faregate", error="insufficient_scope"')
+        assert answered.headers["www-authenticate"].startswith(
+            'Bearer realm="faregate", error="insufficient_scope"'
+        )
         assert answered.headers["cache-control"] == "no-store"
 
 
@@ -249,7 +274,9 @@ def test_a_handler_that_answers_something_else_is_left_alone() -> None:
         assert isinstance(exc, HTTPException)
         return RedirectResponse("/login")
 
-    answered = ask(behind(gate, Route("/", requires(hello)), exception_handlers={401: to_login}), scope_of())
+    answered = ask(
+        behind(gate, Route("/", requires(hello)), exception_handlers={401: to_login}), scope_of()
+    )
     assert (answered.status, answered.headers["location"]) == (307, "/login")
     assert "www-authenticate" not in answered.headers
 
@@ -270,7 +297,9 @@ def test_trap_13_a_frameworks_default_is_no_handler_of_the_users() -> None:
         return "late"
 
     secret = gate.tokens.create(name="a").secret
-    bodies = [ask(app, scope_of(path=place, headers=bearer(secret))) for place in ("/guarded", "/late")]
+    bodies = [
+        ask(app, scope_of(path=place, headers=bearer(secret))) for place in ("/guarded", "/late")
+    ]
     assert bodies[0].status == bodies[1].status == 403
     assert bodies[0].body == bodies[1].body
     assert json.loads(bodies[0].body)["code"] == "insufficient_scope"
@@ -347,7 +376,9 @@ print(json.dumps(answers))
 @pytest.mark.skipif(find_spec("sentry_sdk") is None, reason="sentry-sdk is not installed")
 def test_a_default_that_something_is_around_is_no_handler_of_the_users() -> None:
     """The SDK of Sentry puts its own function around each handler, the framework's default among them."""
-    done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     refused = [401, 'Bearer realm="faregate"', "no-store"]
     codes = [*["missing_credential"] * 3, *["own"] * 2]
@@ -405,7 +436,11 @@ def test_trap_11_the_management_is_guarded_without_the_middleware_too() -> None:
         assert ask(elsewhere, scope_of(path=operation, headers=bearer(root))).status == 401
     weak = gate.tokens.create(name="weak", scopes=["gate:tokens:write"]).secret
     body = json.dumps({"name": "x", "owner": {"id": "somebody"}}).encode()
-    scope = scope_of(path="/auth/tokens", method="POST", headers=bearer(weak, ("content-type", "application/json")))
+    scope = scope_of(
+        path="/auth/tokens",
+        method="POST",
+        headers=bearer(weak, ("content-type", "application/json")),
+    )
     assert ask(app, scope, body).status == 403
 
 
@@ -427,7 +462,11 @@ REQUESTS: list[tuple[str, str, bytes | None]] = [
     ("POST", "/tokens/{token}/activate", None),
     ("DELETE", "/tokens/{token}", None),
     ("DELETE", "/tokens/{token}", None),
-    ("POST", "/shares", b'{"objectId": "a", "scopes": ["x"], "expiresIn": 60, "params": {"maxRedemptions": 2}}'),
+    (
+        "POST",
+        "/shares",
+        b'{"objectId": "a", "scopes": ["x"], "expiresIn": 60, "params": {"maxRedemptions": 2}}',
+    ),
     ("POST", "/shares", b'{"objectId": "a", "expiresIn": 60}'),
     ("GET", "/shares?objectId=a", None),
     ("GET", "/shares?object_id=a", None),
@@ -468,11 +507,17 @@ def test_management_answers_byte_for_byte_as_flasks(monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(f"{module}.new_id", lambda count=count: f"id-{next(count)}")
         for module in ("faregate.lifecycles.tokens", "faregate.lifecycles.shares"):
             monkeypatch.setattr(
-                f"{module}.mint", lambda brand, kind, count=count: f"{brand}_{kind}_{next(count):043}{next(count):06}"
+                f"{module}.mint",
+                lambda brand, kind, count=count: (
+                    f"{brand}_{kind}_{next(count):043}{next(count):06}"
+                ),
             )
-        monkeypatch.setattr("faregate.credentials.share_tokens.secrets.token_urlsafe", lambda _: "jti")
         monkeypatch.setattr(
-            "faregate.lifecycles.shares.kind_of", lambda text, _: text.split("_")[1] if text.startswith("fg_") else None
+            "faregate.credentials.share_tokens.secrets.token_urlsafe", lambda _: "jti"
+        )
+        monkeypatch.setattr(
+            "faregate.lifecycles.shares.kind_of",
+            lambda text, _: text.split("_")[1] if text.startswith("fg_") else None,
         )
         monkeypatch.setattr(
             "faregate.credentials.parsing.kind_of",
@@ -493,9 +538,22 @@ def test_management_answers_byte_for_byte_as_flasks(monkeypatch: pytest.MonkeyPa
             app = behind(gate, Mount("/auth", management(gate)))  # type: ignore[assignment]
         told.append(list(answers(gate, app, framework)))
     assert len(told[0]) == 2 * len(REQUESTS)
-    for (method, url, _), one, two in zip([request for request in REQUESTS for _ in "ab"], *told, strict=True):
+    for (method, url, _), one, two in zip(
+        [request for request in REQUESTS for _ in "ab"], *told, strict=True
+    ):
         assert one == two, (method, url)
-    assert {status for status, _, _ in told[0]} >= {200, 201, 204, 400, 401, 404, 405, 409, 413, 415}
+    assert {status for status, _, _ in told[0]} >= {
+        200,
+        201,
+        204,
+        400,
+        401,
+        404,
+        405,
+        409,
+        413,
+        415,
+    }
 
 
 def answers(gate: Gate, app: Any, framework: str) -> Any:
@@ -515,7 +573,10 @@ def answers(gate: Gate, app: Any, framework: str) -> Any:
             headers |= {"Content-Type": "application/json"} if body else {}
             if framework == "flask":
                 environ = EnvironBuilder(
-                    f"/auth{target}", method=method, headers=list(headers.items()), input_stream=BytesIO(sent)
+                    f"/auth{target}",
+                    method=method,
+                    headers=list(headers.items()),
+                    input_stream=BytesIO(sent),
                 ).get_environ()
                 environ["CONTENT_LENGTH"] = str(len(sent))
                 answer = Client(app).open(environ)
@@ -524,12 +585,23 @@ def answers(gate: Gate, app: Any, framework: str) -> Any:
                 where, _, query = target.partition("?")
                 lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
                 answered = ask(
-                    app, scope_of(path=f"/auth{where}", method=method, query_string=query.encode(), headers=lines), sent
+                    app,
+                    scope_of(
+                        path=f"/auth{where}",
+                        method=method,
+                        query_string=query.encode(),
+                        headers=lines,
+                    ),
+                    sent,
                 )
                 got = (answered.status, answered.headers, answered.body)
             yield (
                 got[0],
-                {name.lower(): value for name, value in got[1].items() if name.lower() != "content-length"},
+                {
+                    name.lower(): value
+                    for name, value in got[1].items()
+                    if name.lower() != "content-length"
+                },
                 got[2],
             )
 
@@ -604,7 +676,9 @@ asgi = Starlette(routes=[Route("/docs/{doc_id}", document), Mount("/auth", manag
 """
 
 
-@pytest.mark.parametrize("server", ["uvicorn --no-proxy-headers --workers 2 --port {port} {module}:asgi", "granian"])
+@pytest.mark.parametrize(
+    "server", ["uvicorn --no-proxy-headers --workers 2 --port {port} {module}:asgi", "granian"]
+)
 def test_every_worker_sees_every_change_of_a_share_at_once(tmp_path: Path, server: str) -> None:
     """Extended or revoked in another process: the next request with its secret and with what was redeemed knows."""
     (tmp_path / "served.py").write_text(APP)
@@ -613,19 +687,28 @@ def test_every_worker_sees_every_change_of_a_share_at_once(tmp_path: Path, serve
     with serving(server, "served", tmp_path, STORE=store) as address:
 
         def answers(secret: str, url: str = "/docs/a") -> list[tuple[int, str]]:
-            told = [exchange(address, "GET", url, [("Authorization", f"Bearer {secret}")]) for _ in range(6)]
+            told = [
+                exchange(address, "GET", url, [("Authorization", f"Bearer {secret}")])
+                for _ in range(6)
+            ]
             return sorted({(status, json.loads(body).get("code", "")) for status, _, body in told})
 
         for _ in range(5):
             made = gate.shares.create("a", scopes=["docs:read"], expires_in=3600)
             body = json.dumps({"secret": made.secret}).encode()
             status, _, redeemed = exchange(
-                address, "POST", f"/auth/shares/{made.share.id}/redeem", [("Content-Type", "application/json")], body
+                address,
+                "POST",
+                f"/auth/shares/{made.share.id}/redeem",
+                [("Content-Type", "application/json")],
+                body,
             )
             assert status == 200
             secrets = (made.secret, json.loads(redeemed)["token"])
             assert [answers(secret) for secret in secrets] == [[(200, "")]] * 2
-            assert [answers(secret, "/docs/b") for secret in secrets] == [[(403, "object_not_shared")]] * 2
+            assert [answers(secret, "/docs/b") for secret in secrets] == [
+                [(403, "object_not_shared")]
+            ] * 2
             gate.shares.update(made.share.id, params={"scopes": ["docs:write"]})
             assert [answers(secret) for secret in secrets] == [[(403, "insufficient_scope")]] * 2
             gate.shares.update(made.share.id, params={"scopes": ["docs:read"]}, expires_in=7200)
@@ -640,15 +723,22 @@ def test_trap_18_uvicorn_rewrites_the_peer_from_what_a_client_sends(tmp_path: Pa
     (tmp_path / "served.py").write_text(APP)
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(store)
-    secret = gate.tokens.create(name="a", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"]).secret
+    secret = gate.tokens.create(
+        name="a", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"]
+    ).secret
 
     def status(address: tuple[str, int], *forwarded: str) -> int:
         lines = [("X-Forwarded-For", line) for line in forwarded]
-        return exchange(address, "GET", "/docs/a", [("Authorization", f"Bearer {secret}"), *lines])[0]
+        return exchange(address, "GET", "/docs/a", [("Authorization", f"Bearer {secret}"), *lines])[
+            0
+        ]
 
     rewriting = "uvicorn --port {port} {module}:asgi"
     with serving(rewriting, "served", tmp_path, STORE=store) as address:
-        assert [status(address, *lines) for lines in ((), ("10.0.0.1",), ("junk",), ("10.0.0.1, 192.0.2.1",))] == [
+        assert [
+            status(address, *lines)
+            for lines in ((), ("10.0.0.1",), ("junk",), ("10.0.0.1, 192.0.2.1",))
+        ] == [
             403,
             200,
             403,
@@ -658,7 +748,13 @@ def test_trap_18_uvicorn_rewrites_the_peer_from_what_a_client_sends(tmp_path: Pa
         assert [status(address, *lines) for lines in ((), ("10.0.0.1",))] == [403, 403]
     with serving("uvicorn", "served", tmp_path, STORE=store, TRUSTED="127.0.0.1") as address:
         # Traps 3 and 4: all lines count, from the right.
-        forged = [(), ("10.0.0.1",), ("10.0.0.1", "192.0.2.1"), ("192.0.2.1", "10.0.0.1"), ("10.0.0.1, 192.0.2.1",)]
+        forged = [
+            (),
+            ("10.0.0.1",),
+            ("10.0.0.1", "192.0.2.1"),
+            ("192.0.2.1", "10.0.0.1"),
+            ("10.0.0.1, 192.0.2.1",),
+        ]
         assert [status(address, *lines) for lines in forged] == [403, 200, 403, 200, 403]
     gate.close()
 
@@ -669,10 +765,16 @@ def test_requests_of_many_loops_share_a_gate() -> None:
     app = behind(gate, Mount("/auth", management(gate)))
     admin = gate.tokens.create(name="a", scopes=["*"]).secret
     for backend in ("asyncio", "trio", "asyncio"):
-        assert ask(app, scope_of(path="/auth/tokens", headers=bearer(admin)), backend=backend).status == 200
+        assert (
+            ask(app, scope_of(path="/auth/tokens", headers=bearer(admin)), backend=backend).status
+            == 200
+        )
 
     async def many() -> list[int]:
         scopes = [scope_of(path="/auth/tokens", headers=bearer(admin)) for _ in range(30)]
-        return [answered.status for answered in await asyncio.gather(*(send_to(app, scope) for scope in scopes))]
+        return [
+            answered.status
+            for answered in await asyncio.gather(*(send_to(app, scope) for scope in scopes))
+        ]
 
     assert asyncio.run(many()) == [200] * 30

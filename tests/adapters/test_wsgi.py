@@ -19,7 +19,13 @@ from faregate_wsgi import GateMiddleware
 
 def show(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """An application that tells what it was told."""
-    names = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", "faregate.principal", "faregate.denied")
+    names = (
+        "REMOTE_USER",
+        "AUTH_TYPE",
+        "HTTP_REMOTE_USER",
+        "faregate.principal",
+        "faregate.denied",
+    )
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({name: str(environ[name]) for name in names if name in environ}).encode()]
 
@@ -135,7 +141,10 @@ def test_trap_13_a_denial_of_the_application_is_answered() -> None:
     told: list[Any] = []
     environ = {**EnvironBuilder("/").get_environ(), "HTTP_AUTHORIZATION": f"Bearer {secret}"}
     GateMiddleware(begun, gate=gate)(environ, lambda *arguments: told.append(arguments))
-    assert [(arguments[0], len(arguments)) for arguments in told] == [("200 OK", 2), ("403 Forbidden", 3)]
+    assert [(arguments[0], len(arguments)) for arguments in told] == [
+        ("200 OK", 2),
+        ("403 Forbidden", 3),
+    ]
     assert told[1][2][0] is Denied
 
     def sorry(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -163,7 +172,9 @@ def test_the_mount_point_itself_is_the_root() -> None:
     told: list[str] = []
     app(dict(environ), lambda status, _: told.append(status))
     secret = gate.tokens.create(name="a").secret
-    app({**environ, "HTTP_AUTHORIZATION": f"Bearer {secret}"}, lambda status, _: told.append(status))
+    app(
+        {**environ, "HTTP_AUTHORIZATION": f"Bearer {secret}"}, lambda status, _: told.append(status)
+    )
     assert told == ["401 Unauthorized", "200 OK"]
 
 
@@ -203,7 +214,9 @@ def test_trap_19_what_servers_make_of_two_lines(tmp_path: Path, server: str) -> 
     (tmp_path / "served.py").write_text(APP)
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(store)
-    one, two = (gate.tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"]).secret for _ in range(2))
+    one, two = (
+        gate.tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"]).secret for _ in range(2)
+    )
 
     with serving(server, "served", tmp_path, STORE=store) as address:
 

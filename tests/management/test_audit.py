@@ -20,7 +20,9 @@ def actions(gate: Gate, *arguments: Any, **filters: Any) -> list[tuple[int, str]
 def test_entries_say_who_did_what_to_which_record(gate: Gate, clock: Clock) -> None:
     """With the instant by the gate's clock, the record's organization, and the details."""
     org = Org("o1", "One")
-    ann = gate.tokens.create(name="ann", scopes=["gate:*", "a"], owner=Owner("ann"), org=org, by="setup")
+    ann = gate.tokens.create(
+        name="ann", scopes=["gate:*", "a"], owner=Owner("ann"), org=org, by="setup"
+    )
     clock.now += 5
     by = gate.verify(ann.secret)
     made = gate.tokens.create(name="ci", scopes=["a"], by=by).token
@@ -66,7 +68,11 @@ def test_since_is_a_sequence_or_an_instant(gate: Gate, clock: Clock) -> None:
     assert ([one.sequence for one in page.items], page.more, page.limit) == ([2, 3, 4], True, 3)
     page = gate.audit(1, limit=4)
     assert ([one.sequence for one in page.items], page.more) == ([2, 3, 4, 5], False)
-    for since in (datetime.fromtimestamp(START + 3, UTC), "1970-01-12T13:46:43Z", "1970-01-12T14:46:43+01:00"):
+    for since in (
+        datetime.fromtimestamp(START + 3, UTC),
+        "1970-01-12T13:46:43Z",
+        "1970-01-12T14:46:43+01:00",
+    ):
         assert [one for one, _ in actions(gate, since)] == [4, 5]
     assert [one for one, _ in actions(gate, datetime.fromtimestamp(START, UTC), limit=2)] == [1, 2]
 
@@ -75,7 +81,9 @@ def test_one_record_alone(gate: Gate) -> None:
     """The newest of it, or those since."""
     first, second = (gate.tokens.create(name=name).token for name in "ab")
     for one in (first, second, first):
-        gate.tokens.update(one.id, description=gate.tokens.get(one.id).id + str(gate.tokens.get(one.id).version))
+        gate.tokens.update(
+            one.id, description=gate.tokens.get(one.id).id + str(gate.tokens.get(one.id).version)
+        )
     gate.tokens.delete(first.id)
     assert [number for number, _ in actions(gate, subject=first.id)] == [1, 3, 5, 6]
     assert [number for number, _ in actions(gate, subject=first.id, limit=2)] == [5, 6]
@@ -100,10 +108,14 @@ def test_bad_questions_are_told(gate: Gate, arguments: Any, words: str) -> None:
 def test_an_organization_sees_its_own_records(gate: Gate, clock: Clock) -> None:
     """Those without an organization are one of their own; what is about the store is root's alone."""
     admins = {
-        org: gate.tokens.create(name="admin", scopes=["gate:*", "a"], owner=Owner("boss"), org=Org(org)).secret
+        org: gate.tokens.create(
+            name="admin", scopes=["gate:*", "a"], owner=Owner("boss"), org=Org(org)
+        ).secret
         for org in ("o1", "o2", None)
     }
-    plain = gate.tokens.create(name="plain", scopes=["gate:tokens:*", "gate:shares:*"], org=Org("o1")).secret
+    plain = gate.tokens.create(
+        name="plain", scopes=["gate:tokens:*", "gate:shares:*"], org=Org("o1")
+    ).secret
     root = gate.tokens.create(name="root", scopes=["*"]).secret
     gate.owner_changed(Owner("boss"))
     gate.tokens.deactivate(gate.verify(plain).id, by=gate.verify(admins["o1"]))
@@ -121,7 +133,9 @@ def test_an_organization_sees_its_own_records(gate: Gate, clock: Clock) -> None:
     for org, secret in admins.items():
         seen = gate.audit(0, limit=1000, by=gate.verify(secret)).items
         about = {"store.purge", "owner.change"}
-        assert list(seen) == [one for one in everything if one.org_id == org and one.action not in about]
+        assert list(seen) == [
+            one for one in everything if one.org_id == org and one.action not in about
+        ]
         assert gate.audit(0, subject="boss", by=gate.verify(secret)).items == ()
         assert gate.audit(subject="store", by=gate.verify(secret)).items == ()
     assert [one.action for one in gate.audit(subject="boss").items] == ["owner.change"]
@@ -136,12 +150,28 @@ def test_over_http(clock: Clock, framework: str) -> None:
     api = Api("sqlite://", clock, framework)
     for number in range(4):
         api.create(name=f"t{number}", org={"id": "o1"})
-    admin = api.create(name="admin", scopes=["gate:admin"], org={"id": "o1"}, owner={"id": "boss"})["token"]
+    admin = api.create(name="admin", scopes=["gate:admin"], org={"id": "o1"}, owner={"id": "boss"})[
+        "token"
+    ]
     answer = api.call("GET", "/audit?since=1&limit=2")
-    assert (answer.status_code, answer.get_json()["limit"], answer.get_json()["more"]) == (200, 2, True)
+    assert (answer.status_code, answer.get_json()["limit"], answer.get_json()["more"]) == (
+        200,
+        2,
+        True,
+    )
     assert [one["sequence"] for one in answer.get_json()["items"]] == [2, 3]
     first = answer.get_json()["items"][0]
-    names = ["sequence", "at", "actor", "action", "subject", "orgId", "details", "actorKind", "actorId"]
+    names = [
+        "sequence",
+        "at",
+        "actor",
+        "action",
+        "subject",
+        "orgId",
+        "details",
+        "actorKind",
+        "actorId",
+    ]
     assert list(first) == names
     assert (first["actorKind"], first["actorId"]) == ("token", api.gate.verify(api.admin).id)
     assert (first["at"], first["actor"], first["action"], first["orgId"]) == (
@@ -158,7 +188,9 @@ def test_over_http(clock: Clock, framework: str) -> None:
     assert "Link" not in last.headers
     seen = api.call("GET", "/audit", secret=admin).get_json()["items"]
     assert [one["sequence"] for one in seen] == [2, 3, 4, 5, 6]
-    assert api.call("GET", "/audit?since=1970-01-12T13:46:40Z").get_json()["items"][0]["sequence"] == 1
+    assert (
+        api.call("GET", "/audit?since=1970-01-12T13:46:40Z").get_json()["items"][0]["sequence"] == 1
+    )
     for query, words in (
         ("since=-1", "since"),
         ("since=x", "since"),

@@ -161,7 +161,12 @@ def run(folder: Path, *command: str | Path) -> None:
     path = os.pathsep.join([str(BIN), str(NODE / ".bin"), os.environ["PATH"]])
     quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path, **quiet}, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, **quiet},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
 
@@ -209,7 +214,17 @@ def test_openapi_typescript_makes_a_client(folder: Path, service: tuple[str, str
     (folder / "package.json").write_text('{"type": "module"}')
     run(folder, "openapi-typescript", "openapi.json", "--output", "schema.ts")
     (folder / "client.ts").write_text(TYPESCRIPT)
-    run(folder, "tsc", "--strict", "--module", "nodenext", "--target", "es2022", "--skipLibCheck", "client.ts")
+    run(
+        folder,
+        "tsc",
+        "--strict",
+        "--module",
+        "nodenext",
+        "--target",
+        "es2022",
+        "--skipLibCheck",
+        "client.ts",
+    )
     run(folder, shutil.which("node") or "node", "client.js", *service)
 
 
@@ -223,4 +238,13 @@ def test_spectral_finds_no_error(folder: Path) -> None:
     """By its rules for OpenAPI."""
     needs("spectral")
     (folder / "ruleset.json").write_text('{"extends": ["spectral:oas"]}')
-    run(folder, "spectral", "lint", "openapi.json", "--ruleset", "ruleset.json", "--fail-severity", "error")
+    run(
+        folder,
+        "spectral",
+        "lint",
+        "openapi.json",
+        "--ruleset",
+        "ruleset.json",
+        "--fail-severity",
+        "error",
+    )

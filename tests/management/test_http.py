@@ -24,7 +24,7 @@ from faregate_asgi import GateMiddleware
 from faregate_flask import Faregate
 from faregate_starlette import management
 
-MEMBERS = [
+TOKEN_FIELDS = [
     "id", "name", "description", "type", "scope", "allowedScopes", "allowedCidrBlocks", "createdAt", "updatedAt",
     "rotatedAt", "notBefore", "expiresAt", "lastUsedAt", "deactivated", "deactivatedUpdatedBy", "deactivatedUpdatedOn",
     "deactivatedReason", "leaked", "requireRotation", "revokedAt", "owner", "org", "madeBy",
@@ -40,11 +40,13 @@ class Api:
         clock: Clock,
         framework: str = "flask",
         issuers: Sequence[Issuer] = (),
-        policy: Policy = Policy(),  # noqa: B008  it cannot be changed
+        policy: Policy = Policy(),
     ) -> None:
         if framework == "flask":
             app = Flask(__name__)
-            app.config.update({"FAREGATE_STORE": url, "FAREGATE_CLOCK": clock, "FAREGATE_ISSUERS": issuers})
+            app.config.update(
+                {"FAREGATE_STORE": url, "FAREGATE_CLOCK": clock, "FAREGATE_ISSUERS": issuers}
+            )
             app.config["FAREGATE_POLICY"] = policy
             faregate = Faregate(app)
             app.register_blueprint(faregate.management(), url_prefix="/auth")
@@ -53,7 +55,8 @@ class Api:
         else:
             self.gate = Gate(url, clock=clock, issuers=issuers, policy=policy)
             starlette = Starlette(
-                routes=[Mount("/auth", management(self.gate))], middleware=[Middleware(GateMiddleware, gate=self.gate)]
+                routes=[Mount("/auth", management(self.gate))],
+                middleware=[Middleware(GateMiddleware, gate=self.gate)],
             )
             self.client = Client(AsWsgi(starlette), TestResponse)
         self.admin = self.gate.tokens.create(name="admin", scopes=["*"]).secret
@@ -67,7 +70,9 @@ class Api:
             options["json"] = body
         answer = self.client.open(f"/auth{path}", method=method, headers=headers, **options)
         content_type = answer.headers.get("Content-Type", "")
-        DESCRIBED.check(method, path.partition("?")[0], answer.status_code, content_type, answer.data)
+        DESCRIBED.check(
+            method, path.partition("?")[0], answer.status_code, content_type, answer.data
+        )
         return answer
 
     def create(self, **members: Any) -> dict[str, Any]:
@@ -101,10 +106,16 @@ def api(request: pytest.FixtureRequest, store: str, clock: Clock) -> Iterator[Ap
 
 def problem(answer: TestResponse, status: int, code: str) -> str:
     """The detail of a problem, after a look at everything else in it."""
-    assert (answer.status_code, answer.content_type) == (status, "application/problem+json"), answer.text
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json"), (
+        answer.text
+    )
     members = answer.get_json()
     assert set(members) == {"type", "title", "status", "detail", "code"}
-    assert (members["status"], members["code"], members["type"]) == (status, code, f"urn:faregate:{code}")
+    assert (members["status"], members["code"], members["type"]) == (
+        status,
+        code,
+        f"urn:faregate:{code}",
+    )
     assert answer.headers["Cache-Control"] == "no-store"
     return str(members["detail"])
 
@@ -112,11 +123,13 @@ def problem(answer: TestResponse, status: int, code: str) -> str:
 def test_creation(api: Api) -> None:
     """201, where it is, the record with every member, and the secret this once."""
     answer = api.call(
-        "POST", "/tokens", {"name": "ci", "scopes": ["docs:read"], "expiresIn": 60, "owner": {"id": "u1"}}
+        "POST",
+        "/tokens",
+        {"name": "ci", "scopes": ["docs:read"], "expiresIn": 60, "owner": {"id": "u1"}},
     )
     assert answer.status_code == 201
     made = answer.get_json()
-    assert list(made) == [*MEMBERS, "token"]
+    assert list(made) == [*TOKEN_FIELDS, "token"]
     assert answer.headers["Location"] == f"/auth/tokens/{made['id']}"
     assert answer.headers["ETag"] == '"1"'
     assert answer.headers["Cache-Control"] == "no-store"
@@ -146,7 +159,7 @@ def test_reading(api: Api) -> None:
         answer = api.call("GET", path, secret=secret)
         assert answer.status_code == 200
         assert answer.headers["ETag"] == '"1"'
-        assert answer.get_json() == {name: made[name] for name in MEMBERS}
+        assert answer.get_json() == {name: made[name] for name in TOKEN_FIELDS}
 
 
 def test_listing(api: Api) -> None:
@@ -157,15 +170,23 @@ def test_listing(api: Api) -> None:
     page = answer.get_json()
     assert list(page) == ["items", "total", "limit", "offset"]
     assert ([item["name"] for item in page["items"]], page["total"]) == (["t1", "t2"], 6)
-    assert all(list(item) == MEMBERS for item in page["items"])
+    assert all(list(item) == TOKEN_FIELDS for item in page["items"])
     assert re.sub(r"after=[\w-]+", "after=…", answer.headers["Link"]) == (
         '</auth/tokens?limit=2&sort=name&type=API&after=…>; rel="next", '
         '</auth/tokens?limit=2&sort=name&type=API&offset=0>; rel="prev"'
     )
     assert "Link" not in api.call("GET", "/tokens").headers
     expiring = api.create(name="brief", expiresIn=10)
-    assert api.call("GET", "/tokens?expiresBefore=1000011").get_json()["items"][0]["id"] == expiring["id"]
-    assert api.call("GET", "/tokens?expiresBefore=1970-01-12T13:46:41Z&deactivated=false").get_json()["total"] == 0
+    assert (
+        api.call("GET", "/tokens?expiresBefore=1000011").get_json()["items"][0]["id"]
+        == expiring["id"]
+    )
+    assert (
+        api.call("GET", "/tokens?expiresBefore=1970-01-12T13:46:41Z&deactivated=false").get_json()[
+            "total"
+        ]
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,18 +260,26 @@ def test_bad_members_are_named_and_change_nothing(
     """A problem that begins with the member, and a store in which not one byte of data moved."""
     api, made = unchanged
     path = "/tokens" if method == "POST" else f"/tokens/{made['id']}"
-    body = {"id": made["id"], "name": "after", member: value} if method == "PUT" else {"name": "after", member: value}
+    body = (
+        {"id": made["id"], "name": "after", member: value}
+        if method == "PUT"
+        else {"name": "after", member: value}
+    )
     before = api.everything()
     detail = problem(api.call(method, path, body), 400, "invalid_input")
     assert member in detail.split(":")[0], detail
     assert api.everything() == before
 
 
-@pytest.mark.parametrize("pair", [("scopes", ["a"], "allowedScopes", {}), ("expiresAt", 2e6, "expiresIn", 5)])
+@pytest.mark.parametrize(
+    "pair", [("scopes", ["a"], "allowedScopes", {}), ("expiresAt", 2e6, "expiresIn", 5)]
+)
 def test_two_names_for_one_thing_are_refused(api: Api, pair: tuple[str, Any, str, Any]) -> None:
     """Short and long form together could contradict each other."""
     detail = problem(
-        api.call("POST", "/tokens", {"name": "x", pair[0]: pair[1], pair[2]: pair[3]}), 400, "invalid_input"
+        api.call("POST", "/tokens", {"name": "x", pair[0]: pair[1], pair[2]: pair[3]}),
+        400,
+        "invalid_input",
     )
     assert pair[0] in detail
     assert pair[2] in detail
@@ -275,7 +304,9 @@ def test_two_names_for_one_thing_are_refused(api: Api, pair: tuple[str, Any, str
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_bodies_that_are_none(api: Api, data: bytes, content_type: str, status: int, code: str) -> None:
+def test_bodies_that_are_none(
+    api: Api, data: bytes, content_type: str, status: int, code: str
+) -> None:
     """Not JSON, not an object, too long: a problem each, and nothing changes."""
     before = api.everything()
     problem(api.call("POST", "/tokens", data=data, content_type=content_type or None), status, code)
@@ -284,7 +315,9 @@ def test_bodies_that_are_none(api: Api, data: bytes, content_type: str, status: 
 
 def test_json_with_a_charset_is_json(api: Api) -> None:
     """A parameter of the media type does not matter."""
-    answer = api.call("POST", "/tokens", data=b'{"name": "x"}', content_type="application/json; charset=utf-8")
+    answer = api.call(
+        "POST", "/tokens", data=b'{"name": "x"}', content_type="application/json; charset=utf-8"
+    )
     assert answer.status_code == 201
 
 
@@ -298,15 +331,24 @@ def test_the_body_is_read_only_after_the_caller_may_call(api: Api) -> None:
 
 def test_patch_changes_what_it_names(api: Api) -> None:
     """And PUT with the record as it was read changes nothing, not even the version."""
-    made = api.create(scopes=["a"], allowedCidrBlocks=["10.0.0.0/8"], description="d", expiresIn=100)
+    made = api.create(
+        scopes=["a"], allowedCidrBlocks=["10.0.0.0/8"], description="d", expiresIn=100
+    )
     path = f"/tokens/{made['id']}"
     same = api.call("PUT", path, made)
     assert (same.status_code, same.headers["ETag"]) == (200, '"1"')
-    changed = api.call("PATCH", path, {"name": "new", "scopes": ["b"], "description": None, "expiresAt": None})
+    changed = api.call(
+        "PATCH", path, {"name": "new", "scopes": ["b"], "description": None, "expiresAt": None}
+    )
     assert changed.status_code == 200
     assert changed.headers["ETag"] == '"2"'
     record = changed.get_json()
-    assert (record["name"], record["scope"], record["description"], record["expiresAt"]) == ("new", ["b"], None, None)
+    assert (record["name"], record["scope"], record["description"], record["expiresAt"]) == (
+        "new",
+        ["b"],
+        None,
+        None,
+    )
     assert record["allowedCidrBlocks"] == ["10.0.0.0/8"]
     assert api.call("GET", path).get_json() == record
     assert api.call("PATCH", path, {}).get_json() == record
@@ -318,8 +360,13 @@ def test_put_needs_id_and_name(api: Api) -> None:
     made = api.create()
     path = f"/tokens/{made['id']}"
     assert problem(api.call("PUT", path, {"name": "x"}), 400, "invalid_input") == "id: is required"
-    assert problem(api.call("PUT", path, {"id": made["id"]}), 400, "invalid_input") == "name: is required"
-    assert problem(api.call("PUT", path, {"id": "x", "name": "x"}), 400, "invalid_input").startswith("id:")
+    assert (
+        problem(api.call("PUT", path, {"id": made["id"]}), 400, "invalid_input")
+        == "name: is required"
+    )
+    assert problem(
+        api.call("PUT", path, {"id": "x", "name": "x"}), 400, "invalid_input"
+    ).startswith("id:")
     assert api.call("PUT", path, {"id": made["id"], "name": "x"}).get_json()["name"] == "x"
 
 
@@ -349,7 +396,9 @@ def test_what_cannot_be_changed_is_named(api: Api, member: str, value: object) -
     made = api.create(scopes=["a"])
     path = f"/tokens/{made['id']}"
     assert api.call("PATCH", path, {member: made[member]}).status_code == 200
-    assert problem(api.call("PATCH", path, {member: value, "name": "x"}), 400, "invalid_input").startswith(f"{member}:")
+    assert problem(
+        api.call("PATCH", path, {member: value, "name": "x"}), 400, "invalid_input"
+    ).startswith(f"{member}:")
     assert api.call("GET", path).get_json()["name"] == made["name"]
 
 
@@ -391,7 +440,7 @@ def test_rotation(api: Api) -> None:
     made = api.create()
     path = f"/tokens/{made['id']}/rotate"
     rotated = api.call("POST", path)
-    assert list(rotated.get_json()) == [*MEMBERS, "token"]
+    assert list(rotated.get_json()) == [*TOKEN_FIELDS, "token"]
     assert rotated.headers["Cache-Control"] == "no-store"
     assert api.call("GET", "/tokens/self", secret=made["token"]).status_code == 401
     graced = api.call("POST", path, {"grace": 60}).get_json()
@@ -400,7 +449,9 @@ def test_rotation(api: Api) -> None:
     old = api.call("POST", "/tokens/self/rotate", {}, secret=rotated.get_json()["token"])
     problem(old, 409, "conflict")
     for grace in (-1, 604_801, "5", True, 1e300):
-        assert problem(api.call("POST", path, {"grace": grace}), 400, "invalid_input").startswith("grace")
+        assert problem(api.call("POST", path, {"grace": grace}), 400, "invalid_input").startswith(
+            "grace"
+        )
     assert problem(api.call("POST", path, {"graze": 5}), 400, "invalid_input").startswith("graze")
 
 
@@ -414,10 +465,12 @@ def test_deactivation_and_activation(api: Api) -> None:
     problem(api.call("POST", f"{path}/rotate"), 409, "conflict")
     assert api.call("POST", f"{path}/activate").get_json()["deactivated"] is False
     assert api.call("GET", "/tokens/self", secret=made["token"]).status_code == 200
-    assert problem(api.call("POST", f"{path}/deactivate", {"reason": 5}), 400, "invalid_input").startswith("reason")
-    assert problem(api.call("POST", f"{path}/deactivate", {"reason": "x" * 501}), 400, "invalid_input").startswith(
-        "reason"
-    )
+    assert problem(
+        api.call("POST", f"{path}/deactivate", {"reason": 5}), 400, "invalid_input"
+    ).startswith("reason")
+    assert problem(
+        api.call("POST", f"{path}/deactivate", {"reason": "x" * 501}), 400, "invalid_input"
+    ).startswith("reason")
 
 
 def test_deletion(api: Api) -> None:
@@ -440,7 +493,9 @@ def test_deletion(api: Api) -> None:
 def test_self(api: Api) -> None:
     """Without any scope: read, rotate, deactivate and delete oneself, and nothing else."""
     made = api.create()
-    secret = api.call("POST", "/tokens/self/rotate", {"grace": 0}, secret=made["token"]).get_json()["token"]
+    secret = api.call("POST", "/tokens/self/rotate", {"grace": 0}, secret=made["token"]).get_json()[
+        "token"
+    ]
     assert api.call("GET", f"/tokens/{made['id']}", secret=secret).status_code == 200
     for method, path in (
         ("PATCH", "/tokens/self"),
@@ -464,7 +519,9 @@ def test_what_is_missing_is_named(api: Api) -> None:
     assert answer.headers["WWW-Authenticate"] == (
         'Bearer realm="faregate", error="insufficient_scope", scope="gate:tokens:read"'
     )
-    wider = api.call("POST", "/tokens", {"name": "x", "scopes": ["a", "b"], "expiresAt": None}, secret=weak)
+    wider = api.call(
+        "POST", "/tokens", {"name": "x", "scopes": ["a", "b"], "expiresAt": None}, secret=weak
+    )
     detail = problem(wider, 403, "insufficient_scope")
     assert "b" in detail
     assert "a later expiry" in detail
@@ -475,7 +532,13 @@ def test_organizations_are_strictly_apart(api: Api) -> None:
     """An admin of one sees a token of the other nowhere: 404 for every call, as for one that never was."""
     admin = api.create(scopes=["gate:*"], org={"id": "o1"}, owner={"id": "boss"})["token"]
     other = api.create(org={"id": "o2"})
-    for token_id in (other["id"], "01a20176-e498-77ff-993c-82117441d525", "nonsense", "%2e%2e", "a" * 500):
+    for token_id in (
+        other["id"],
+        "01a20176-e498-77ff-993c-82117441d525",
+        "nonsense",
+        "%2e%2e",
+        "a" * 500,
+    ):
         answers = [
             api.call("GET", f"/tokens/{token_id}", secret=admin),
             api.call("PATCH", f"/tokens/{token_id}", {"name": "x"}, secret=admin),
@@ -495,7 +558,10 @@ def test_the_prefix_of_the_application_is_kept(clock: Clock) -> None:
     environ = {"SCRIPT_NAME": "/app"}
     made = api.call("POST", "/tokens", {"name": "x"}, environ_overrides=environ)
     assert made.headers["Location"].startswith("/app/auth/tokens/")
-    assert "</app/auth/tokens?" in api.call("GET", "/tokens?limit=1", environ_overrides=environ).headers["Link"]
+    assert (
+        "</app/auth/tokens?"
+        in api.call("GET", "/tokens?limit=1", environ_overrides=environ).headers["Link"]
+    )
 
 
 def test_a_body_that_the_application_has_read_counts(clock: Clock) -> None:
@@ -508,7 +574,9 @@ def test_a_body_that_the_application_has_read_counts(clock: Clock) -> None:
     api.call("POST", f"/tokens/{made['id']}/rotate", {"grace": 60})
     assert api.gate.verify(made["token"]).id == made["id"]
     app.before_request_funcs[None] = [lambda: taken.append(request.stream.read())]
-    detail = problem(api.call("POST", f"/tokens/{made['id']}/rotate", {"grace": 60}), 400, "invalid_input")
+    detail = problem(
+        api.call("POST", f"/tokens/{made['id']}/rotate", {"grace": 60}), 400, "invalid_input"
+    )
     assert "was read before" in detail
 
 
@@ -516,14 +584,18 @@ def test_the_applications_own_limit_counts(clock: Clock) -> None:
     """A smaller MAX_CONTENT_LENGTH is a problem as ours is."""
     api = Api("sqlite://", clock)
     flask_of(api).config["MAX_CONTENT_LENGTH"] = 100
-    problem(api.call("POST", "/tokens", {"name": "x", "description": "y" * 100}), 413, "body_too_large")
+    problem(
+        api.call("POST", "/tokens", {"name": "x", "description": "y" * 100}), 413, "body_too_large"
+    )
     assert api.call("POST", "/tokens", {"name": "x"}).status_code == 201
 
 
 def test_a_credential_in_the_query_is_no_parameter(clock: Clock) -> None:
     """The list can be called with it, and no link repeats it."""
     app = Flask(__name__)
-    app.config.update({"FAREGATE_STORE": "sqlite://", "FAREGATE_CLOCK": clock, "FAREGATE_QUERY": True})
+    app.config.update(
+        {"FAREGATE_STORE": "sqlite://", "FAREGATE_CLOCK": clock, "FAREGATE_QUERY": True}
+    )
     faregate = Faregate(app)
     app.register_blueprint(faregate.management(), url_prefix="/auth")
     secrets = [faregate.gate.tokens.create(name="a", scopes=["*"]).secret for _ in range(2)]
@@ -554,11 +626,15 @@ def test_a_thousand_missing_scopes_are_told_in_few_words(api: Api) -> None:
     scopes = [":".join(["a"] * 30) + f":{number}" for number in range(1000)]
     begun = time.monotonic()
     detail = problem(
-        api.call("POST", "/tokens", {"name": "x", "scopes": scopes}, secret=weak), 403, "insufficient_scope"
+        api.call("POST", "/tokens", {"name": "x", "scopes": scopes}, secret=weak),
+        403,
+        "insufficient_scope",
     )
     assert time.monotonic() - begun < 2
     assert len(detail) < 3000
-    assert problem(api.call("POST", "/tokens", {"name": "x", "scopes": [":" * 32]}), 400, "invalid_input")
+    assert problem(
+        api.call("POST", "/tokens", {"name": "x", "scopes": [":" * 32]}), 400, "invalid_input"
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -576,13 +652,20 @@ def test_other_methods_are_told_which_there_are(api: Api, path: str) -> None:
         assert set(answer.headers["Allow"].split(", ")) == allowed
         assert "WWW-Authenticate" not in answer.headers
     answer = api.client.open(url, method="OPTIONS")
-    assert (answer.status_code, set(answer.headers["Allow"].split(", ")), answer.data) == (204, allowed, b"")
+    assert (answer.status_code, set(answer.headers["Allow"].split(", ")), answer.data) == (
+        204,
+        allowed,
+        b"",
+    )
     if "GET" in known:
         got, head = (
             api.client.open(url, method=method, headers={"Authorization": f"Bearer {api.admin}"})
             for method in ("GET", "HEAD")
         )
-        assert (head.status_code, head.headers["Content-Type"]) == (got.status_code, got.headers["Content-Type"])
+        assert (head.status_code, head.headers["Content-Type"]) == (
+            got.status_code,
+            got.headers["Content-Type"],
+        )
 
 
 def test_refusals_are_short_whatever_was_sent(api: Api) -> None:
@@ -592,17 +675,27 @@ def test_refusals_are_short_whatever_was_sent(api: Api) -> None:
     permissions = [{"permissionId": f"{number}{'ö' * 500}"} for number in range(60)]
     for path, body, status in (
         ("/tokens", {"name": "t", "scopes": scopes}, 403),
-        ("/tokens", {"name": "t", "allowedScopes": {"organizationScopes": {"permissions": permissions}}}, 403),
+        (
+            "/tokens",
+            {"name": "t", "allowedScopes": {"organizationScopes": {"permissions": permissions}}},
+            403,
+        ),
         ("/shares", {"objectId": "x", "expiresIn": 60, "scopes": scopes}, 403),
         ("/tokens", {"name": "t", "scopes": ["ö" * 100_000]}, 400),
         ("/tokens", {"name": "t", "type": "x" * 900_000}, 400),
         ("/tokens", {"name": "t", "x" * 900_000: 1}, 400),
         ("/tokens", {"name": "t", "allowedCidrBlocks": ["x" * 900_000]}, 400),
-        ("/shares", {"objectId": "x", "expiresIn": 60, "scopes": ["a"], "params": {"x" * 900_000: 1}}, 400),
+        (
+            "/shares",
+            {"objectId": "x", "expiresIn": 60, "scopes": ["a"], "params": {"x" * 900_000: 1}},
+            400,
+        ),
     ):
         answer = api.call("POST", path, body, secret=maker)
         assert answer.status_code == status
         assert len(str(answer.headers)) < 4096
         assert len(answer.data) < 10_000
-    answer = api.call("POST", "/token", data={"grant_type": "x" * 7000, "refresh_token": "x" * 7000})
+    answer = api.call(
+        "POST", "/token", data={"grant_type": "x" * 7000, "refresh_token": "x" * 7000}
+    )
     assert (answer.status_code, len(answer.data) < 10_000) == (400, True)

@@ -30,7 +30,12 @@ def test_what_can_be_done_is_done(api: Api) -> None:
     foreign = api.create(owner={"id": "u2"})["id"]
     caller = writer(api, owner=owner)["token"]
     api.call("POST", f"/tokens/{third}/deactivate")
-    answer = api.call("POST", "/tokens/deactivate", {"ids": [mine, foreign, "nothing", other, mine]}, secret=caller)
+    answer = api.call(
+        "POST",
+        "/tokens/deactivate",
+        {"ids": [mine, foreign, "nothing", other, mine]},
+        secret=caller,
+    )
     assert (answer.status_code, answer.get_json()) == (
         200,
         {
@@ -41,14 +46,21 @@ def test_what_can_be_done_is_done(api: Api) -> None:
             ],
         },
     )
-    assert [api.call("GET", f"/tokens/{one}").get_json()["deactivated"] for one in (mine, other, foreign)] == [
+    assert [
+        api.call("GET", f"/tokens/{one}").get_json()["deactivated"]
+        for one in (mine, other, foreign)
+    ] == [
         True,
         True,
         False,
     ]
-    found = api.call("POST", "/tokens/activate", {"ids": [mine, third, other]}, secret=caller).get_json()
+    found = api.call(
+        "POST", "/tokens/activate", {"ids": [mine, third, other]}, secret=caller
+    ).get_json()
     assert found["successes"] == [mine, other]
-    assert [(failure["id"], "Another actor" in failure["message"]) for failure in found["failures"]] == [(third, True)]
+    assert [
+        (failure["id"], "Another actor" in failure["message"]) for failure in found["failures"]
+    ] == [(third, True)]
     assert api.call("GET", f"/tokens/{third}").get_json()["deactivated"]
 
 
@@ -56,17 +68,31 @@ def test_a_caller_among_them(api: Api) -> None:
     """It is judged once, when the call begins; ``self`` is it."""
     caller = writer(api, owner={"id": "u1"})
     other = api.create(owner={"id": "u1"})["id"]
-    answer = api.call("POST", "/tokens/deactivate", {"ids": ["self", caller["id"], other]}, secret=caller["token"])
+    answer = api.call(
+        "POST", "/tokens/deactivate", {"ids": ["self", caller["id"], other]}, secret=caller["token"]
+    )
     assert answer.get_json() == {"successes": ["self", caller["id"], other], "failures": []}
     assert api.call("GET", f"/tokens/{caller['id']}").get_json()["deactivated"]
-    problem(api.call("POST", "/tokens/activate", {"ids": ["self"]}, secret=caller["token"]), 401, "deactivated")
+    problem(
+        api.call("POST", "/tokens/activate", {"ids": ["self"]}, secret=caller["token"]),
+        401,
+        "deactivated",
+    )
 
 
 def test_what_may_be_asked(api: Api) -> None:
     """Up to a hundred ids, texts all; nothing at all is no mistake. It takes the scope, for oneself too."""
-    assert api.call("POST", "/tokens/deactivate", {"ids": []}).get_json() == {"successes": [], "failures": []}
+    assert api.call("POST", "/tokens/deactivate", {"ids": []}).get_json() == {
+        "successes": [],
+        "failures": [],
+    }
     assert (
-        len(api.call("POST", "/tokens/activate", {"ids": [str(n) for n in range(100)]}).get_json()["failures"]) == 100
+        len(
+            api.call("POST", "/tokens/activate", {"ids": [str(n) for n in range(100)]}).get_json()[
+                "failures"
+            ]
+        )
+        == 100
     )
     before = api.everything()
     for body, word in (
@@ -74,14 +100,22 @@ def test_what_may_be_asked(api: Api) -> None:
         ({"ids": ["a\u0000"]}, "ids[0]"), ({"ids": [], "leaked": True}, "leaked"), ({"ids": [], "reason": "x"}, "reason"),
     ):  # fmt: skip
         for call in ("deactivate", "activate"):
-            assert problem(api.call("POST", f"/tokens/{call}", body), 400, "invalid_input").startswith(f"{word}:")
+            assert problem(
+                api.call("POST", f"/tokens/{call}", body), 400, "invalid_input"
+            ).startswith(f"{word}:")
     plain = api.create()
     before = api.everything()
     for call in ("deactivate", "activate"):
         problem(
-            api.call("POST", f"/tokens/{call}", {"ids": ["self"]}, secret=plain["token"]), 403, "insufficient_scope"
+            api.call("POST", f"/tokens/{call}", {"ids": ["self"]}, secret=plain["token"]),
+            403,
+            "insufficient_scope",
         )
-        problem(api.call("POST", f"/tokens/{call}", data=b"{}", content_type="text/plain"), 415, "not_json")
+        problem(
+            api.call("POST", f"/tokens/{call}", data=b"{}", content_type="text/plain"),
+            415,
+            "not_json",
+        )
     assert api.everything() == before
 
 
@@ -89,11 +123,15 @@ def test_a_leak_is_told(api: Api) -> None:
     """On rotation and on deactivation; not on activation, where it means nothing."""
     maker = writer(api)
     child = api.call("POST", "/tokens", {"name": "child"}, secret=maker["token"]).get_json()
-    rotated = api.call("POST", "/tokens/self/rotate", {"leaked": True, "grace": 60}, secret=maker["token"]).get_json()
+    rotated = api.call(
+        "POST", "/tokens/self/rotate", {"leaked": True, "grace": 60}, secret=maker["token"]
+    ).get_json()
     problem(api.call("GET", "/tokens/self", secret=maker["token"]), 401, "unknown_credential")
     problem(api.call("GET", "/tokens/self", secret=child["token"]), 401, "deactivated")
     second = api.call("POST", "/tokens", {"name": "child"}, secret=rotated["token"]).get_json()
-    answer = api.call("POST", f"/tokens/{maker['id']}/deactivate", {"leaked": True, "reason": "in a log"})
+    answer = api.call(
+        "POST", f"/tokens/{maker['id']}/deactivate", {"leaked": True, "reason": "in a log"}
+    )
     assert answer.get_json()["deactivatedReason"] == "in a log"
     problem(api.call("GET", "/tokens/self", secret=second["token"]), 401, "deactivated")
     for call, body in (
@@ -102,7 +140,9 @@ def test_a_leak_is_told(api: Api) -> None:
         ("deactivate", {"leaked": "yes"}),
         ("activate", {"leaked": True}),
     ):
-        detail = problem(api.call("POST", f"/tokens/{maker['id']}/{call}", body), 400, "invalid_input")
+        detail = problem(
+            api.call("POST", f"/tokens/{maker['id']}/{call}", body), 400, "invalid_input"
+        )
         assert detail.startswith("leaked:")
 
 
@@ -114,5 +154,7 @@ def test_a_lost_answer(api: Api) -> None:
     problem(api.call("POST", "/tokens/self/rotate", secret=lost), 401, "unknown_credential")
     assert api.call("GET", "/tokens/self", secret=first).status_code == 200
     assert api.call("GET", "/tokens/self", secret=again).status_code == 200
-    assert "only the current secret" in problem(api.call("POST", "/tokens/self/rotate", secret=first), 409, "conflict")
+    assert "only the current secret" in problem(
+        api.call("POST", "/tokens/self/rotate", secret=first), 409, "conflict"
+    )
     assert api.call("POST", "/tokens/self/rotate", secret=again).status_code == 200

@@ -28,7 +28,9 @@ def api(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Api]:
 def ask(api: Api, form: Any, **options: Any) -> TestResponse:
     """The answer to a form."""
     answer = api.client.post("/auth/token", data=form, **options)
-    DESCRIBED.check("POST", "/token", answer.status_code, answer.headers.get("Content-Type", ""), answer.data)
+    DESCRIBED.check(
+        "POST", "/token", answer.status_code, answer.headers.get("Content-Type", ""), answer.data
+    )
     assert answer.headers["Cache-Control"] == "no-store"
     return answer
 
@@ -43,9 +45,17 @@ def test_an_answer_has_the_members_of_the_rfc(api: Api) -> None:
     secret = api.create(type="REFRESH", scopes=["docs:*", "a"], expiresIn=86400)["token"]
     answer = ask(api, grant(secret, client_id="x", other="y"))
     members = answer.get_json()
-    assert (answer.status_code, answer.content_type, answer.headers["Pragma"]) == (200, "application/json", "no-cache")
+    assert (answer.status_code, answer.content_type, answer.headers["Pragma"]) == (
+        200,
+        "application/json",
+        "no-cache",
+    )
     assert list(members) == ["access_token", "token_type", "expires_in", "refresh_token", "scope"]
-    assert (members["token_type"], members["expires_in"], members["scope"]) == ("Bearer", 1800, "docs:* a")
+    assert (members["token_type"], members["expires_in"], members["scope"]) == (
+        "Bearer",
+        1800,
+        "docs:* a",
+    )
     assert members["access_token"].startswith("fg_act_")
     assert members["refresh_token"].startswith("fg_rft_")
     assert "WWW-Authenticate" not in answer.headers
@@ -53,11 +63,15 @@ def test_an_answer_has_the_members_of_the_rfc(api: Api) -> None:
 
 def test_scopes_and_what_is_left_of_the_family_are_told(api: Api) -> None:
     """The scope is that of the access token; it lasts no longer than its family; without rotation nothing takes over."""
-    secret = api.create(type="REFRESH", scopes=["docs:*", "a"], expiresIn=90.7, requireRotation=False)["token"]
+    secret = api.create(
+        type="REFRESH", scopes=["docs:*", "a"], expiresIn=90.7, requireRotation=False
+    )["token"]
     members = ask(api, grant(secret, scope="docs:read a docs:read")).get_json()
     assert list(members) == ["access_token", "token_type", "expires_in", "scope"]
     assert (members["expires_in"], members["scope"]) == (90, "docs:read a")
-    assert ask(api, grant(secret, scope="")).get_json()["scope"] == "docs:* a"  # one without a value is left out
+    assert (
+        ask(api, grant(secret, scope="")).get_json()["scope"] == "docs:* a"
+    )  # one without a value is left out
     nothing = api.create(type="REFRESH")["token"]
     assert ask(api, grant(nothing)).get_json()["scope"] == ""
 
@@ -68,22 +82,60 @@ def test_scopes_and_what_is_left_of_the_family_are_told(api: Api) -> None:
         ({"x": "y"}, "invalid_request", "grant_type"),
         ({"refresh_token": "{secret}"}, "invalid_request", "grant_type"),
         ({"grant_type": "", "refresh_token": "{secret}"}, "invalid_request", "grant_type"),
-        ({"grant_type": "password", "refresh_token": "{secret}"}, "unsupported_grant_type", "refresh_token"),
+        (
+            {"grant_type": "password", "refresh_token": "{secret}"},
+            "unsupported_grant_type",
+            "refresh_token",
+        ),
         ({"grant_type": "refresh_token"}, "invalid_request", "refresh_token"),
         ({"grant_type": "refresh_token", "refresh_token": ""}, "invalid_request", "refresh_token"),
-        ({"grant_type": ["refresh_token", "refresh_token"], "refresh_token": "{secret}"}, "invalid_request", "once"),
-        ({"grant_type": "refresh_token", "refresh_token": ["{secret}", "{secret}"]}, "invalid_request", "once"),
-        ({"grant_type": "refresh_token", "refresh_token": "{secret}", "x": ["1", "2"]}, "invalid_request", "once"),
-        ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "b"}, "invalid_scope", "b"),
-        ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": 'a"'}, "invalid_scope", "scope"),
-        ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "\u00e9\\"}, "invalid_scope", "scope"),
-        ({"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "a  a"}, "invalid_scope", "scope"),
-        ({"grant_type": "refresh_token", "refresh_token": "fg_rft_junk"}, "invalid_grant", "unknown"),
+        (
+            {"grant_type": ["refresh_token", "refresh_token"], "refresh_token": "{secret}"},
+            "invalid_request",
+            "once",
+        ),
+        (
+            {"grant_type": "refresh_token", "refresh_token": ["{secret}", "{secret}"]},
+            "invalid_request",
+            "once",
+        ),
+        (
+            {"grant_type": "refresh_token", "refresh_token": "{secret}", "x": ["1", "2"]},
+            "invalid_request",
+            "once",
+        ),
+        (
+            {"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "b"},
+            "invalid_scope",
+            "b",
+        ),
+        (
+            {"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": 'a"'},
+            "invalid_scope",
+            "scope",
+        ),
+        (
+            {"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "\u00e9\\"},
+            "invalid_scope",
+            "scope",
+        ),
+        (
+            {"grant_type": "refresh_token", "refresh_token": "{secret}", "scope": "a  a"},
+            "invalid_scope",
+            "scope",
+        ),
+        (
+            {"grant_type": "refresh_token", "refresh_token": "fg_rft_junk"},
+            "invalid_grant",
+            "unknown",
+        ),
         ({"grant_type": "refresh_token", "refresh_token": "a b"}, "invalid_grant", "malformed"),
         ({"grant_type": "refresh_token", "refresh_token": "\x00é"}, "invalid_grant", "malformed"),
     ],
 )
-def test_refusals_have_the_codes_of_the_rfc(api: Api, form: dict[str, Any], error: str, word: str) -> None:
+def test_refusals_have_the_codes_of_the_rfc(
+    api: Api, form: dict[str, Any], error: str, word: str
+) -> None:
     """400 with a word on what was wrong; and nothing is spent."""
     secret = api.create(type="REFRESH", scopes=["a"])["token"]
     filled = MultiDict(
@@ -94,7 +146,11 @@ def test_refusals_have_the_codes_of_the_rfc(api: Api, form: dict[str, Any], erro
     before = api.everything()
     answer = ask(api, filled)
     told = answer.get_json()
-    assert (answer.status_code, list(told), told["error"]) == (400, ["error", "error_description"], error)
+    assert (answer.status_code, list(told), told["error"]) == (
+        400,
+        ["error", "error_description"],
+        error,
+    )
     assert word in told["error_description"]
     assert "WWW-Authenticate" not in answer.headers
     assert re.fullmatch(r"[\x20\x21\x23-\x5b\x5d-\x7e]+", told["error_description"])
@@ -128,7 +184,9 @@ def test_the_clients_address_is_judged(api: Api) -> None:
     refused = ask(api, grant(made["token"]), environ_base={"REMOTE_ADDR": "198.51.100.1"})
     assert (refused.status_code, refused.get_json()["error"]) == (400, "invalid_grant")
     assert "address" in refused.get_json()["error_description"]
-    assert ask(api, grant(made["token"]), environ_base={"REMOTE_ADDR": "192.0.2.1"}).status_code == 200
+    assert (
+        ask(api, grant(made["token"]), environ_base={"REMOTE_ADDR": "192.0.2.1"}).status_code == 200
+    )
 
 
 def test_a_store_that_cannot_answer_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +215,13 @@ def test_members_of_a_refresh_token(api: Api) -> None:
     assert api.call("PUT", path, {**changed, "name": "y"}).get_json()["name"] == "y"
     for body in ({"requireRotation": None}, {"expiresAt": None}, {"type": "API"}, {"revokedAt": 5}):
         assert api.call("PATCH", path, body).status_code == 400
-    assert api.call("PATCH", f"/tokens/{api.create()['id']}", {"requireRotation": True}).status_code == 400
-    assert [one["id"] for one in api.call("GET", "/tokens?type=REFRESH").get_json()["items"]] == [made["id"]]
+    assert (
+        api.call("PATCH", f"/tokens/{api.create()['id']}", {"requireRotation": True}).status_code
+        == 400
+    )
+    assert [one["id"] for one in api.call("GET", "/tokens?type=REFRESH").get_json()["items"]] == [
+        made["id"]
+    ]
     api.client.post("/auth/revoke", data={"token": made["token"]})
     revoked = api.call("GET", path).get_json()
     assert (revoked["revokedAt"], revoked["deactivated"]) == ("1970-01-12T13:46:40Z", False)
@@ -192,10 +255,20 @@ def test_what_is_kept_in_the_token_is_listed(api: Api, kept: list[str], listed: 
     }
     made = api.create(type="REFRESH", allowedScopes=allowed)
     access = ask(api, grant(made["token"])).get_json()["access_token"]
-    told = api.client.post("/auth/introspect", data={"token": access}, headers={"Authorization": f"Bearer {api.admin}"})
+    told = api.client.post(
+        "/auth/introspect", data={"token": access}, headers={"Authorization": f"Bearer {api.admin}"}
+    )
     members = told.get_json()
-    assert (members["active"], members["kind"], members["scope"], members["id"]) == (True, "access", "a", made["id"])
-    realms = [members["allowedScopes"]["organizationScopes"], *members["allowedScopes"]["servicesScopes"]]
+    assert (members["active"], members["kind"], members["scope"], members["id"]) == (
+        True,
+        "access",
+        "a",
+        made["id"],
+    )
+    realms = [
+        members["allowedScopes"]["organizationScopes"],
+        *members["allowedScopes"]["servicesScopes"],
+    ]
     assert [bool(one["permissions"]) for one in realms] == ["PERMISSIONS" in kept] * 2
     assert [bool(one["roles"]) for one in realms] == ["ROLES" in kept] * 2
     record = api.gate.introspect(access).record
@@ -217,10 +290,15 @@ def test_what_is_listed_is_what_is_open_now(api: Api) -> None:
         assert record is not None
         return record.allowed_scopes  # type: ignore[union-attr]
 
-    assert (listed().organization_scopes.all_permissions, listed().organization_scopes.all_roles) == (True, True)
+    assert (
+        listed().organization_scopes.all_permissions,
+        listed().organization_scopes.all_roles,
+    ) == (True, True)
     narrower = {**REALM, "keptInToken": ["PERMISSIONS", "ROLES"]}
     api.call(
-        "PATCH", f"/tokens/{made['id']}", {"allowedScopes": {"generalScopes": ["new"], "organizationScopes": narrower}}
+        "PATCH",
+        f"/tokens/{made['id']}",
+        {"allowedScopes": {"generalScopes": ["new"], "organizationScopes": narrower}},
     )
     now = listed()
     assert (now.general_scopes, now.organization_scopes.all_permissions) == ((), False)
@@ -242,18 +320,26 @@ def test_a_service_that_is_named_twice_is_listed_once(api: Api) -> None:
         made = api.create(type="REFRESH", allowedScopes={"servicesScopes": services})
         access = ask(api, grant(made["token"])).get_json()["access_token"]
         headers = {"Authorization": f"Bearer {api.admin}"}
-        told = api.client.post("/auth/introspect", data={"token": access}, headers=headers).get_json()
+        told = api.client.post(
+            "/auth/introspect", data={"token": access}, headers=headers
+        ).get_json()
         assert told["active"] is True
         record: Any = api.gate.introspect(access).record
         assert sorted(record.scope) == listed
         (service,) = told["allowedScopes"]["servicesScopes"]
-        assert (service["keptInToken"], service["allPermissions"]) == (["PERMISSIONS"], "s/permission:*@*" in listed)
+        assert (service["keptInToken"], service["allPermissions"]) == (
+            ["PERMISSIONS"],
+            "s/permission:*@*" in listed,
+        )
         assert bool(service["permissions"]) is not service["allPermissions"]
 
 
 def test_much_in_common_is_told_as_well(api: Api) -> None:
     """What two lists of a thousand scopes have in common may be more than one list can hold."""
-    narrow, wide = [f"a:{number}" for number in range(500)], [f"b:{number}" for number in range(900)]
+    narrow, wide = (
+        [f"a:{number}" for number in range(500)],
+        [f"b:{number}" for number in range(900)],
+    )
     made = api.create(type="REFRESH", scopes=[*narrow, "b:*"])
     access = ask(api, grant(made["token"])).get_json()["access_token"]
     api.gate.tokens.update(made["id"], scopes=["a:*", *wide])
@@ -281,7 +367,13 @@ def test_introspection_of_a_refresh_token_says_that_it_is_one(api: Api) -> None:
     answer = ask(api, grant(made["token"])).get_json()
     assert told(made["token"]) == {"active": False}
     access = told(answer["access_token"])
-    assert (access["token_type"], access["exp"], access["expiresAt"]) == ("Bearer", 1_001_800, made["expiresAt"])
+    assert (access["token_type"], access["exp"], access["expiresAt"]) == (
+        "Bearer",
+        1_001_800,
+        made["expiresAt"],
+    )
     assert reason_of(lambda: api.gate.tokens.exchange(made["token"])) == "ok"
     api.call("POST", f"/tokens/{made['id']}/deactivate")
-    assert [told(answer[name])["reason"] for name in ("access_token", "refresh_token")] == ["deactivated"] * 2
+    assert [told(answer[name])["reason"] for name in ("access_token", "refresh_token")] == [
+        "deactivated"
+    ] * 2

@@ -12,7 +12,7 @@ from test_http import Api, problem
 
 from faregate import Org, Owner
 
-MEMBERS = [
+TOKEN_FIELDS = [
     "id", "objectId", "objectIds", "params", "createdAt", "updatedAt", "expiresAt", "revokedAt", "redemptions", "state",
     "org", "madeBy",
 ]  # fmt: skip
@@ -28,7 +28,9 @@ def api(request: pytest.FixtureRequest, store: str, clock: Clock) -> Iterator[Ap
 
 def share(api: Api, **members: Any) -> dict[str, Any]:
     """A new share, its secret with it."""
-    answer = api.call("POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 60, **members})
+    answer = api.call(
+        "POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 60, **members}
+    )
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.get_json()
     return made
@@ -45,15 +47,30 @@ def test_creation(api: Api) -> None:
     answer = api.call(
         "POST",
         "/shares",
-        {"objectId": "a", "objectIds": ["b", "a"], "scopes": ["docs:read"], "expiresIn": 60, "params": params},
+        {
+            "objectId": "a",
+            "objectIds": ["b", "a"],
+            "scopes": ["docs:read"],
+            "expiresIn": 60,
+            "params": params,
+        },
     )
     made = answer.get_json()
     assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
     assert answer.headers["Location"] == f"/auth/shares/{made['id']}"
-    assert list(made) == [*MEMBERS, "secret"]
+    assert list(made) == [*TOKEN_FIELDS, "secret"]
     assert made["secret"].startswith("fg_shr_")
-    assert (made["objectId"], made["objectIds"], made["state"], made["redemptions"]) == ("a", ["a", "b"], "live", 0)
-    assert made["params"] == {**params, "allowedCidrBlocks": ["127.0.0.1/32"], "scopes": ["docs:read"]}
+    assert (made["objectId"], made["objectIds"], made["state"], made["redemptions"]) == (
+        "a",
+        ["a", "b"],
+        "live",
+        0,
+    )
+    assert made["params"] == {
+        **params,
+        "allowedCidrBlocks": ["127.0.0.1/32"],
+        "scopes": ["docs:read"],
+    }
     assert (made["createdAt"], made["expiresAt"], made["revokedAt"]) == (
         "1970-01-12T13:46:40Z",
         "1970-01-12T13:47:40Z",
@@ -61,7 +78,7 @@ def test_creation(api: Api) -> None:
     )
     assert made["org"] == {"id": None, "name": None}
     shown = api.call("GET", f"/shares/{made['id']}").get_json()
-    assert shown == {name: made[name] for name in MEMBERS}
+    assert shown == {name: made[name] for name in TOKEN_FIELDS}
     bare = share(api)
     assert bare["params"] == {
         "scopes": ["docs:read"],
@@ -94,7 +111,9 @@ def test_creation(api: Api) -> None:
         ({"notBefore": 5}, "notBefore"),
     ],
 )
-def test_bad_members_are_named_and_change_nothing(api: Api, members: dict[str, Any], word: str) -> None:
+def test_bad_members_are_named_and_change_nothing(
+    api: Api, members: dict[str, Any], word: str
+) -> None:
     """400, the member, and no share."""
     body = {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 60, **members}
     assert problem(api.call("POST", "/shares", body), 400, "invalid_input").startswith(word)
@@ -119,7 +138,11 @@ def test_redeeming(api: Api) -> None:
     body = answer.get_json()
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
     assert list(body) == ["token", "tokenType", "expiresAt", "objectIds"]
-    assert (body["tokenType"], body["expiresAt"], body["objectIds"]) == ("Bearer", "1970-01-12T13:47:40Z", ["a"])
+    assert (body["tokenType"], body["expiresAt"], body["objectIds"]) == (
+        "Bearer",
+        "1970-01-12T13:47:40Z",
+        ["a"],
+    )
     assert api.gate.verify(body["token"]).id == made["id"]
     junk = {"Authorization": "Bearer a, Bearer b"}
     path = f"/auth/shares/{made['id']}/redeem"
@@ -130,7 +153,11 @@ def test_redeeming(api: Api) -> None:
 def test_redeeming_is_refused(api: Api, clock: Clock) -> None:
     """A wrong secret and an unknown id alike; without a secret it takes a credential that reaches and covers."""
     made, other = share(api), share(api)
-    wrong = [(made["id"], other["secret"]), ("01a20702-e997-7227-a1c7-3807fb622d6c", made["secret"]), (made["id"], "")]
+    wrong = [
+        (made["id"], other["secret"]),
+        ("01a20702-e997-7227-a1c7-3807fb622d6c", made["secret"]),
+        (made["id"], ""),
+    ]
     answers = [redeem(api, share_id, secret=secret) for share_id, secret in wrong]
     assert len({answer.text for answer in answers}) == 1
     for answer in answers:
@@ -174,7 +201,9 @@ def test_updating(api: Api, clock: Clock) -> None:
     assert api.call("GET", path).get_json()["state"] == "expired"
     extended = api.call("PATCH", path, {"expiresIn": 60}).get_json()
     assert (extended["state"], extended["expiresAt"]) == ("live", "1970-01-12T13:49:10Z")
-    changed = api.call("PATCH", path, {"params": {"attributes": {"b": 2, "a": None}, "maxRedemptions": 5}}).get_json()
+    changed = api.call(
+        "PATCH", path, {"params": {"attributes": {"b": 2, "a": None}, "maxRedemptions": 5}}
+    ).get_json()
     assert changed["params"] == {
         "scopes": ["docs:read"],
         "allowedCidrBlocks": [],
@@ -216,7 +245,8 @@ def test_listing(api: Api, clock: Clock) -> None:
     page = answer.get_json()
     assert (page["total"], page["limit"], page["offset"], len(page["items"])) == (2, 1, 0, 1)
     following = re.fullmatch(
-        r'</auth(/shares\?objectId=%C3%B6%2F1&limit=1&after=[\w-]+)>; rel="next"', answer.headers["Link"]
+        r'</auth(/shares\?objectId=%C3%B6%2F1&limit=1&after=[\w-]+)>; rel="next"',
+        answer.headers["Link"],
     )
     assert following is not None
     last = api.call("GET", following[1])
@@ -239,10 +269,16 @@ def test_what_each_call_needs(api: Api) -> None:
     calls = [("POST", "/shares", body), ("GET", "/shares", None), ("GET", f"/shares/{made['id']}", None), ("PATCH", f"/shares/{made['id']}", {}),
              ("POST", f"/shares/{made['id']}/revoke", None)]  # fmt: skip
     found = {
-        name: [api.call(method, path, sent, secret=secret).status_code for method, path, sent in calls]
+        name: [
+            api.call(method, path, sent, secret=secret).status_code for method, path, sent in calls
+        ]
         for name, secret in (("reader", reader), ("writer", writer), ("none", none))
     }
-    assert found == {"reader": [403, 200, 404, 403, 403], "writer": [201, 403, 403, 404, 404], "none": [403] * 5}
+    assert found == {
+        "reader": [403, 200, 404, 403, 403],
+        "writer": [201, 403, 403, 404, 404],
+        "none": [403] * 5,
+    }
     wider = {**body, "scopes": ["docs:read", "docs:write"]}
     answer = api.call("POST", "/shares", wider, secret=writer)
     assert "docs:write" in problem(answer, 403, "insufficient_scope")
@@ -254,7 +290,9 @@ def test_organizations_are_strictly_apart(api: Api) -> None:
 
     def token(org: str, *scopes: str) -> str:
         every = ["gate:shares:*", "docs:*", *scopes]
-        return api.gate.tokens.create(name="x", scopes=every, owner=Owner(id="u1"), org=Org(id=org)).secret
+        return api.gate.tokens.create(
+            name="x", scopes=every, owner=Owner(id="u1"), org=Org(id=org)
+        ).secret
 
     mine, theirs = token("o1"), token("o2", "gate:admin")
     made = api.call(
@@ -263,5 +301,7 @@ def test_organizations_are_strictly_apart(api: Api) -> None:
     assert made["org"] == {"id": "o1", "name": None}
     for method, path in (("GET", ""), ("PATCH", ""), ("POST", "/revoke"), ("POST", "/redeem")):
         body: dict[str, Any] | None = {} if method == "PATCH" else None
-        problem(api.call(method, f"/shares/{made['id']}{path}", body, secret=theirs), 404, "not_found")
+        problem(
+            api.call(method, f"/shares/{made['id']}{path}", body, secret=theirs), 404, "not_found"
+        )
     assert api.call("GET", "/shares", secret=theirs).get_json()["total"] == 0

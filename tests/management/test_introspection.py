@@ -21,7 +21,17 @@ from starlette.routing import Mount
 from test_http import Api, problem
 from werkzeug.test import Client, TestResponse
 
-from faregate import AllowedScopes, Denied, Gate, Introspected, InvalidInput, NotFound, Org, Owner, UnsupportedTokenType
+from faregate import (
+    AllowedScopes,
+    Denied,
+    Gate,
+    Introspected,
+    InvalidInput,
+    NotFound,
+    Org,
+    Owner,
+    UnsupportedTokenType,
+)
 from faregate.credentials.opaque import mint
 from faregate.management import payloads
 from faregate_flask import Faregate
@@ -53,12 +63,14 @@ class World:
         self.api = Api("sqlite://", self.clock, framework, [issuer(org_claim="tenant", leeway=5)])
         self.gate = gate = self.api.gate
         self.there = True
-        gate._desk._owner_rights._hook = self.rights
-        gate._desk._owner_rights.limits = True
+        gate._transactions._owner_rights._hook = self.rights
+        gate._transactions._owner_rights.limits = True
 
         def caller(owner: str | None, org: str = "acme", *more: str) -> str:
             scopes = [*READ, "gate:shares:write", "gate:tokens:write", *more]
-            return gate.tokens.create(name="x", scopes=scopes, owner=Owner(owner), org=Org(org)).secret
+            return gate.tokens.create(
+                name="x", scopes=scopes, owner=Owner(owner), org=Org(org)
+            ).secret
 
         self.callers = {
             "owner": caller("u1"), "colleague": caller("u2"), "maker": caller(None), "admin": caller("boss", "acme", "gate:admin"),
@@ -70,19 +82,28 @@ class World:
         """Everybody may everything, until u1 is gone."""
         return AllowedScopes(general_scopes=("*",)) if self.there or owner.id != "u1" else None
 
-    def step(self, step: str) -> None:  # noqa: C901, PLR0912  one case for each word
+    def step(self, step: str) -> None:
         """Make or change the credential."""
         gate, tokens, shares = self.gate, self.gate.tokens, self.gate.shares
         match step.split():
             case ["token", *how]:
-                given: dict[str, Any] = {"allowed_cidr_blocks": how} if how and how[0] != "later" else {}
+                given: dict[str, Any] = (
+                    {"allowed_cidr_blocks": how} if how and how[0] != "later" else {}
+                )
                 given |= {"not_before": START + 10} if how == ["later"] else {}
                 made = tokens.create(
-                    name="asked", scopes=["docs:read"], owner=Owner("u1", name="Ann"), org=ACME, expires_in=100, **given
+                    name="asked",
+                    scopes=["docs:read"],
+                    owner=Owner("u1", name="Ann"),
+                    org=ACME,
+                    expires_in=100,
+                    **given,
                 )
                 self.record, self.secret = made.token.id, made.secret
             case ["refresh"]:
-                made = tokens.create(name="asked", type="REFRESH", scopes=["docs:read"], owner=Owner("u1"), org=ACME)
+                made = tokens.create(
+                    name="asked", type="REFRESH", scopes=["docs:read"], owner=Owner("u1"), org=ACME
+                )
                 self.record, self.secret, self.first = made.token.id, made.secret, made.secret
             case ["exchange"]:
                 answer = tokens.exchange(self.secret)
@@ -95,7 +116,10 @@ class World:
                 gate.revoke(self.secret)
             case ["orphan"]:
                 made = tokens.create(
-                    name="asked", scopes=["docs:read"], expires_in=100, by=gate.verify(self.callers["maker"])
+                    name="asked",
+                    scopes=["docs:read"],
+                    expires_in=100,
+                    by=gate.verify(self.callers["maker"]),
                 )
                 self.record, self.secret = made.token.id, made.secret
             case ["deactivate" | "activate" | "delete" as call]:
@@ -106,7 +130,9 @@ class World:
             case ["share", *how]:
                 params = {"maxRedemptions": int(how[0])} if how and how[0] != "long" else {}
                 by, span = gate.verify(self.callers["owner"]), 9000 if how == ["long"] else 60
-                share = shares.create("x", scopes=["docs:read"], expires_in=span, params=params, by=by)
+                share = shares.create(
+                    "x", scopes=["docs:read"], expires_in=span, params=params, by=by
+                )
                 self.record, self.secret = share.share.id, share.secret
             case ["redeem"]:
                 self.secret = shares.redeem(self.record, secret=self.secret).token
@@ -162,14 +188,21 @@ def test_each_caller_is_told_as_the_table_says(cells: Cells, framework: str) -> 
         world.step(step)
     expected = dict(zip(TABLE["callers"], cells.expect.split(), strict=True))
     found = expected | {
-        caller: told(form(world.api, "/introspect", world.callers[caller], token=world.secret, **cells.ask))
+        caller: told(
+            form(world.api, "/introspect", world.callers[caller], token=world.secret, **cells.ask)
+        )
         for caller in expected
         if caller not in cells.without
     }
     assert found == expected
     with world.gate._store.reading() as reading:
-        assert not world.record or (reading.tokens.get(world.record) or {"last_used_at": None})["last_used_at"] is None
-        unseen = reading._connection.exec_driver_sql("SELECT count(*) FROM faregate_unseen").scalar()
+        assert (
+            not world.record
+            or (reading.tokens.get(world.record) or {"last_used_at": None})["last_used_at"] is None
+        )
+        unseen = reading._connection.exec_driver_sql(
+            "SELECT count(*) FROM faregate_unseen"
+        ).scalar()
     assert unseen == ("rotate 50" in cells.steps or "rotate 50 old" in cells.steps)
 
 
@@ -201,7 +234,12 @@ def test_members_of_a_token(api: Api) -> None:
         scopes=["docs:read", "a:*"], owner={"id": "u1", "name": "Ann"}, expiresIn=60.5, notBefore=START - 9.5, allowedCidrBlocks=["192.0.2.0/24"],
         description="x",
     )  # fmt: skip
-    asked = {"token": made["token"], "address": "192.0.2.1", "token_type_hint": "refresh_token", "other": "ignored"}
+    asked = {
+        "token": made["token"],
+        "address": "192.0.2.1",
+        "token_type_hint": "refresh_token",
+        "other": "ignored",
+    }
     answer = form(api, "/introspect", api.admin, **asked)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/json"
@@ -219,27 +257,38 @@ def test_members_that_there_are_none_of_are_left_out(api: Api) -> None:
     made = api.create()
     members = form(api, "/introspect", api.admin, token=made["token"]).get_json()
     assert {"exp", "nbf", "username", "iss", "jti", "reason"}.isdisjoint(members)
-    assert (members["sub"], members["scope"], members["expiresAt"]) == (f"token:{made['id']}", "", None)
+    assert (members["sub"], members["scope"], members["expiresAt"]) == (
+        f"token:{made['id']}",
+        "",
+        None,
+    )
 
 
 def test_a_rotated_secret_ends_with_its_grace(api: Api) -> None:
     """Its ``exp`` is its own, not the token's."""
     made = api.create(expiresIn=600)
     new = api.call("POST", f"/tokens/{made['id']}/rotate", {"grace": 30}).get_json()["token"]
-    ends = [form(api, "/introspect", api.admin, token=one).get_json()["exp"] for one in (made["token"], new)]
+    ends = [
+        form(api, "/introspect", api.admin, token=one).get_json()["exp"]
+        for one in (made["token"], new)
+    ]
     assert ends == [1_000_030, 1_000_600]
 
 
 def test_members_of_a_share(api: Api) -> None:
     """Its holder is nobody; a redeemed token has an issuer, an id and an end of its own."""
-    made = api.call("POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 6000}).get_json()
+    made = api.call(
+        "POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 6000}
+    ).get_json()
     members = form(api, "/introspect", api.admin, token=made["secret"], on="a").get_json()
     record = {name: value for name, value in made.items() if name != "secret"}
     assert members == {
         **record, "active": True, "kind": "share", "scope": "docs:read", "token_type": "Bearer", "sub": f"share:{made['id']}",
         "iat": 1_000_000, "exp": 1_006_000,
     }  # fmt: skip
-    redeemed = api.client.post(f"/auth/shares/{made['id']}/redeem", json={"secret": made["secret"]}).get_json()["token"]
+    redeemed = api.client.post(
+        f"/auth/shares/{made['id']}/redeem", json={"secret": made["secret"]}
+    ).get_json()["token"]
     members = form(api, "/introspect", api.admin, token=redeemed, on="a").get_json()
     claims = jwt.decode(redeemed, options={"verify_signature": False})
     assert members == {
@@ -253,7 +302,9 @@ def test_scope_is_what_the_owner_may_too() -> None:
     world = World("flask")
     world.step("token")
     world.gate.tokens.update(world.record, scopes=["docs:*", "a", "b:c"])
-    world.gate._desk._owner_rights._hook = lambda _: AllowedScopes(general_scopes=("docs:read", "b:*"))
+    world.gate._transactions._owner_rights._hook = lambda _: AllowedScopes(
+        general_scopes=("docs:read", "b:*")
+    )
     members = form(world.api, "/introspect", world.api.admin, token=world.secret).get_json()
     assert sorted(members["scope"].split()) == ["b:c", "docs:read"]
 
@@ -267,8 +318,13 @@ def test_a_share_of_what_its_makers_owner_may_no_more_is_not_active() -> None:
         (("docs:write",), "dead=insufficient_scope"),
         ((), "dead=insufficient_scope"),
     ):
-        world.gate._desk._owner_rights._hook = lambda _, scopes=scopes: AllowedScopes(general_scopes=scopes)
-        assert told(form(world.api, "/introspect", world.api.admin, token=world.secret, on="x")) == told_of
+        world.gate._transactions._owner_rights._hook = lambda _, scopes=scopes: AllowedScopes(
+            general_scopes=scopes
+        )
+        assert (
+            told(form(world.api, "/introspect", world.api.admin, token=world.secret, on="x"))
+            == told_of
+        )
 
 
 @pytest.mark.parametrize("rights", ["docs:read", "other", None])
@@ -286,7 +342,10 @@ def test_it_is_what_a_guard_says(rights: str | None, clock: Clock) -> None:
         gate.verify(gate.tokens.create(name="x", scopes=READ, org=Org(org)).secret, address=None)
         for org in ("acme", "globex")
     ]
-    secrets = {"jwt": token(START, tenant="acme"), "limited": token(START, tenant="acme", objects=["x"])}
+    secrets = {
+        "jwt": token(START, tenant="acme"),
+        "limited": token(START, tenant="acme", objects=["x"]),
+    }
     for bound in ([], ["10.0.0.0/8"]):
         limits: dict[str, Any] = {"owner": Owner("u1"), "org": ACME, "allowed_cidr_blocks": bound}
         maker = gate.tokens.create(name="m", scopes=["docs:*", "gate:shares:write"], **limits)
@@ -316,7 +375,12 @@ def test_it_is_what_a_guard_says(rights: str | None, clock: Clock) -> None:
     )
     for (name, secret), address, needs, on in asked:
 
-        def guard(secret: str = secret, address: str | None = address, needs: Any = needs, on: str | None = on) -> None:
+        def guard(
+            secret: str = secret,
+            address: str | None = address,
+            needs: Any = needs,
+            on: str | None = on,
+        ) -> None:
             principal = gate.verify(secret, address=address)
             limited = principal.kind == "share" or secret == secrets["limited"]
             for need in needs or (["docs:read"] if limited else []):
@@ -333,15 +397,25 @@ def test_it_is_what_a_guard_says(rights: str | None, clock: Clock) -> None:
 def test_scope_is_what_was_asked_for(api: Api) -> None:
     """Or what holds for any object; on the one that was named, what holds there."""
     asked = api.create(scopes=["docs:*", "a"])
-    for scope, told in (("docs:read", "docs:read"), ("docs:read a", "docs:read a"), ("", "docs:* a")):
+    for scope, told in (
+        ("docs:read", "docs:read"),
+        ("docs:read a", "docs:read a"),
+        ("", "docs:* a"),
+    ):
         members = form(api, "/introspect", api.admin, token=asked["token"], scope=scope).get_json()
         assert (members["active"], members["scope"]) == (True, told)
-    gate = Gate("sqlite://", clock=api.gate._desk._clock, issuers=[issuer(resources=lambda _: ["x"])])
+    gate = Gate(
+        "sqlite://",
+        clock=api.gate._transactions._clock,
+        issuers=[issuer(resources=lambda _: ["x"])],
+    )
     text = token(scope="docs:read")
     for on, scopes in ((None, ()), ("x", ("docs:read",)), ("y", ())):
         found = gate.introspect(text, on=on)
         assert (found.active, found.scope) == (bool(scopes), scopes)
-    assert gate.introspect(token(scope="")).active  # who opens nothing at all is somebody nevertheless
+    assert gate.introspect(
+        token(scope="")
+    ).active  # who opens nothing at all is somebody nevertheless
     for on, active in ((None, False), ("x", True), ("y", False)):
         assert gate.introspect(text, needs="docs:read", on=on).active is active
 
@@ -349,7 +423,11 @@ def test_scope_is_what_was_asked_for(api: Api) -> None:
 def test_what_cannot_be_asked_for(api: Api) -> None:
     """A wildcard is no need."""
     made = api.create(scopes=["*"])
-    problem(form(api, "/introspect", api.admin, token=made["token"], scope="docs:*"), 400, "invalid_input")
+    problem(
+        form(api, "/introspect", api.admin, token=made["token"], scope="docs:*"),
+        400,
+        "invalid_input",
+    )
 
 
 @pytest.mark.parametrize(
@@ -376,11 +454,16 @@ def test_no_more_is_looked_up_than_can_be_granted(api: Api, scope: str, code: st
 @pytest.mark.parametrize("user", ["", "resource-server", "ö", "a%3Ab"])
 def test_a_resource_server_may_send_its_token_as_a_password(api: Api, user: str) -> None:
     """RFC 6749 section 2.3.1, as client libraries do it; for introspection alone."""
-    made, server = api.create(scopes=["docs:read"]), api.create(scopes=["gate:tokens:read"])["token"]
+    made, server = (
+        api.create(scopes=["docs:read"]),
+        api.create(scopes=["gate:tokens:read"])["token"],
+    )
 
     def sent(text: str, path: str = "/introspect") -> TestResponse:
         headers = {"Authorization": text}
-        return api.client.post(f"/auth{path}", data={"token": made["token"], "scope": "docs:read"}, headers=headers)
+        return api.client.post(
+            f"/auth{path}", data={"token": made["token"], "scope": "docs:read"}, headers=headers
+        )
 
     def basic(text: str, scheme: str = "Basic") -> str:
         return f"{scheme} {base64.b64encode(text.encode()).decode()}"
@@ -395,7 +478,12 @@ def test_a_resource_server_may_send_its_token_as_a_password(api: Api, user: str)
     ):  # fmt: skip
         answer = sent(wrong)
         problem(answer, answer.status_code, code)
-    assert api.client.get("/auth/tokens", headers={"Authorization": basic(f":{api.admin}")}).status_code == 401
+    assert (
+        api.client.get(
+            "/auth/tokens", headers={"Authorization": basic(f":{api.admin}")}
+        ).status_code
+        == 401
+    )
 
 
 def test_a_caller_that_may_not_ask_learns_nothing(api: Api) -> None:
@@ -403,7 +491,9 @@ def test_a_caller_that_may_not_ask_learns_nothing(api: Api) -> None:
     made = api.create(scopes=["docs:read"])
     problem(form(api, "/introspect", made["token"], token=made["token"]), 403, "insufficient_scope")
     problem(form(api, "/introspect", None, token=made["token"]), 401, "missing_credential")
-    problem(form(api, "/introspect", mint("fg", "tok"), token=made["token"]), 401, "unknown_credential")
+    problem(
+        form(api, "/introspect", mint("fg", "tok"), token=made["token"]), 401, "unknown_credential"
+    )
 
 
 @pytest.mark.parametrize(
@@ -418,7 +508,12 @@ def test_a_caller_that_may_not_ask_learns_nothing(api: Api) -> None:
         (b"token=a&other=b&other=c", "application/x-www-form-urlencoded", 400, "invalid_request"),
         (b"token=a&token=", "application/x-www-form-urlencoded", 400, "invalid_request"),
         (b"token=\xff", "application/x-www-form-urlencoded", 400, "invalid_request"),
-        (b"&".join(b"x%d=1" % n for n in range(200)), "application/x-www-form-urlencoded", 400, "invalid_request"),
+        (
+            b"&".join(b"x%d=1" % n for n in range(200)),
+            "application/x-www-form-urlencoded",
+            400,
+            "invalid_request",
+        ),
         (b'{"token": "a"}', "application/json", 415, "not_form"),
         (b"token=a", "", 415, "not_form"),
         (b"token=a", "text/plain", 415, "not_form"),
@@ -428,7 +523,10 @@ def test_a_caller_that_may_not_ask_learns_nothing(api: Api) -> None:
 )
 def test_forms(api: Api, body: bytes, content_type: str, status: int, code: str) -> None:
     """RFC 6749 section 3.2: nothing twice, what is empty is left out, what is unknown ignored; errors in each one's form."""
-    headers = {"Authorization": f"Bearer {api.admin}", **({"Content-Type": content_type} if content_type else {})}
+    headers = {
+        "Authorization": f"Bearer {api.admin}",
+        **({"Content-Type": content_type} if content_type else {}),
+    }
     before = api.everything()
     answer = api.client.post("/auth/introspect", data=body, headers=headers)
     assert answer.status_code == status
@@ -442,7 +540,10 @@ def test_forms(api: Api, body: bytes, content_type: str, status: int, code: str)
     assert answer.headers["Content-Type"] == "application/json"
     if code:
         told_error = answer.get_json()
-        assert (list(told_error), told_error["error"]) == (["error", "error_description"], "invalid_request")
+        assert (list(told_error), told_error["error"]) == (
+            ["error", "error_description"],
+            "invalid_request",
+        )
         assert set(told_error["error_description"]).isdisjoint('"\\')
     assert api.everything() == before
 
@@ -452,7 +553,9 @@ def test_bodies_have_a_length(api: Api) -> None:
     assert form(api, "/revoke", token="a" * 16_000).status_code == 200
     answer = form(api, "/revoke", token="a" * 17_000)
     assert (answer.status_code, answer.get_json()["error"]) == (413, "invalid_request")
-    assert form(api, "/introspect", api.admin, token="a" * 1_000_000).get_json() == {"active": False}
+    assert form(api, "/introspect", api.admin, token="a" * 1_000_000).get_json() == {
+        "active": False
+    }
     problem(form(api, "/introspect", api.admin, token="a" * 1_100_000), 413, "body_too_large")
 
 
@@ -460,7 +563,9 @@ def test_a_token_revokes_itself(api: Api) -> None:
     """RFC 7009 section 2: with its secret alone, from wherever; it is deactivated by itself, and an entry says so."""
     made = api.create(owner={"id": "u1"}, allowedCidrBlocks=["192.0.2.0/24"])
     assert reason_of(lambda: api.gate.verify(made["token"], address="192.0.2.1")) == "ok"
-    answer = form(api, "/revoke", "no credential of ours", token=made["token"], token_type_hint="nonsense")
+    answer = form(
+        api, "/revoke", "no credential of ours", token=made["token"], token_type_hint="nonsense"
+    )
     assert (answer.status_code, answer.get_json()) == (200, {})
     assert reason_of(lambda: api.gate.verify(made["token"], address="192.0.2.1")) == "deactivated"
     token = api.gate.tokens.get(made["id"])
@@ -472,7 +577,16 @@ def test_a_token_revokes_itself(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "state",
-    ["deactivated", "rotated away", "deleted", "unknown", "another brand", "rft", "junk", "share of another brand"],
+    [
+        "deactivated",
+        "rotated away",
+        "deleted",
+        "unknown",
+        "another brand",
+        "rft",
+        "junk",
+        "share of another brand",
+    ],
 )
 def test_what_has_no_word_to_say_is_no_error(api: Api, state: str) -> None:
     """RFC 7009 section 2.2: 200, and nothing was done."""
@@ -561,7 +675,12 @@ def test_in_python(make_gate: Any, store: str, clock: Clock) -> None:
     gate = make_gate(store)
     made = gate.tokens.create(name="x", scopes=["a"], owner=Owner("u1"), org=ACME, expires_in=60)
     answer = gate.introspect(made.secret)
-    assert (answer.active, answer.kind, answer.scope, answer.record.id) == (True, "token", ("a",), made.token.id)
+    assert (answer.active, answer.kind, answer.scope, answer.record.id) == (
+        True,
+        "token",
+        ("a",),
+        made.token.id,
+    )
     assert answer.expires_at.timestamp() == START + 60
     session = gate.session(Owner("u1"), org=ACME, scopes=["gate:tokens:read"])
     assert gate.introspect(made.secret, by=session).record.id == made.token.id
@@ -593,11 +712,19 @@ def test_a_session_sends_forms_from_its_own_pages(clock: Clock) -> None:
     principal = gate.session(Owner("u1"), scopes=["gate:tokens:read"])
     app = Starlette(routes=[Mount("/auth", management(gate, principal=lambda _: principal))])
     flask = Flask(__name__)
-    flask.config.update(FAREGATE_STORE="sqlite://", FAREGATE_CLOCK=clock, FAREGATE_ORIGINS=["https://app.example.com"])
+    flask.config.update(
+        FAREGATE_STORE="sqlite://",
+        FAREGATE_CLOCK=clock,
+        FAREGATE_ORIGINS=["https://app.example.com"],
+    )
     faregate = Faregate(flask)
     flask.register_blueprint(faregate.management(principal=lambda _: principal), url_prefix="/auth")
     for client in (Client(AsWsgi(app), TestResponse), Client(flask, TestResponse)):
-        for origin, status in (("https://app.example.com", 200), ("https://evil.example", 403), (None, 403)):
+        for origin, status in (
+            ("https://app.example.com", 200),
+            ("https://evil.example", 403),
+            (None, 403),
+        ):
             headers = {"Origin": origin} if origin else {}
             answer = client.post("/auth/introspect", data={"token": made.secret}, headers=headers)
             assert answer.status_code == status

@@ -58,7 +58,9 @@ class World:
             }  # fmt: skip
             faregate = Faregate(app)
             app.register_blueprint(faregate.management(), url_prefix="/auth")
-            app.get("/docs/<doc>")(faregate.requires("docs:read", on=path("doc"))(lambda **_: jsonify({})))
+            app.get("/docs/<doc>")(
+                faregate.requires("docs:read", on=path("doc"))(lambda **_: jsonify({}))
+            )
             app.add_url_rule("/all", "all", faregate.requires("docs:read")(lambda: jsonify({})))
             self.gate, self.client = faregate.gate, Client(app, TestResponse)
         else:
@@ -72,14 +74,24 @@ class World:
                 Route("/all", requires("docs:read")(view)),
                 Mount("/auth", management(self.gate)),
             ]
-            starlette = Starlette(routes=routes, middleware=[Middleware(GateMiddleware, gate=self.gate)])
+            starlette = Starlette(
+                routes=routes, middleware=[Middleware(GateMiddleware, gate=self.gate)]
+            )
             self.client = Client(AsWsgi(starlette), TestResponse)
         self.root = self._made(scopes=["*"]).secret
         who: dict[str, Any] = {"scopes": SCOPES, "owner": Owner("u1"), "org": Org("acme")}
-        api, family, other = self._made(**who), self._made(type="REFRESH", **who), self._made(type="REFRESH", **who)
-        share = self.gate.shares.create("x", scopes=["docs:read"], expires_in=600, by=self.gate.verify(api.secret))
+        api, family, other = (
+            self._made(**who),
+            self._made(type="REFRESH", **who),
+            self._made(type="REFRESH", **who),
+        )
+        share = self.gate.shares.create(
+            "x", scopes=["docs:read"], expires_in=600, by=self.gate.verify(api.secret)
+        )
         current = self.gate.tokens.exchange(family.secret)
-        second = self.gate.tokens.exchange(str(self.gate.tokens.exchange(other.secret).refresh_token))
+        second = self.gate.tokens.exchange(
+            str(self.gate.tokens.exchange(other.secret).refresh_token)
+        )
         scope = " ".join(SCOPES)
         self.credentials = {
             "tok": api.secret, "rft": str(current.refresh_token), "retired": other.secret, "act": current.access_token, "shr": share.secret,
@@ -89,7 +101,11 @@ class World:
         self.ids = {"tok": api.token.id, "act": family.token.id}
         self.share = share.share.id
         # What tells the fate of each: a bearer itself, a refresh credential its family's access credential.
-        self.bearers = {**self.credentials, "rft": current.access_token, "retired": second.access_token}
+        self.bearers = {
+            **self.credentials,
+            "rft": current.access_token,
+            "retired": second.access_token,
+        }
 
     def _made(self, **members: Any) -> Any:
         return self.gate.tokens.create(name="x", expires_in=3600, **members)
@@ -99,14 +115,21 @@ class World:
         credential = self.credentials[kind]
         method, url = place.call.split()
         in_body = "{credential}" in json.dumps([place.json, place.form])
-        presented = self.root if place.by == "root" else credential if place.header or not in_body else None
-        texts = {"{credential}": credential, "{share}": self.share, "{id}": self.ids.get(kind, self.ids["tok"])}
+        presented = (
+            self.root if place.by == "root" else credential if place.header or not in_body else None
+        )
+        texts = {
+            "{credential}": credential,
+            "{share}": self.share,
+            "{id}": self.ids.get(kind, self.ids["tok"]),
+        }
         if kind == "jwt" and "{id}" in url:
             texts["{id}"] = "self"
         sent: dict[str, Any] = {}
         if place.json is not None:
             sent["json"] = {
-                name: texts.get(value, value) if isinstance(value, str) else value for name, value in place.json.items()
+                name: texts.get(value, value) if isinstance(value, str) else value
+                for name, value in place.json.items()
             }
         if place.form is not None:
             sent["data"] = {name: texts.get(value, value) for name, value in place.form.items()}
@@ -118,7 +141,11 @@ class World:
         if "introspect" in url and answer.status_code == 200:
             return f"200={told['kind'] if told['active'] else 'inactive'}"
         refusal = told.get("code") or told.get("error")
-        return f"{answer.status_code}={refusal}" if answer.status_code >= 400 else str(answer.status_code)
+        return (
+            f"{answer.status_code}={refusal}"
+            if answer.status_code >= 400
+            else str(answer.status_code)
+        )
 
     def fate(self, kind: str) -> str:
         """What has become of a credential: the reason for which it does not open, or ``ok``."""
@@ -135,7 +162,10 @@ def test_each_kind_is_accepted_where_it_belongs(kind: str, framework: str) -> No
     for place in PLACES:
         before = world.fate(kind)
         found[place.name] = answer, _ = world.answer(place, kind), world.fate(kind)
-        expected[place.name] = place.expect[TABLE["kinds"].index(kind)], place.then.get(kind, before)
+        expected[place.name] = (
+            place.expect[TABLE["kinds"].index(kind)],
+            place.then.get(kind, before),
+        )
         if kind in place.then or (answer.startswith("2") and not place.call.startswith("GET")):
             world.gate.close()
             world = World(framework)  # as it was, for the next place

@@ -32,7 +32,9 @@ def api(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Api]:
 def jwt_of(**claims: Any) -> str:
     """A sound token, in UTF-8 without escapes, so that it is as short as it can be."""
     payload = json.dumps(provider.claims_of(START, **claims), ensure_ascii=False).encode()
-    return provider.compact(json.dumps(provider.header_of("secret")).encode(), payload, key="secret")
+    return provider.compact(
+        json.dumps(provider.header_of("secret")).encode(), payload, key="secret"
+    )
 
 
 def owner_of(letter: str, length: int = ID) -> dict[str, str]:
@@ -54,7 +56,10 @@ def cycle(api: Api, made: dict[str, Any]) -> None:
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in found.items())
         assert shown in api.call("GET", f"/tokens?{query}&sort={sort}").get_json()["items"]
     assert api.gate.tokens.list(owner=found["owner"], name=found["name"]).total == 1
-    assert api.call("POST", "/introspect", data={"token": made["token"]}).get_json()["owner"] == shown["owner"]
+    assert (
+        api.call("POST", "/introspect", data={"token": made["token"]}).get_json()["owner"]
+        == shown["owner"]
+    )
     assert api.gate.explain(made["token"]).steps[2].passed
 
 
@@ -75,7 +80,9 @@ def test_a_token_of_long_texts(api: Api, letter: str, length: int) -> None:
     principal = api.gate.verify(made["token"])
     assert principal.owner == Owner(key, letter * NAME, key, key, key)
 
-    closed = api.call("POST", f"/tokens/{made['id']}/deactivate", {"reason": letter * 500}).get_json()
+    closed = api.call(
+        "POST", f"/tokens/{made['id']}/deactivate", {"reason": letter * 500}
+    ).get_json()
     assert closed["deactivatedReason"] == letter * 500
     assert api.call("PUT", f"/tokens/{made['id']}", closed).get_json() == closed
     opened = api.gate.tokens.activate(made["id"], by=key)
@@ -96,7 +103,9 @@ def test_whoever_has_a_long_name_manages(api: Api, letter: str) -> None:
     owner = Owner(letter * ID, letter * NAME, letter * ID, letter * ID, letter * ID)
     org = Org(letter * ID, letter * NAME)
     session = api.gate.session(owner, org=org, scopes=["gate:tokens:*", "gate:shares:*", "a"])
-    made = api.gate.tokens.create(name="t", scopes=["gate:tokens:*", "gate:shares:*", "a"], by=session)
+    made = api.gate.tokens.create(
+        name="t", scopes=["gate:tokens:*", "gate:shares:*", "a"], by=session
+    )
     assert (made.token.owner, made.token.org) == (owner, org)
     token = api.gate.verify(made.secret)
     assert api.gate.tokens.list(owner=str(owner.id), by=token).total == 1
@@ -104,13 +113,17 @@ def test_whoever_has_a_long_name_manages(api: Api, letter: str) -> None:
     assert api.call("PUT", "/tokens/self", shown, secret=made.secret).get_json() == shown
 
     objects = [letter * (ID // len(letter.encode())), f"{letter * 100}2"]
-    share = api.gate.shares.create(objects[0], objects[1:], scopes=["a"], expires_in=60, by=session).share
+    share = api.gate.shares.create(
+        objects[0], objects[1:], scopes=["a"], expires_in=60, by=session
+    ).share
     path = f"/shares/{share.id}"
     shown = api.call("GET", path, secret=made.secret).get_json()
     assert shown["objectIds"] == objects
     assert api.call("PATCH", path, shown, secret=made.secret).get_json() == shown
     for text in objects:
-        found = api.call("GET", f"/shares?objectId={quote(text, safe='')}", secret=made.secret).get_json()
+        found = api.call(
+            "GET", f"/shares?objectId={quote(text, safe='')}", secret=made.secret
+        ).get_json()
         assert [one["id"] for one in found["items"]] == [share.id]
 
 
@@ -121,7 +134,18 @@ def test_the_command_line_takes_long_texts(tmp_path: Path, letter: str) -> None:
     Gate(url).close()
     key = letter * ID
     made = run_here(
-        "token", "create", "--name", letter * NAME, "--owner", key, "--org", key, "--by", key, "--json", store=url
+        "token",
+        "create",
+        "--name",
+        letter * NAME,
+        "--owner",
+        key,
+        "--org",
+        key,
+        "--by",
+        key,
+        "--json",
+        store=url,
     )
     assert made.returncode == 0, made.stderr
     listed = run_here("token", "list", "--owner", key, "--name", letter * NAME, "--json", store=url)
@@ -145,7 +169,12 @@ def test_a_jwt_of_a_long_subject(letter: str, clock: Clock) -> None:
     }
     issuer = Issuer(**{"audience": provider.AUDIENCE, **settings})
     api = Api("sqlite://", clock, issuers=[issuer], policy=Policy(max_lifetime=3600))
-    claims = {"iss": name, "sub": subject, "org": organization, "scope": "gate:tokens:write gate:tokens:read a"}
+    claims = {
+        "iss": name,
+        "sub": subject,
+        "org": organization,
+        "scope": "gate:tokens:write gate:tokens:read a",
+    }
     text = jwt_of(**claims)
     principal = api.gate.verify(text)
     assert (principal.id, principal.owner) == (subject, Owner(subject, idp_id=name))
@@ -157,10 +186,15 @@ def test_a_jwt_of_a_long_subject(letter: str, clock: Clock) -> None:
     assert shown["owner"] | {"id": subject, "idpId": name} == shown["owner"]
     assert api.call("PUT", path, shown).get_json() == shown
     closed = api.gate.tokens.deactivate(made.token.id, by=principal)
-    assert api.gate.tokens.activate(made.token.id, by=str(closed.deactivated_updated_by)).id == made.token.id
+    assert (
+        api.gate.tokens.activate(made.token.id, by=str(closed.deactivated_updated_by)).id
+        == made.token.id
+    )
     assert api.gate.tokens.list(owner=subject, by=principal).total == 1
     api.gate.owner_changed(Owner(subject, idp_id=name))
-    session = api.gate.session(Owner(subject, idp_id=name), org=Org(organization), scopes=["gate:tokens:read"])
+    session = api.gate.session(
+        Owner(subject, idp_id=name), org=Org(organization), scopes=["gate:tokens:read"]
+    )
     assert api.gate.tokens.list(owner=subject, by=session).total == 1
     api.gate.jwts.revoke_subject(name, subject, by=subject)
     assert reason_of(lambda: api.gate.verify(text)) == "revoked"
@@ -180,8 +214,12 @@ def test_one_character_more_is_refused_everywhere(api: Api, clock: Clock) -> Non
         ("owner", {"id": long}), ("owner", {"idpId": long}), ("owner", {"acct": long}), ("owner", {"domain": long}), ("org", {"id": long}),
         ("owner", {"name": "a" * (NAME + 1)}), ("org", {"name": "a" * (NAME + 1)}), ("name", "a" * (NAME + 1)),
     ):  # fmt: skip
-        assert member in problem(api.call("POST", "/tokens", {"name": "t", member: value}), 400, "invalid_input")
-        assert member in problem(api.call("PATCH", f"/tokens/{made['id']}", {member: value}), 400, "invalid_input")
+        assert member in problem(
+            api.call("POST", "/tokens", {"name": "t", member: value}), 400, "invalid_input"
+        )
+        assert member in problem(
+            api.call("PATCH", f"/tokens/{made['id']}", {member: value}), 400, "invalid_input"
+        )
     for path in (f"/tokens?owner={long}", f"/audit?subject={long}", f"/shares?objectId={long}"):
         problem(api.call("GET", path), 400, "invalid_input")
     for call in (
@@ -193,8 +231,14 @@ def test_one_character_more_is_refused_everywhere(api: Api, clock: Clock) -> Non
         with pytest.raises(InvalidInput, match="512"):
             call()
     gate = Gate("sqlite://", clock=clock, issuers=[provider.issuer(org_claim="org")])
-    assert reason_of(lambda: gate.verify(provider.token(START, sub=long, org="a"))) == "unknown_credential"
-    assert reason_of(lambda: gate.verify(provider.token(START, sub="a", org=long))) == "unknown_credential"
+    assert (
+        reason_of(lambda: gate.verify(provider.token(START, sub=long, org="a")))
+        == "unknown_credential"
+    )
+    assert (
+        reason_of(lambda: gate.verify(provider.token(START, sub="a", org=long)))
+        == "unknown_credential"
+    )
     gate.close()
 
 
@@ -202,9 +246,13 @@ def test_the_heaviest_record_can_be_put_back(api: Api) -> None:
     """As JSON of ASCII, which writes other letters longest."""
     services = [{"serviceDefinitionId": f"{n:03}" + "€" * 100} for n in range(120)]
     permissions = [{"permissionId": f"{n:03}" + "€" * 110} for n in range(170)]
-    blocks = [f"2001:db8:1111:2222:3333:4444:{n:x}:aaaa/128" for n in range(0x1000, 0x1000 + 10_000)]
+    blocks = [
+        f"2001:db8:1111:2222:3333:4444:{n:x}:aaaa/128" for n in range(0x1000, 0x1000 + 10_000)
+    ]
     allowed = {"servicesScopes": services, "organizationScopes": {"permissions": permissions}}
-    made = api.call("POST", "/tokens", {"name": "t", "allowedScopes": allowed, "allowedCidrBlocks": blocks})
+    made = api.call(
+        "POST", "/tokens", {"name": "t", "allowedScopes": allowed, "allowedCidrBlocks": blocks}
+    )
     assert made.status_code == 201, made.text
     place = f"/tokens/{made.get_json()['id']}"
     shown = api.call("GET", place).get_json()
@@ -212,4 +260,7 @@ def test_the_heaviest_record_can_be_put_back(api: Api) -> None:
     assert len(body) > 800_000
     headers = {"Content-Type": "application/json"}
     answer = api.call("PUT", place, data=body, headers=headers)
-    assert (answer.status_code, answer.get_json()["allowedScopes"]) == (200, shown["allowedScopes"]), answer.text
+    assert (answer.status_code, answer.get_json()["allowedScopes"]) == (
+        200,
+        shown["allowedScopes"],
+    ), answer.text

@@ -16,8 +16,18 @@ from starlette.routing import Mount
 from test_http import problem
 from werkzeug.test import Client, TestResponse
 
-from faregate import AllowedScopes, Denied, Gate, InvalidInput, Misconfigured, Org, Owner, Policy, Principal
-from faregate.decision.compiled import session_record
+from faregate import (
+    AllowedScopes,
+    Denied,
+    Gate,
+    InvalidInput,
+    Misconfigured,
+    Org,
+    Owner,
+    Policy,
+    Principal,
+)
+from faregate.decision.compiled import compile_session
 from faregate_flask import Faregate
 from faregate_starlette import management
 
@@ -34,11 +44,14 @@ class Site:
         if framework == "flask":
             app = Flask(__name__)
             app.config.update(
-                {f"FAREGATE_{name.upper()}": value for name, value in settings.items()}, FAREGATE_STORE=url
+                {f"FAREGATE_{name.upper()}": value for name, value in settings.items()},
+                FAREGATE_STORE=url,
             )
             faregate = Faregate(app)
             app.register_blueprint(faregate.management(principal=self.login), url_prefix="/auth")
-            app.register_blueprint(faregate.management(principal=self.login_later), url_prefix="/later", name="later")
+            app.register_blueprint(
+                faregate.management(principal=self.login_later), url_prefix="/later", name="later"
+            )
             self.gate = faregate.gate
             self.client = Client(app, TestResponse, use_cookies=False)
         else:
@@ -77,11 +90,15 @@ class Site:
         if body is not None:
             options["json"] = body
         headers = {name: value for name, value in headers.items() if value is not None}
-        return self.client.open(options.pop("at", "/auth") + path, method=method, headers=headers, **options)
+        return self.client.open(
+            options.pop("at", "/auth") + path, method=method, headers=headers, **options
+        )
 
 
 @pytest.fixture(params=["flask", "starlette"])
-def make_site(request: pytest.FixtureRequest, store: str, clock: Clock) -> Iterator[Callable[..., Site]]:
+def make_site(
+    request: pytest.FixtureRequest, store: str, clock: Clock
+) -> Iterator[Callable[..., Site]]:
     """Make a site in each framework."""
     sites: list[Site] = []
 
@@ -103,7 +120,9 @@ def site(make_site: Callable[..., Site]) -> Site:
 @pytest.mark.parametrize("at", ["/auth", "/later"])
 def test_who_is_logged_in_makes_his_own(site: Site, at: str) -> None:
     """His are the owner and the organization; he reaches what is his, and nobody else's."""
-    answer = site.call("POST", "/tokens", {"name": "ci", "scopes": ["docs:read"]}, who="ann@acme", at=at)
+    answer = site.call(
+        "POST", "/tokens", {"name": "ci", "scopes": ["docs:read"]}, who="ann@acme", at=at
+    )
     assert answer.status_code == 201, answer.text
     made = answer.get_json()
     assert (made["owner"]["id"], made["org"]["id"], made["expiresAt"], made["madeBy"]) == (
@@ -119,7 +138,10 @@ def test_who_is_logged_in_makes_his_own(site: Site, at: str) -> None:
         problem(site.call("DELETE", f"/tokens/{made['id']}", who=stranger, at=at), 404, "not_found")
     closed = site.call("POST", f"/tokens/{made['id']}/deactivate", who="ann@acme", at=at).get_json()
     assert closed["deactivatedUpdatedBy"] == "ann"
-    assert site.call("POST", f"/tokens/{made['id']}/activate", who="ann@acme", at=at).status_code == 200
+    assert (
+        site.call("POST", f"/tokens/{made['id']}/activate", who="ann@acme", at=at).status_code
+        == 200
+    )
     assert site.call("DELETE", f"/tokens/{made['id']}", who="ann@acme", at=at).status_code == 204
 
 
@@ -131,16 +153,26 @@ def test_shares_of_who_is_logged_in(site: Site) -> None:
     assert site.call("POST", f"/shares/{made['id']}/redeem").status_code == 200
     problem(site.call("POST", f"/shares/{made['id']}/redeem", who="bob"), 404, "not_found")
     problem(site.call("POST", f"/shares/{made['id']}/redeem", who=None), 401, "missing_credential")
-    assert site.call("POST", f"/shares/{made['id']}/redeem", {"secret": made["secret"]}, who=None).status_code == 200
+    assert (
+        site.call(
+            "POST", f"/shares/{made['id']}/redeem", {"secret": made["secret"]}, who=None
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
-    "origin", [None, "https://evil.example.com", "null", ORIGIN + "/", ORIGIN.upper(), f"{ORIGIN}, {ORIGIN}"]
+    "origin",
+    [None, "https://evil.example.com", "null", ORIGIN + "/", ORIGIN.upper(), f"{ORIGIN}, {ORIGIN}"],
 )
-def test_what_changes_something_comes_from_a_configured_origin(site: Site, origin: str | None) -> None:
+def test_what_changes_something_comes_from_a_configured_origin(
+    site: Site, origin: str | None
+) -> None:
     """Reading does not ask; everything else does, with a body or without, and changes nothing."""
     made = site.call("POST", "/tokens", {"name": "ci"}).get_json()
-    share = site.call("POST", "/shares", {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 60}).get_json()
+    share = site.call(
+        "POST", "/shares", {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 60}
+    ).get_json()
     headers = {"Origin": origin}
     for method, path, body in (
         ("POST", "/tokens", {"name": "x"}), ("PUT", f"/tokens/{made['id']}", {"id": made["id"], "name": "y"}), ("PATCH", f"/tokens/{made['id']}", {"name": "y"}),
@@ -165,13 +197,23 @@ def test_without_origins_nothing_changes(make_site: Callable[..., Site]) -> None
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", "", "application/jsonp"],
+    [
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "multipart/form-data; boundary=x",
+        "",
+        "application/jsonp",
+    ],
 )
 def test_a_body_is_json(site: Site, content_type: str) -> None:
     """A form of another site could send anything else."""
     made = site.call("POST", "/tokens", {"name": "ci"}).get_json()
     for path in ("/tokens", f"/tokens/{made['id']}/rotate", "/tokens/deactivate"):
-        problem(site.call("POST", path, data=b'{"name": "x"}', content_type=content_type), 415, "not_json")
+        problem(
+            site.call("POST", path, data=b'{"name": "x"}', content_type=content_type),
+            415,
+            "not_json",
+        )
 
 
 def test_who_is_not_logged_in(site: Site) -> None:
@@ -180,7 +222,9 @@ def test_who_is_not_logged_in(site: Site) -> None:
     problem(site.call("GET", "/tokens", who="denied"), 403, "address_unknown")
     root = site.gate.tokens.create(name="root", scopes=["*"]).secret
     problem(
-        site.call("GET", "/tokens", who=None, headers={"Authorization": f"Bearer {root}"}), 401, "missing_credential"
+        site.call("GET", "/tokens", who=None, headers={"Authorization": f"Bearer {root}"}),
+        401,
+        "missing_credential",
     )
 
 
@@ -208,16 +252,24 @@ def test_a_session_is_no_token(site: Site) -> None:
         body: dict[str, Any] | None = {} if method == "PATCH" else None
         detail = problem(site.call(method, f"/tokens/self{path}", body), 404, "not_found")
         assert "self" in detail
-    problem(site.call("POST", "/tokens", {"name": "x", "org": {"id": "other"}}), 403, "insufficient_scope")
+    problem(
+        site.call("POST", "/tokens", {"name": "x", "org": {"id": "other"}}),
+        403,
+        "insufficient_scope",
+    )
     problem(site.call("GET", "/tokens/session:ann"), 404, "not_found")
     problem(site.call("GET", f"/tokens/{foreign.id}"), 404, "not_found")  # gate:admin is not named
     site.scopes = ["docs:read"]
     problem(site.call("GET", "/tokens"), 403, "insufficient_scope")
     site.scopes = SCOPES
-    problem(site.call("POST", "/tokens", {"name": "x", "scopes": ["other"]}), 403, "insufficient_scope")
+    problem(
+        site.call("POST", "/tokens", {"name": "x", "scopes": ["other"]}), 403, "insufficient_scope"
+    )
 
 
-@pytest.mark.parametrize("scopes", [["*"], ["gate:*"], ["*", "gate:*", "gate:tokens:*", "gate:shares:*"]])
+@pytest.mark.parametrize(
+    "scopes", [["*"], ["gate:*"], ["*", "gate:*", "gate:tokens:*", "gate:shares:*"]]
+)
 def test_a_wildcard_makes_no_admin_of_a_session(site: Site, scopes: list[str]) -> None:
     """No reach, no audit, no other owner, no token that is an admin's; of one's own everything else."""
     theirs = site.gate.tokens.create(name="x", scopes=["*"], owner=Owner("bob")).token
@@ -231,15 +283,25 @@ def test_a_wildcard_makes_no_admin_of_a_session(site: Site, scopes: list[str]) -
         problem(site.call(method, path, body), 404, "not_found")
     assert [one["id"] for one in site.call("GET", "/tokens").get_json()["items"]] == [mine.id]
     assert "gate:admin" in problem(site.call("GET", "/audit"), 403, "insufficient_scope")
-    problem(site.call("POST", "/tokens", {"name": "x", "owner": {"id": "bob"}}), 403, "insufficient_scope")
+    problem(
+        site.call("POST", "/tokens", {"name": "x", "owner": {"id": "bob"}}),
+        403,
+        "insufficient_scope",
+    )
     for wide in ("gate:admin", "gate:*", "*"):
         if wide != "*" or "*" in scopes:
             assert "gate:admin" in problem(
-                site.call("POST", "/tokens", {"name": "x", "scopes": [wide]}), 403, "insufficient_scope"
+                site.call("POST", "/tokens", {"name": "x", "scopes": [wide]}),
+                403,
+                "insufficient_scope",
             )
     problem(site.call("POST", f"/tokens/{mine.id}/rotate"), 403, "insufficient_scope")
     made = site.call("POST", "/tokens", {"name": "x", "scopes": ["gate:tokens:*"]}).get_json()
-    problem(site.call("PATCH", f"/tokens/{made['id']}", {"scopes": ["gate:*"]}), 403, "insufficient_scope")
+    problem(
+        site.call("PATCH", f"/tokens/{made['id']}", {"scopes": ["gate:*"]}),
+        403,
+        "insufficient_scope",
+    )
     assert site.call("POST", f"/tokens/{made['id']}/rotate").status_code == 200
 
     site.scopes = [*scopes, "gate:admin"]
@@ -251,7 +313,9 @@ def test_a_wildcard_makes_no_admin_of_a_session(site: Site, scopes: list[str]) -
 def test_a_session_is_no_admin_beyond_its_owners_rights(make_site: Callable[..., Site]) -> None:
     """Both are asked: what the session names, and what its owner may, by whatever wildcard."""
     rights = ["*"]
-    site = make_site(owner_rights=lambda _: AllowedScopes(general_scopes=tuple(rights)), owner_rights_ttl=0)
+    site = make_site(
+        owner_rights=lambda _: AllowedScopes(general_scopes=tuple(rights)), owner_rights_ttl=0
+    )
     for scopes, allowed, status in (
         (["gate:admin"], ["*"], 200), (["gate:admin"], ["gate:*"], 200), (["*"], ["gate:admin"], 403), (["gate:admin"], ["docs:*"], 403),
     ):  # fmt: skip
@@ -261,7 +325,10 @@ def test_a_session_is_no_admin_beyond_its_owners_rights(make_site: Callable[...,
 
 def test_rights_are_joined_before_the_body_is_read(make_site: Callable[..., Site]) -> None:
     """Whoever may not call is told so; no body of theirs is read, nor is its length found out."""
-    rights: dict[str, AllowedScopes | None] = {"bob": None, "ann": AllowedScopes(general_scopes=("docs:read",))}
+    rights: dict[str, AllowedScopes | None] = {
+        "bob": None,
+        "ann": AllowedScopes(general_scopes=("docs:read",)),
+    }
     site = make_site(owner_rights=lambda owner: rights[str(owner.id)])
     long = {"data": b" " * (1024 * 1024 + 1), "content_type": "application/json"}
     for path in ("/tokens", "/shares", "/tokens/deactivate", "/introspect"):
@@ -272,16 +339,25 @@ def test_rights_are_joined_before_the_body_is_read(make_site: Callable[..., Site
 def test_the_policy_bounds_what_a_session_makes(make_site: Callable[..., Site]) -> None:
     """It has no end of its own, and would otherwise make tokens for ever."""
     site = make_site(
-        policy=Policy(max_lifetime=timedelta(days=1), max_tokens_per_owner=1, allowed_scopes=["docs:read"])
+        policy=Policy(
+            max_lifetime=timedelta(days=1), max_tokens_per_owner=1, allowed_scopes=["docs:read"]
+        )
     )
     problem(site.call("POST", "/tokens", {"name": "x", "expiresIn": 86_401}), 400, "invalid_input")
-    problem(site.call("POST", "/tokens", {"name": "x", "scopes": ["docs:write"]}), 400, "invalid_input")
     problem(
-        site.call("POST", "/shares", {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 86_401}),
+        site.call("POST", "/tokens", {"name": "x", "scopes": ["docs:write"]}), 400, "invalid_input"
+    )
+    problem(
+        site.call(
+            "POST", "/shares", {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 86_401}
+        ),
         400,
         "invalid_input",
     )
-    assert site.call("POST", "/tokens", {"name": "x"}).get_json()["expiresAt"] == "1970-01-13T13:46:40Z"
+    assert (
+        site.call("POST", "/tokens", {"name": "x"}).get_json()["expiresAt"]
+        == "1970-01-13T13:46:40Z"
+    )
     assert "has 1 tokens" in problem(site.call("POST", "/tokens", {"name": "x"}), 409, "conflict")
 
 
@@ -295,7 +371,11 @@ def test_the_rights_of_who_is_logged_in_are_joined(make_site: Callable[..., Site
 
     site = make_site(owner_rights=hook)
     assert site.call("POST", "/tokens", {"name": "x", "scopes": ["docs:read"]}).status_code == 201
-    problem(site.call("POST", "/tokens", {"name": "x", "scopes": ["docs:write"]}), 403, "insufficient_scope")
+    problem(
+        site.call("POST", "/tokens", {"name": "x", "scopes": ["docs:write"]}),
+        403,
+        "insufficient_scope",
+    )
     problem(site.call("GET", "/shares"), 403, "insufficient_scope")
     problem(site.call("GET", "/tokens", who="bob"), 401, "deactivated")
 
@@ -310,7 +390,11 @@ def test_a_session_needs_somebody(clock: Clock) -> None:
         "a b/c",
         "Ann",
     )
-    assert (session.owner, session.org, session.shared_by) == (Owner("a b/c", name="Ann"), Org(), None)
+    assert (session.owner, session.org, session.shared_by) == (
+        Owner("a b/c", name="Ann"),
+        Org(),
+        None,
+    )
     for given in (
         {"owner": Owner()}, {"owner": "ann"}, {"owner": Owner("a\n")}, {"owner": Owner("a"), "org": "x"}, {"owner": Owner("a"), "scopes": "x"},
         {"owner": Owner("a"), "scopes": ["x y"]}, {"owner": Owner("a"), "scopes": ["x"], "allowed_scopes": AllowedScopes()}, {"owner": Owner("a"), "allowed_scopes": 5},
@@ -318,4 +402,6 @@ def test_a_session_needs_somebody(clock: Clock) -> None:
         with pytest.raises(InvalidInput):
             gate.session(**given)
     assert reason_of(lambda: gate.session(Owner("a")).require("x")) == "insufficient_scope"
-    assert not session_record(Owner(), Org(), AllowedScopes(general_scopes=("*",))).root  # whoever makes one
+    assert not compile_session(
+        Owner(), Org(), AllowedScopes(general_scopes=("*",))
+    ).root  # whoever makes one

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from conftest import START, Clock
-from test_http import MEMBERS, Api, problem
+from test_http import TOKEN_FIELDS, Api, problem
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 TABLE = README.partition("## Where it went")[2].partition("\n## ")[0]
-ROWS = [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in TABLE.splitlines() if line.startswith("| ")][
-    2:
-]
+ROWS = [
+    tuple(cell.strip() for cell in line.split("|")[1:3])
+    for line in TABLE.splitlines()
+    if line.startswith("| ")
+][2:]
 Walk = Callable[[Api], None]
 WALKS: dict[tuple[str, str], Walk] = {}
 
@@ -52,7 +54,9 @@ def test_no_row_is_forgotten() -> None:
 
 def share(api: Api, **members: Any) -> dict[str, Any]:
     """A new share."""
-    answer = api.call("POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 60, **members})
+    answer = api.call(
+        "POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 60, **members}
+    )
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.get_json()
     return made
@@ -67,10 +71,20 @@ def create_share(api: Api) -> None:
         "maxRedemptions": 3,
         "attributes": {"for": "Bob"},
     }
-    body = {"objectId": "a", "objectIds": ["b", "a"], "expiresAt": "1970-01-12T14:46:40Z", "params": params}
+    body = {
+        "objectId": "a",
+        "objectIds": ["b", "a"],
+        "expiresAt": "1970-01-12T14:46:40Z",
+        "params": params,
+    }
     answer = api.call("POST", "/shares", body)
     made = answer.get_json()
-    assert (answer.status_code, made["objectId"], made["objectIds"], made["params"]) == (201, "a", ["a", "b"], params)
+    assert (answer.status_code, made["objectId"], made["objectIds"], made["params"]) == (
+        201,
+        "a",
+        ["a", "b"],
+        params,
+    )
     assert (made["expiresAt"], made["secret"][:7]) == ("1970-01-12T14:46:40Z", "fg_shr_")
 
 
@@ -81,7 +95,11 @@ def redeem_share(api: Api) -> None:
     for body, secret in ((None, None), ({"secret": made["secret"]}, "nonsense")):
         answer = api.call("POST", f"/shares/{made['id']}/redeem", body, secret=secret)
         redeemed = answer.get_json()
-        assert (answer.status_code, redeemed["tokenType"], redeemed["objectIds"]) == (200, "Bearer", ["a"])
+        assert (answer.status_code, redeemed["tokenType"], redeemed["objectIds"]) == (
+            200,
+            "Bearer",
+            ["a"],
+        )
         assert redeemed["expiresAt"] == "1970-01-12T13:47:40Z"
         assert api.gate.verify(redeemed["token"]).allows("docs:read", on="a")
 
@@ -92,7 +110,9 @@ def revoke_share(api: Api) -> None:
     made = share(api)
     answer = api.call("POST", f"/shares/{made['id']}/revoke")
     assert (answer.status_code, answer.get_json()["state"]) == (200, "revoked")
-    problem(api.call("POST", f"/shares/{made['id']}/redeem", {"secret": made["secret"]}), 401, "revoked")
+    problem(
+        api.call("POST", f"/shares/{made['id']}/redeem", {"secret": made["secret"]}), 401, "revoked"
+    )
     problem(api.call("PATCH", f"/shares/{made['id']}", {"expiresIn": 90}), 409, "conflict")
 
 
@@ -113,14 +133,23 @@ def shares(api: Api) -> None:
     made = [share(api, objectIds=["b"])["id"] for _ in range(3)]
     share(api)
     page = api.call("GET", "/shares?objectId=b").get_json()
-    assert ({item["id"] for item in page["items"]}, page["total"], page["limit"], page["offset"]) == (
+    assert (
+        {item["id"] for item in page["items"]},
+        page["total"],
+        page["limit"],
+        page["offset"],
+    ) == (
         set(made),
         3,
         100,
         0,
     )
     page = api.call("GET", "/shares?objectId=b&limit=1&offset=1").get_json()
-    assert ([item["id"] in made for item in page["items"]], page["limit"], page["offset"]) == ([True], 1, 1)
+    assert ([item["id"] in made for item in page["items"]], page["limit"], page["offset"]) == (
+        [True],
+        1,
+        1,
+    )
 
 
 @walks("shares", "UpdateShare(shareId, expiresAt, params)")
@@ -129,7 +158,10 @@ def update_share(api: Api) -> None:
     made = share(api, params={"attributes": {"a": 1, "b": 2}})
     body = {"expiresAt": START + 90, "params": {"maxRedemptions": 5, "attributes": {"a": None}}}
     changed = api.call("PATCH", f"/shares/{made['id']}", body).get_json()
-    assert (changed["expiresAt"], changed["params"]["maxRedemptions"]) == ("1970-01-12T13:48:10Z", 5)
+    assert (changed["expiresAt"], changed["params"]["maxRedemptions"]) == (
+        "1970-01-12T13:48:10Z",
+        5,
+    )
     assert changed["params"]["attributes"] == {"b": 2}
 
 
@@ -139,7 +171,9 @@ def owner_members(api: Api) -> None:
     owner = {"acct": "acme\\ann", "domain": "acme", "idpId": "ldap", "id": "u1", "name": "Ann"}
     made = api.create(owner=owner)
     assert made["owner"] == owner
-    assert [item["id"] for item in api.call("GET", "/tokens?owner=u1").get_json()["items"]] == [made["id"]]
+    assert [item["id"] for item in api.call("GET", "/tokens?owner=u1").get_json()["items"]] == [
+        made["id"]
+    ]
 
 
 @walks("token details", "allowedScopes and all below it")
@@ -151,7 +185,13 @@ def allowed_scopes(api: Api) -> None:
         "allPermissions": False, "allRoles": False, "keptInToken": ["ROLES", "PERMISSIONS"],
         "permissions": [{"permissionId": "edit", "resources": ["x", "y"]}, {"permissionId": "view", "resources": None}], "roles": [{"name": "boss", "resource": "x"}],
     }  # fmt: skip
-    everything = {"allPermissions": True, "allRoles": True, "keptInToken": [], "permissions": [], "roles": []}
+    everything = {
+        "allPermissions": True,
+        "allRoles": True,
+        "keptInToken": [],
+        "permissions": [],
+        "roles": [],
+    }
     given = {
         "generalScopes": ["docs:*", "plain"], "organizationScopes": realm, "servicesScopes": [{**everything, "serviceDefinitionId": "billing"}],
     }  # fmt: skip
@@ -165,7 +205,9 @@ def allowed_scopes(api: Api) -> None:
         (any_of("nothing", Permission("edit")), "y", True), (any_of("nothing", Role("x")), "y", False),
     ):  # fmt: skip
         assert principal.allows(need, on=on) is met, need
-    replaced = api.call("PATCH", f"/tokens/{made['id']}", {"allowedScopes": {"generalScopes": ["one"]}}).get_json()
+    replaced = api.call(
+        "PATCH", f"/tokens/{made['id']}", {"allowedScopes": {"generalScopes": ["one"]}}
+    ).get_json()
     assert (replaced["scope"], replaced["allowedScopes"]["servicesScopes"]) == (["one"], [])
     for wrong, word in (
         ({"organizationScopes": {**realm, "allPermissions": True}}, "allPermissions"), ({"organizationScopes": {**realm, "allRoles": True}}, "allRoles"),
@@ -173,7 +215,9 @@ def allowed_scopes(api: Api) -> None:
         ({"servicesScopes": [{"serviceDefinitionId": "organization"}]}, "serviceDefinitionId"), ({"organizationScopes": {"keptInToken": ["ALL"]}}, "keptInToken"),
     ):  # fmt: skip
         assert word in problem(
-            api.call("PATCH", f"/tokens/{made['id']}", {"allowedScopes": wrong}), 400, "invalid_input"
+            api.call("PATCH", f"/tokens/{made['id']}", {"allowedScopes": wrong}),
+            400,
+            "invalid_input",
         )
 
 
@@ -189,7 +233,9 @@ def token_instants(api: Api) -> None:
     assert api.create(expiresAt="1970-01-12T15:47:40+02:00")["expiresAt"] == made["expiresAt"]
     api.gate.verify(made["token"])
     api.gate._usage.flush()
-    assert api.call("GET", f"/tokens/{made['id']}").get_json()["lastUsedAt"] == "1970-01-12T13:46:40Z"
+    assert (
+        api.call("GET", f"/tokens/{made['id']}").get_json()["lastUsedAt"] == "1970-01-12T13:46:40Z"
+    )
 
 
 @walks("token details", "deactivated, deactivatedUpdatedBy, deactivatedUpdatedOn")
@@ -201,7 +247,10 @@ def deactivated(api: Api) -> None:
         assert (found["deactivated"], found["deactivatedReason"]) == (state, "why")
         assert found["deactivatedUpdatedOn"] == "1970-01-12T13:46:40Z"
         assert found["deactivatedUpdatedBy"].startswith("token:")
-        assert api.call("GET", f"/tokens?deactivated={str(state).lower()}&name=t").get_json()["total"] == 1
+        assert (
+            api.call("GET", f"/tokens?deactivated={str(state).lower()}&name=t").get_json()["total"]
+            == 1
+        )
 
 
 @walks("token details", "orgId")
@@ -220,7 +269,9 @@ def scope(api: Api) -> None:
         }
     )
     assert made["scope"] == ["a", "organization/permission:p@x%2Fy"]
-    assert "scope" in problem(api.call("PATCH", f"/tokens/{made['id']}", {"scope": ["b"]}), 400, "invalid_input")
+    assert "scope" in problem(
+        api.call("PATCH", f"/tokens/{made['id']}", {"scope": ["b"]}), 400, "invalid_input"
+    )
 
 
 @walks("token details", "token")
@@ -251,7 +302,9 @@ def calls(api: Api) -> None:
         made = api.create(scopes=["gate:tokens:*"])
         path = "/tokens/self" if itself else f"/tokens/{made['id']}"
         caller = {"secret": made["token"]} if itself else {}
-        assert made["id"] in [item["id"] for item in api.call("GET", "/tokens", **caller).get_json()["items"]]
+        assert made["id"] in [
+            item["id"] for item in api.call("GET", "/tokens", **caller).get_json()["items"]
+        ]
         assert api.call("GET", path, **caller).get_json()["id"] == made["id"]
         assert api.call("PATCH", path, {"name": "new"}, **caller).get_json()["name"] == "new"
         rotated = api.call("POST", f"{path}/rotate", {"grace": 0}, **caller).get_json()
@@ -267,27 +320,42 @@ def cidr_blocks(api: Api) -> None:
     made = api.create(allowedCidrBlocks=["10.0.0.0/8", "2001:db8::1"])
     assert made["allowedCidrBlocks"] == ["10.0.0.0/8", "2001:db8::1/128"]
     environ = {"REMOTE_ADDR": "10.1.1.1"}
-    assert api.call("GET", "/tokens/self", secret=made["token"], environ_overrides=environ).status_code == 200
+    assert (
+        api.call("GET", "/tokens/self", secret=made["token"], environ_overrides=environ).status_code
+        == 200
+    )
     elsewhere = {"REMOTE_ADDR": "192.0.2.1"}
     problem(
-        api.call("GET", "/tokens/self", secret=made["token"], environ_overrides=elsewhere), 403, "address_not_allowed"
+        api.call("GET", "/tokens/self", secret=made["token"], environ_overrides=elsewhere),
+        403,
+        "address_not_allowed",
     )
-    assert api.call("PATCH", f"/tokens/{made['id']}", {"allowedCidrBlocks": []}).get_json()["allowedCidrBlocks"] == []
+    assert (
+        api.call("PATCH", f"/tokens/{made['id']}", {"allowedCidrBlocks": []}).get_json()[
+            "allowedCidrBlocks"
+        ]
+        == []
+    )
     assert api.call("GET", "/tokens/self", secret=made["token"]).status_code == 200
 
 
-@walks("CIDR tokens", "createdAt, updatedAt, rotatedAt, expiresAt (null), lastUsedAt, id, name, value")
+@walks(
+    "CIDR tokens", "createdAt, updatedAt, rotatedAt, expiresAt (null), lastUsedAt, id, name, value"
+)
 def members(api: Api) -> None:
     """Always there, null where empty; the value is ``token``."""
     made = api.create()
-    assert list(made) == [*MEMBERS, "token"]
+    assert list(made) == [*TOKEN_FIELDS, "token"]
     assert (made["rotatedAt"], made["expiresAt"], made["lastUsedAt"], made["updatedAt"]) == (
         None,
         None,
         None,
         made["createdAt"],
     )
-    assert api.call("POST", f"/tokens/{made['id']}/rotate").get_json()["rotatedAt"] == "1970-01-12T13:46:40Z"
+    assert (
+        api.call("POST", f"/tokens/{made['id']}/rotate").get_json()["rotatedAt"]
+        == "1970-01-12T13:46:40Z"
+    )
 
 
 @walks("CIDR tokens", "200, 204, 400, 403 (rotate), 404")
@@ -314,7 +382,9 @@ def put(api: Api) -> None:
     assert (changed["name"], changed["scope"], changed["description"]) == ("new", ["a"], "x")
     assert "name" in problem(api.call("PUT", path, {"id": made["id"]}), 400, "invalid_input")
     assert "id" in problem(api.call("PUT", path, {"name": "x"}), 400, "invalid_input")
-    assert "id" in problem(api.call("PUT", path, {"id": "other", "name": "x"}), 400, "invalid_input")
+    assert "id" in problem(
+        api.call("PUT", path, {"id": "other", "name": "x"}), 400, "invalid_input"
+    )
     assert api.call("PATCH", path, {"description": None}).get_json()["description"] is None
     stale = api.call("PATCH", path, {"name": "x"}, headers={"If-Match": '"1"'})
     problem(stale, 412, "precondition_failed")
@@ -326,7 +396,9 @@ def token_update(api: Api) -> None:
     made = api.create(type="PROXY", expiresIn=60)
     path = f"/tokens/{made['id']}"
     changed = api.call(
-        "PATCH", path, {"token": "x", "expiresAt": START + 90, "requireRotation": None, "type": "PROXY"}
+        "PATCH",
+        path,
+        {"token": "x", "expiresAt": START + 90, "requireRotation": None, "type": "PROXY"},
     ).get_json()
     assert (changed["expiresAt"], changed["requireRotation"], changed["type"]) == (
         "1970-01-12T13:48:10Z",
@@ -336,21 +408,33 @@ def token_update(api: Api) -> None:
     assert api.gate.verify(made["token"]).id == made["id"]
     assert "type" in problem(api.call("PATCH", path, {"type": "API"}), 400, "invalid_input")
     assert api.call("PATCH", path, {"expiresAt": None}).get_json()["expiresAt"] is None
-    assert {api.create(type=kind)["type"] for kind in ("API", "PROXY", "EXTENSION")} == {"API", "PROXY", "EXTENSION"}
+    assert {api.create(type=kind)["type"] for kind in ("API", "PROXY", "EXTENSION")} == {
+        "API",
+        "PROXY",
+        "EXTENSION",
+    }
 
 
 @walks("token update", "owner, username, userId, orgName, org")
 def parties(api: Api) -> None:
     """An owner may change his name, and not who he is."""
-    made = api.create(scopes=["gate:tokens:*"], owner={"id": "u1", "name": "Ann"}, org={"id": "acme", "name": "Acme"})
+    made = api.create(
+        scopes=["gate:tokens:*"],
+        owner={"id": "u1", "name": "Ann"},
+        org={"id": "acme", "name": "Acme"},
+    )
     changed = api.call(
         "PATCH", "/tokens/self", {"owner": {"id": "u1", "name": "Anne"}}, secret=made["token"]
     ).get_json()
     assert (changed["owner"]["name"], changed["org"]) == ("Anne", {"id": "acme", "name": "Acme"})
     for body in ({"owner": {"id": "u2"}}, {"org": {"name": "Other"}}, {"org": {"id": "other"}}):
-        problem(api.call("PATCH", "/tokens/self", body, secret=made["token"]), 403, "insufficient_scope")
+        problem(
+            api.call("PATCH", "/tokens/self", body, secret=made["token"]), 403, "insufficient_scope"
+        )
     moved = api.call(
-        "PATCH", f"/tokens/{made['id']}", {"owner": {"id": "u2"}, "org": {"id": "other", "name": "Other"}}
+        "PATCH",
+        f"/tokens/{made['id']}",
+        {"owner": {"id": "u2"}, "org": {"id": "other", "name": "Other"}},
     ).get_json()
     assert (moved["owner"]["id"], moved["owner"]["name"], moved["org"]) == (
         "u2",
@@ -362,9 +446,26 @@ def parties(api: Api) -> None:
 @walks("token update", "sorting and filtering limits")
 def sorting(api: Api) -> None:
     """By these members, up and down; by no other, and by no filter that is not there."""
-    api.create(name="b", type="PROXY", owner={"id": "u2", "name": "Bob"}, org={"id": "o", "name": "B"}, expiresIn=90)
-    api.create(name="a", owner={"id": "u1", "name": "Ann"}, org={"id": "o", "name": "A"}, expiresIn=60)
-    for sort in ("name", "createdAt", "updatedAt", "expiresAt", "lastUsedAt", "type", "owner.name", "org.name"):
+    api.create(
+        name="b",
+        type="PROXY",
+        owner={"id": "u2", "name": "Bob"},
+        org={"id": "o", "name": "B"},
+        expiresIn=90,
+    )
+    api.create(
+        name="a", owner={"id": "u1", "name": "Ann"}, org={"id": "o", "name": "A"}, expiresIn=60
+    )
+    for sort in (
+        "name",
+        "createdAt",
+        "updatedAt",
+        "expiresAt",
+        "lastUsedAt",
+        "type",
+        "owner.name",
+        "org.name",
+    ):
         for query in (sort, f"-{sort}"):
             assert api.call("GET", f"/tokens?sort={query}").get_json()["total"] == 3
     names = {query: [item["name"] for item in api.call("GET", f"/tokens?sort={query}&expiresBefore={START + 100}").get_json()["items"]]
@@ -406,7 +507,10 @@ def test_the_map_names_paths_that_there_are() -> None:
     """Each path in it is one of an operation."""
     from faregate.management.operations import OPERATIONS
 
-    named = {tuple(pair.split(" ")) for pair in re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[a-z/{}]+)", TABLE)}
+    named = {
+        tuple(pair.split(" "))
+        for pair in re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[a-z/{}]+)", TABLE)
+    }
     known = {(operation.method, operation.path) for operation in OPERATIONS}
     assert named
     assert named <= known

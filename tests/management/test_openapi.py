@@ -47,7 +47,11 @@ def described(told: Any, where: str = "") -> Iterator[str]:
         return
     for name, one in told.items():
         if name in ("properties", "schemas", "securitySchemes", "headers", "responses", "links"):
-            yield from (f"{where}.{name}.{key}" for key, value in one.items() if not value.get("description"))
+            yield from (
+                f"{where}.{name}.{key}"
+                for key, value in one.items()
+                if not value.get("description")
+            )
         if name == "parameters" and isinstance(one, list):
             yield from (f"{where}.{value['name']}" for value in one if not value.get("description"))
         if name not in ("example", "examples", "default", "allOf"):  # which says what goes together
@@ -79,15 +83,21 @@ def test_it_is_complete() -> None:
         for one in schema.get("properties", ())
     }
     members = {member for _, member in properties}
-    assert {*descriptions.SCHEMAS, *descriptions.ENUMERATIONS} == DOCUMENT["components"]["schemas"].keys()
+    assert {*descriptions.SCHEMAS, *descriptions.ENUMERATIONS} == DOCUMENT["components"][
+        "schemas"
+    ].keys()
     assert {*descriptions.LIKE, *descriptions.LIKE.values()} <= descriptions.SCHEMAS.keys()
     for word in descriptions.MEMBERS:
         struct, _, member = word.rpartition(".")
         assert (struct, member) in properties if struct else member in members, word
     told = {name for operation in OPERATIONS for name in operation.query}
     assert set(descriptions.PARAMETERS) == told | {"/tokens/{id}", "/shares/{id}"}
-    assert set(descriptions.TAGS) == {told["tags"][0] for item in DOCUMENT["paths"].values() for told in item.values()}
-    identifiers = [told["operationId"] for item in DOCUMENT["paths"].values() for told in item.values()]
+    assert set(descriptions.TAGS) == {
+        told["tags"][0] for item in DOCUMENT["paths"].values() for told in item.values()
+    }
+    identifiers = [
+        told["operationId"] for item in DOCUMENT["paths"].values() for told in item.values()
+    ]
     assert len(identifiers) == len(set(identifiers))
 
 
@@ -107,7 +117,7 @@ def test_a_word_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delitem(words, name)
         openapi._schemas.cache_clear()
         with pytest.raises(KeyError):
-            document(OPERATIONS, gate.bearer, "/", by_credential=True)
+            document(OPERATIONS, gate.requests.resolver, "/", by_credential=True)
         monkeypatch.undo()
     openapi._schemas.cache_clear()
 
@@ -135,7 +145,10 @@ def test_examples_are_what_they_are_examples_of() -> None:
     for item in DOCUMENT["paths"].values():
         for told in item.values():
             bodies = [told["requestBody"]["content"]] if "requestBody" in told else []
-            for content in [*bodies, *(one.get("content", {}) for one in told["responses"].values())]:
+            for content in [
+                *bodies,
+                *(one.get("content", {}) for one in told["responses"].values()),
+            ]:
                 for one in content.values():
                     if "example" in one:
                         DESCRIBED.validator(one["schema"]).validate(one["example"])
@@ -145,13 +158,22 @@ def test_examples_are_what_they_are_examples_of() -> None:
     assert checked > 150
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
+@pytest.mark.parametrize(
+    "operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}"
+)
 def test_examples_are_accepted(api: Api, operation: Any) -> None:
     """Each request as it is exemplified does what it says, about a record that is there."""
     token = api.create(scopes=["gate:*"])
-    share = api.call("POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 60}).get_json()
+    share = api.call(
+        "POST", "/shares", {"objectId": "a", "scopes": ["docs:read"], "expiresIn": 60}
+    ).get_json()
     path = operation.path.replace(
-        "{id}", share["id"] if "/shares" in operation.path else "self" if operation.method == "PUT" else token["id"]
+        "{id}",
+        share["id"]
+        if "/shares" in operation.path
+        else "self"
+        if operation.method == "PUT"
+        else token["id"],
     )
     told = DOCUMENT["paths"][operation.path][operation.method.lower()]
     sent: dict[str, Any] = {}
@@ -159,27 +181,54 @@ def test_examples_are_accepted(api: Api, operation: Any) -> None:
         ((media, content),) = told["requestBody"]["content"].items()
         example = content["example"]
         if "refresh_token" in example:
-            example = example | {"refresh_token": api.create(type="REFRESH", scopes=["docs:read"])["token"]}
+            example = example | {
+                "refresh_token": api.create(type="REFRESH", scopes=["docs:read"])["token"]
+            }
         sent = {"data": example} if "form" in media else {"json": example}
-    parameters = {one["name"]: one["example"] for one in told.get("parameters", ()) if one["in"] == "query"}
-    query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in parameters.items()}
-    headers = {"Authorization": f"Bearer {token['token'] if operation.method == 'PUT' else api.admin}"}
-    answer = api.client.open(f"/auth{path}", method=operation.method, headers=headers, query_string=query, **sent)
+    parameters = {
+        one["name"]: one["example"] for one in told.get("parameters", ()) if one["in"] == "query"
+    }
+    query = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in parameters.items()
+    }
+    headers = {
+        "Authorization": f"Bearer {token['token'] if operation.method == 'PUT' else api.admin}"
+    }
+    answer = api.client.open(
+        f"/auth{path}", method=operation.method, headers=headers, query_string=query, **sent
+    )
     assert answer.status_code == operation.status, answer.text
-    DESCRIBED.check(operation.method, path, answer.status_code, answer.headers.get("Content-Type", ""), answer.data)
+    DESCRIBED.check(
+        operation.method,
+        path,
+        answer.status_code,
+        answer.headers.get("Content-Type", ""),
+        answer.data,
+    )
 
 
 def test_places_of_the_credential_are_schemes() -> None:
     """Those that are switched on, and no others; behind a login there are none."""
-    plain, every = Gate("sqlite://"), Gate("sqlite://", query=True, header="X-API-Key", cookie="__Host-t")
+    plain, every = (
+        Gate("sqlite://"),
+        Gate("sqlite://", query=True, header="X-API-Key", cookie="__Host-t"),
+    )
     names = [
-        document(OPERATIONS, gate.bearer, "/", by_credential=True)["components"]["securitySchemes"]
+        document(OPERATIONS, gate.requests.resolver, "/", by_credential=True)["components"][
+            "securitySchemes"
+        ]
         for gate in (plain, every)
     ]
     assert list(names[0]) == ["bearer", "basic"]
     places = {(one.get("in"), one.get("name")) for one in names[1].values()}
-    assert places == {(None, None), ("header", "X-API-Key"), ("query", "access_token"), ("cookie", "__Host-t")}
-    login = document(OPERATIONS, plain.bearer, "/", by_credential=False)
+    assert places == {
+        (None, None),
+        ("header", "X-API-Key"),
+        ("query", "access_token"),
+        ("cookie", "__Host-t"),
+    }
+    login = document(OPERATIONS, plain.requests.resolver, "/", by_credential=False)
     validate(login)
     assert "securitySchemes" not in login["components"]
     assert "security" not in login["paths"]["/tokens"]["get"]
@@ -197,7 +246,7 @@ def test_a_password_is_a_place_for_introspection_alone() -> None:
 def test_a_proxys_line_is_no_place_of_the_credential() -> None:
     """Where ``Authorization`` is a proxy's, a client that sent its token there would not be let in."""
     gate = Gate("sqlite://", authorization=False, header="X-API-Key")
-    told = document(OPERATIONS, gate.bearer, "/", by_credential=True)
+    told = document(OPERATIONS, gate.requests.resolver, "/", by_credential=True)
     validate(told)
     assert list(told["components"]["securitySchemes"]) == ["header"]
     assert told["paths"]["/introspect"]["post"]["security"] == [{"header": []}]
@@ -205,13 +254,19 @@ def test_a_proxys_line_is_no_place_of_the_credential() -> None:
 
 def test_an_example_of_what_is_active_has_no_reason() -> None:
     """Why it is not active is told of the others."""
-    told = DOCUMENT["paths"]["/introspect"]["post"]["responses"]["200"]["content"]["application/json"]["example"]
+    told = DOCUMENT["paths"]["/introspect"]["post"]["responses"]["200"]["content"][
+        "application/json"
+    ]["example"]
     assert told["active"] is True
     assert "reason" not in told
 
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
-OPERATED = [(method, path, told) for path, item in DOCUMENT["paths"].items() for method, told in item.items()]
+OPERATED = [
+    (method, path, told)
+    for path, item in DOCUMENT["paths"].items()
+    for method, told in item.items()
+]
 PLACES = [
     *((f"{name}.{member}", member, one) for name, schema in SCHEMAS.items() for member, one in schema.get("properties", {}).items()),
     *((f"{told['operationId']}?{one['name']}", one["name"], one["schema"]) for _, _, told in OPERATED for one in told.get("parameters", ())),
@@ -229,24 +284,57 @@ def texts(schema: Any) -> list[Any]:
 
 def test_every_instant_is_a_date_time() -> None:
     """In answers, in bodies and in parameters; numbers are those of epoch seconds."""
-    instants = {where: schema for where, member, schema in PLACES if re.search("(At|On|Before)$|^(at|since)$", member)}
+    instants = {
+        where: schema
+        for where, member, schema in PLACES
+        if re.search("(At|On|Before)$|^(at|since)$", member)
+    }
     assert len(instants) > 50
-    formats = {where: {one.get("format") for one in texts(schema)} for where, schema in instants.items()}
+    formats = {
+        where: {one.get("format") for one in texts(schema)} for where, schema in instants.items()
+    }
     assert [where for where, told in formats.items() if told != {"date-time"}] == []
 
 
 def test_ids_are_uuids_where_they_are() -> None:
     """Not the ids of owners, objects and organizations, nor what may name a JWT, an actor without a record or anything sent."""
-    formats = {where: [one.get("format", one.get("const")) for one in texts(schema)] for where, _, schema in PLACES}
+    formats = {
+        where: [one.get("format", one.get("const")) for one in texts(schema)]
+        for where, _, schema in PLACES
+    }
     own = {where for where, told in formats.items() if "uuid" in told}
-    records = {f"{name}.id" for name in SCHEMAS if {"id", "madeBy"} <= SCHEMAS[name].get("properties", {}).keys()}
+    records = {
+        f"{name}.id"
+        for name in SCHEMAS
+        if {"id", "madeBy"} <= SCHEMAS[name].get("properties", {}).keys()
+    }
     parameters = {where for where, member, _ in PLACES if member == "id" and "?" in where}
-    assert records >= {"Token.id", "Share.id", "PutToken.id", "PatchShare.id", "TokenIntrospection.id"}
-    assert own == {*records, *parameters, "Batch.successes", "Closed.tokens", "Closed.shares", "ManyTokens.ids"}
-    assert formats["get_token?id"] == formats["PutToken.id"] == formats["Batch.successes"] == ["uuid", "self"]
+    assert records >= {
+        "Token.id",
+        "Share.id",
+        "PutToken.id",
+        "PatchShare.id",
+        "TokenIntrospection.id",
+    }
+    assert own == {
+        *records,
+        *parameters,
+        "Batch.successes",
+        "Closed.tokens",
+        "Closed.shares",
+        "ManyTokens.ids",
+    }
+    assert (
+        formats["get_token?id"]
+        == formats["PutToken.id"]
+        == formats["Batch.successes"]
+        == ["uuid", "self"]
+    )
     assert formats["ManyTokens.ids"] == ["uuid", None]  # what is no id fails alone
     assert formats["get_share?id"] == formats["Token.id"] == ["uuid"]
-    assert all("self" not in told for where, told in formats.items() if re.search("[sS]hare", where))
+    assert all(
+        "self" not in told for where, told in formats.items() if re.search("[sS]hare", where)
+    )
 
 
 def enumerations(told: Any) -> Iterator[tuple[str, ...]]:
@@ -265,10 +353,18 @@ def test_an_enumeration_is_written_once() -> None:
     found = list(enumerations(DOCUMENT))
     assert sorted(found) == sorted(set(found))
     assert SCHEMAS["TokenType"]["enum"] == ["API", "REFRESH", "PROXY", "EXTENSION"]
-    typed = {where for where, _, schema in PLACES if schema.get("$ref") == "#/components/schemas/TokenType"}
+    typed = {
+        where
+        for where, _, schema in PLACES
+        if schema.get("$ref") == "#/components/schemas/TokenType"
+    }
     assert {where for where, member, _ in PLACES if member == "type"} - typed == {"Problem.type"}
     stated = {where for where, member, _ in PLACES if member == "state"}
-    assert {where for where, _, schema in PLACES if schema.get("$ref") == "#/components/schemas/ShareState"} == stated
+    assert {
+        where
+        for where, _, schema in PLACES
+        if schema.get("$ref") == "#/components/schemas/ShareState"
+    } == stated
 
 
 TOKENS_OWN = {
@@ -296,7 +392,9 @@ SHARES_OWN = {
 )
 def test_members_that_no_change_changes_are_read_only(name: str, members: set[str]) -> None:
     """In records and in the bodies that change them."""
-    assert {member for member, one in SCHEMAS[name]["properties"].items() if one.get("readOnly")} == members
+    assert {
+        member for member, one in SCHEMAS[name]["properties"].items() if one.get("readOnly")
+    } == members
 
 
 @pytest.mark.parametrize(
@@ -304,7 +402,14 @@ def test_members_that_no_change_changes_are_read_only(name: str, members: set[st
     [
         ({"scopes": ["a"], "expiresIn": 60}, True),
         ({"params": {"scopes": ["a"]}, "expiresIn": 60}, True),
-        ({"scopes": ["a"], "params": {"maxRedemptions": None}, "expiresAt": "2100-01-01T00:00:00Z"}, True),
+        (
+            {
+                "scopes": ["a"],
+                "params": {"maxRedemptions": None},
+                "expiresAt": "2100-01-01T00:00:00Z",
+            },
+            True,
+        ),
         ({"scopes": ["a"], "params": {"scopes": ["a"]}, "expiresIn": 60}, False),
         ({"params": {"scopes": None}, "expiresIn": 60}, False),
         ({"params": {}, "expiresIn": 60}, False),
@@ -313,7 +418,9 @@ def test_members_that_no_change_changes_are_read_only(name: str, members: set[st
         ({"scopes": ["a"], "expiresIn": 60, "expiresAt": "2100-01-01T00:00:00Z"}, False),
     ],
 )
-def test_which_members_of_a_new_share_go_together(api: Api, body: dict[str, Any], fits: bool) -> None:
+def test_which_members_of_a_new_share_go_together(
+    api: Api, body: dict[str, Any], fits: bool
+) -> None:
     """The schema and the service agree, and none of it keeps the schema from being that of an object."""
     sent = {"objectId": "a", **body}
     schema = SCHEMAS["CreateShare"]
@@ -357,7 +464,9 @@ def test_a_new_record_links_to_what_is_done_to_it() -> None:
     """Each operation about one record takes the id of the answer that created it."""
     for kind in ("token", "share"):
         links = DOCUMENT["paths"][f"/{kind}s"]["post"]["responses"]["201"]["links"]
-        below = {told["operationId"] for _, path, told in OPERATED if path.startswith(f"/{kind}s/{{id}}")}
+        below = {
+            told["operationId"] for _, path, told in OPERATED if path.startswith(f"/{kind}s/{{id}}")
+        }
         assert {one["operationId"] for one in links.values()} == below
         assert all(one["parameters"] == {"id": "$response.body#/id"} for one in links.values())
 
@@ -380,7 +489,13 @@ def test_what_introspection_tells_has_a_shape_for_each_kind() -> None:
 
 def words(told: Any, where: str = "") -> Iterator[tuple[str, str]]:
     """Every description and summary of a document, and where it stands."""
-    for name, one in told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ():
+    for name, one in (
+        told.items()
+        if isinstance(told, dict)
+        else enumerate(told)
+        if isinstance(told, list)
+        else ()
+    ):
         if name in ("description", "summary") and isinstance(one, str):
             yield where, one
         if name not in ("example", "examples", "default"):
@@ -458,7 +573,9 @@ def test_the_page_shows_it_and_fetches_nothing(api: Api) -> None:
 
 def test_the_page_escapes_what_it_shows() -> None:
     """Whatever a document holds, a prefix that a client has chosen among it, is text."""
-    hostile = document(OPERATIONS, Gate("sqlite://").bearer, "/<script>'\"", by_credential=True)
+    hostile = document(
+        OPERATIONS, Gate("sqlite://").requests.resolver, "/<script>'\"", by_credential=True
+    )
     assert "<script" not in page(hostile)
 
 
@@ -542,13 +659,17 @@ def schemathesis(framework: str, folder: Path, *arguments: str) -> tuple[str, se
             *([] if FUZZ > 1 else ["--generation-deterministic"]),
         ]  # fmt: skip
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(folder)}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout, set((folder / "answered").read_text().splitlines())
 
 
 @pytest.mark.parametrize("framework", SERVERS)
-def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+def test_schemathesis_finds_no_disagreement(
+    framework: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     """Between the document and the running service; ``make fuzz`` has a longer run, at every bound of every member.
 
     Left out is the check that whatever fits the schemas is accepted: what may be done depends on the records, too.
@@ -556,21 +677,37 @@ def test_schemathesis_finds_no_disagreement(framework: str, tmp_path: Path, pyte
     if FUZZ == 1 and framework != "flask":
         pytest.skip("both answer alike, as other tests say; make fuzz asks both")
     seed = pytestconfig.getoption("--hypothesis-seed")
-    limits = ["--max-examples", str(4 * FUZZ)] if FUZZ > 1 else ["--max-examples", "2", "--phases", "fuzzing"]
+    limits = (
+        ["--max-examples", str(4 * FUZZ)]
+        if FUZZ > 1
+        else ["--max-examples", "2", "--phases", "fuzzing"]
+    )
     told, _ = schemathesis(framework, tmp_path, *limits, *(["--seed", seed] if seed else []))
     tested = re.search(r"Tested: (\d+)", told)
     assert tested is not None
-    assert int(tested[1]) == len(OPERATIONS) - 1  # the one that answers the document has been called by then
+    assert (
+        int(tested[1]) == len(OPERATIONS) - 1
+    )  # the one that answers the document has been called by then
 
 
 @pytest.mark.skipif(FUZZ == 1, reason="make fuzz walks from what was made to its changes")
 def test_schemathesis_changes_what_it_has_made(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """By the links of the document, from a record to what is done to it: with bodies that are made up, and accepted."""
     seed = pytestconfig.getoption("--hypothesis-seed")
-    names = ("create_token", "patch_token", "put_token", "rotate_token", "create_share", "patch_share", "redeem_share")
+    names = (
+        "create_token",
+        "patch_token",
+        "put_token",
+        "rotate_token",
+        "create_share",
+        "patch_share",
+        "redeem_share",
+    )
     limits = ["--phases", "stateful", "--mode", "positive", "--max-examples", str(5 * FUZZ)]
     chosen = [part for name in names for part in ("--include-operation-id", name)]
-    _, answered = schemathesis("flask", tmp_path, *limits, *chosen, *(["--seed", seed] if seed else []))
+    _, answered = schemathesis(
+        "flask", tmp_path, *limits, *chosen, *(["--seed", seed] if seed else [])
+    )
     assert answered >= {
         "PATCH /tokens/{id} 200 stateful",
         "PUT /tokens/{id} 200 stateful",

@@ -18,7 +18,9 @@ from faregate.lifecycles.paging import MAX_BYTES
 from faregate.lifecycles.tokens import SORTABLE
 from faregate.stores.queries import TokenQuery
 
-OBJECTS = [f"{number:03}{'x' * 509}" for number in range(1000)]  # a share of these weighs half a megabyte
+OBJECTS = [
+    f"{number:03}{'x' * 509}" for number in range(1000)
+]  # a share of these weighs half a megabyte
 
 
 @pytest.fixture(params=["flask", "starlette"])
@@ -66,7 +68,9 @@ def test_a_list_is_walked_in_every_order(store: str, clock: Clock, sort: str) ->
     assert len(set(whole)) == 18
     for limit in (1, 4, 17, 18, 19):
         assert walked(gate, limit, sort=sort) == whole
-    by_offset = [gate.tokens.list(sort=sort, limit=1, offset=number).items[0].id for number in range(18)]
+    by_offset = [
+        gate.tokens.list(sort=sort, limit=1, offset=number).items[0].id for number in range(18)
+    ]
     assert by_offset == whole
     assert gate.tokens.list(sort=sort, limit=4, offset=4).next is not None
     gate.close()
@@ -125,7 +129,9 @@ def test_what_is_no_mark_is_refused(api: Api, after: str) -> None:
     """400 for whatever no page has said, also for that of another order."""
     for path in ("/tokens", "/shares"):
         answer = api.client.get(
-            f"/auth{path}", query_string={"after": after}, headers={"Authorization": f"Bearer {api.admin}"}
+            f"/auth{path}",
+            query_string={"after": after},
+            headers={"Authorization": f"Bearer {api.admin}"},
         )
         assert "after" in problem(answer, 400, "invalid_input")
 
@@ -144,7 +150,9 @@ def test_a_mark_reaches_no_further(api: Api) -> None:
         api.gate.tokens.list(offset=1, after=marked("-createdAt", 1.0, "x"))
     page = api.gate.tokens.list(limit=1)
     assert page.next is not None
-    assert not any(secret[7:20] in page.next for secret in (api.admin, theirs["token"], mine["token"]))
+    assert not any(
+        secret[7:20] in page.next for secret in (api.admin, theirs["token"], mine["token"])
+    )
 
 
 def test_a_page_ends_at_four_megabytes(clock: Clock) -> None:
@@ -162,7 +170,11 @@ def test_a_page_ends_at_four_megabytes(clock: Clock) -> None:
         assert answer.get_json()["total"] == 20
         link = re.match(r'</auth([^>]*)>; rel="next"', answer.headers.get("Link", ""))
         path = "" if link is None else link[1]
-    assert found == [share.id for number in range(20) for share in api.gate.shares.list(limit=1, offset=number).items]
+    assert found == [
+        share.id
+        for number in range(20)
+        for share in api.gate.shares.list(limit=1, offset=number).items
+    ]
     assert next(numbers) == 3
 
     entries: list[int] = []
@@ -179,7 +191,9 @@ def test_a_page_ends_at_four_megabytes(clock: Clock) -> None:
     api.gate.close()
 
 
-def test_a_page_has_one_record_whatever_it_weighs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_has_one_record_whatever_it_weighs(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else nobody could walk past it."""
     monkeypatch.setattr("faregate.lifecycles.paging.MAX_BYTES", 10)
     gate = Gate("sqlite://", clock=clock)
@@ -220,5 +234,9 @@ def test_rows_are_read_in_growing_steps(clock: Clock) -> None:
         connection.set_trace_callback(None)
     assert names == [f"t{number}" for number in range(60)]
     # A statement takes a power of two of ids; what is missing in the last one is said again.
-    assert [statement.partition(" IN (")[2].count(",") + 1 for statement in statements] == [16, 16, 32]
+    assert [statement.partition(" IN (")[2].count(",") + 1 for statement in statements] == [
+        16,
+        16,
+        32,
+    ]
     gate.close()

@@ -35,12 +35,16 @@ class Server:
         guard = ResourceProtector()
         guard.register_token_validator(Validator())
         app = Flask(__name__)
-        app.add_url_rule("/docs/<doc_id>", "document", guard("docs:read")(lambda doc_id: {"id": doc_id}))
+        app.add_url_rule(
+            "/docs/<doc_id>", "document", guard("docs:read")(lambda doc_id: {"id": doc_id})
+        )
         self._client = Client(app, TestResponse)
 
     def status(self, credential: str) -> int:
         """What a request for a document is answered."""
-        return self._client.get("/docs/1", headers={"Authorization": f"Bearer {credential}"}).status_code
+        return self._client.get(
+            "/docs/1", headers={"Authorization": f"Bearer {credential}"}
+        ).status_code
 
 
 @pytest.fixture(params=["flask", "starlette"])
@@ -52,13 +56,17 @@ def api(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Api]:
 
 
 @pytest.mark.parametrize("basic", [False, True], ids=["bearer", "basic"])
-def test_a_stock_resource_server_lets_in_what_opens_everything_it_has(api: Api, *, basic: bool) -> None:
+def test_a_stock_resource_server_lets_in_what_opens_everything_it_has(
+    api: Api, *, basic: bool
+) -> None:
     """It says neither object nor address: what is bound to one stays out, and so does what is no access token of its organization."""
     server, tokens = Server(api, basic=basic), api.gate.tokens
     sound = tokens.create(name="a", scopes=["docs:read", "gate:shares:write"], org=ACME)
     assert server.status(sound.secret) == 200
     assert server.status(tokens.create(name="a", scopes=["other"], org=ACME).secret) == 403
-    share = api.gate.shares.create("1", scopes=["docs:read"], expires_in=60, by=api.gate.verify(sound.secret))
+    share = api.gate.shares.create(
+        "1", scopes=["docs:read"], expires_in=60, by=api.gate.verify(sound.secret)
+    )
     refresh = tokens.create(name="r", type="REFRESH", scopes=["docs:read"], org=ACME)
     exchanged = tokens.exchange(refresh.secret)
     assert server.status(exchanged.access_token) == 200

@@ -56,18 +56,24 @@ class World:
         self.api = Api("sqlite://", self.clock, framework)
         gate, acme = self.api.gate, Org("acme")
         usage: Any = gate._usage
-        usage.note = lambda *_: None  # a time of last use, written meanwhile, would pass for a trace
+        usage.note = lambda *_: (
+            None
+        )  # a time of last use, written meanwhile, would pass for a trace
 
         def token(owner: str | None, scopes: Sequence[str], org: Org = acme, **more: Any) -> Any:
             whose = Owner(owner, idp_id="other" if more.pop("other", None) else None)
-            return gate.tokens.create(name="x", scopes=scopes, owner=whose, org=org, expires_in=100, **more)
+            return gate.tokens.create(
+                name="x", scopes=scopes, owner=whose, org=org, expires_in=100, **more
+            )
 
         target = token("u1", itself)
         maker = token(None, EVERY)
         by = gate.verify(maker.secret)
         orphan = gate.tokens.create(name="x", scopes=itself, by=by)
         owner = token("u1", EVERY)
-        share = gate.shares.create("x", scopes=["docs:read"], expires_in=60, by=gate.verify(owner.secret))
+        share = gate.shares.create(
+            "x", scopes=["docs:read"], expires_in=60, by=gate.verify(owner.secret)
+        )
         lent = gate.shares.create("x", scopes=["docs:read"], expires_in=60, by=by)
         dead = token("u1", EVERY)
         gate.tokens.deactivate(dead.token.id)
@@ -123,9 +129,17 @@ class World:
         sent: dict[str, Any] = {"json": body}
         if cells.form is not None:
             sent = {"data": {name: fill(text, self.texts) for name, text in cells.form.items()}}
-        answer = self.api.client.open(f"/auth{fill(path, self.texts)}", method=method, headers=headers, **sent)
+        answer = self.api.client.open(
+            f"/auth{fill(path, self.texts)}", method=method, headers=headers, **sent
+        )
         content_type = answer.headers.get("Content-Type", "")
-        DESCRIBED.check(method, fill(path, self.texts).partition("?")[0], answer.status_code, content_type, answer.data)
+        DESCRIBED.check(
+            method,
+            fill(path, self.texts).partition("?")[0],
+            answer.status_code,
+            content_type,
+            answer.data,
+        )
         found = str(answer.status_code)
         if answer.status_code < 300:
             members = answer.get_json(silent=True) or {}
@@ -139,7 +153,9 @@ class World:
             found += f" and {told['code']}"
         if answer.status_code == 403 and told["code"] != "insufficient_scope":
             found += f" and {told['code']}"
-        if answer.status_code == 401 and not answer.headers["WWW-Authenticate"].startswith("Bearer realm="):
+        if answer.status_code == 401 and not answer.headers["WWW-Authenticate"].startswith(
+            "Bearer realm="
+        ):
             found += " and no challenge"
         return found if len(told["detail"]) > 10 else f"{found} and no word"
 
@@ -173,7 +189,9 @@ def test_each_principal_is_answered_as_the_table_says(cells: Cells, framework: s
             worlds[world] = world.picture()
         found[principal] = world.answer(cells, principal)
         if found[principal].startswith("2") and not cells.call.startswith("GET"):
-            world.recall(worlds[world])  # who comes next finds it as it was; what is refused leaves no trace
+            world.recall(
+                worlds[world]
+            )  # who comes next finds it as it was; what is refused leaves no trace
     assert found == cells.answers
 
 

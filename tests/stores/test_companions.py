@@ -57,7 +57,9 @@ def another_process(path: Path) -> Iterator[tuple[Ask, subprocess.Popen[str]]]:
     command = [sys.executable, "-c", ASKER, f"sqlite:///{path}"]
     with (
         path.with_name("log").open("a") as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
@@ -173,7 +175,9 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(path: Path, make_gate: Make, harm: str) -> None:
+def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(
+    path: Path, make_gate: Make, harm: str
+) -> None:
     """Each of two who close has the other beside it, or somebody who tries whether he is alone."""
     gate = make_gate(f"sqlite:///{path}")
     issued = gate.tokens.create(name="a")
@@ -182,7 +186,9 @@ def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(path: Path, 
     with another_process(path) as (ask, _):
         assert ask("deactivate", issued.token.id) == "ok"
         command = [sys.executable, "-c", LOCKER, str(path)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as locker:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as locker:
             assert locker.stdout is not None
             assert locker.stdout.readline() == "ready\n"
             for suffix in HARMS[harm]:
@@ -221,7 +227,9 @@ def test_companions_that_are_removed_while_they_are_opened_are_missed(
     assert reason_of(lambda: other.verify(issued.secret)) == "deactivated"
 
 
-def test_nobody_waits_for_readers_who_need_not(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_readers_who_need_not(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A new store, a restart and a restored backup beside its page cost no waiting; a page that is unknown costs one."""
     waited = sleeps(monkeypatch)
     gate = make_gate(f"sqlite:///{path}")
@@ -236,7 +244,9 @@ def test_nobody_waits_for_readers_who_need_not(path: Path, make_gate: Make, monk
     assert len(waited) == 1
 
 
-def test_a_refused_change_keeps_the_new_page(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_change_keeps_the_new_page(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was waited for is not waited for again because the call that came first found nothing."""
     gate = make_gate(f"sqlite:///{path}")
     gate.tokens.create(name="a")
@@ -312,14 +322,18 @@ def test_companions_that_are_replaced_shut_the_gate(path: Path, suffix: str) -> 
     gate.close()
 
 
-def test_closing_and_opening_is_no_alarm(path: Path, make_gate: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_and_opening_is_no_alarm(
+    path: Path, make_gate: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     """The last to close removes the companions itself; others open them anew, in turns and beside each other."""
     gates = [make_gate(f"sqlite:///{path}") for _ in range(3)]
     secrets = []
     for turn in range(12):
         one, other = gates[turn % 3], gates[(turn + 1) % 3]
         secrets.append(one.tokens.create(name="a").secret)
-        assert {reason_of(lambda secret=secret, gate=other: gate.verify(secret)) for secret in secrets} == {"ok"}
+        assert {
+            reason_of(lambda secret=secret, gate=other: gate.verify(secret)) for secret in secrets
+        } == {"ok"}
         if turn % 2:
             for gate in gates:
                 gate.close()
@@ -347,7 +361,11 @@ def test_a_fork_is_no_alarm(path: Path, make_gate: Make) -> None:
 
 @pytest.mark.parametrize("version", ["0006", "9999"])
 def test_tables_of_another_version_shut_a_running_process(
-    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
+    path: Path,
+    make_gate: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: str,
 ) -> None:
     """It writes nothing from then on, reads nothing from its next look on, and says why once."""
     monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
@@ -364,14 +382,18 @@ def test_tables_of_another_version_shut_a_running_process(
         with pytest.raises(StoreUnavailable) as refused:
             call()
         assert version in refused.value.cause
-    assert [record.getMessage().count("have version " + version) for record in caplog.records].count(1) == 1
+    assert [
+        record.getMessage().count("have version " + version) for record in caplog.records
+    ].count(1) == 1
     edit(path, "UPDATE faregate_schema SET version_num = '0007'")
     gate.verify(issued.secret)
     assert not gate.tokens.get(issued.token.id).deactivated
 
 
 @pytest.mark.parametrize("kind", ["tok", "rft", "act"])
-def test_a_credential_of_another_kind_than_its_record_is_unknown(path: Path, make_gate: Make, kind: str) -> None:
+def test_a_credential_of_another_kind_than_its_record_is_unknown(
+    path: Path, make_gate: Make, kind: str
+) -> None:
     """Whoever may have written it there: an older faregate beside newer tables, say."""
     gate = make_gate(f"sqlite:///{path}")
     api = gate.tokens.create(name="a", scopes=["a"]).token
@@ -380,7 +402,12 @@ def test_a_credential_of_another_kind_than_its_record_is_unknown(path: Path, mak
     digest = sha256(secret.encode()).digest()
     if kind == "tok":
         edit(path, "DELETE FROM faregate_secrets WHERE token_id = ?", refresh.id)
-        edit(path, "INSERT INTO faregate_secrets (digest, token_id) VALUES (?, ?)", digest, refresh.id)
+        edit(
+            path,
+            "INSERT INTO faregate_secrets (digest, token_id) VALUES (?, ?)",
+            digest,
+            refresh.id,
+        )
     elif kind == "rft":
         issued = gate.tokens.create(name="s", type="REFRESH", scopes=["a"])
         edit(path, "UPDATE faregate_tokens SET type = 'API' WHERE id = ?", issued.token.id)

@@ -106,12 +106,20 @@ def test_a_known_credential_is_looked_up_once(gate: Gate, lookups: list[bytes]) 
         (lambda gate, token_id: gate.tokens.deactivate(token_id), "deactivated"),
         (lambda gate, token_id: gate.tokens.rotate(token_id), "unknown_credential"),
         (lambda gate, token_id: gate.tokens.delete(token_id), "unknown_credential"),
-        (lambda gate, token_id: gate.tokens.update(token_id, not_before=2_000_000), "not_yet_valid"),
-        (lambda gate, token_id: gate.tokens.update(token_id, allowed_cidr_blocks=["192.0.2.1"]), "address_not_allowed"),
+        (
+            lambda gate, token_id: gate.tokens.update(token_id, not_before=2_000_000),
+            "not_yet_valid",
+        ),
+        (
+            lambda gate, token_id: gate.tokens.update(token_id, allowed_cidr_blocks=["192.0.2.1"]),
+            "address_not_allowed",
+        ),
     ],
 )
 @pytest.mark.parametrize("by", ["itself", "another"])
-def test_a_change_is_seen_by_the_next_request(path: Path, make_gate: Make, change: Any, reason: str, by: str) -> None:
+def test_a_change_is_seen_by_the_next_request(
+    path: Path, make_gate: Make, change: Any, reason: str, by: str
+) -> None:
     """In the gate that changed it, and in another on the same file."""
     reader = make_gate(f"sqlite:///{path}")
     writer = reader if by == "itself" else make_gate(f"sqlite:///{path}")
@@ -133,7 +141,9 @@ def test_only_what_changed_is_dropped(path: Path, make_gate: Make, lookups: list
     assert len(lookups) == 6
 
 
-def test_a_thousand_simultaneous_first_uses_make_one_look_up(gate: Gate, lookups: list[bytes]) -> None:
+def test_a_thousand_simultaneous_first_uses_make_one_look_up(
+    gate: Gate, lookups: list[bytes]
+) -> None:
     """Threads that come at once wait for the one that asks."""
     secret = gate.tokens.create(name="a").secret
     barrier = threading.Barrier(50)
@@ -157,8 +167,16 @@ def test_junk_is_junk_while_the_store_is_down(path: Path, make_gate: Make) -> No
     gate = make_gate(f"sqlite:///{path}")
     gate.close()
     path.unlink()
-    found = [reason_of(lambda text=text: gate.verify(text)) for text in ("", "a b", "junk", mint("fg", "rft"))]
-    assert found == ["malformed_credential", "malformed_credential", "unknown_credential", "unknown_credential"]
+    found = [
+        reason_of(lambda text=text: gate.verify(text))
+        for text in ("", "a b", "junk", mint("fg", "rft"))
+    ]
+    assert found == [
+        "malformed_credential",
+        "malformed_credential",
+        "unknown_credential",
+        "unknown_credential",
+    ]
     assert reason_of(lambda: gate.verify(mint("fg", "tok"))) == "store_unavailable"
 
 
@@ -175,11 +193,16 @@ def test_junk_makes_no_look_up(gate: Gate, lookups: list[bytes]) -> None:
         "\ud800",
         "é",
     ):
-        assert reason_of(lambda text=text: gate.verify(text)) in {"unknown_credential", "malformed_credential"}
+        assert reason_of(lambda text=text: gate.verify(text)) in {
+            "unknown_credential",
+            "malformed_credential",
+        }
     assert lookups == []
 
 
-def test_an_unknown_credential_is_remembered_until_a_secret_is_minted(gate: Gate, lookups: list[bytes]) -> None:
+def test_an_unknown_credential_is_remembered_until_a_secret_is_minted(
+    gate: Gate, lookups: list[bytes]
+) -> None:
     """A repeated one costs one look-up; a new secret makes everything unknown worth asking again."""
     stranger, token_id = mint("fg", "tok"), gate.tokens.create(name="a").token.id
     for _ in range(5):
@@ -196,7 +219,7 @@ def test_a_flood_of_unknown_credentials_evicts_nothing_good(
     gate: Gate, lookups: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have a cache of their own, and it is bounded."""
-    records = record_cache.Records(gate._store, OwnerRights(None, 0), capacity=100)
+    records = record_cache.RecordCache(gate._store, OwnerRights(None, 0), capacity=100)
     monkeypatch.setattr(gate._verifier, "_records", records)
     secret = gate.tokens.create(name="a").secret
     gate.verify(secret)
@@ -210,7 +233,7 @@ def test_a_flood_of_unknown_credentials_evicts_nothing_good(
 
 def test_the_cache_of_records_is_bounded(gate: Gate) -> None:
     """The oldest is given up, and what it was filed under with it."""
-    records = record_cache.Records(gate._store, OwnerRights(None, 0), capacity=10)
+    records = record_cache.RecordCache(gate._store, OwnerRights(None, 0), capacity=10)
     gate._verifier._records = records
     secrets = [gate.tokens.create(name="a").secret for _ in range(30)]
     for secret in secrets * 2:
@@ -222,7 +245,9 @@ def test_the_cache_of_records_is_bounded(gate: Gate) -> None:
 def test_cached_and_uncached_decide_alike(path: Path, make_gate: Make, clock: Clock) -> None:
     """At every instant, with every address, a warm cache says what a cold one says."""
     warm = make_gate(f"sqlite:///{path}")
-    issued = warm.tokens.create(name="a", not_before=clock.now + 10, expires_in=20, allowed_cidr_blocks=["10.0.0.0/8"])
+    issued = warm.tokens.create(
+        name="a", not_before=clock.now + 10, expires_in=20, allowed_cidr_blocks=["10.0.0.0/8"]
+    )
     rotated = warm.tokens.rotate(issued.token.id, grace=15)
     start = clock.now
     for step in (0, 9.999, 10, 14.999, 15, 19.999, 20, 1e9, 5):
@@ -230,36 +255,57 @@ def test_cached_and_uncached_decide_alike(path: Path, make_gate: Make, clock: Cl
         cold = make_gate(f"sqlite:///{path}")
         for secret in (issued.secret, rotated.secret):
             for address in ("10.0.0.1", "192.0.2.1", None, "junk"):
-                decisions = {reason_of(lambda g=g, s=secret, a=address: g.verify(s, address=a)) for g in (warm, cold)}
+                decisions = {
+                    reason_of(lambda g=g, s=secret, a=address: g.verify(s, address=a))
+                    for g in (warm, cold)
+                }
                 assert len(decisions) == 1
 
 
-@pytest.mark.parametrize("tampered", ["nonsense", '["nonsense"]', '["10.0.0.1/8"]', "{}", "[1]", ""])
+@pytest.mark.parametrize(
+    "tampered", ["nonsense", '["nonsense"]', '["10.0.0.1/8"]', "{}", "[1]", ""]
+)
 def test_a_stored_list_that_no_longer_parses_admits_nobody(
     path: Path, make_gate: Make, tampered: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It denies, with an alarm in the log; it is never skipped."""
-    issued = make_gate(f"sqlite:///{path}").tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"])
+    issued = make_gate(f"sqlite:///{path}").tokens.create(
+        name="a", allowed_cidr_blocks=["10.0.0.0/8"]
+    )
     edit(path, "UPDATE faregate_tokens SET allowed_cidr_blocks = ?", tampered)
     gate = make_gate(f"sqlite:///{path}")
-    assert reason_of(lambda: gate.verify(issued.secret, address="10.0.0.1")) == "address_not_allowed"
-    assert any(record.levelno == logging.ERROR and issued.token.id in record.getMessage() for record in caplog.records)
+    assert (
+        reason_of(lambda: gate.verify(issued.secret, address="10.0.0.1")) == "address_not_allowed"
+    )
+    assert any(
+        record.levelno == logging.ERROR and issued.token.id in record.getMessage()
+        for record in caplog.records
+    )
 
 
 @pytest.mark.parametrize("packed", [b"", b"x", b"\x00" * 40, None])
-def test_packed_ranges_that_do_not_fit_are_made_anew(path: Path, make_gate: Make, packed: bytes | None) -> None:
+def test_packed_ranges_that_do_not_fit_are_made_anew(
+    path: Path, make_gate: Make, packed: bytes | None
+) -> None:
     """The texts are the truth."""
-    issued = make_gate(f"sqlite:///{path}").tokens.create(name="a", allowed_cidr_blocks=["10.0.0.0/8"])
+    issued = make_gate(f"sqlite:///{path}").tokens.create(
+        name="a", allowed_cidr_blocks=["10.0.0.0/8"]
+    )
     edit(path, "UPDATE faregate_tokens SET networks = ?", packed)
     gate = make_gate(f"sqlite:///{path}")
     assert reason_of(lambda: gate.verify(issued.secret, address="10.0.0.1")) == "ok"
-    assert reason_of(lambda: gate.verify(issued.secret, address="11.0.0.1")) == "address_not_allowed"
+    assert (
+        reason_of(lambda: gate.verify(issued.secret, address="11.0.0.1")) == "address_not_allowed"
+    )
 
 
 @pytest.mark.parametrize(
-    "tampered", ["nonsense", "[]", '{"generalScopes": ["a:*:b"]}', '{"generalScopes": "*"}', '{"unknown": 1}']
+    "tampered",
+    ["nonsense", "[]", '{"generalScopes": ["a:*:b"]}', '{"generalScopes": "*"}', '{"unknown": 1}'],
 )
-def test_stored_scopes_that_no_longer_parse_grant_nothing(path: Path, make_gate: Make, tampered: str) -> None:
+def test_stored_scopes_that_no_longer_parse_grant_nothing(
+    path: Path, make_gate: Make, tampered: str
+) -> None:
     """Broken scopes are no scopes."""
     issued = make_gate(f"sqlite:///{path}").tokens.create(name="a", scopes=["docs:read"])
     edit(path, "UPDATE faregate_tokens SET allowed_scopes = ?", tampered)
@@ -267,7 +313,9 @@ def test_stored_scopes_that_no_longer_parse_grant_nothing(path: Path, make_gate:
     assert not gate.verify(issued.secret).allows("docs:read")
 
 
-def test_a_database_that_is_gone_closes_the_gate(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_gone_closes_the_gate(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """503, never 401 and never open; no empty database is made in its place; and it recovers."""
     monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
@@ -354,7 +402,9 @@ def test_a_restored_file_repeats_no_number(path: Path, make_gate: Make) -> None:
     assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
 
 
-def test_who_dies_while_making_a_page_leaves_none(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_dies_while_making_a_page_leaves_none(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next writer waits as long, so that no reader misses its change."""
     reader = make_gate(f"sqlite:///{path}")
     issued = reader.tokens.create(name="a")
@@ -458,7 +508,9 @@ def test_a_row_that_was_changed_by_hand_opens_nothing_more_and_can_be_repaired(
 ) -> None:
     """It is never an error of the server: it is shown, listed, deactivated and given a sound list again."""
     maker = make_gate(f"sqlite:///{path}")
-    issued = maker.tokens.create(name="a", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60)
+    issued = maker.tokens.create(
+        name="a", scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/8"], expires_in=60
+    )
     edit(path, f"UPDATE faregate_tokens SET {change[0]} = ?", change[1])
     gate = make_gate(f"sqlite:///{path}")
     assert reason_of(lambda: gate.verify(issued.secret, address="192.0.2.1")) != "ok"
@@ -469,7 +521,10 @@ def test_a_row_that_was_changed_by_hand_opens_nothing_more_and_can_be_repaired(
             gate.tokens.rotate(issued.token.id)
     else:
         repaired = gate.tokens.update(
-            issued.token.id, scopes=["docs:read"], allowed_cidr_blocks=["10.0.0.0/9"], not_before=None
+            issued.token.id,
+            scopes=["docs:read"],
+            allowed_cidr_blocks=["10.0.0.0/9"],
+            not_before=None,
         )
         assert repaired.allowed_cidr_blocks == ("10.0.0.0/9",)
         gate.verify(issued.secret, address="10.0.0.1").require("docs:read")
@@ -496,7 +551,9 @@ def test_without_a_page_the_feed_is_read_each_time(
         reader.tokens.activate(issued.token.id)
 
 
-def test_a_database_without_wal_is_read_each_time(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_without_wal_is_read_each_time(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where WAL is refused the page is not trusted."""
     monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
@@ -511,7 +568,9 @@ def test_a_database_without_wal_is_read_each_time(path: Path, make_gate: Make, m
     assert reason_of(lambda: gate.verify(issued.secret)) == "deactivated"
 
 
-def test_a_long_feed_is_not_read_row_by_row(path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_feed_is_not_read_row_by_row(
+    path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Far behind, everything is dropped at once, and nothing stale is left."""
     monkeypatch.setattr(record_cache, "_MANY", 5)
     reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
@@ -523,7 +582,9 @@ def test_a_long_feed_is_not_read_row_by_row(path: Path, make_gate: Make, monkeyp
     assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
 
 
-def test_a_feed_that_was_purged_beyond_a_reader_drops_its_cache(path: Path, make_gate: Make) -> None:
+def test_a_feed_that_was_purged_beyond_a_reader_drops_its_cache(
+    path: Path, make_gate: Make
+) -> None:
     """A process that is behind the oldest row keeps nothing."""
     reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
     issued = writer.tokens.create(name="a")

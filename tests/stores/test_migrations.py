@@ -17,7 +17,9 @@ from faregate.stores.schema import VERSION
 def schema_of(path: Path) -> dict[str, str]:
     """The statements that made the tables and indices, white space folded, Alembic's own table aside."""
     with sqlite3.connect(path) as connection:
-        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+        ).fetchall()
     connection.close()
     return {name: re.sub(r"\s+", " ", sql) for name, sql in rows if name != "faregate_schema"}
 
@@ -106,7 +108,9 @@ def test_urls_that_cannot_be_are_refused(url: str) -> None:
         Gate(url)
 
 
-def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A later change of directory moves no database; a symbolic link leads to one page."""
     monkeypatch.chdir(tmp_path)
     gate = Gate("sqlite:///gate.db")
@@ -135,7 +139,9 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
         for table in ("families", "exchanges", "access"):
             connection.execute(f"DROP TABLE faregate_{table}")
         connection.execute("DROP TABLE faregate_descent")
-        connection.execute("CREATE TABLE faregate_deleted (id VARCHAR(36) PRIMARY KEY, made_by TEXT NOT NULL)")
+        connection.execute(
+            "CREATE TABLE faregate_deleted (id VARCHAR(36) PRIMARY KEY, made_by TEXT NOT NULL)"
+        )
         for column in ("actor_kind", "actor_id"):
             connection.execute(f"ALTER TABLE faregate_feed DROP COLUMN {column}")
         connection.execute("ALTER TABLE faregate_sequence DROP COLUMN page")
@@ -152,7 +158,10 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
     assert gate.verify(issued.secret).id == issued.token.id
     assert [one.action for one in gate.audit(subject=issued.token.id).items] == ["token.create"]
     with gate._store.reading() as reading:
-        for column, index in (("org_id", "faregate_feed_org"), ("subject", "faregate_feed_subject")):
+        for column, index in (
+            ("org_id", "faregate_feed_org"),
+            ("subject", "faregate_feed_subject"),
+        ):
             plan = reading._connection.exec_driver_sql(
                 f"EXPLAIN QUERY PLAN SELECT * FROM faregate_feed WHERE {column} = 'x' AND sequence > 1 ORDER BY sequence"
             ).fetchall()
@@ -177,9 +186,13 @@ def test_who_deactivated_a_token_before_activates_it_still(tmp_path: Path) -> No
         closed[maker.secret] = (made, gate.tokens.get(made).deactivated_updated_by or "")
     gate.close()
     with sqlite3.connect(path) as connection:
-        before = connection.execute("SELECT id, deactivated_by FROM faregate_tokens ORDER BY id").fetchall()
+        before = connection.execute(
+            "SELECT id, deactivated_by FROM faregate_tokens ORDER BY id"
+        ).fetchall()
         connection.execute("DROP TABLE faregate_descent")
-        connection.execute("CREATE TABLE faregate_deleted (id VARCHAR(36) PRIMARY KEY, made_by TEXT NOT NULL)")
+        connection.execute(
+            "CREATE TABLE faregate_deleted (id VARCHAR(36) PRIMARY KEY, made_by TEXT NOT NULL)"
+        )
         for table, column in (
             ("feed", "actor_kind"),
             ("feed", "actor_id"),
@@ -192,7 +205,9 @@ def test_who_deactivated_a_token_before_activates_it_still(tmp_path: Path) -> No
     connection.close()
     upgrade(url)
     with sqlite3.connect(path) as connection:
-        after = connection.execute("SELECT id, deactivated_by FROM faregate_tokens ORDER BY id").fetchall()
+        after = connection.execute(
+            "SELECT id, deactivated_by FROM faregate_tokens ORDER BY id"
+        ).fetchall()
     connection.close()
     assert [row for row in after if row[0] != closed[cli.secret][0]] == [
         row for row in before if row[0] != closed[cli.secret][0]
@@ -200,5 +215,10 @@ def test_who_deactivated_a_token_before_activates_it_still(tmp_path: Path) -> No
     gate = Gate(url)
     for maker, outcome in ((theirs, "ok"), (nobodys, "ok"), (cli, "insufficient_scope")):
         by = gate.verify(maker.secret)
-        assert reason_of(lambda by=by, maker=maker: gate.tokens.activate(closed[maker.secret][0], by=by)) == outcome
+        assert (
+            reason_of(
+                lambda by=by, maker=maker: gate.tokens.activate(closed[maker.secret][0], by=by)
+            )
+            == outcome
+        )
     gate.close()

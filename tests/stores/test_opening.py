@@ -74,7 +74,18 @@ def test_a_file_that_is_mounted_alone_is_refused(path: Path) -> None:
     if "$3" -c "$4" "$2/gate.db"; then exit 9; fi
     umount "$2/gate.db"; rm "$2/gate.db"; mount --bind "$1" "$2"; "$3" -c "$4" "$2/gate.db"
     """
-    command = ["unshare", "-m", "sh", "-c", script, "sh", str(path.parent), str(other), sys.executable, code]
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(path.parent),
+        str(other),
+        sys.executable,
+        code,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "unshare" in done.stderr or "permission denied" in done.stderr:
         pytest.skip("nothing may be mounted here")
@@ -86,7 +97,9 @@ def test_a_store_that_is_not_what_it_was_is_refused(path: Path, harm: str) -> No
     """Nothing is made anew until what is left beside it was removed, as the error says."""
     if harm == "without tables":
         with sqlite3.connect(path) as connection:
-            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            names = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            ).fetchall()
             for (name,) in names:
                 connection.execute(f"DROP TABLE {name}")
         connection.close()
@@ -154,7 +167,9 @@ def test_a_row_that_was_deleted_is_named(path: Path, table: str) -> None:
         connection.execute(f"DELETE FROM {table}")
     connection.close()
     for call in (Gate, upgrade):
-        with pytest.raises(InvalidInput, match=f"{path} lacks the row of {table}: restore a backup"):
+        with pytest.raises(
+            InvalidInput, match=f"{path} lacks the row of {table}: restore a backup"
+        ):
             call(f"sqlite:///{path}")
     told = run_here("doctor", store=f"sqlite:///{path}")
     assert (told.returncode, f"lacks the row of {table}" in told.stdout) == (1, True)
@@ -179,7 +194,9 @@ def test_tables_that_an_application_made_are_taken_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-page", ".key"])
 @pytest.mark.parametrize("emptied", [True, False])
-def test_each_companion_says_that_there_was_a_store(path: Path, suffix: str, *, emptied: bool) -> None:
+def test_each_companion_says_that_there_was_a_store(
+    path: Path, suffix: str, *, emptied: bool
+) -> None:
     """It is named, and is all that has to be removed to begin anew."""
     for other in ("-page", ".key"):
         if other != suffix:
@@ -237,7 +254,9 @@ def test_what_root_makes_belongs_to_the_service(path: Path, mode: int) -> None:
     for suffix in ("-page", ".key", "-wal", "-shm"):
         found = Path(f"{path}{suffix}").stat()
         wanted = mode & 0o660 if suffix == ".key" else mode
-        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4712, wanted), suffix
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4712, wanted), (
+            suffix
+        )
     gate.close()
 
 
@@ -270,7 +289,11 @@ def test_a_file_system_that_takes_nothing_is_named(path: Path) -> None:
     if "unshare" in done.stderr or "permission denied" in done.stderr:
         pytest.skip("nothing may be mounted here")
     full, fixed, new = done.stdout.splitlines()
-    for told, words in ((full, "disk is full"), (fixed, "mounted read-only"), (new, "Read-only file system")):
+    for told, words in (
+        (full, "disk is full"),
+        (fixed, "mounted read-only"),
+        (new, "Read-only file system"),
+    ):
         assert words in told
         assert str(place) in told
 
@@ -278,7 +301,9 @@ def test_a_file_system_that_takes_nothing_is_named(path: Path) -> None:
 @ROOT
 def test_a_file_of_another_user_is_named(open_path: Path) -> None:
     """With the user who may not, and what to do."""
-    done = subprocess.run([sys.executable, "-c", TRY, open_path, "4711"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TRY, open_path, "4711"], capture_output=True, text=True, check=True
+    )
     assert "StoreUnavailable" in done.stdout
     assert "by user 4711: give it to that user" in done.stdout
 
@@ -288,7 +313,9 @@ def test_a_file_that_another_process_holds_alone_is_named(path: Path) -> None:
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
     holder.execute("BEGIN EXCLUSIVE")
-    done = subprocess.run([sys.executable, "-c", TRY, path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TRY, path], capture_output=True, text=True, check=True
+    )
     assert "holds the database alone" in done.stdout
     holder.close()
     Gate(f"sqlite:///{path}").close()
@@ -330,7 +357,9 @@ def test_a_service_outside_the_group_gives_it_nothing(open_path: Path) -> None:
     served(open_path, "4713")
     for suffix in ("-page", ".key"):
         found = Path(f"{open_path}{suffix}").stat()
-        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4713, 0o600), suffix
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (4711, 4713, 0o600), (
+            suffix
+        )
 
 
 def give_away(path: Path) -> None:
@@ -343,7 +372,9 @@ def give_away(path: Path) -> None:
 
 def served(path: Path, group: str) -> None:
     """Run the service as user 4711."""
-    done = subprocess.run([sys.executable, "-c", SERVE, path, group], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE, path, group], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "served\n", done.stderr
 
 
@@ -364,7 +395,10 @@ def test_a_creation_that_is_killed_is_taken_up(tmp_path: Path) -> None:
     for number in range(int(os.environ.get("SOAK", "0")) * 46 + 4):
         path = tmp_path / f"{number}.db"
         with subprocess.Popen(
-            [sys.executable, "-c", MAKE, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", MAKE, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()

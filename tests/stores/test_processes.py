@@ -75,10 +75,15 @@ def test_no_verification_passes_on_an_old_state(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(store)
     issued = [gate.tokens.create(name=f"t{index}") for index in range(200)]
-    states: list[list[tuple[float, float, str]]] = [[] for _ in issued]  # from, acknowledged at, state
+    states: list[list[tuple[float, float, str]]] = [
+        [] for _ in issued
+    ]  # from, acknowledged at, state
     output = tmp_path / "verifier"
     with running(VERIFIER, store, ",".join(one.secret for one in issued), output=output) as process:
-        for change, state in ((gate.tokens.deactivate, "deactivated"), (gate.tokens.activate, "ok")):
+        for change, state in (
+            (gate.tokens.deactivate, "deactivated"),
+            (gate.tokens.activate, "ok"),
+        ):
             for index, one in enumerate(issued):
                 begun = time.monotonic()
                 change(one.token.id)
@@ -92,7 +97,8 @@ def test_no_verification_passes_on_an_old_state(tmp_path: Path) -> None:
         certain = [
             state
             for number, (_, acknowledged, state) in enumerate(history)
-            if acknowledged < begun and (number + 1 == len(history) or begun < history[number + 1][0] - 0.2)
+            if acknowledged < begun
+            and (number + 1 == len(history) or begun < history[number + 1][0] - 0.2)
         ]
         if certain:
             judged += 1
@@ -117,7 +123,9 @@ for line in sys.stdin:
         print(denied.reason, flush=True)
 """
     command = [sys.executable, "-c", asker, store]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
 
@@ -175,7 +183,7 @@ def in_child(work: Callable[[], bool]) -> bool:
         signal.alarm(40)
         try:
             os._exit(0 if work() else 1)
-        except BaseException:  # noqa: BLE001  nothing of the test run may go on in the child
+        except BaseException:
             os._exit(2)
     return os.waitpid(child, 0)[1] == 0
 
@@ -213,14 +221,17 @@ def test_forks_among_busy_threads_hang_nowhere(tmp_path: Path) -> None:
     def write() -> None:
         while not stop.is_set():
             made.append(gate.tokens.create(name="written").token.id)
-            time.sleep(0.002)  # SQLite's lock is not fair: who writes without pause starves the others
+            time.sleep(
+                0.002
+            )  # SQLite's lock is not fair: who writes without pause starves the others
 
     threads = [threading.Thread(target=work) for work in (verify, verify, write)]
     for thread in threads:
         thread.start()
     try:
         results = [
-            in_child(lambda: gate.verify(secret).id != gate.tokens.create(name="child").token.id) for _ in range(30)
+            in_child(lambda: gate.verify(secret).id != gate.tokens.create(name="child").token.id)
+            for _ in range(30)
         ]
     finally:
         stop.set()
@@ -314,7 +325,9 @@ def test_a_failure_after_a_fork_is_no_dead_lock(caplog: pytest.LogCaptureFixture
 
     def is_free() -> bool:
         found: list[bool] = []
-        thread = threading.Thread(target=lambda: found.append(gate._store.lock.acquire(blocking=False)))
+        thread = threading.Thread(
+            target=lambda: found.append(gate._store.lock.acquire(blocking=False))
+        )
         thread.start()
         thread.join()
         return found == [True]

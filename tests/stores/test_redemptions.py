@@ -59,7 +59,9 @@ def test_trap_8_fifty_threads_and_two_processes_redeem_exactly_ten(tmp_path: Pat
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    told = Counter(word for process in processes for word in process.communicate(timeout=60)[0].split())
+    told = Counter(
+        word for process in processes for word in process.communicate(timeout=60)[0].split()
+    )
     assert told == {"redeemed": 10, "redemptions_exhausted": 90}
     assert gate.shares.get(made.share.id).redemptions == 10
     gate.close()
@@ -72,7 +74,9 @@ def test_trap_8_fifty_threads_in_memory(clock: Clock) -> None:
     told: list[str] = []
     threads = [
         threading.Thread(
-            target=lambda: told.append(reason_of(lambda: gate.shares.redeem(made.share.id, secret=made.secret)))
+            target=lambda: told.append(
+                reason_of(lambda: gate.shares.redeem(made.share.id, secret=made.secret))
+            )
         )
         for _ in range(50)
     ]
@@ -88,7 +92,12 @@ def test_trap_8_the_statement_itself_counts_no_more_than_there_are(gate: Gate) -
     made = gate.shares.create("x", scopes=["a"], expires_in=HOUR, params={"maxRedemptions": 2})
     endless = gate.shares.create("x", scopes=["a"], expires_in=HOUR)
     with gate._store.changing() as change:
-        assert [change.shares.count_redemption(made.share.id) for _ in range(4)] == [True, True, False, False]
+        assert [change.shares.count_redemption(made.share.id) for _ in range(4)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
         assert [change.shares.count_redemption(endless.share.id) for _ in range(3)] == [True] * 3
     gate.shares.revoke(endless.share.id)
     with gate._store.changing() as change:
@@ -118,17 +127,28 @@ def test_a_redemption_is_judged_again_in_its_transaction(
         return AllowedScopes(general_scopes=("*",))
 
     gate = Gate("sqlite://", clock=clock, owner_rights=hook, owner_rights_ttl=0)
-    maker = gate.verify(gate.tokens.create(name="t", scopes=["a", "b", "gate:shares:*"], owner=Owner("ann")).secret)
-    made = gate.shares.create("x", scopes=["a"], expires_in=HOUR, params={"maxRedemptions": 5}, by=maker)
+    maker = gate.verify(
+        gate.tokens.create(name="t", scopes=["a", "b", "gate:shares:*"], owner=Owner("ann")).secret
+    )
+    made = gate.shares.create(
+        "x", scopes=["a"], expires_in=HOUR, params={"maxRedemptions": 5}, by=maker
+    )
     gate.shares.redeem(made.share.id, secret=made.secret)
-    admin = gate.tokens.create(name="t", scopes=["a", "gate:shares:read", "gate:admin"], owner=Owner("bob"))
+    admin = gate.tokens.create(
+        name="t", scopes=["a", "gate:shares:read", "gate:admin"], owner=Owner("bob")
+    )
     caller = {"secret": made.secret} if secret else {"by": gate.verify(admin.secret)}
     waiting.append(True)
-    assert reason_of(lambda: gate.shares.redeem(made.share.id, address="192.0.2.1", **caller)) == reason
+    assert (
+        reason_of(lambda: gate.shares.redeem(made.share.id, address="192.0.2.1", **caller))
+        == reason
+    )
     assert (waiting, gate.shares.get(made.share.id).redemptions) == ([], 1)
 
 
-def test_a_share_is_read_once_for_all_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_is_read_once_for_all_of_its_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it opens is not copied, redeeming drops nothing, and one share does not fill the cache."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
     asked: list[str] = []
@@ -143,7 +163,7 @@ def test_a_share_is_read_once_for_all_of_its_tokens(tmp_path: Path, monkeypatch:
     records = []
     for _ in range(5):
         token = gate.shares.redeem(made.share.id, secret=made.secret).token
-        records.append(gate.verify(token).record)
+        records.append(gate.verify(token).compiled)
     assert len(asked) == 1
     assert len({id(record.grants) for record in records}) == 1
     assert len({record.digest for record in records}) == 5

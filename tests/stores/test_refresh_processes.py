@@ -58,7 +58,9 @@ Ask = Callable[..., Any]
 def another_process(store: str) -> Iterator[tuple[Ask, Ask]]:
     """A process with a gate of its own: what tells it to do something, and what waits for its answer."""
     command = [sys.executable, "-c", WORKER, store]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
 
         def tell(*call: str | None) -> None:
             assert process.stdin is not None
@@ -78,7 +80,10 @@ def test_twenty_clients_in_two_processes_get_one_successor(tmp_path: Path) -> No
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     gate = Gate(store)
     made = gate.tokens.create(name="s", type="REFRESH", scopes=["a"])
-    with another_process(store) as (tell_one, hear_one), another_process(store) as (tell_other, hear_other):
+    with (
+        another_process(store) as (tell_one, hear_one),
+        another_process(store) as (tell_other, hear_other),
+    ):
         secret = made.secret
         for _ in range(TURNS):
             tell_one("exchange", secret)
@@ -98,7 +103,10 @@ def test_a_retired_credential_revokes_once_whoever_comes(tmp_path: Path) -> None
     gate = Gate(store)
     made = gate.tokens.create(name="s", type="REFRESH")
     newest = gate.tokens.exchange(str(gate.tokens.exchange(made.secret).refresh_token))
-    with another_process(store) as (tell_one, hear_one), another_process(store) as (tell_other, hear_other):
+    with (
+        another_process(store) as (tell_one, hear_one),
+        another_process(store) as (tell_other, hear_other),
+    ):
         tell_one("exchange", made.secret)
         tell_other("exchange", made.secret)
         assert {reason for reason, _ in hear_one() + hear_other()} == {"revoked"}
@@ -116,17 +124,31 @@ def reuse(gate: Gate, made: Issued, answer: Exchanged) -> None:
 # What ends a child, and the reason for which it is refused from then on.
 ENDS: dict[str, tuple[Callable[[Gate, Issued, Exchanged], Any], str]] = {
     "deactivated": (lambda gate, made, _: gate.tokens.deactivate(made.token.id), "deactivated"),
-    "narrowed": (lambda gate, made, _: gate.tokens.update(made.token.id, scopes=["b"]), "insufficient_scope"),
+    "narrowed": (
+        lambda gate, made, _: gate.tokens.update(made.token.id, scopes=["b"]),
+        "insufficient_scope",
+    ),
     "moved": (
-        lambda gate, made, _: gate.tokens.update(made.token.id, allowed_cidr_blocks=["192.0.2.0/24"]),
+        lambda gate, made, _: gate.tokens.update(
+            made.token.id, allowed_cidr_blocks=["192.0.2.0/24"]
+        ),
         "address_not_allowed",
     ),
-    "expired": (lambda gate, made, _: gate.tokens.update(made.token.id, expires_in=0.001), "expired"),
+    "expired": (
+        lambda gate, made, _: gate.tokens.update(made.token.id, expires_in=0.001),
+        "expired",
+    ),
     "deleted": (lambda gate, made, _: gate.tokens.delete(made.token.id), "unknown_credential"),
     "reused": (reuse, "revoked"),
     "revoked": (lambda gate, made, _: gate.revoke(made.secret), "revoked"),
-    "leaked": (lambda gate, made, _: gate.tokens.rotate(made.token.id, leaked=True), "unknown_credential"),
-    "revoked itself": (lambda gate, _, answer: gate.revoke(answer.access_token), "unknown_credential"),
+    "leaked": (
+        lambda gate, made, _: gate.tokens.rotate(made.token.id, leaked=True),
+        "unknown_credential",
+    ),
+    "revoked itself": (
+        lambda gate, _, answer: gate.revoke(answer.access_token),
+        "unknown_credential",
+    ),
 }
 
 
@@ -153,14 +175,22 @@ def test_a_child_stops_with_its_parent_in_another_process(tmp_path: Path, end: s
 def test_whoever_is_killed_in_an_exchange_comes_through(tmp_path: Path) -> None:
     """Server and client, each at each of its steps: no client is locked out, no credential has two successors."""
     arena = Path(__file__).parent.parent / "arena.py"
-    done = subprocess.run([sys.executable, arena, tmp_path, str(KILLS)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, arena, tmp_path, str(KILLS)], capture_output=True, text=True, check=True
+    )
     told = json.loads(done.stdout)
     killed = told.pop("killed")
     assert killed["server"] + killed["client"] >= KILLS * 0.8
     assert min(killed.values()) >= KILLS * 0.4
     assert told.pop("exchanges") >= KILLS
     assert told.pop("repeated") >= KILLS * 0.1  # answers were lost, and asked for again
-    assert told == {"failed": 0, "twins": 0, "secrets": 1, "in step": True, "audit": ["token.create"]}, done.stderr
+    assert told == {
+        "failed": 0,
+        "twins": 0,
+        "secrets": 1,
+        "in step": True,
+        "audit": ["token.create"],
+    }, done.stderr
 
 
 def test_a_store_does_not_grow_with_exchanges(tmp_path: Path) -> None:
@@ -174,7 +204,9 @@ def test_a_store_does_not_grow_with_exchanges(tmp_path: Path) -> None:
             gate.purge()
             with gate._store.reading() as reading:
                 ask = reading._connection.exec_driver_sql
-                pages, free = (ask(f"PRAGMA {name}").scalar_one() for name in ("page_count", "freelist_count"))
+                pages, free = (
+                    ask(f"PRAGMA {name}").scalar_one() for name in ("page_count", "freelist_count")
+                )
             sizes.append((pages, pages - free))
         secrets[number % 10] = str(gate.tokens.exchange(secrets[number % 10]).refresh_token)
         now[0] += 6_000_000 / EXCHANGES

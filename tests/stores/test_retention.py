@@ -25,7 +25,9 @@ def sequences(gate: Gate) -> list[int]:
 def count(gate: Gate, table: str) -> int:
     """How many rows a table has."""
     with gate._store.reading() as reading:
-        return int(reading._connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
+        return int(
+            reading._connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+        )
 
 
 def test_old_entries_go_and_no_gap_is_left(gate: Gate, clock: Clock) -> None:
@@ -36,7 +38,12 @@ def test_old_entries_go_and_no_gap_is_left(gate: Gate, clock: Clock) -> None:
     assert gate.purge(timedelta(hours=2.5), by="keeper") == Purged(entries=4)
     assert sequences(gate) == [5, 6, 7]
     entry = gate.audit().items[-1]
-    assert (entry.actor, entry.action, entry.subject, entry.org_id) == ("keeper", "store.purge", "store", None)
+    assert (entry.actor, entry.action, entry.subject, entry.org_id) == (
+        "keeper",
+        "store.purge",
+        "store",
+        None,
+    )
     assert entry.details == {"entries": 4, "secrets": 0, "makers": 0, "revocations": 0, "access": 0}
     assert gate.purge(timedelta(hours=2.5)) == Purged()
     assert sequences(gate) == [5, 6, 7]
@@ -93,7 +100,10 @@ def test_secrets_past_their_grace_go(gate: Gate, clock: Clock) -> None:
     """And no other: neither those in their grace, nor current ones."""
     tokens = [gate.tokens.create(name=f"t{number}") for number in range(3)]
     spans = (10.0, 100.0, 0.0)
-    fresh = [gate.tokens.rotate(one.token.id, grace=span) for one, span in zip(tokens, spans, strict=True)]
+    fresh = [
+        gate.tokens.rotate(one.token.id, grace=span)
+        for one, span in zip(tokens, spans, strict=True)
+    ]
     assert count(gate, "faregate_secrets") == 5
     clock.now += 10
     assert gate.purge().secrets == 1
@@ -162,7 +172,9 @@ def test_more_than_fits_into_one_transaction(gate: Gate, clock: Clock) -> None:
             " INSERT INTO faregate_feed (sequence, at, actor, action, subject, org_id, details) SELECT i, 5.0, 'x', 'token.update', 'y', NULL, '{}' FROM n",
             (2 * _AT_ONCE + 10,),
         )
-        change._connection.exec_driver_sql("UPDATE faregate_sequence SET value = ?", (2 * _AT_ONCE + 10,))
+        change._connection.exec_driver_sql(
+            "UPDATE faregate_sequence SET value = ?", (2 * _AT_ONCE + 10,)
+        )
     gate.verify(issued.secret)
     clock.now += 366 * 86_400
     assert gate.purge().entries == 2 * _AT_ONCE + 9
@@ -200,7 +212,10 @@ def test_a_process_behind_the_oldest_entry_drops_its_cache(tmp_path: Path) -> No
     gate = Gate(store)
     good, bad = gate.tokens.create(name="good"), gate.tokens.create(name="bad")
     with subprocess.Popen(
-        [sys.executable, "-c", BEHIND, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", BEHIND, store],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -216,7 +231,9 @@ def test_a_process_behind_the_oldest_entry_drops_its_cache(tmp_path: Path) -> No
         assert ask(bad.secret) == ["ok", "2", "2"]
         gate.tokens.deactivate(bad.token.id)
         gate.tokens.update(good.token.id, description="d")
-        assert gate.purge(0).entries == 3  # all but the newest: what it applied last is no longer there
+        assert (
+            gate.purge(0).entries == 3
+        )  # all but the newest: what it applied last is no longer there
         assert ask(bad.secret)[0] == "deactivated"
         assert ask(good.secret)[0] == "ok"
         assert int(ask(good.secret)[2]) == gate.audit().items[-1].sequence == 5

@@ -15,9 +15,13 @@ SECONDS = 150 if SOAK else 4
 def test_no_answer_is_stale_and_no_change_is_lost(tmp_path: Path) -> None:
     """Real processes; a million answers and more in the soak. Refusals while files are missing are no answers."""
     storm = Path(__file__).parent.parent / "storm.py"
-    done = subprocess.run([sys.executable, storm, tmp_path, str(SECONDS)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, storm, tmp_path, str(SECONDS)], capture_output=True, text=True, check=True
+    )
     print(done.stdout)
     told = json.loads(done.stdout)
-    assert (told["stale"], told["lost"], told["ended early"]) == (0, 0, 0), done.stdout + done.stderr[-2000:]
+    assert (told["stale"], told["lost"], told["ended early"]) == (0, 0, 0), (
+        done.stdout + done.stderr[-2000:]
+    )
     assert told["judged"] >= (1_000_000 if SOAK else 1000)
     assert told["changed"] >= (1000 if SOAK else 10)

@@ -18,7 +18,7 @@ from conftest import reason_of
 from unannounced import forked, in_child
 
 from faregate import AllowedScopes, Gate, Owner, StoreUnavailable
-from faregate.client.token_file import Keeper
+from faregate.client.token_file import TokenFile
 from faregate.values import forks
 
 
@@ -45,7 +45,9 @@ def test_a_child_works(tmp_path: Path, kind: str) -> None:
         return (before, reason_of(lambda: gate.verify(one.secret))) == ("ok", "deactivated")
 
     assert in_child(work)
-    assert reason_of(lambda: gate.verify(one.secret)) == ("ok" if kind == "memory" else "deactivated")
+    assert reason_of(lambda: gate.verify(one.secret)) == (
+        "ok" if kind == "memory" else "deactivated"
+    )
     gate.tokens.deactivate(two.token.id)
     assert in_child(lambda: reason_of(lambda: gate.verify(two.secret)) == "deactivated")
     gate.close()
@@ -114,7 +116,9 @@ def test_a_child_writes_last_uses(tmp_path: Path) -> None:
     before = gate._usage._thread
 
     def work() -> bool:
-        gate._usage._every = 0.05  # seconds; in the child alone, as its parent's thread must sleep while it forks
+        gate._usage._every = (
+            0.05  # seconds; in the child alone, as its parent's thread must sleep while it forks
+        )
         gate.verify(two.secret)  # which no cache knows
         return holds(lambda: gate.tokens.get(two.token.id).last_used_at is not None)
 
@@ -135,7 +139,9 @@ def test_a_child_misses_its_thread_on_hits_alone(tmp_path: Path) -> None:
     before = gate._usage._thread
 
     def work() -> bool:
-        return holds(lambda: gate.verify(issued.secret) is not None and gate._usage._thread is not before)
+        return holds(
+            lambda: gate.verify(issued.secret) is not None and gate._usage._thread is not before
+        )
 
     assert before is not None
     assert in_child(work)
@@ -144,7 +150,7 @@ def test_a_child_misses_its_thread_on_hits_alone(tmp_path: Path) -> None:
 
 def test_a_child_lets_go_of_a_clients_file(tmp_path: Path) -> None:
     """A turn that was the parent's is not kept up by the child, which gets its own."""
-    keeper = Keeper(tmp_path / "credential")
+    keeper = TokenFile(tmp_path / "credential")
 
     def work() -> bool:
         os.read(asked, 1)
@@ -172,7 +178,9 @@ def test_a_hook_after_a_fork_alone_is_no_failure(tmp_path: Path) -> None:
     gate.close()
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="CPython itself ends a process that runs these hooks alone")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="CPython itself ends a process that runs these hooks alone"
+)
 def test_no_hook_after_a_fork_complains(tmp_path: Path) -> None:
     """As a server runs all of them that forks in C, and none before."""
     gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}")
@@ -191,7 +199,9 @@ def test_no_hook_after_a_fork_complains(tmp_path: Path) -> None:
 def test_a_child_asks_for_an_owners_rights(tmp_path: Path) -> None:
     """Though a thread of the parent was about to keep an answer, and the record is at hand without a look."""
     rights = AllowedScopes(general_scopes=("docs:read",))
-    gate = Gate(f"sqlite:///{tmp_path / 'gate.db'}", owner_rights=lambda _: rights, owner_rights_ttl=0)
+    gate = Gate(
+        f"sqlite:///{tmp_path / 'gate.db'}", owner_rights=lambda _: rights, owner_rights_ttl=0
+    )
     issued = gate.tokens.create(name="a", owner=Owner("alice"), scopes=["docs:read"])
     gate.verify(issued.secret)
     gate._records.look_at = time.monotonic() + 60
@@ -202,7 +212,9 @@ def test_a_child_asks_for_an_owners_rights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-def test_a_profiler_of_locks_changes_none(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profiler_of_locks_changes_none(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It replaces the kind of lock in the middle of a change, and the change is as alone as before."""
     gate = Gate("sqlite://" if kind == "memory" else f"sqlite:///{tmp_path / 'gate.db'}")
     found: list[str] = []
@@ -251,7 +263,9 @@ def test_a_child_removes_no_log(how: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOG, url, how]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     # Its output is open in the child, too: both have come to their ends.
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     gate = Gate(url)
     assert gate.tokens.list().total == 3

@@ -39,7 +39,9 @@ sys.stdin.readline()
 def held(path: Path, how: str) -> Iterator[Callable[[], None]]:
     """Have another process hold the database; what is yielded makes it let go."""
     command = [sys.executable, "-c", HOLDER, str(path), how]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
 
@@ -59,7 +61,7 @@ def in_child(work: Callable[[], bool]) -> bool:
         signal.alarm(40)
         try:
             os._exit(0 if work() else 1)
-        except BaseException:  # noqa: BLE001  nothing of the test run may go on in the child
+        except BaseException:
             os._exit(2)
     return os.waitpid(child, 0)[1] == 0
 
@@ -271,7 +273,9 @@ def test_a_new_secret_is_presented_without_waiting(path: Path, make_gate: Make) 
     with held(path, "IMMEDIATE") as release:
         began = time.monotonic()
         assert [reason_of(lambda: gate.verify(new.secret)) for _ in range(20)] == ["ok"] * 20
-        assert time.monotonic() - began < 10  # waiting for the lock each time would take five minutes
+        assert (
+            time.monotonic() - began < 10
+        )  # waiting for the lock each time would take five minutes
         release()
     with pytest.raises(NotFound):
         gate.tokens.delete("nothing")

@@ -64,8 +64,16 @@ class Commands(click.Group):
     commands=COMMANDS,
     epilog=EPILOG,
 )
-@click.option("--store", envvar="FAREGATE_STORE", metavar="URL", help="The store, such as sqlite:///gate.db.")
-@click.option("--brand", envvar="FAREGATE_BRAND", default="fg", show_default=True, help="First part of new secrets.")
+@click.option(
+    "--store", envvar="FAREGATE_STORE", metavar="URL", help="The store, such as sqlite:///gate.db."
+)
+@click.option(
+    "--brand",
+    envvar="FAREGATE_BRAND",
+    default="fg",
+    show_default=True,
+    help="First part of new secrets.",
+)
 @click.option(
     "--trusted-proxy",
     "proxies",
@@ -85,7 +93,13 @@ class Commands(click.Group):
 )
 @click.version_option(package_name="faregate")
 @click.pass_context
-def main(context: click.Context, store: str | None, brand: str, proxies: Sequence[str], forwarded_header: str) -> None:
+def main(
+    context: click.Context,
+    store: str | None,
+    brand: str,
+    proxies: Sequence[str],
+    forwarded_header: str,
+) -> None:
     """Steer the gate in front of a web application: tokens, shares, and why somebody gets in or not.
 
     Who may open the store's file is root: no credential is asked. The options below, given before the command, say
@@ -93,7 +107,11 @@ def main(context: click.Context, store: str | None, brand: str, proxies: Sequenc
     (FAREGATE_STORE, FAREGATE_BRAND, FAREGATE_TRUSTED_PROXIES, FAREGATE_FORWARDED_HEADER; FAREGATE_SECRET signs what
     shares are redeemed for). In a Flask application the same commands are 'flask faregate ...', with its own gate.
     """
-    settings: dict[str, Any] = {"brand": brand, "trusted_proxies": list(proxies), "forwarded_header": forwarded_header}
+    settings: dict[str, Any] = {
+        "brand": brand,
+        "trusted_proxies": list(proxies),
+        "forwarded_header": forwarded_header,
+    }
     context.obj = Source(store, settings)
 
 

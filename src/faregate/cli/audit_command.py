@@ -31,13 +31,25 @@ _WIDTHS = (8, 20, 12, 16, 36, 6, 0)  # at least, so that what follows later stan
 
 
 @click.command()
-@click.option("--since", metavar="WHEN", help="After this sequence, or from this instant on. Default: the newest.")
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="After this sequence, or from this instant on. Default: the newest.",
+)
 @click.option("--subject", metavar="ID", help="Only what was done to this token or share.")
 @click.option("--limit", default=100, show_default=True, help="At most so many, 1 to 1000.")
 @click.option("--follow", "-f", is_flag=True, help="Go on, and print what comes, until Ctrl-C.")
 @json_option
 @pass_source
-def audit(source: Source, since: str | None, subject: str | None, limit: int, *, follow: bool, as_json: bool) -> None:
+def audit(
+    source: Source,
+    since: str | None,
+    subject: str | None,
+    limit: int,
+    *,
+    follow: bool,
+    as_json: bool,
+) -> None:
     """Show who changed what: the newest changes, or those since.
 
     They come in the order in which they were made. WHEN is the SEQUENCE of an entry, or an instant such as
@@ -58,7 +70,13 @@ def audit(source: Source, since: str | None, subject: str | None, limit: int, *,
 
 
 def _follow(
-    gate: Gate, page: AuditPage, start: int | str | datetime, subject: str | None, limit: int, *, as_json: bool
+    gate: Gate,
+    page: AuditPage,
+    start: int | str | datetime,
+    subject: str | None,
+    limit: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Print the entries of a page, and then whatever comes."""
     last: AuditEntry | None = None
@@ -77,7 +95,10 @@ def _follow(
             continue
         oldest = gate.audit(0, limit=1).items
         if not oldest or oldest[0].sequence <= last.sequence:  # and it was not purged
-            click.echo("The store was replaced by another one; what follows was done to that since.", err=True)
+            click.echo(
+                "The store was replaced by another one; what follows was done to that since.",
+                err=True,
+            )
             start, last = last.at, None
             page = gate.audit(start, subject=subject, limit=limit)
 
@@ -112,12 +133,23 @@ def _line(entry: AuditEntry, *, as_json: bool) -> None:
 def _cells(entry: AuditEntry) -> Sequence[str]:
     details = msgspec.json.encode(entry.details).decode()
     at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
-    return (str(entry.sequence), at, _actor(entry), entry.action, entry.subject, entry.org_id or "-", details)
+    return (
+        str(entry.sequence),
+        at,
+        _actor(entry),
+        entry.action,
+        entry.subject,
+        entry.org_id or "-",
+        details,
+    )
 
 
 def _actor(entry: AuditEntry) -> str:
     """Return the name of an actor, and who that was: alike names tell nobody apart."""
     name = entry.actor or "-"
-    if entry.actor_kind is None or name in (entry.actor_kind, f"{entry.actor_kind}:{entry.actor_id}"):
+    if entry.actor_kind is None or name in (
+        entry.actor_kind,
+        f"{entry.actor_kind}:{entry.actor_id}",
+    ):
         return name
     return f"{name} ({' '.join(filter(None, (entry.actor_kind, entry.actor_id)))})"

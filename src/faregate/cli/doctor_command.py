@@ -28,7 +28,7 @@ def doctor(context: click.Context, source: Source, *, as_json: bool) -> None:
 
     Exit code 0: nothing is wrong, though there may be notes; 1: something is; 3: the store cannot answer.
     """
-    from faregate.diagnosis import DOWN, FAULT, NOTE, Finding, examine  # noqa: PLC0415  SQLAlchemy is loaded only by who opens a store
+    from faregate.diagnosis import DOWN, FAULT, NOTE, Finding, examine
 
     with explained():
         findings = examine(source.existing(), source.settings)
@@ -39,7 +39,11 @@ def doctor(context: click.Context, source: Source, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode(findings))
     else:
         table(
-            [one.verdict.upper() if one.verdict in (FAULT, DOWN) else one.verdict, one.check, one.words]
+            [
+                one.verdict.upper() if one.verdict in (FAULT, DOWN) else one.verdict,
+                one.check,
+                one.words,
+            ]
             for one in findings
         )
         wrong = sum(one.verdict in (FAULT, DOWN) for one in findings)

@@ -22,11 +22,23 @@ def jwt() -> None:
 
 
 @jwt.command()
-@click.option("--issuer", required=True, metavar="ISS", help="Whose they are: the 'iss' of the tokens, as it is.")
-@click.option("--jti", metavar="JTI", help="The token with this 'jti'.")
-@click.option("--subject", metavar="SUB", help="Every token of this 'sub' with an 'iat' until now, or --before.")
 @click.option(
-    "--before", type=instant, metavar="INSTANT", help="With --subject: with an 'iat' until then, and no later."
+    "--issuer",
+    required=True,
+    metavar="ISS",
+    help="Whose they are: the 'iss' of the tokens, as it is.",
+)
+@click.option("--jti", metavar="JTI", help="The token with this 'jti'.")
+@click.option(
+    "--subject",
+    metavar="SUB",
+    help="Every token of this 'sub' with an 'iat' until now, or --before.",
+)
+@click.option(
+    "--before",
+    type=instant,
+    metavar="INSTANT",
+    help="With --subject: with an 'iat' until then, and no later.",
 )
 @click.option(
     "--until",
@@ -56,7 +68,8 @@ def revoke(
     with source.gate() as gate:
         if source.application is None:
             echo(
-                "Whether the gate trusts this issuer is not known here: its name has to be the 'iss' exactly.", err=True
+                "Whether the gate trusts this issuer is not known here: its name has to be the 'iss' exactly.",
+                err=True,
             )
         if jti is not None:
             gate.jwts.revoke(issuer, jti, until=until, by=by)

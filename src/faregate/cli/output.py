@@ -51,12 +51,16 @@ def give_up() -> None:
 def check_open() -> None:
     """End the command if what it is about to make could not be shown."""
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  as it is where it was closed
-        raise Failure("Standard output is closed, and the secret would be lost: nothing was done", 2)
+        raise Failure(
+            "Standard output is closed, and the secret would be lost: nothing was done", 2
+        )
 
 
 def printable(text: str) -> str:
     """Return a text whose control and formatting characters are escaped, so that no record steers a terminal."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def table(rows: Iterable[Sequence[str]], *, least: Sequence[int] = ()) -> None:
@@ -65,7 +69,9 @@ def table(rows: Iterable[Sequence[str]], *, least: Sequence[int] = ()) -> None:
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     widths = [max(pair) for pair in zip(widths, least, strict=True)] if least else widths
     for row in shown:
-        click.echo(GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(
+            GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def members(shown: payloads.Shown, **more: str) -> None:
@@ -87,4 +93,7 @@ def _flat(record: dict[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
         elif isinstance(value, list):  # of texts, in every record
             yield f"{prefix}{name}", GAP.join(cast("list[str]", value))
         else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield (
+                f"{prefix}{name}",
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+            )

@@ -44,7 +44,9 @@ def instant_or_none(text: str) -> Instant | object:
 def instant(text: str) -> Instant:
     """Return an instant of RFC 3339, or epoch seconds."""
     try:
-        return parse_instant(float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else text, "an instant")
+        return parse_instant(
+            float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else text, "an instant"
+        )
     except InvalidInput as error:
         raise click.BadParameter(str(error)) from error
 
@@ -76,7 +78,9 @@ def text(value: str) -> str | object:
 def given(**values: Any) -> dict[str, Any]:
     """Return the values of the options that were given, None for NOTHING."""
     return {
-        name: None if value is NOTHING else value for name, value in values.items() if value is not None and value != ()
+        name: None if value is NOTHING else value
+        for name, value in values.items()
+        if value is not None and value != ()
     }
 
 
@@ -85,7 +89,12 @@ def read_secret(prompt: str) -> str | None:
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  as it is where it was closed
         return None
     if sys.stdin.isatty():
-        return str(click.prompt(prompt, hide_input=True, err=True, default="", show_default=False)).strip() or None
+        return (
+            str(
+                click.prompt(prompt, hide_input=True, err=True, default="", show_default=False)
+            ).strip()
+            or None
+        )
     data = sys.stdin.buffer.read(2 * LONGEST)
     return data.decode("ascii", errors="replace").strip() or None
 
@@ -103,32 +112,49 @@ def by_option(command: Command) -> Command:
     def as_root(_: click.Context, __: click.Parameter, name: str) -> CommandLine:
         return CommandLine(name)
 
-    return click.option("--by", default=CLI, show_default=True, metavar="NAME", help=words, callback=as_root)(command)
+    return click.option(
+        "--by", default=CLI, show_default=True, metavar="NAME", help=words, callback=as_root
+    )(command)
 
 
 def page_options(command: Command) -> Command:
     """Add ``--limit`` and ``--offset``."""
     command = click.option("--offset", default=0, show_default=True, help="After so many.")(command)
-    return click.option("--limit", default=100, show_default=True, help="At most so many, 1 to 1000.")(command)
+    return click.option(
+        "--limit", default=100, show_default=True, help="At most so many, 1 to 1000."
+    )(command)
 
 
 def limit_options(command: Command) -> Command:
     """Add the options for what a record opens, and from where."""
     command = click.option("--any-address", is_flag=True, help="Allow every address.")(command)
     command = click.option(
-        "--cidr", "blocks", multiple=True, metavar="BLOCK", help="An allowed network or address; may be repeated."
+        "--cidr",
+        "blocks",
+        multiple=True,
+        metavar="BLOCK",
+        help="An allowed network or address; may be repeated.",
     )(command)
-    return click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A general scope; may be repeated.")(
-        command
-    )
+    return click.option(
+        "--scope",
+        "scopes",
+        multiple=True,
+        metavar="SCOPE",
+        help="A general scope; may be repeated.",
+    )(command)
 
 
 def time_options(command: Command) -> Command:
     """Add the options for until when."""
     command = click.option(
-        "--expires-at", type=instant_or_none, metavar="INSTANT", help="Such as 2030-01-31T12:00:00Z."
+        "--expires-at",
+        type=instant_or_none,
+        metavar="INSTANT",
+        help="Such as 2030-01-31T12:00:00Z.",
     )(command)
-    return click.option("--expires-in", type=span, metavar="SPAN", help="Such as 90d or 12h, from now.")(command)
+    return click.option(
+        "--expires-in", type=span, metavar="SPAN", help="Such as 90d or 12h, from now."
+    )(command)
 
 
 def networks(blocks: tuple[str, ...], *, any_address: bool) -> list[str] | None:

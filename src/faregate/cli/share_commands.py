@@ -48,10 +48,16 @@ def _attributes(text: str) -> dict[str, Any] | object:
 def _opens(command: Command) -> Command:
     """Add the options for what a share opens, at creation and later."""
     command = click.option(
-        "--attributes", type=_attributes, metavar="JSON", help="An object of the application's own; 'none': nothing."
+        "--attributes",
+        type=_attributes,
+        metavar="JSON",
+        help="An object of the application's own; 'none': nothing.",
     )(command)
     command = click.option(
-        "--max-redemptions", type=_count, metavar="N", help="Redeem only, so many times; 'none': without end."
+        "--max-redemptions",
+        type=_count,
+        metavar="N",
+        help="Redeem only, so many times; 'none': without end.",
     )(command)
     return time_options(limit_options(command))
 
@@ -62,12 +68,21 @@ def share() -> None:
 
 
 @share.command()
-@click.option("--object", "objects", required=True, multiple=True, metavar="ID", help="What it opens; may be repeated.")
+@click.option(
+    "--object",
+    "objects",
+    required=True,
+    multiple=True,
+    metavar="ID",
+    help="What it opens; may be repeated.",
+)
 @_opens
 @by_option
 @json_option
 @pass_source
-def create(source: Source, /, objects: tuple[str, ...], *, by: CommandLine, as_json: bool, **options: Any) -> None:
+def create(
+    source: Source, /, objects: tuple[str, ...], *, by: CommandLine, as_json: bool, **options: Any
+) -> None:
     """Create a share and print its secret, once.
 
     It takes --scope, and --expires-in or --expires-at. The secret alone goes to standard output. It is nobody's: who
@@ -124,7 +139,9 @@ def show(source: Source, share_id: str, *, as_json: bool) -> None:
 @by_option
 @json_option
 @pass_source
-def update(source: Source, /, share_id: str, *, by: CommandLine, as_json: bool, **options: Any) -> None:
+def update(
+    source: Source, /, share_id: str, *, by: CommandLine, as_json: bool, **options: Any
+) -> None:
     """Change what is given and keep the rest. Scopes and networks are replaced whole; the objects stay.
 
     An expired share can be extended, a revoked one cannot. What was redeemed from it follows at once.
@@ -141,12 +158,23 @@ def update(source: Source, /, share_id: str, *, by: CommandLine, as_json: bool, 
 
 @share.command()
 @click.argument("share_id", metavar="ID")
-@click.option("--secret", "ask", is_flag=True, help="As its holder does: with the secret, read from standard input.")
-@click.option("--address", metavar="ADDRESS", help="The client's address, for a share that is bound to networks.")
+@click.option(
+    "--secret",
+    "ask",
+    is_flag=True,
+    help="As its holder does: with the secret, read from standard input.",
+)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="The client's address, for a share that is bound to networks.",
+)
 @by_option
 @json_option
 @pass_source
-def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by: CommandLine, as_json: bool) -> None:
+def redeem(
+    source: Source, share_id: str, address: str | None, *, ask: bool, by: CommandLine, as_json: bool
+) -> None:
     """Redeem a share for a token, and print that, once.
 
     The token opens the objects for 15 minutes, and it counts as a redemption. The secret, if used, is read from
@@ -161,7 +189,9 @@ def redeem(source: Source, share_id: str, address: str | None, *, ask: bool, by:
         redeemed = gate.shares.redeem(share_id, secret=given_secret, address=address, by=by)
     opens = f"Opens {', '.join(redeemed.object_ids)} until {moment(redeemed.expires_at, '-')}."
     told = f"{opens} The token is shown this once:"
-    secret(payloads.show(redeemed) if as_json else redeemed.token, "" if as_json else told, "A token")
+    secret(
+        payloads.show(redeemed) if as_json else redeemed.token, "" if as_json else told, "A token"
+    )
 
 
 @share.command()

@@ -40,17 +40,19 @@ class Source(msgspec.Struct, frozen=True):
 
     def existing(self) -> str:
         """Return the store's URL if there is one: a misspelt path is no empty store."""
-        from faregate.stores.sqlite.database import path_of  # noqa: PLC0415
+        from faregate.stores.sqlite.database import path_of
 
         url = self.url()
         path = path_of(url) or ""
         try:
             Path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
-            from faregate.stores.sqlite import files  # noqa: PLC0415
+            from faregate.stores.sqlite import files
 
             files.check_kept(path, files.traces(path))
-            raise click.UsageError(f"There is no store at {path} yet; 'faregate token create' makes one") from None
+            raise click.UsageError(
+                f"There is no store at {path} yet; 'faregate token create' makes one"
+            ) from None
         except OSError as error:
             raise StoreUnavailable from error
         return url
@@ -58,12 +60,16 @@ class Source(msgspec.Struct, frozen=True):
     def url(self) -> str:
         """Return the store's URL; UsageError if there is none."""
         if self.store is None:
-            raise click.UsageError("No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db")
+            raise click.UsageError(
+                "No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db"
+            )
         # SQLAlchemy is loaded only by what opens a store.
-        from faregate.stores.sqlite.database import path_of  # noqa: PLC0415
+        from faregate.stores.sqlite.database import path_of
 
         if path_of(self.store) is None:
-            raise click.UsageError("A store in memory is gone when the command ends; use sqlite:///<file>")
+            raise click.UsageError(
+                "A store in memory is gone when the command ends; use sqlite:///<file>"
+            )
         return self.store
 
     def now(self) -> float:
@@ -73,14 +79,20 @@ class Source(msgspec.Struct, frozen=True):
 
 def _check_tables(url: str) -> None:
     """End the command if there are no tables that it could use: looking makes none, in whatever file that is."""
-    from faregate.stores.schema import VERSION  # noqa: PLC0415
-    from faregate.stores.sqlite.status import read_version  # noqa: PLC0415
+    from faregate.stores.schema import VERSION
+    from faregate.stores.sqlite.status import read_version
 
     version = read_version(url)
     if version is None:
-        raise Failure("The store has no tables; 'faregate token create' or 'faregate db upgrade' makes them", 1)
+        raise Failure(
+            "The store has no tables; 'faregate token create' or 'faregate db upgrade' makes them",
+            1,
+        )
     if version != VERSION:
-        raise Failure(f"The store has tables of version {version}, not {VERSION}; run 'faregate db upgrade'", 1)
+        raise Failure(
+            f"The store has tables of version {version}, not {VERSION}; run 'faregate db upgrade'",
+            1,
+        )
 
 
 pass_source = click.make_pass_decorator(Source)

@@ -36,8 +36,8 @@ def upgrade(source: Source, *, as_json: bool) -> None:
     if it fails, nothing was changed.
     """
     # Alembic and SQLAlchemy are loaded only to migrate.
-    from faregate.stores.migrations import upgrade as migrate  # noqa: PLC0415
-    from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
+    from faregate.stores.migrations import upgrade as migrate
+    from faregate.stores.sqlite.status import read_status
 
     with explained():
         url = source.existing()
@@ -52,7 +52,9 @@ def upgrade(source: Source, *, as_json: bool) -> None:
     elif before.version == after.version:
         echo(f"The tables are up to date: version {after.version}.")
     else:
-        echo(f"The tables are up to date: version {after.version}, before {before.version or 'none'}.")
+        echo(
+            f"The tables are up to date: version {after.version}, before {before.version or 'none'}."
+        )
 
 
 @db.command()
@@ -64,7 +66,7 @@ def status(context: click.Context, source: Source, *, as_json: bool) -> None:
 
     Exit code 0: this faregate can use them; 1: they need 'db upgrade', or a newer faregate.
     """
-    from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
+    from faregate.stores.sqlite.status import read_status
 
     with explained():
         url = source.existing()
@@ -77,7 +79,10 @@ def status(context: click.Context, source: Source, *, as_json: bool) -> None:
             [
                 ("store", url),
                 ("size", f"{found.bytes:,} bytes"),
-                ("tables", version if found.current else f"{version}; this faregate needs {found.needed}"),
+                (
+                    "tables",
+                    version if found.current else f"{version}; this faregate needs {found.needed}",
+                ),
                 ("tokens", f"{found.tokens:,}"),
                 ("shares", f"{found.shares:,}"),
                 (
@@ -90,7 +95,14 @@ def status(context: click.Context, source: Source, *, as_json: bool) -> None:
 
 
 @db.command()
-@click.option("--keep", type=span, default=f"{KEEP.days}d", show_default=True, metavar="SPAN", help="Of the audit.")
+@click.option(
+    "--keep",
+    type=span,
+    default=f"{KEEP.days}d",
+    show_default=True,
+    metavar="SPAN",
+    help="Of the audit.",
+)
 @by_option
 @json_option
 @pass_source

@@ -43,19 +43,35 @@ def _grants(command: Command) -> Command:
     for option in (
         click.option("--org-name", metavar="NAME", help="The organization's name."),
         click.option("--org", metavar="ID", help="The id of the organization."),
-        click.option("--owner-idp", metavar="ID", help="The identity provider that knows the owner."),
+        click.option(
+            "--owner-idp", metavar="ID", help="The identity provider that knows the owner."
+        ),
         click.option("--owner-name", metavar="NAME", help="The owner's name."),
         click.option("--owner", metavar="ID", help="The id of the owner."),
-        click.option("--description", type=text, metavar="TEXT", help="More about it; an empty text takes it away."),
         click.option(
-            "--rotation/--no-rotation", default=None, help="Of type REFRESH: whether exchanges replace the secret."
+            "--description",
+            type=text,
+            metavar="TEXT",
+            help="More about it; an empty text takes it away.",
         ),
-        click.option("--not-before", type=instant_or_none, metavar="INSTANT", help="From when on; 'none': at once."),
+        click.option(
+            "--rotation/--no-rotation",
+            default=None,
+            help="Of type REFRESH: whether exchanges replace the secret.",
+        ),
+        click.option(
+            "--not-before",
+            type=instant_or_none,
+            metavar="INSTANT",
+            help="From when on; 'none': at once.",
+        ),
     ):
         command = option(command)
     command = limit_options(time_options(command))
     words = "Permissions and roles, too: allowedScopes in JSON, instead of --scope."
-    return click.option("--allowed-scopes", type=allowed_scopes, metavar="JSON", help=words)(command)
+    return click.option("--allowed-scopes", type=allowed_scopes, metavar="JSON", help=words)(
+        command
+    )
 
 
 @click.group()
@@ -66,13 +82,20 @@ def token() -> None:
 @token.command()
 @click.option("--name", required=True, help="What the token is for.")
 @click.option(
-    "--type", "kind", default="API", show_default=True, metavar="TYPE", help="API, REFRESH, PROXY or EXTENSION."
+    "--type",
+    "kind",
+    default="API",
+    show_default=True,
+    metavar="TYPE",
+    help="API, REFRESH, PROXY or EXTENSION.",
 )
 @_grants
 @by_option
 @json_option
 @pass_source
-def create(source: Source, /, name: str, kind: str, *, by: CommandLine, as_json: bool, **options: Any) -> None:
+def create(
+    source: Source, /, name: str, kind: str, *, by: CommandLine, as_json: bool, **options: Any
+) -> None:
     """Create a token and print its secret, once.
 
     The secret alone goes to standard output, so that it can be piped. Without an expiry the token never expires,
@@ -91,13 +114,25 @@ def create(source: Source, /, name: str, kind: str, *, by: CommandLine, as_json:
 @click.option("--owner", metavar="ID", help="Only those of this owner.")
 @click.option("--type", "kind", metavar="TYPE", help="Only those of this type.")
 @click.option("--name", metavar="NAME", help="Only those of this name.")
-@click.option("--deactivated/--not-deactivated", default=None, help="Only those that are, or are not.")
-@click.option("--expires-before", type=instant, metavar="INSTANT", help="Only those that expire before.")
-@click.option("--sort", default="-createdAt", show_default=True, metavar="MEMBER", help="In this order; '-': reversed.")
+@click.option(
+    "--deactivated/--not-deactivated", default=None, help="Only those that are, or are not."
+)
+@click.option(
+    "--expires-before", type=instant, metavar="INSTANT", help="Only those that expire before."
+)
+@click.option(
+    "--sort",
+    default="-createdAt",
+    show_default=True,
+    metavar="MEMBER",
+    help="In this order; '-': reversed.",
+)
 @page_options
 @json_option
 @pass_source
-def list_(source: Source, /, kind: str | None, limit: int, offset: int, *, as_json: bool, **filters: Any) -> None:
+def list_(
+    source: Source, /, kind: str | None, limit: int, offset: int, *, as_json: bool, **filters: Any
+) -> None:
     """List tokens, the newest first. Secrets are not kept and so never listed.
 
     They can be sorted by name, createdAt, updatedAt, expiresAt, lastUsedAt, type, owner.name and org.name.
@@ -168,14 +203,25 @@ def update(
 @token.command()
 @click.argument("token_id", metavar="ID")
 @click.option(
-    "--grace", type=span, metavar="SPAN", help="How long the old secret opens, up to 7d. Default: not at all."
+    "--grace",
+    type=span,
+    metavar="SPAN",
+    help="How long the old secret opens, up to 7d. Default: not at all.",
 )
-@click.option("--leaked", is_flag=True, help="Somebody else has it: no grace, and close what it made.")
+@click.option(
+    "--leaked", is_flag=True, help="Somebody else has it: no grace, and close what it made."
+)
 @by_option
 @json_option
 @pass_source
 def rotate(
-    source: Source, token_id: str, grace: timedelta | None, *, leaked: bool, by: CommandLine, as_json: bool
+    source: Source,
+    token_id: str,
+    grace: timedelta | None,
+    *,
+    leaked: bool,
+    by: CommandLine,
+    as_json: bool,
 ) -> None:
     """Replace the secret and print the new one, once.
 
@@ -199,7 +245,13 @@ def rotate(
 @json_option
 @pass_source
 def deactivate(
-    source: Source, token_id: str, reason: str | None, *, leaked: bool, by: CommandLine, as_json: bool
+    source: Source,
+    token_id: str,
+    reason: str | None,
+    *,
+    leaked: bool,
+    by: CommandLine,
+    as_json: bool,
 ) -> None:
     """Close a token, at once and everywhere. It can be activated again.
 
@@ -211,7 +263,9 @@ def deactivate(
     if as_json:
         click.echo(payloads.show(closed))
     else:
-        echo(f"Token {closed.id} ({closed.name}) is deactivated, by {closed.deactivated_updated_by}.")
+        echo(
+            f"Token {closed.id} ({closed.name}) is deactivated, by {closed.deactivated_updated_by}."
+        )
         _tell_closed(closed.closed)
 
 
@@ -221,7 +275,9 @@ def deactivate(
 @by_option
 @json_option
 @pass_source
-def activate(source: Source, token_id: str, reason: str | None, *, by: CommandLine, as_json: bool) -> None:
+def activate(
+    source: Source, token_id: str, reason: str | None, *, by: CommandLine, as_json: bool
+) -> None:
     """Open a token again that was deactivated, whoever did that."""
     with source.gate() as gate:
         opened = gate.tokens.activate(token_id, reason=reason, by=by)
@@ -307,4 +363,6 @@ def _state(one: Token, now: datetime | None) -> str:
         return "deactivated" if one.deactivated else "revoked"
     if now and one.expires_at is not None and one.expires_at <= now:
         return "expired"
-    return "not yet valid" if now and one.not_before is not None and one.not_before > now else "active"
+    return (
+        "not yet valid" if now and one.not_before is not None and one.not_before > now else "active"
+    )

@@ -16,8 +16,13 @@ import anyio.to_thread
 import httpx2
 from anyio.lowlevel import RunVar
 
-from faregate.client.token_endpoint import ExchangeRefused, ExchangeUnanswered, TokenEndpoint, check_url
-from faregate.client.token_file import Keeper, Kept
+from faregate.client.token_endpoint import (
+    ExchangeRefused,
+    ExchangeUnanswered,
+    TokenEndpoint,
+    check_url,
+)
+from faregate.client.token_file import StoredTokens, TokenFile
 from faregate.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -79,10 +84,14 @@ class RefreshAuth(httpx2.Auth):
         self._scope = "" if scopes is None else " ".join(scopes)
         if scopes is not None and not self._scope:
             raise InvalidInput("scopes: name one or more, or leave them out for all")
-        self._keeper = Keeper(path)
-        self._known: tuple[Kept, object] | None = None  # what was kept, and the mark of the file that it was in
+        self._keeper = TokenFile(path)
+        self._known: tuple[StoredTokens, object] | None = (
+            None  # what was kept, and the mark of the file that it was in
+        )
         self._failed: _Failed | None = None
-        self._unsaved: tuple[str, Kept] | None = None  # what could not be written, and instead of which refresh token
+        self._unsaved: tuple[str, StoredTokens] | None = (
+            None  # what could not be written, and instead of which refresh token
+        )
         self._rejected: str | None = None
         self._look_at = 0.0
 
@@ -95,7 +104,7 @@ class RefreshAuth(httpx2.Auth):
             raise InvalidInput("refresh_token: expected a text")
         self._keeper.make_room()
         with self._keeper.turn():
-            self._keeper.write(Kept(refresh_token, str(self._endpoint.url)))
+            self._keeper.write(StoredTokens(refresh_token, str(self._endpoint.url)))
             self._known = self._unsaved = None
 
     def access_token(self, rejected: str | None = None) -> str:
@@ -110,7 +119,9 @@ class RefreshAuth(httpx2.Auth):
             with self._keeper.turn(wait=spare is None):
                 return self._renewed(began, hurry=spare is not None)
         except (OSError, ExchangeUnanswered, ExchangeRefused) as error:
-            if spare is not None:  # somebody else is about it, or it cannot be now; if it is dead, so is this one
+            if (
+                spare is not None
+            ):  # somebody else is about it, or it cannot be now; if it is dead, so is this one
                 self._look_at = time.time() + PAUSE
                 return spare.access_token
             if isinstance(error, BlockingIOError):
@@ -119,7 +130,9 @@ class RefreshAuth(httpx2.Auth):
                 raise self._keeper.nothing() from None
             raise
 
-    def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+    def sync_auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
         """Send the request with an access credential; once more with a new one where that was rejected."""
         self._check(request.url)
         used = self.access_token()
@@ -127,7 +140,9 @@ class RefreshAuth(httpx2.Auth):
         if self._notices(response, used) and _again(request):
             yield _dressed(request, self.access_token())
 
-    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         """Do the same, on an event loop: what may wait is done in a worker thread."""
         self._check(request.url)
         used = self._at_hand()
@@ -135,7 +150,9 @@ class RefreshAuth(httpx2.Auth):
             used = await anyio.to_thread.run_sync(self.access_token, limiter=_limiter())
         response = yield _dressed(request, used)
         if self._notices(response, used) and _again(request):
-            yield _dressed(request, await anyio.to_thread.run_sync(self.access_token, limiter=_limiter()))
+            yield _dressed(
+                request, await anyio.to_thread.run_sync(self.access_token, limiter=_limiter())
+            )
 
     def __call__(self, request: Request) -> Request:
         """Give a request of ``requests`` an access credential. After one that was rejected, the next is a new one."""
@@ -154,7 +171,9 @@ class RefreshAuth(httpx2.Auth):
 
     def _check(self, url: httpx2.URL | str) -> None:
         if _origin(url) not in self._origins:
-            raise InvalidInput(f"origins: {_origin(url)} is not one to which the credential goes; name it if it is")
+            raise InvalidInput(
+                f"origins: {_origin(url)} is not one to which the credential goes; name it if it is"
+            )
 
     def _notices(self, response: Any, used: str) -> bool:
         """Tell whether a credential was rejected (RFC 6750 section 3.1), and use it no more.
@@ -168,7 +187,7 @@ class RefreshAuth(httpx2.Auth):
         self._rejected = used
         return True
 
-    def _good(self) -> Kept | None:
+    def _good(self) -> StoredTokens | None:
         """Return what the file held when it was last read, if it is good still and the file is the same."""
         kept, mark = self._known or (None, None)
         good = kept is not None and self._is_good(kept, time.time()) and mark == self._keeper.mark()
@@ -179,7 +198,7 @@ class RefreshAuth(httpx2.Auth):
         kept = self._good()
         return None if kept is None or time.time() >= self._look_at else kept.access_token
 
-    def _is_good(self, kept: Kept, now: float) -> bool:
+    def _is_good(self, kept: StoredTokens, now: float) -> bool:
         usable = bool(kept.access_token) and kept.access_token != self._rejected
         return usable and kept.scope == self._scope and now < kept.expires_at
 
@@ -191,26 +210,35 @@ class RefreshAuth(httpx2.Auth):
         mark, kept, now = self._keeper.mark(), self._newest(), time.time()
         if not self._is_good(kept, now) or now >= kept.renew_at:
             failed = self._failed
-            if failed is not None and failed.at >= began and failed.refresh_token == kept.refresh_token:
+            if (
+                failed is not None
+                and failed.at >= began
+                and failed.refresh_token == kept.refresh_token
+            ):
                 raise copy(failed.error)
             self._keeper.probe()
             before, kept = kept, self._exchanged(kept, hurry=hurry)
-            self._unsaved = (before.refresh_token if self._unsaved is None else self._unsaved[0]), kept
+            self._unsaved = (
+                (before.refresh_token if self._unsaved is None else self._unsaved[0]),
+                kept,
+            )
         self._known, self._look_at = (kept, mark), kept.renew_at
         self._save()
         return kept.access_token
 
-    def _newest(self) -> Kept:
+    def _newest(self) -> StoredTokens:
         """Return what the file holds, or what could not be written into it unless another process has come further."""
         kept = self._keeper.read()
         if kept.url != str(self._endpoint.url):
-            raise InvalidInput(f"{self._keeper.path}: is exchanged at {kept.url}; have a file for each gate")
+            raise InvalidInput(
+                f"{self._keeper.path}: is exchanged at {kept.url}; have a file for each gate"
+            )
         if self._unsaved is not None and kept.refresh_token == self._unsaved[0]:
             return self._unsaved[1]
         self._unsaved = None
         return kept
 
-    def _exchanged(self, kept: Kept, *, hurry: bool) -> Kept:
+    def _exchanged(self, kept: StoredTokens, *, hurry: bool) -> StoredTokens:
         try:
             granted = self._endpoint.exchange(kept.refresh_token, self._scope, hurry=hurry)
         except (ExchangeRefused, ExchangeUnanswered) as error:
@@ -218,7 +246,7 @@ class RefreshAuth(httpx2.Auth):
             raise
         ends, early = granted.began + granted.expires_in, min(EARLY, granted.expires_in / 5)
         newest = granted.refresh_token or kept.refresh_token
-        return Kept(newest, kept.url, granted.access_token, self._scope, ends - early, ends)
+        return StoredTokens(newest, kept.url, granted.access_token, self._scope, ends - early, ends)
 
     def _save(self) -> None:
         """Write what is newest. What cannot be written is in memory alone, and is tried again with each request."""
@@ -228,14 +256,18 @@ class RefreshAuth(httpx2.Auth):
         try:
             self._keeper.write(kept)
         except OSError:
-            _logger.exception("the newest refresh token could not be written to %s", self._keeper.path)
+            _logger.exception(
+                "the newest refresh token could not be written to %s", self._keeper.path
+            )
             self._look_at = 0.0
         else:
             self._known, self._unsaved = (kept, self._keeper.mark()), None
 
 
 def _origin(url: httpx2.URL | str) -> str:
-    return str(httpx2.URL(url).copy_with(path="/", query=None, fragment=None, userinfo=b"")).rstrip("/")
+    return str(httpx2.URL(url).copy_with(path="/", query=None, fragment=None, userinfo=b"")).rstrip(
+        "/"
+    )
 
 
 def _dressed(request: Any, access_token: str) -> Any:

@@ -30,7 +30,7 @@ _UNSAID = re.compile(r"[^ -~]")
 
 Credential = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~+/-]+=*\Z")]
 Code = Annotated[str, msgspec.Meta(pattern=r"^[ !#-\[\]-~]{1,64}\Z")]
-Bearer = Annotated[str, msgspec.Meta(pattern=r"^(?i:bearer)\Z")]
+CredentialResolver = Annotated[str, msgspec.Meta(pattern=r"^(?i:bearer)\Z")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 0: its last second
 
 
@@ -62,7 +62,7 @@ class _Answer(msgspec.Struct):
 
     access_token: Credential
     expires_in: Seconds
-    token_type: Bearer = "Bearer"  # noqa: S105  the type's name
+    token_type: CredentialResolver = "Bearer"
     refresh_token: Credential | None = None
 
     def __repr__(self) -> str:
@@ -136,7 +136,9 @@ class TokenEndpoint:
                 granted = None if answer.lost else _told(answer, began)
                 if granted is not None:
                     return granted
-                if not answer.lost and not done:  # nobody's word but a proxy's, if anything was exchanged before
+                if (
+                    not answer.lost and not done
+                ):  # nobody's word but a proxy's, if anything was exchanged before
                     words = f"{self.url} answered {answer.status}, and not as a token endpoint does"
                     raise ExchangeRefused("invalid_answer", words)
                 done = done or answer.status != _PUT_OFF
@@ -157,13 +159,19 @@ class TokenEndpoint:
     def _read(self, http: httpx2.Client, form: dict[str, str]) -> _Answered:
         content, deadline = b"", time.monotonic() + TIMEOUT
         no_other = httpx2.Auth()  # in place of what the client sends along by itself
-        with http.stream("POST", self.url, data=form, timeout=TIMEOUT, follow_redirects=False, auth=no_other) as answer:
+        with http.stream(
+            "POST", self.url, data=form, timeout=TIMEOUT, follow_redirects=False, auth=no_other
+        ) as answer:
             for chunk in answer.iter_bytes():
                 content += chunk
                 if len(content) > _LONGEST or time.monotonic() > deadline:
                     raise httpx2.ReadError("it does not come to its end", request=answer.request)
             later = answer.headers.get("Retry-After", "") if answer.status_code == _PUT_OFF else ""
-            return _Answered(answer.status_code, content, float(later) if re.fullmatch(r"[0-9]{1,9}", later) else 0.0)
+            return _Answered(
+                answer.status_code,
+                content,
+                float(later) if re.fullmatch(r"[0-9]{1,9}", later) else 0.0,
+            )
 
 
 def _told(answer: _Answered, began: float) -> Granted | None:
@@ -181,6 +189,8 @@ def check_url(url: str) -> None:
     """Raise InvalidInput for a URL to which no credential may go, since others could listen there."""
     parsed = httpx2.URL(url)
     if parsed.scheme != "https" and not (parsed.scheme == "http" and parsed.host in _HERE):
-        raise InvalidInput("url, origins: https, unless it is on this machine: who listens would have the credential")
+        raise InvalidInput(
+            "url, origins: https, unless it is on this machine: who listens would have the credential"
+        )
     if parsed.userinfo:
         raise InvalidInput("url, origins: leave out user and password")

@@ -29,7 +29,7 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ROOM = 16_384  # bytes that there must be for what is to be written
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredTokens(msgspec.Struct, frozen=True):
     """What the file holds. ``renew_at`` and ``expires_at`` are epoch seconds, ``scope`` is what was asked for."""
 
     refresh_token: str
@@ -43,10 +43,12 @@ class Kept(msgspec.Struct, frozen=True):
         return f"Kept(expires_at={self.expires_at!r})"
 
 
-_kept = msgspec.json.Decoder(Kept)  # made while one thread loads this, as those of faregate.model
+_kept = msgspec.json.Decoder(
+    StoredTokens
+)  # made while one thread loads this, as those of faregate.model
 
 
-class Keeper:
+class TokenFile:
     """Keeps credentials in the file at ``path``; a child that is forked in the middle of a turn has no part in it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -66,17 +68,23 @@ class Keeper:
         if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise self._taken()
         try:
-            descriptor = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(
+                f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
             self._descriptor = descriptor
             try:
                 if not _waited_for(descriptor, deadline):
                     raise self._taken()
                 yield
             finally:
-                if self._descriptor == descriptor:  # and this is not a child that was forked in the middle of it
+                if (
+                    self._descriptor == descriptor
+                ):  # and this is not a child that was forked in the middle of it
                     self._descriptor = None
                     with suppress(OSError):
-                        fcntl.flock(descriptor, fcntl.LOCK_UN)  # at once, even if such a child still has it open
+                        fcntl.flock(
+                            descriptor, fcntl.LOCK_UN
+                        )  # at once, even if such a child still has it open
                     os.close(descriptor)
         finally:
             lock.release()
@@ -93,7 +101,7 @@ class Keeper:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
-    def read(self) -> Kept:
+    def read(self) -> StoredTokens:
         """Return what is kept. InvalidInput if that is nothing, or if it is not this user's alone."""
         try:
             with self.path.open("rb") as file:
@@ -101,9 +109,15 @@ class Keeper:
         except FileNotFoundError:
             raise self.nothing() from None
         if found.st_mode & 0o077:
-            raise InvalidInput(f"{self.path}: others can read it; give it mode 0600, or log in again")
-        if found.st_uid != os.geteuid():  # root could read it; but then the other user could no longer
-            raise InvalidInput(f"{self.path}: is another user's; use it as that one, or log in to a file of your own")
+            raise InvalidInput(
+                f"{self.path}: others can read it; give it mode 0600, or log in again"
+            )
+        if (
+            found.st_uid != os.geteuid()
+        ):  # root could read it; but then the other user could no longer
+            raise InvalidInput(
+                f"{self.path}: is another user's; use it as that one, or log in to a file of your own"
+            )
         with suppress(*UNREADABLE):
             return _kept.decode(content)
         raise InvalidInput(f"{self.path}: holds no refresh token; log in again, and keep() it")
@@ -116,7 +130,7 @@ class Keeper:
         """Raise OSError if the file could not be written: before that is needed for what cannot be had again."""
         self._draft(bytes(_ROOM))
 
-    def write(self, kept: Kept) -> None:
+    def write(self, kept: StoredTokens) -> None:
         """Write the file. OSError if that cannot be; then it is as it was."""
         self._draft(msgspec.json.encode(kept)).replace(self.path)
         with suppress(OSError):  # a file system that cannot sync a directory
@@ -130,7 +144,9 @@ class Keeper:
         """Write the file under another name, as one that nobody else can have opened before."""
         draft = Path(f"{self.path}.new")
         draft.unlink(missing_ok=True)  # it is left of a turn that was cut short
-        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(
+            draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         try:
             os.fchmod(descriptor, 0o600)
             while content:  # of a disk that is nearly full it is a part that was written

@@ -43,8 +43,14 @@ def check_brand(brand: object) -> str:
 
 def check_length(longest: object) -> None:
     """Raise InvalidInput for a bound of lengths that a gate cannot have."""
-    if not isinstance(longest, int) or isinstance(longest, bool) or not MAX_LENGTH <= longest <= LONGEST:
-        raise InvalidInput(f"max_length: a whole number of characters, {MAX_LENGTH:,} to {LONGEST:,}")
+    if (
+        not isinstance(longest, int)
+        or isinstance(longest, bool)
+        or not MAX_LENGTH <= longest <= LONGEST
+    ):
+        raise InvalidInput(
+            f"max_length: a whole number of characters, {MAX_LENGTH:,} to {LONGEST:,}"
+        )
 
 
 def mint(brand: str, kind: str) -> str:

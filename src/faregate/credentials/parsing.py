@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from faregate.credentials.share_tokens import ShareTokens, Signed
     from faregate.jwts.reader import Trusted, TrustedIssuers
 
-TOKEN, REFRESH, ACCESS, SHARE, REDEEMED, JWT = "token", "refresh", "access", "share", "redeemed", "jwt"
+TOKEN, REFRESH, ACCESS, SHARE, REDEEMED, JWT = (
+    "token",
+    "refresh",
+    "access",
+    "share",
+    "redeemed",
+    "jwt",
+)
 _RECORDS = {"tok": TOKEN, "rft": REFRESH, "act": ACCESS, "shr": SHARE}
 
 
-class Reference(NamedTuple):
+class ParsedCredential(NamedTuple):
     """What a credential names.
 
     What is looked up of a ``token``, ``refresh`` or ``access`` credential or a ``share`` is found by the digest, of a
@@ -29,10 +36,12 @@ class Reference(NamedTuple):
     trusted: Trusted | None = None
 
 
-class References:
+class CredentialParser:
     """Reads the texts of credentials of one brand, and of the issuers that are trusted, if there are any."""
 
-    def __init__(self, brand: str, share_tokens: ShareTokens, issuers: TrustedIssuers | None, longest: int) -> None:
+    def __init__(
+        self, brand: str, share_tokens: ShareTokens, issuers: TrustedIssuers | None, longest: int
+    ) -> None:
         self._brand = brand
         self._share_tokens = share_tokens
         self._issuers = issuers
@@ -51,7 +60,9 @@ class References:
         except UnicodeEncodeError:
             raise Denied("malformed_credential") from None
 
-    def read(self, credential: str, digest: bytes | None = None, *, wait: bool = True) -> Reference:
+    def read(
+        self, credential: str, digest: bytes | None = None, *, wait: bool = True
+    ) -> ParsedCredential:
         """Return what a credential names; its ``digest`` is given by who has it already.
 
         Raises Denied for what no look-up could find: ``malformed_credential`` for no b64token and what is too long,
@@ -61,7 +72,7 @@ class References:
         if len(credential) <= MAX_OPAQUE:
             kind = kind_of(credential, self._brand)
             if kind is not None:  # which is a b64token, too
-                return Reference(_RECORDS[kind], digest or digest_of(credential))
+                return ParsedCredential(_RECORDS[kind], digest or digest_of(credential))
         elif len(credential) > self._longest:
             raise self._too_long(credential)
 
@@ -76,9 +87,9 @@ class References:
             digest = digest_of(credential)
         signed = self._share_tokens.read(credential)
         if signed is not None:
-            return Reference(REDEEMED, digest, signed)
+            return ParsedCredential(REDEEMED, digest, signed)
         if self._issuers is not None:
-            return Reference(JWT, digest, trusted=self._issuers.read(raw, wait=wait))
+            return ParsedCredential(JWT, digest, trusted=self._issuers.read(raw, wait=wait))
         why = "this gate trusts no issuer of JWTs" if raw.startswith(b"e") else None
         raise Denied("unknown_credential", why=why)
 

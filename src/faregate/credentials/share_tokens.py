@@ -25,7 +25,9 @@ REDEEMED_LIFETIME = 900.0  # seconds that a redeemed token lives, at most
 _CLAIMS = ["iss", "aud", "sub", "jti", "iat", "exp"]
 # pyright: reportUnknownMemberType=false
 # PyJWT's types name those of a library for public keys, which is not needed here.
-_HEADER = jwt.encode({}, bytes(32), ALGORITHM, headers={"typ": TYPE}, sort_headers=True).partition(".")[0]
+_HEADER = jwt.encode({}, bytes(32), ALGORITHM, headers={"typ": TYPE}, sort_headers=True).partition(
+    "."
+)[0]
 # Three parts of base64url and nothing that a lenient decoder would skip. PyJWT refuses other spellings of the last.
 _FORM = re.compile(rf"{re.escape(_HEADER)}\.[A-Za-z0-9_-]{{1,2000}}\.[A-Za-z0-9_-]{{43}}")
 
@@ -60,7 +62,9 @@ class ShareTokens:
             "exp": expires_at,
         }
         headers = {"typ": TYPE}
-        token = jwt.encode(claims, self._secret.newest(), ALGORITHM, headers=headers, sort_headers=True)
+        token = jwt.encode(
+            claims, self._secret.newest(), ALGORITHM, headers=headers, sort_headers=True
+        )
         return token, token_id
 
     def read(self, text: str) -> Signed | None:
@@ -78,7 +82,12 @@ class ShareTokens:
                     algorithms=[ALGORITHM],
                     audience=self.issuer,
                     issuer=self.issuer,
-                    options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+                    options={
+                        "require": _CLAIMS,
+                        "verify_exp": False,
+                        "verify_iat": False,
+                        "verify_nbf": False,
+                    },
                 )
             except jwt.InvalidTokenError:
                 continue
@@ -93,4 +102,6 @@ def _check_symmetric(secret: bytes) -> None:
     try:
         jwt.get_algorithm_by_name(ALGORITHM).prepare_key(secret)
     except jwt.InvalidKeyError:
-        raise InvalidInput("secret: this is an asymmetric key; give a random text of 32 bytes or more") from None
+        raise InvalidInput(
+            "secret: this is an asymmetric key; give a random text of 32 bytes or more"
+        ) from None

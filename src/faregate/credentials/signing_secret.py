@@ -37,7 +37,9 @@ class SigningSecret:
     Raises InvalidInput for a secret that is too short, is a key of another kind, or one of those.
     """
 
-    def __init__(self, given: Secret | None, database: str | None, others: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self, given: Secret | None, database: str | None, others: Sequence[bytes] = ()
+    ) -> None:
         member = "secret" if given is not None else ENVIRONMENT
         source = given if given is not None else os.environ.get(ENVIRONMENT)
         self._path = None if database is None else Path(f"{database}.key")
@@ -132,7 +134,9 @@ def _spellings(secret: bytes) -> set[bytes]:
     for text in texts:
         for decode in (base64.b64decode, base64.urlsafe_b64decode, binascii.unhexlify):
             with suppress(ValueError):
-                decoded.add(decode(text if decode is binascii.unhexlify else text.rstrip(b"=") + b"=="))
+                decoded.add(
+                    decode(text if decode is binascii.unhexlify else text.rstrip(b"=") + b"==")
+                )
     # What is shorter is a word that two may have in common.
     return {secret} | {one for one in texts | decoded if len(one) >= _TELLING}
 
@@ -176,5 +180,7 @@ def _check(secret: object, member: str) -> bytes:
     except UnicodeEncodeError:
         raise InvalidInput(f"{member}: a secret is a text that can be written as UTF-8") from None
     if len(raw) < SHORTEST:
-        raise InvalidInput(f"{member}: {SHORTEST} bytes or more each; make one with 'openssl rand -base64 33'")
+        raise InvalidInput(
+            f"{member}: {SHORTEST} bytes or more each; make one with 'openssl rand -base64 33'"
+        )
     return raw

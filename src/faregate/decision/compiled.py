@@ -6,8 +6,7 @@ record opens anything, its networks as ranges, its grants as a mapping.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable  # noqa: TC003  msgspec reads the annotation
+from collections.abc import Callable
 from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,21 +14,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from faregate.errors import Denied, InvalidInput
-from faregate.model import ALLOWED_SCOPES, AllowedScopes, Org, Owner
-from faregate.values.networks import NOWHERE, Networks, canonical
-from faregate.values.scopes import (
-    ANY,
-    Granted,
-    Grants,
-    Key,
-    Resources,
-    common_grants,
-    compile_grants,
-    display,
-    flat_list,
-    lacking,
-)
+from faregate.errors import Denied
+from faregate.model import AllowedScopes, Org, Owner
+from faregate.values.grants import ANY, Granted, Grants, Resources, common_grants, lacking
+from faregate.values.needs import Key, display
+from faregate.values.networks import Networks, canonical
+from faregate.values.scopes import compile_grants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,10 +27,6 @@ if TYPE_CHECKING:
     from faregate.jwts.claims import Claims
     from faregate.values.identities import Identities
 
-_logger = logging.getLogger("faregate")
-
-_TEXTS = msgspec.json.Decoder(tuple[str, ...])
-_SHORT = 1024  # bytes of stored scopes that are remembered, so that all of them together take a few megabytes
 
 # The steps of a verification, in their order. From the third on they are about a record.
 PRESENTED, WELL_FORMED, KNOWN, ALIVE, IN_TIME, NETWORK, ENOUGH = range(1, 8)
@@ -53,7 +39,7 @@ class Fault(NamedTuple):
     reason: str
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a verified credential stands for, ready to be judged.
 
     ``opens`` and ``closes`` are epoch seconds; a dead record has an empty interval. ``networks`` is None
@@ -82,7 +68,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     revoked: bool = False
     redeem_only: bool = False
     unseen: bool = False
-    noted: bool = False
+    tracks_use: bool = False
     shared_by: Owner | None = None
     alias: str | None = None
     digest: bytes = b""
@@ -102,7 +88,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.revocations or (self.id,)
 
     @property
-    def behind(self) -> Owner:
+    def effective_owner(self) -> Owner:
         """The owner whose rights this depends on: its own, or, of a share, its maker's."""
         return self.shared_by or self.owner
 
@@ -119,18 +105,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def admits(self, now: float, address: str | None) -> bool:
         """Tell whether this is alive, in time at ``now``, and open to ``address``."""
-        return self.opens <= now < self.closes and (self.networks is None or self.networks.admit(address))
+        return self.opens <= now < self.closes and (
+            self.networks is None or self.networks.admit(address)
+        )
 
-    def named(self, identities: Identities) -> Record:
+    def named(self, identities: Identities) -> CompiledCredential:
         """Return this with its alias, if it needs one."""
         alias = identities.alias(self.kind, self.id, self.owner)
         return self if alias is None else msgspec.structs.replace(self, alias=alias)
 
-    def closed(self) -> Record:
+    def closed(self) -> CompiledCredential:
         """Return this as it is once its owner is gone: deactivated."""
         return msgspec.structs.replace(self, deactivated=True, opens=inf, closes=-inf)
 
-    def bounded(self, grants: Grants | None, gone: bool) -> Record:  # noqa: FBT001  both are an owner's rights
+    def bounded(self, grants: Grants | None, gone: bool) -> CompiledCredential:
         """Return this as far as its owner may now: within ``grants``, None for all; nothing once that one is gone."""
         if gone:
             return msgspec.structs.replace(self, granted=NOTHING, not_before=inf, expires_at=-inf)
@@ -138,7 +126,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             return self
         return msgspec.structs.replace(self, granted=Granted.of(common_grants(self.grants, grants)))
 
-    def revoke(self) -> Record:
+    def revoke(self) -> CompiledCredential:
         """Return this as it is once it is revoked."""
         return msgspec.structs.replace(self, revoked=True, opens=inf, closes=-inf)
 
@@ -172,7 +160,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return [("kind", self.kind), ("id", self.id)]
 
 
-def token_record(
+def compile_token(
     *,
     kind: str = "token",
     record_id: str,
@@ -187,13 +175,13 @@ def token_record(
     superseded_at: float | None = None,
     unseen: bool = False,
     digest: bytes = b"",
-) -> Record:
+) -> CompiledCredential:
     """Return the record of a token, or of one of kind ``refresh``."""
     opens = -inf if not_before is None else not_before
     expires = inf if expires_at is None else expires_at
     superseded = inf if superseded_at is None else superseded_at
     dead = deactivated or revoked
-    return Record(
+    return CompiledCredential(
         kind=kind,
         id=record_id,
         owner=owner,
@@ -208,14 +196,19 @@ def token_record(
         expires_at=expires,
         superseded_at=superseded,
         unseen=unseen,
-        noted=True,
+        tracks_use=True,
         digest=digest,
     )
 
 
-def access_record(
-    family: Record, *, granted: Granted, networks: Networks | None, expires_at: float, digest: bytes
-) -> Record:
+def compile_access(
+    family: CompiledCredential,
+    *,
+    granted: Granted,
+    networks: Networks | None,
+    expires_at: float,
+    digest: bytes,
+) -> CompiledCredential:
     """Return the record of an access credential: what it and its family, as that is now, both open."""
     if granted is not family.granted:  # as it is where it was not asked to be narrower
         granted = Granted.of(common_grants(granted.grants, family.grants))
@@ -234,7 +227,7 @@ def access_record(
     )
 
 
-def share_record(
+def compile_share(
     *,
     record_id: str,
     shared_by: Owner,
@@ -247,12 +240,12 @@ def share_record(
     revoked: bool,
     redeem_only: bool = False,
     digest: bytes = b"",
-) -> Record:
+) -> CompiledCredential:
     """Compile a share's record: its general scopes, on its objects and nothing else."""
     opens = -inf if not_before is None else not_before
     closed = revoked or redeem_only
     objects = frozenset(object_ids)
-    return Record(
+    return CompiledCredential(
         kind="share",
         id=record_id,
         owner=Owner(),
@@ -270,7 +263,7 @@ def share_record(
     )
 
 
-def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
+def compile_redeemed(share: CompiledCredential, until: float, digest: bytes) -> CompiledCredential:
     """Return the record of a token that was redeemed from a share and ends at ``until``, or with the share.
 
     What the share opens is not copied: a share may be redeemed a thousand times.
@@ -286,13 +279,15 @@ def redeemed_record(share: Record, until: float, digest: bytes) -> Record:
     )
 
 
-def jwt_record(claims: Claims, trusted: Callable[[float], bool | None] | None, digest: bytes) -> Record:
+def compile_jwt(
+    claims: Claims, trusted: Callable[[float], bool | None] | None, digest: bytes
+) -> CompiledCredential:
     """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
     objects = claims.objects
     granted = _on_any(claims.scopes) if objects is None else _on(objects, claims.scopes)
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
     not_before = max(starts, default=-inf)
-    return Record(
+    return CompiledCredential(
         kind="jwt",
         id=claims.record_id,
         owner=Owner(claims.subject, idp_id=claims.issuer),
@@ -325,14 +320,14 @@ def _on(resources: Resources, scopes: Iterable[str]) -> Granted:
 NOTHING = _on(ANY, ())
 
 
-def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Record:
+def compile_session(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> CompiledCredential:
     """Return the record of somebody whom the application has logged in: without limits of network and time.
 
     Its id is no record's: whatever people are called, it begins as no identifier of a token or share does. Those whom
     different providers know by the same id have different ones.
     """
     names = (owner.id,) if owner.idp_id is None else (owner.idp_id, owner.id)
-    return Record(
+    return CompiledCredential(
         kind="session",
         id="session:" + "/".join(quote(name or "", safe="") for name in names),
         owner=owner,
@@ -346,61 +341,16 @@ def session_record(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Rec
     )
 
 
-def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
-    """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
-    try:
-        blocks = _TEXTS.decode(texts)
-        return Networks.load(blocks, packed if isinstance(packed, bytes) else b"") if blocks else None
-    except (msgspec.MsgspecError, InvalidInput):
-        _logger.exception("the stored networks of %s no longer parse; the record admits no address", record_id)
-        return NOWHERE
-
-
-def stored_texts(texts: bytes | str) -> tuple[str, ...]:
-    """Return a stored list of texts; nothing of one that is no list any more."""
-    try:
-        return _TEXTS.decode(texts)
-    except msgspec.MsgspecError:
-        return ()
-
-
-class StoredScopes(NamedTuple):
-    """Scopes of the store: as they were given, ready to be judged, and as the flat list for people to read."""
-
-    allowed: AllowedScopes
-    granted: Granted
-    shown: tuple[str, ...]
-
-
-def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
-    """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing.
-
-    Most tokens of a store have one of a few texts, which is compiled once for all of them.
-    """
-    try:
-        return _compiled(text) if len(text) <= _SHORT else _compiled.__wrapped__(text)
-    except (msgspec.MsgspecError, InvalidInput):
-        _logger.exception("the stored scopes of %s no longer parse; the record grants nothing", record_id)
-        return StoredScopes(AllowedScopes(), NOTHING, ())
-
-
-@lru_cache(maxsize=512)
-def _compiled(text: bytes | str) -> StoredScopes:
-    allowed = ALLOWED_SCOPES.decode(text)
-    grants = compile_grants(allowed)
-    return StoredScopes(allowed, Granted.of(grants), flat_list(grants))
-
-
-def covers(parent: Record, child: Record) -> bool:
+def covers(parent: CompiledCredential, child: CompiledCredential) -> bool:
     """Tell whether ``parent`` is at least as wide as ``child``.
 
     The subset test over grants, networks, time and organization: every request that ``child`` passes,
     ``parent`` passes too.
     """
-    return not beyond(parent, child)
+    return not excess_over(parent, child)
 
 
-def beyond(parent: Record, child: Record) -> list[str]:
+def excess_over(parent: CompiledCredential, child: CompiledCredential) -> list[str]:
     """Return, in words, each way in which ``child`` is wider than ``parent``; empty means covered."""
     wider: list[str] = []
     if child.root and not parent.root:
@@ -409,7 +359,9 @@ def beyond(parent: Record, child: Record) -> list[str]:
         wider += [display(key) for key in lacking(parent.grants, child.grants)]
         if parent.org.id != child.org.id:
             wider.append("another organization")
-    if parent.networks is not None and (child.networks is None or not parent.networks.covers(child.networks)):
+    if parent.networks is not None and (
+        child.networks is None or not parent.networks.covers(child.networks)
+    ):
         wider.append("networks beyond its own")
     if child.expires_at > parent.expires_at:
         wider.append("a later expiry than its own")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cachetools import FIFOCache
 
@@ -19,7 +19,10 @@ from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.model import AllowedScopes, Owner
 from faregate.values import forks
 from faregate.values.instants import parse_span
-from faregate.values.scopes import Grants, as_allowed_scopes, compile_grants
+from faregate.values.scopes import as_allowed_scopes, compile_grants
+
+if TYPE_CHECKING:
+    from faregate.values.grants import Grants
 
 Hook = Callable[[Owner], AllowedScopes | None]
 
@@ -47,13 +50,17 @@ class OwnerRights:
 
     def __init__(self, hook: Hook | None, ttl: float) -> None:
         if hook is not None and (not callable(hook) or iscoroutinefunction(hook)):
-            raise InvalidInput("owner_rights: a plain function of an Owner that returns AllowedScopes or None")
+            raise InvalidInput(
+                "owner_rights: a plain function of an Owner that returns AllowedScopes or None"
+            )
         self._hook = hook
         self._ttl = parse_span(ttl, "owner_rights_ttl")
         self.limits = hook is not None  # whether anybody is limited at all
         self.lock = threading.Lock()  # held for a moment, and while the process forks
         self._dropped = 0
-        self._answers: FIFOCache[str, dict[Owner, tuple[Rights, float]]] = FIFOCache(_MAX_BYTES, _weight)
+        self._answers: FIFOCache[str, dict[Owner, tuple[Rights, float]]] = FIFOCache(
+            _MAX_BYTES, _weight
+        )
 
     def known(self, owner: Owner) -> Rights | None:
         """Return what an owner may do if that is at hand; None says nothing."""
@@ -72,7 +79,9 @@ class OwnerRights:
         dropped, since = self._dropped, monotonic()
         try:
             allowed: Any = self._hook(owner)
-            rights = _GONE if allowed is None else Rights(compile_grants(as_allowed_scopes(allowed)))
+            rights = (
+                _GONE if allowed is None else Rights(compile_grants(as_allowed_scopes(allowed)))
+            )
         except Exception as error:
             raise StoreUnavailable from error
         forks.look()
@@ -104,4 +113,7 @@ class OwnerRights:
 def _weight(answers: dict[Owner, tuple[Rights, float]]) -> int:
     # Those that are heavier than all may be take the place of all.
     held = [(owner, rights.grants) for owner, (rights, _) in answers.items()]
-    return min(sum(_ANSWER + owner_weight(owner) + grants_weight(grants) for owner, grants in held), _MAX_BYTES)
+    return min(
+        sum(_ANSWER + owner_weight(owner) + grants_weight(grants) for owner, grants in held),
+        _MAX_BYTES,
+    )

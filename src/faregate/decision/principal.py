@@ -6,22 +6,12 @@ from typing import Any
 
 import msgspec
 
-from faregate.decision.compiled import Record  # noqa: TC001  msgspec reads the annotation
+from faregate.decision.compiled import CompiledCredential
 from faregate.errors import Denied, InvalidInput
-from faregate.model import Org, Owner  # noqa: TC001  msgspec and users read the annotations
-from faregate.values.names import some
-from faregate.values.scopes import (
-    ANY,
-    Grants,
-    Held,
-    Need,
-    Resources,
-    check_needs,
-    describe,
-    met,
-    missing_scopes,
-    reached_by,
-)
+from faregate.model import Org, Owner
+from faregate.values.grants import ANY, Grants, Held, Resources, met, missing_scopes, reached_by
+from faregate.values.names import abbreviated
+from faregate.values.needs import Need, check_needs, describe
 
 
 class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -31,44 +21,44 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     what the owner may do now, where the application says so: a need must pass both.
     """
 
-    record: Record
+    compiled: CompiledCredential
     address: str | None = None
     rights: Grants | None = None
 
     @property
     def kind(self) -> str:
         """What it stands for: ``token``, ``access``, ``share``, ``jwt``, or ``session`` of the application itself."""
-        return self.record.kind
+        return self.compiled.kind
 
     @property
     def id(self) -> str:
         """The id of the record behind the credential; of a JWT its ``sub``, which is one of its issuer's."""
-        return str(self.record.owner.id) if self.record.kind == "jwt" else self.record.id
+        return str(self.compiled.owner.id) if self.compiled.kind == "jwt" else self.compiled.id
 
     @property
     def owner(self) -> Owner | None:
         """The token's owner, whose ``id`` is None where it is nobody's; None for a share."""
-        return None if self.record.kind == "share" else self.record.owner
+        return None if self.compiled.kind == "share" else self.compiled.owner
 
     @property
     def org(self) -> Org | None:
         """The token's organization, whose ``id`` is None where it has none; None for a share."""
-        return None if self.record.kind == "share" else self.record.org
+        return None if self.compiled.kind == "share" else self.compiled.org
 
     @property
     def shared_by(self) -> Owner | None:
         """The owner of whoever made the share; None for a token. Who holds a link is not who made it."""
-        return self.record.shared_by
+        return self.compiled.shared_by
 
     @property
     def identity(self) -> str:
         """One name for frameworks: the owner's id, after its provider's name if that has one, else ``<kind>:<id>``."""
-        return self.record.identity
+        return self.compiled.identity
 
     @property
     def display_name(self) -> str:
         """The owner's name for people to read, else the identity."""
-        return self.record.owner.name or self.identity
+        return self.compiled.owner.name or self.identity
 
     @property
     def is_authenticated(self) -> bool:
@@ -84,7 +74,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         """
         wanted = on if on is None or type(on) is str else resource_text(on)
         if self.rights is None:
-            granted = self.record.granted
+            granted = self.compiled.granted
             try:
                 # What is remembered was checked.
                 if need in granted.scopes:
@@ -102,7 +92,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def require_all(self, needs: tuple[Need, ...], on: object = None) -> None:
         """Do what :meth:`require` does, for guards: their needs, if any, were checked before, and are in a tuple."""
-        if on is None and self.rights is None and self.record.granted.scopes.issuperset(needs):
+        if on is None and self.rights is None and self.compiled.granted.scopes.issuperset(needs):
             return
         if needs:
             self.require(*needs, on=on)
@@ -116,36 +106,38 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     def allowed_objects(self, need: Need) -> Resources:
         """Return the objects on which ``need`` is met: ``ANY``, or a set, empty where it is not covered."""
         (checked,) = check_needs((need,))
-        return ANY if self.record.root else reached_by(self._held, checked)
+        return ANY if self.compiled.root else reached_by(self._held, checked)
 
     def __repr__(self) -> str:
-        return f"Principal({self.record.kind}:{self.record.id})"
+        return f"Principal({self.compiled.kind}:{self.compiled.id})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("kind", self.record.kind), ("id", self.record.id)]
+        return [("kind", self.compiled.kind), ("id", self.compiled.id)]
 
     @property
     def _held(self) -> Held:
-        return (self.record.grants,) if self.rights is None else (self.record.grants, self.rights)
+        return (
+            (self.compiled.grants,) if self.rights is None else (self.compiled.grants, self.rights)
+        )
 
     def _met(self, need: Need, on: str | None) -> bool:
-        if self.rights is None and on in self.record.granted.reach(need):
+        if self.rights is None and on in self.compiled.granted.reach(need):
             return True
-        return self.record.root or met(self._held, need, on)
+        return self.compiled.root or met(self._held, need, on)
 
     def _refusal(self, unmet: tuple[Need, ...], on: str | None) -> Denied:
-        if self.record.kind == "share":
+        if self.compiled.kind == "share":
             # What the share grants on another object is no scope that is missing.
             lacked = tuple(need for need in unmet if not reached_by(self._held, need))
             if not lacked:
-                return Denied("object_not_shared", record_id=self.record.id, address=self.address)
+                return Denied("object_not_shared", record_id=self.compiled.id, address=self.address)
             unmet = lacked
-        words = some([*map(describe, unmet)]) + ("" if on is None else f" on {on!r}")
+        words = abbreviated([*map(describe, unmet)]) + ("" if on is None else f" on {on!r}")
         return Denied(
             "insufficient_scope",
             f"The credential does not grant {words}.",
             scope=missing_scopes(self._held, unmet, on),
-            record_id=self.record.id,
+            record_id=self.compiled.id,
             address=self.address,
         )
 
@@ -166,5 +158,7 @@ def path(name: str) -> PathParameter:
 def resource_text(on: object) -> str | None:
     """Return ``on=`` as the text that is compared; InvalidInput for a parameter that no adapter filled in."""
     if isinstance(on, PathParameter):
-        raise InvalidInput(f"on=path({on.name!r}): only requires() of an adapter knows the route; pass the value")
+        raise InvalidInput(
+            f"on=path({on.name!r}): only requires() of an adapter knows the route; pass the value"
+        )
     return None if on is None else str(on)

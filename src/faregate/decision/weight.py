@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import astuple
 
+from faregate.values.grants import AnyResource
 from faregate.values.networks import Networks
-from faregate.values.scopes import AnyResource
 
 if TYPE_CHECKING:
-    from faregate.decision.compiled import Record
+    from faregate.decision.compiled import CompiledCredential
     from faregate.model import Owner
-    from faregate.values.scopes import Granted, Grants
+    from faregate.values.grants import Granted, Grants
 
 RECORD = 700  # bytes: its members, its digest, its places in two dictionaries
 _GRANT = 250  # bytes of a name under its realm and kind
@@ -32,7 +32,7 @@ class Weights:
         self.total = 0
         self._holders: dict[int, int] = {}
 
-    def add(self, record: Record) -> None:
+    def add(self, record: CompiledCredential) -> None:
         """Count a record that is held from now on."""
         self.total += _own_weight(record)
         for part in _parts(record):
@@ -42,7 +42,7 @@ class Weights:
             if not holders:
                 self.total += _part_weight(part)
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: CompiledCredential) -> None:
         """Count a record no more."""
         self.total -= _own_weight(record)
         for part in _parts(record):
@@ -58,7 +58,7 @@ class Weights:
         self._holders.clear()
 
 
-def record_weight(record: Record) -> int:
+def record_weight(record: CompiledCredential) -> int:
     """Return what one record weighs by itself."""
     return _own_weight(record) + sum(map(_part_weight, _parts(record)))
 
@@ -67,7 +67,11 @@ def grants_weight(grants: Grants | None) -> int:
     """Return what grants weigh; a set of resources that several of them have counts once."""
     if grants is None:
         return 0
-    sets = {id(resources): resources for resources in grants.values() if not isinstance(resources, AnyResource)}
+    sets = {
+        id(resources): resources
+        for resources in grants.values()
+        if not isinstance(resources, AnyResource)
+    }
     texts = sum(_TEXT + getsizeof(text) for resources in sets.values() for text in resources)
     return texts + sum(_GRANT + getsizeof(key[2]) for key in grants)
 
@@ -80,13 +84,18 @@ def owner_weight(owner: Owner | None) -> int:
     return sum(map(getsizeof, filter(None, texts)))
 
 
-def _own_weight(record: Record) -> int:
+def _own_weight(record: CompiledCredential) -> int:
     """Return what a record weighs beside the parts that others may share."""
-    texts: tuple[str | None, ...] = (record.id, record.alias, *astuple(record.org), *astuple(record.owner))
+    texts: tuple[str | None, ...] = (
+        record.id,
+        record.alias,
+        *astuple(record.org),
+        *astuple(record.owner),
+    )
     return RECORD + sum(map(getsizeof, filter(None, texts))) + owner_weight(record.shared_by)
 
 
-def _parts(record: Record) -> tuple[Networks | Granted, ...]:
+def _parts(record: CompiledCredential) -> tuple[Networks | Granted, ...]:
     """Return the parts of a record that others may share."""
     return (record.granted,) if record.networks is None else (record.granted, record.networks)
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.jwts.issuer import media_type
 from faregate.values.instants import END_OF_TIME
-from faregate.values.names import MAX_ID, check_id, check_name, some
+from faregate.values.names import MAX_ID, abbreviated, check_id, check_name
 from faregate.values.scopes import MAX_SCOPES, check_scope
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def check_header(header: Members, issuer: Issuer) -> None:
     if not isinstance(header.get("kid", ""), str):
         _refuse("the kid of its header is no text (RFC 7515 section 4.1.4)")
     if "crit" in header:
-        _refuse("its header has a crit, of which nothing is understood here (RFC 7515 section 4.1.11)")
+        _refuse(
+            "its header has a crit, of which nothing is understood here (RFC 7515 section 4.1.11)"
+        )
     if header.get("b64", True) is not True:
         _refuse("its payload is not encoded as a JWT's is (RFC 7797 section 7)")
     content = header.get("cty")
@@ -75,7 +77,9 @@ def check_header(header: Members, issuer: Issuer) -> None:
         _refuse("the typ of its header is no text (RFC 7515 section 4.1.9)")
     if (None if typ is None else media_type(typ)) != issuer.typ:
         wanted = "none" if issuer.typ is None else repr(issuer.typ)
-        _refuse(f"the typ of its header is {typ!r}, and the issuer's is {wanted} (RFC 8725 section 3.11)")
+        _refuse(
+            f"the typ of its header is {typ!r}, and the issuer's is {wanted} (RFC 8725 section 3.11)"
+        )
 
 
 def read_claims(claims: Members, issuer: Issuer) -> Claims:
@@ -90,7 +94,9 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
     if claims["iss"] != issuer.issuer:
         _refuse("its iss is not the issuer's (RFC 9068 section 4)")
     audience = _audience(claims, issuer.audience_claim, issuer.audiences)
-    if "aud" in claims and issuer.audience_claim != "aud":  # what it says itself counts, wherever else that stands
+    if (
+        "aud" in claims and issuer.audience_claim != "aud"
+    ):  # what it says itself counts, wherever else that stands
         _audience(claims, "aud", issuer.audiences)
     if "cnf" in claims:
         _refuse("it is bound to a key, of which a bearer shows nothing (RFC 7800 section 3)")
@@ -117,7 +123,9 @@ def read_claims(claims: Members, issuer: Issuer) -> Claims:
         not_before=opens,
         expires_at=expires,
         leeway=issuer.leeway,
-        revocations=revocations if token_id is None else (*revocations, token_key(issuer.issuer, token_id)),
+        revocations=revocations
+        if token_id is None
+        else (*revocations, token_key(issuer.issuer, token_id)),
         absent=absent,
     )
 
@@ -151,13 +159,17 @@ def _text(claims: Members, name: str, check: Callable[[object, str], str]) -> st
 def _audience(claims: Members, name: str, wanted: frozenset[str]) -> tuple[str, ...]:
     """Return whom a token is meant for by one of its claims, of whom one must be wanted (RFC 7519 section 4.1.3)."""
     value = claims[name]
-    listed: Sequence[object] = [value] if isinstance(value, str) else cast("Sequence[object]", value)
+    listed: Sequence[object] = (
+        [value] if isinstance(value, str) else cast("Sequence[object]", value)
+    )
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
         _refuse(f"its {name} is neither a text nor a list of texts (RFC 7519 section 4.1.3)")
     audience = tuple(map(str, listed))
     if wanted.isdisjoint(audience):
-        named = some([*map(repr, audience)])
-        _refuse(f"its {name} is {named}, and not {' or '.join(sorted(wanted))} (RFC 7519 section 4.1.3)")
+        named = abbreviated([*map(repr, audience)])
+        _refuse(
+            f"its {name} is {named}, and not {' or '.join(sorted(wanted))} (RFC 7519 section 4.1.3)"
+        )
     return audience
 
 
@@ -174,12 +186,14 @@ def _organization(claims: Members, told: tuple[str, ...] | Callable[[Members], A
     return _text({name: _member(claims, name)}, name, _check_party)
 
 
-def _asked(function: Callable[[Members], Any], member: str, claims: Members, fits: Callable[[object], bool]) -> Any:
+def _asked(
+    function: Callable[[Members], Any], member: str, claims: Members, fits: Callable[[object], bool]
+) -> Any:
     """Return what the application's own function makes of claims; StoreUnavailable if it fails."""
     try:
         value = function(claims)
         if not (value is None or fits(value)):
-            raise InvalidInput(f"it returned {type(value).__name__}")  # noqa: TRY301
+            raise InvalidInput(f"it returned {type(value).__name__}")
     except Exception as error:
         raise _failed(member, error) from error
     return value
@@ -187,7 +201,9 @@ def _asked(function: Callable[[Members], Any], member: str, claims: Members, fit
 
 def _failed(member: str, error: Exception) -> StoreUnavailable:
     """Return the error for a function of the application that failed: which, and how."""
-    return StoreUnavailable(f"the function {member} failed: {type(error).__name__} {ascii(str(error))[:300]}")
+    return StoreUnavailable(
+        f"the function {member} failed: {type(error).__name__} {ascii(str(error))[:300]}"
+    )
 
 
 def _is_text(value: object) -> bool:
@@ -198,7 +214,9 @@ def _are_texts(value: object) -> bool:
     if isinstance(value, str):
         return True
     listed = cast("Sequence[object]", value)
-    return isinstance(listed, list | tuple | set | frozenset) and all(isinstance(one, str) for one in listed)
+    return isinstance(listed, list | tuple | set | frozenset) and all(
+        isinstance(one, str) for one in listed
+    )
 
 
 def _member(claims: Members, name: str) -> Any:

@@ -23,7 +23,7 @@ from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from faregate.jwts.issuer import LOOPBACK_HOST
-from faregate.values.names import some
+from faregate.values.names import abbreviated
 from faregate.values.networks import LOOPBACK, PRIVATE
 from faregate.version import __version__
 
@@ -52,7 +52,13 @@ class _Address(NamedTuple):
 
 
 def get(
-    url: str, accept: str, read: Callable[[bytes], Document], *, proxy: str | None, seconds: float, longest: int
+    url: str,
+    accept: str,
+    read: Callable[[bytes], Document],
+    *,
+    proxy: str | None,
+    seconds: float,
+    longest: int,
 ) -> Document:
     """Return what ``read`` makes of the document at an address, by way of a proxy if one is given.
 
@@ -69,7 +75,9 @@ def get(
 
     try:
         for address in addresses:
-            attempt = _Attempt(_Request(url, accept, proxy, longest), read, address, deadline, changed)
+            attempt = _Attempt(
+                _Request(url, accept, proxy, longest), read, address, deadline, changed
+            )
             attempts.append(attempt)
             attempt.start()
 
@@ -107,10 +115,14 @@ def _find(url: str, proxy: str | None) -> list[_Address]:
     if parts.scheme == "https" or proxy is not None:
         return addresses
 
-    network, words = (LOOPBACK, "loopback") if LOOPBACK_HOST.fullmatch(host) else (PRIVATE, "a private network")
+    network, words = (
+        (LOOPBACK, "loopback") if LOOPBACK_HOST.fullmatch(host) else (PRIVATE, "a private network")
+    )
     others = [str(address) for address in addresses if not network.admit(str(address))]
     if others:
-        raise OSError(f"{host} is {some(others)}, no address of {words}: use https, or mend the name")
+        raise OSError(
+            f"{host} is {abbreviated(others)}, no address of {words}: use https, or mend the name"
+        )
     return addresses
 
 
@@ -121,7 +133,9 @@ def _await(
     awaited = attempts if all_of_them else attempts[-1:]
 
     def settled() -> bool:
-        return any(one.document is not None for one in attempts) or all(one.error is not None for one in awaited)
+        return any(one.document is not None for one in attempts) or all(
+            one.error is not None for one in awaited
+        )
 
     with changed:
         changed.wait_for(settled, until - monotonic())
@@ -131,8 +145,10 @@ def _await(
 def _failure(attempts: Sequence[_Attempt[Document]], seconds: float, proxy: str | None) -> OSError:
     """Return the error of all attempts; it has no cause, which might show a log what a server wrote."""
     silence = f"no answer in {seconds:g} s"
-    words = [f"{one.address}: {silence if one.error is None else _reason(one.error)}" for one in attempts]
-    return OSError(f"{'by way of the proxy ' if proxy else ''}{some(words)}")
+    words = [
+        f"{one.address}: {silence if one.error is None else _reason(one.error)}" for one in attempts
+    ]
+    return OSError(f"{'by way of the proxy ' if proxy else ''}{abbreviated(words)}")
 
 
 def _reason(error: Exception) -> str:
@@ -167,7 +183,7 @@ class _Attempt(Thread, Generic[Document]):
         document, error = None, None
         try:
             document = self._read(self._request.send(self._dial, self._deadline - monotonic()))
-        except Exception as failure:  # noqa: BLE001  whatever it is, another address may do better
+        except Exception as failure:
             error = failure
         with self._changed:
             self.document, self.error = document, error
@@ -215,7 +231,11 @@ class _Request(NamedTuple):
         parts = urlsplit(self.url)
         connection = self._connection(parts, dial, max(seconds, 0.001))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        headers = {"Accept": self.accept, "Accept-Encoding": _ACCEPT_ENCODING, "User-Agent": USER_AGENT}
+        headers = {
+            "Accept": self.accept,
+            "Accept-Encoding": _ACCEPT_ENCODING,
+            "User-Agent": USER_AGENT,
+        }
         try:
             connection.request("GET", target, headers=headers, preload_content=False)
             response = connection.getresponse()
@@ -226,12 +246,16 @@ class _Request(NamedTuple):
         finally:
             connection.close()
 
-    def _connection(self, parts: SplitResult, dial: Callable[[], socket.socket], seconds: float) -> HTTPConnection:
+    def _connection(
+        self, parts: SplitResult, dial: Callable[[], socket.socket], seconds: float
+    ) -> HTTPConnection:
         first = parts if self.proxy is None else urlsplit(self.proxy)
         host, port = str(first.hostname), _port(first)
         if parts.scheme == "https":
             context = ssl.create_default_context()
-            connection: _Connection = _TlsConnection(host, port, timeout=seconds, ssl_context=context)
+            connection: _Connection = _TlsConnection(
+                host, port, timeout=seconds, ssl_context=context
+            )
         else:
             connection = _Connection(host, port, timeout=seconds)
 
@@ -244,7 +268,9 @@ class _Request(NamedTuple):
     def _read(self, response: HTTPResponse) -> bytes:
         # 203 is a 200 that a gateway before the server has changed (RFC 9110 section 15.3.4), as a coding does.
         if response.status not in (200, 203):
-            raise ValueError(f"the answer is {response.status} and not 200; a redirect is not followed")
+            raise ValueError(
+                f"the answer is {response.status} and not 200; a redirect is not followed"
+            )
         body = response.read(self.longest + 1, decode_content=False)
         self._check_length(body)
         return self._decode(body, response.headers.get("Content-Encoding", ""))
@@ -256,9 +282,13 @@ class _Request(NamedTuple):
         if not codings:
             return body
         if not _CODINGS.issuperset(codings) or len(codings) > _MOST_CODINGS:
-            raise ValueError(f"its content coding is {ascii(header)[:100]}; asked for was {_ACCEPT_ENCODING}")
+            raise ValueError(
+                f"its content coding is {ascii(header)[:100]}; asked for was {_ACCEPT_ENCODING}"
+            )
 
-        coded = HTTPResponse(BytesIO(body), {"Content-Encoding": ",".join(codings)}, preload_content=False)
+        coded = HTTPResponse(
+            BytesIO(body), {"Content-Encoding": ",".join(codings)}, preload_content=False
+        )
         decoded = b""
         while piece := coded.read(self.longest + 1 - len(decoded), decode_content=True):
             decoded += piece

@@ -18,13 +18,22 @@ if TYPE_CHECKING:
     from faregate.jwts.keys import KeySet
 
 Claims = Mapping[str, Any]
-Told = str | Sequence[str] | Callable[[Claims], Any]  # names of claims, or a function of all of them
+Told = (
+    str | Sequence[str] | Callable[[Claims], Any]
+)  # names of claims, or a function of all of them
 Keys = Mapping[str, Any] | str | bytes
 
 ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
 NEEDS_EXTRA = "JWTs need the packages of an extra: pip install 'faregate[jwt]'"
 ALWAYS = ("iss", "exp", "sub")  # and the one that holds the audience
-NO_AUDIENCE = ("iss", "sub", "exp", "nbf", "iat", "jti")  # what RFC 7519 section 4.1 has for something else
+NO_AUDIENCE = (
+    "iss",
+    "sub",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+)  # what RFC 7519 section 4.1 has for something else
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
@@ -87,40 +96,67 @@ class Issuer:
         plain_http: bool = False,
     ) -> None:
         self.issuer = check_name(issuer, "issuer", MAX_ID)
-        if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in KINDS):
-            raise InvalidInput(f"name: 1 to 64 letters, digits, '.', '_' and '-', and none of {', '.join(KINDS)}")
+        if name is not None and (
+            not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in KINDS
+        ):
+            raise InvalidInput(
+                f"name: 1 to 64 letters, digits, '.', '_' and '-', and none of {', '.join(KINDS)}"
+            )
         self.name = name
-        self.prefix = f"jwt:{quote(self.issuer, safe='')}/"  # of the names of what its tokens stand for
-        self.audiences = frozenset(check_id(one, "audience") for one in _texts(audience, "audience"))
+        self.prefix = (
+            f"jwt:{quote(self.issuer, safe='')}/"  # of the names of what its tokens stand for
+        )
+        self.audiences = frozenset(
+            check_id(one, "audience") for one in _texts(audience, "audience")
+        )
         if "*" in self.audiences:
-            raise InvalidInput("audience: '*' would take tokens that are meant for others; name this API")
+            raise InvalidInput(
+                "audience: '*' would take tokens that are meant for others; name this API"
+            )
         self.algorithms = _algorithms(_texts(algorithms, "algorithms"))
         self.typ = None if typ is None else media_type(check_id(typ, "typ"))
         self.leeway = parse_span(leeway, "leeway")
         if self.leeway > MOST_LEEWAY:
-            raise InvalidInput(f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead")
+            raise InvalidInput(
+                f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead"
+            )
         self.audience_claim = _audience_claim(audience_claim)
         self.scopes_claim = _told(scopes_claim, "scopes_claim")
         self.org_claim = None if org_claim is None else _told(org_claim, "org_claim", ordered=True)
-        required = [check_id(one, "required_claims") for one in _texts(required_claims, "required_claims", least=0)]
-        if required_claims is ACCESS_TOKEN:  # of RFC 9068, but for the audience where that is in another one
+        required = [
+            check_id(one, "required_claims")
+            for one in _texts(required_claims, "required_claims", least=0)
+        ]
+        if (
+            required_claims is ACCESS_TOKEN
+        ):  # of RFC 9068, but for the audience where that is in another one
             required.remove("aud")
         self.required_claims = tuple(dict.fromkeys((*ALWAYS, self.audience_claim, *required)))
         if resources is not None and (not callable(resources) or iscoroutinefunction(resources)):
-            raise InvalidInput("resources: a plain function of the claims that returns ids of objects, or None")
+            raise InvalidInput(
+                "resources: a plain function of the claims that returns ids of objects, or None"
+            )
         self.resources = resources
         blocks = _texts(allowed_cidr_blocks, "allowed_cidr_blocks", least=0)
         self.networks = Networks.parse(blocks, "allowed_cidr_blocks") if blocks else None
         for member, switch in (("manages", manages), ("plain_http", plain_http)):
             if not isinstance(switch, bool):
-                raise InvalidInput(f"{member}: True or False itself; a text such as 'False' would count as true")
+                raise InvalidInput(
+                    f"{member}: True or False itself; a text such as 'False' would count as true"
+                )
         self.manages = manages
         self.plain_http = plain_http
         if (jwks_url is None) == (keys is None):
             raise InvalidInput("jwks_url, keys: give one of them")
         if jwks_url is None and (proxy is not None or plain_http):
-            raise InvalidInput("proxy, plain_http: only with jwks_url; nothing is fetched for keys that are given")
-        self.jwks_url = None if jwks_url is None else _check_url(jwks_url, self.algorithms, plain_http=plain_http)
+            raise InvalidInput(
+                "proxy, plain_http: only with jwks_url; nothing is fetched for keys that are given"
+            )
+        self.jwks_url = (
+            None
+            if jwks_url is None
+            else _check_url(jwks_url, self.algorithms, plain_http=plain_http)
+        )
         self.proxy = None if proxy is None else _check_proxy(proxy, self.jwks_url)
         self.keys = None if keys is None else _given_keys(keys, self.algorithms)
 
@@ -148,14 +184,20 @@ def _audience_claim(value: object) -> str:
     return name
 
 
-def _told(value: object, member: str, *, ordered: bool = False) -> tuple[str, ...] | Callable[[Claims], Any]:
+def _told(
+    value: object, member: str, *, ordered: bool = False
+) -> tuple[str, ...] | Callable[[Claims], Any]:
     if callable(value):
         if iscoroutinefunction(value):
-            raise InvalidInput(f"{member}: a plain function of the claims; nothing awaits an async one")
+            raise InvalidInput(
+                f"{member}: a plain function of the claims; nothing awaits an async one"
+            )
         return cast("Callable[[Claims], Any]", value)
 
     if ordered and isinstance(value, set | frozenset):
-        raise InvalidInput(f"{member}: a list of names; which of a set is the first differs between processes")
+        raise InvalidInput(
+            f"{member}: a list of names; which of a set is the first differs between processes"
+        )
     return tuple(check_id(one, member) for one in _texts(value, member))
 
 
@@ -173,7 +215,9 @@ def _algorithms(names: Sequence[object]) -> tuple[str, ...]:
     known = _load().ALGORITHMS
     for name in names:
         if not isinstance(name, str) or name not in known:
-            raise InvalidInput(f"algorithms: {name!r} is none of {', '.join(known)} (RFC 8725 section 3.1)")
+            raise InvalidInput(
+                f"algorithms: {name!r} is none of {', '.join(known)} (RFC 8725 section 3.1)"
+            )
     listed = tuple(dict.fromkeys(str(name) for name in names))
     if len({name.startswith("HS") for name in listed}) > 1:
         raise InvalidInput(
@@ -192,7 +236,9 @@ def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> s
         raise InvalidInput("jwks_url: expected https://host/path, without user and fragment")
     if parts.scheme == "https":
         if plain_http:
-            raise InvalidInput("plain_http: only with an http jwks_url; this one is https, leave plain_http out")
+            raise InvalidInput(
+                "plain_http: only with an http jwks_url; this one is https, leave plain_http out"
+            )
         return str(url)
 
     host = str(parts.hostname)
@@ -204,14 +250,18 @@ def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> s
             "private network"
         )
     if pack(host) is not None and not PRIVATE.admit(host):
-        raise InvalidInput("jwks_url: https for an address that is of no private network; plain_http does not allow it")
+        raise InvalidInput(
+            "jwks_url: https for an address that is of no private network; plain_http does not allow it"
+        )
     return str(url)
 
 
 def _check_proxy(url: object, fetched: str | None) -> str:
     """Return the address of an HTTP proxy. What is wrong is told without it: a password may be in there."""
     if fetched is not None and fetched.lower().startswith("http:"):
-        raise InvalidInput("proxy: only with an https jwks_url; a proxy could change what passes in plain http")
+        raise InvalidInput(
+            "proxy: only with an https jwks_url; a proxy could change what passes in plain http"
+        )
     expected = "proxy: expected http://host:port, or http://user:password@host:port with both percent-encoded"
     parts = _split(url, expected)
     if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -238,7 +288,7 @@ def _given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:
 def _load() -> Any:
     """Return the module of keys, which the packages of the extra ``jwt`` are needed for."""
     try:
-        from faregate.jwts import keys  # noqa: PLC0415
+        from faregate.jwts import keys
     except ImportError:
         raise InvalidInput(f"algorithms: {NEEDS_EXTRA}") from None
     return keys

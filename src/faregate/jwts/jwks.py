@@ -22,7 +22,7 @@ from faregate.errors import StoreUnavailable, WouldWait
 from faregate.jwts import download
 from faregate.jwts.keys import read_set
 from faregate.values import forks
-from faregate.values.names import some
+from faregate.values.names import abbreviated
 from faregate.values.strict_json import parse_object
 
 if TYPE_CHECKING:
@@ -101,26 +101,39 @@ class FetchedKeys:
     """
 
     def __init__(
-        self, url: str, algorithms: Sequence[str], clock: Callable[[], float], proxy: str | None = None
+        self,
+        url: str,
+        algorithms: Sequence[str],
+        clock: Callable[[], float],
+        proxy: str | None = None,
     ) -> None:
         self._url, self._proxy = url, proxy
         self._algorithms = tuple(algorithms)
         self._clock = clock
         self._fetched: tuple[KeySet, float, float] | None = None  # and when, by either clock
-        self._unknown: FIFOCache[int, bool] = FIFOCache(_UNKNOWN)  # by hash: names are as long as who sends them likes
+        self._unknown: FIFOCache[int, bool] = FIFOCache(
+            _UNKNOWN
+        )  # by hash: names are as long as who sends them likes
         self._changed = Condition()  # guards what follows; told when a fetch has ended
         self._thread: Thread | None = None
         self._wake = Event()
         self._fetching, self._failing = False, False
         self._ended = 0  # fetches
-        self._asked, self._waiting = False, 0  # for the sake of unknown names: a fetch, and requests for its end
+        self._asked, self._waiting = (
+            False,
+            0,
+        )  # for the sake of unknown names: a fetch, and requests for its end
         self._next_at, self._blocked_until, self._ask_at = 0.0, 0.0, 0.0
         forks.register(self)
 
     def may_have(self, kid: str | None, algorithm: str) -> bool:
         """Tell whether there is such a key, or it may be asked for."""
         keys = self._current(self._clock())
-        return keys is None or keys.find(kid, algorithm) is not None or self._may_ask(hash((kid, algorithm)))
+        return (
+            keys is None
+            or keys.find(kid, algorithm) is not None
+            or self._may_ask(hash((kid, algorithm)))
+        )
 
     def find(self, kid: str | None, algorithm: str, *, wait: bool) -> Key | None:
         """Return the key that a token names, after a fetch if it is not known and one may be made.
@@ -142,7 +155,9 @@ class FetchedKeys:
             self._ask(kid, algorithm, name)
         keys = self._current(self._clock())
         if keys is None:
-            raise StoreUnavailable from TimeoutError(f"the keys of {self._url} are not known, or too old to count")
+            raise StoreUnavailable from TimeoutError(
+                f"the keys of {self._url} are not known, or too old to count"
+            )
         return keys.find(kid, algorithm)
 
     def watch(self, kid: str | None, algorithm: str, key: Key) -> Holds:
@@ -220,13 +235,15 @@ class FetchedKeys:
             fetched = (keys, monotonic(), self._clock())
         except Exception as error:  # whatever it is, the thread goes on
             if not self._failing:
-                _logger.warning("the keys of %s cannot be fetched: %s", self._url, error, exc_info=True)
+                _logger.warning(
+                    "the keys of %s cannot be fetched: %s", self._url, error, exc_info=True
+                )
             self._failing = True
             return None
         if self._failing:
             _logger.warning("the keys of %s were fetched again", self._url)
         if not keys:
-            skipped = some(list(keys.skipped)) or "the set is empty"
+            skipped = abbreviated(list(keys.skipped)) or "the set is empty"
             _logger.warning("none of the keys of %s can be used: %s", self._url, skipped)
         self._failing = False
         return fetched
@@ -257,10 +274,17 @@ class FetchedKeys:
                 self._await_fetch()
             finally:
                 self._waiting -= 1
-                self._asked = self._asked and self._waiting > 0  # a fetch that took too long is waited for no more
+                self._asked = (
+                    self._asked and self._waiting > 0
+                )  # a fetch that took too long is waited for no more
             after = self._fetched
             # What ran already may have begun before the key was published.
-            if after is not None and after is not before and not running and after[0].find(kid, algorithm) is None:
+            if (
+                after is not None
+                and after is not before
+                and not running
+                and after[0].find(kid, algorithm) is None
+            ):
                 self._unknown[name] = True
 
     def _await_any(self) -> None:
@@ -270,7 +294,9 @@ class FetchedKeys:
         application does.
         """
         with self._changed:
-            if self._current(self._clock()) is not None or (self._ended and self._waiting >= _WAITING):
+            if self._current(self._clock()) is not None or (
+                self._ended and self._waiting >= _WAITING
+            ):
                 return
             if self._fetching or monotonic() >= self._blocked_until:
                 self._waiting += 1
@@ -304,7 +330,9 @@ class FetchedKeys:
             if self._thread is not None:
                 return
             arguments = (weakref.ref(self), self._wake)
-            thread = Thread(target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True)
+            thread = Thread(
+                target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True
+            )
             self._thread = thread
         finally:
             changed.release()

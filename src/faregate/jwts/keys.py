@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from faregate.errors import InvalidInput
-from faregate.values.names import some
+from faregate.values.names import abbreviated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +63,12 @@ ALGORITHMS: dict[str, tuple[Family, ...]] = {
     "Ed25519": (Family("OKP", "Ed25519", 64),),
     "Ed448": (Family("OKP", "Ed448", 114),),
 }
-_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}  # what is public of a key
+_MEMBERS = {
+    "RSA": ("n", "e"),
+    "EC": ("crv", "x", "y"),
+    "OKP": ("crv", "x"),
+    "oct": ("k",),
+}  # what is public of a key
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _LONGEST = 1400  # characters of a member: a modulus of 8,192 bits
 _BITS = range(2048, 8192 + 1)  # of a modulus: RFC 7518 section 3.3, and what a request can wait for
@@ -111,9 +116,15 @@ class KeySet:
         named: dict[tuple[str | None, str], dict[bytes, Key]] = {}
         for key in keys:
             named.setdefault((key.kid, key.algorithm), {})[key.identity] = key
-        self._keys = {name: next(iter(same.values())) for name, same in named.items() if len(same) == 1}
+        self._keys = {
+            name: next(iter(same.values())) for name, same in named.items() if len(same) == 1
+        }
         self._sole = next(iter(self._keys.values())) if len(self._keys) == 1 else None
-        clashes = [f"several keys are called {_shown(name[0])}" for name, same in named.items() if len(same) > 1]
+        clashes = [
+            f"several keys are called {_shown(name[0])}"
+            for name, same in named.items()
+            if len(same) > 1
+        ]
         self.skipped = (*skipped, *clashes)
 
     def __len__(self) -> int:
@@ -143,7 +154,7 @@ def read_set(document: Mapping[str, Any], algorithms: Sequence[str]) -> KeySet:
     """
     listed = document.get("keys")
     if not isinstance(listed, list | tuple):
-        raise ValueError("a JWK set has a list of keys (RFC 7517 section 5)")  # noqa: TRY004
+        raise ValueError("a JWK set has a list of keys (RFC 7517 section 5)")
     listed = cast("Sequence[object]", listed)
     if len(listed) > MAX_KEYS:
         raise ValueError(f"more than {MAX_KEYS} keys")
@@ -169,10 +180,14 @@ def given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:
             raise InvalidInput(f"keys: {error}") from None
         secret = algorithms[0].startswith("HS")
         if not found or (secret and found.skipped):
-            raise InvalidInput(f"keys: no key can be used; {some(list(found.skipped)) or 'the set is empty'}")
+            raise InvalidInput(
+                f"keys: no key can be used; {abbreviated(list(found.skipped)) or 'the set is empty'}"
+            )
         return found
     if not isinstance(keys, str | bytes):
-        raise InvalidInput("keys: a JWK set as a dict, a public key as PEM, or the secret of an HMAC algorithm")
+        raise InvalidInput(
+            "keys: a JWK set as a dict, a public key as PEM, or the secret of an HMAC algorithm"
+        )
     try:
         if algorithms[0].startswith("HS"):
             raw = keys.encode() if isinstance(keys, str) else keys
@@ -221,7 +236,9 @@ def _read_pem(text: str | bytes, algorithms: Sequence[str]) -> Key:
     if len(labels) != 1:
         raise Unusable("one public key as PEM is expected; give several as a JWK set")
     if "PRIVATE" in labels[0]:
-        raise Unusable("this is a private key, which only the issuer should have; give the public one")
+        raise Unusable(
+            "this is a private key, which only the issuer should have; give the public one"
+        )
     try:
         if labels[0] == "CERTIFICATE":
             loaded: object = x509.load_pem_x509_certificate(raw).public_key()
@@ -236,13 +253,17 @@ def _read_pem(text: str | bytes, algorithms: Sequence[str]) -> Key:
 
 def _public_key(key: PublicKey, kid: str | None, algorithm: str) -> Key:
     kty, curve = _kind(key)
-    families = [family for family in ALGORITHMS[algorithm] if (family.kty, family.curve) == (kty, curve)]
+    families = [
+        family for family in ALGORITHMS[algorithm] if (family.kty, family.curve) == (kty, curve)
+    ]
     if not families:
         raise Unusable(f"{algorithm} takes no key of the type {kty} {curve or ''}".rstrip())
     size = families[0].signature
     if isinstance(key, RSAPublicKey):
         if key.key_size not in _BITS:
-            raise Unusable(f"an RSA key of {key.key_size} bits, instead of {_BITS[0]} to {_BITS[-1]}")
+            raise Unusable(
+                f"an RSA key of {key.key_size} bits, instead of {_BITS[0]} to {_BITS[-1]}"
+            )
         exponent = key.public_numbers().e
         if exponent not in _EXPONENTS or not exponent % 2:
             raise Unusable("an RSA key with an exponent that no honest one has")
@@ -254,16 +275,22 @@ def _public_key(key: PublicKey, kid: str | None, algorithm: str) -> Key:
 def _secret_key(secret: bytes, kid: str | None, algorithm: str) -> Key:
     size = ALGORITHMS[algorithm][0].signature or 0
     if len(secret) < size:
-        raise Unusable(f"a secret of {len(secret)} bytes; {algorithm} takes {size} or more (RFC 7518 section 3.2)")
+        raise Unusable(
+            f"a secret of {len(secret)} bytes; {algorithm} takes {size} or more (RFC 7518 section 3.2)"
+        )
     if is_asymmetric(secret):
-        raise Unusable("this is a public or private key, which others may know, and no secret (RFC 8725 section 2.1)")
+        raise Unusable(
+            "this is a public or private key, which others may know, and no secret (RFC 8725 section 2.1)"
+        )
     return _key(kid, algorithm, secret, size, secret)
 
 
 def _key(kid: str | None, algorithm: str, material: bytes, size: int, key: object) -> Key:
     named = repr((kid, algorithm)).encode() + b"\0" + material
     secret = key if isinstance(key, bytes) else None
-    return Key(kid, algorithm, sha256(named).digest(), size, partial(_verify, algorithm, key), secret)
+    return Key(
+        kid, algorithm, sha256(named).digest(), size, partial(_verify, algorithm, key), secret
+    )
 
 
 def _verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> bool:
@@ -284,11 +311,17 @@ def _kind(key: PublicKey) -> tuple[str, str | None]:
 
 def _only(algorithms: Sequence[str], kty: str, curve: str | None) -> str:
     """Return the one algorithm for keys of a type and curve."""
-    fitting = [one for one in algorithms if any((of.kty, of.curve) == (kty, curve) for of in ALGORITHMS[one])]
+    fitting = [
+        one
+        for one in algorithms
+        if any((of.kty, of.curve) == (kty, curve) for of in ALGORITHMS[one])
+    ]
     if len(fitting) != 1:
         kind = kty if curve is None else f"{kty} {_shown(curve)}"
         several = f"has no alg, and of the issuer's {' and '.join(fitting)} would fit"
-        raise Unusable(f"a key of the type {kind} {several if fitting else 'fits no algorithm of the issuer'}")
+        raise Unusable(
+            f"a key of the type {kind} {several if fitting else 'fits no algorithm of the issuer'}"
+        )
     return fitting[0]
 
 

@@ -72,9 +72,13 @@ class Trust(NamedTuple):
 class TrustedIssuers:
     """Reads the tokens of several issuers. InvalidInput where two have the same ``iss``, name or secret."""
 
-    def __init__(self, issuers: Sequence[Issuer], identities: Identities, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, issuers: Sequence[Issuer], identities: Identities, clock: Callable[[], float]
+    ) -> None:
         if len({issuer.issuer for issuer in issuers}) < len(issuers):
-            raise InvalidInput("issuers: two have the same 'iss', by which their tokens are told apart")
+            raise InvalidInput(
+                "issuers: two have the same 'iss', by which their tokens are told apart"
+            )
         if len({issuer.name and issuer.name.lower() for issuer in issuers}) < len(issuers):
             raise InvalidInput(
                 "issuers: give all but one a name of its own, as in Issuer(name='corp', …), so that no two providers' "
@@ -84,7 +88,9 @@ class TrustedIssuers:
         for one, other in combinations(issuers, 2):
             if any(same_key(mine, theirs) for mine in one.secrets for theirs in other.secrets):
                 both = f"{one.issuer!r} and {other.issuer!r}"
-                raise InvalidInput(f"issuers: {both} have the same HMAC secret, so each can sign as the other")
+                raise InvalidInput(
+                    f"issuers: {both} have the same HMAC secret, so each can sign as the other"
+                )
         self._trusts = [Trust(one, _source(one, clock)) for one in issuers]
 
     def read(self, raw: bytes, *, wait: bool) -> Trusted:
@@ -98,7 +104,9 @@ class TrustedIssuers:
         if raw[:1] != b"e" or raw[first + 1 : first + 2] != b"e":
             raise Denied("unknown_credential")
         if first > _LONGEST_HEADER or len(raw) - last > _LONGEST_SIGNATURE:
-            _refuse(f"its header has more than {_LONGEST_HEADER} characters, or its signature is longer than any is")
+            _refuse(
+                f"its header has more than {_LONGEST_HEADER} characters, or its signature is longer than any is"
+            )
         header = _decode(raw[:first])
         named = _peek(header, _header)
         # Whether a key may be at hand costs less to know than whose token it is.
@@ -108,16 +116,22 @@ class TrustedIssuers:
             if named.alg in one.issuer.algorithms and one.keys.may_have(named.kid, named.alg)
         ]
         if not trusts:
-            _refuse("no issuer that is trusted has a key of its kid, or takes its alg (RFC 8725 section 3.1)")
+            _refuse(
+                "no issuer that is trusted has a key of its kid, or takes its alg (RFC 8725 section 3.1)"
+            )
         payload, signature = _decode(raw[first + 1 : last]), raw[last + 1 :]
         trust, key = _choose(trusts, named, _peek(payload, _payload).iss, wait=wait)
-        if len(signature) != -(-key.size * 4 // 3) or not key.verify(raw[:last], _decode(signature)):
+        if len(signature) != -(-key.size * 4 // 3) or not key.verify(
+            raw[:last], _decode(signature)
+        ):
             _refuse("its signature is not one of its key (RFC 7515 section 5.2)")
         check_header(_members(header), trust.issuer)
         claims = read_claims(_members(payload), trust.issuer)
         taken = None if trust.issuer.name is not None else self._identities.reserved(claims.subject)
         if taken is not None:
-            _refuse(f"its sub begins with '{taken}:', which is how others are called; give the issuer a name")
+            _refuse(
+                f"its sub begins with '{taken}:', which is how others are called; give the issuer a name"
+            )
         return Trusted(claims, trust.keys.watch(named.kid, named.alg, key))
 
     def close(self) -> None:
@@ -126,11 +140,15 @@ class TrustedIssuers:
             keys.close()
 
 
-def _choose(trusts: Sequence[Trust], named: _Header, issuer: str, *, wait: bool) -> tuple[Trust, Key]:
+def _choose(
+    trusts: Sequence[Trust], named: _Header, issuer: str, *, wait: bool
+) -> tuple[Trust, Key]:
     """Return whose key a token names, and the key: nothing of the token is believed yet but which one it names."""
     trust = next((one for one in trusts if one.issuer.issuer == issuer), None)
     if trust is None:
-        _refuse("its iss is no issuer that is trusted, or whose key it names (RFC 8725 section 3.8)")
+        _refuse(
+            "its iss is no issuer that is trusted, or whose key it names (RFC 8725 section 3.8)"
+        )
     key = trust.keys.find(named.kid, named.alg, wait=wait)
     if key is None:
         _refuse("its issuer has no key of its kid, or none for its alg")
@@ -147,7 +165,9 @@ def _decode(part: bytes) -> bytes:
     """Return what base64url without padding stands for, in its one spelling; Denied for any other."""
     left = len(part) % 4
     if not part or left not in _LAST or part[-1] not in _LAST[left]:
-        _refuse("its parts are not base64url in its one spelling (RFC 7515 section 2, RFC 4648 section 3.5)")
+        _refuse(
+            "its parts are not base64url in its one spelling (RFC 7515 section 2, RFC 4648 section 3.5)"
+        )
     return _base64.decode(b'"' + part.translate(_STANDARD) + _PADDING[left] + b'"')
 
 
@@ -155,14 +175,18 @@ def _peek(text: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
         return decoder.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):  # ValueError: no UTF-8
-        _refuse("its header or payload has not what tells its key (RFC 7515 section 4.1, RFC 7519 section 4.1.1)")
+        _refuse(
+            "its header or payload has not what tells its key (RFC 7515 section 4.1, RFC 7519 section 4.1.1)"
+        )
 
 
 def _members(text: bytes) -> dict[str, Any]:
     try:
         return parse_object(text)
     except ValueError as error:
-        _refuse(f"its header or payload cannot be read in one way alone: {error} (RFC 7519 sections 4 and 7.2)")
+        _refuse(
+            f"its header or payload cannot be read in one way alone: {error} (RFC 7519 sections 4 and 7.2)"
+        )
 
 
 def _refuse(why: str) -> NoReturn:

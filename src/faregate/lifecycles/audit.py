@@ -14,8 +14,9 @@ from faregate.values.instants import as_datetime, parse_instant
 from faregate.values.names import check_id
 
 if TYPE_CHECKING:
-    from faregate.lifecycles.authority import By, Desk
+    from faregate.lifecycles.authority import By
     from faregate.lifecycles.token_fields import Values
+    from faregate.lifecycles.transactions import Transactions
 
 _NOBODY_KNOWS = datetime.fromtimestamp(0, UTC)  # an instant that was broken by hand
 
@@ -23,18 +24,20 @@ _NOBODY_KNOWS = datetime.fromtimestamp(0, UTC)  # an instant that was broken by 
 class Audit:
     """Shows the entries of one store's change feed."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
-    def list(self, since: int | datetime | str | None, subject: str | None, limit: int, by: By) -> AuditPage:
+    def list(
+        self, since: int | datetime | str | None, subject: str | None, limit: int, by: By
+    ) -> AuditPage:
         """Return entries in their order, as :meth:`faregate.Gate.audit` says."""
         check_window(limit, 0)
         if subject is not None:
             check_id(subject, "subject")
         after, instant = _start(since)
-        with self._desk.reading(by, self._desk.now()) as (reading, actor):
+        with self._transactions.reading(by, self._transactions.now()) as (reading, actor):
             actor.permit("audit.list")
-            orgs = None if actor.root or actor.record is None else (actor.record.org.id,)
+            orgs = None if actor.root or actor.compiled is None else (actor.compiled.org.id,)
             query = FeedQuery(after, instant, subject, limit)
             page, more = fill(reading.feed.list(query, orgs), _entry, limit)
         entries = [entry for _, entry in page]

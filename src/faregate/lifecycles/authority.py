@@ -11,43 +11,36 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from faregate.decision.compiled import beyond, session_record
+from faregate.decision.compiled import excess_over
 from faregate.decision.principal import Principal
-from faregate.errors import Denied, InvalidInput, NotFound, StoreUnavailable
+from faregate.errors import Denied, InvalidInput, NotFound
 from faregate.lifecycles.token_fields import (
-    access_limits,
-    given_columns,
-    limits_of,
     network_columns,
     org_columns,
     owner_columns,
-    owner_of,
-    scopes_of,
     token_of,
 )
 from faregate.model import Org, Owner
-from faregate.stores.change_feed import OWNER_CHANGED, Entry
+from faregate.stores.change_feed import Entry
 from faregate.stores.queries import Reach
+from faregate.values.grants import lacking, met
 from faregate.values.identifiers import is_id
 from faregate.values.identities import KINDS
-from faregate.values.names import MAX_ID, check_name, some
-from faregate.values.scopes import display, lacking, met
+from faregate.values.names import MAX_ID, abbreviated, check_name
+from faregate.values.needs import display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from faregate.decision.compiled import Record
-    from faregate.decision.owner_rights import OwnerRights, Rights
-    from faregate.lifecycles.token_fields import Members, Values
-    from faregate.model import AllowedScopes, Token
-    from faregate.stores.store import Change, Reading, Store
-    from faregate.values.identities import Identities
+    from faregate.decision.compiled import CompiledCredential
+    from faregate.lifecycles.token_fields import Values
+    from faregate.model import Token
+    from faregate.stores.store import Change, Reading
 
     Columns = Mapping[str, Any]
 
@@ -85,8 +78,8 @@ class CommandLine(msgspec.Struct, frozen=True):
     name: str = CLI
 
 
-Outside = CommandLine | str | None  # who acts without a credential
-By = Principal | Outside
+ActorName = CommandLine | str | None  # who acts without a credential
+By = Principal | ActorName
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -113,19 +106,19 @@ class Actor(msgspec.Struct, frozen=True):
                 return cls(check_name(by, "by", 2 * MAX_ID), APPLICATION)
 
     @property
-    def record(self) -> Record | None:
+    def compiled(self) -> CompiledCredential | None:
         """The record by which the actor is judged, if it is."""
-        return None if self.principal is None else self.principal.record
+        return None if self.principal is None else self.principal.compiled
 
     @property
     def id(self) -> str | None:
         """The id of the actor's record, if it has one."""
-        return None if self.record is None else self.record.id
+        return None if self.compiled is None else self.compiled.id
 
     @property
     def key(self) -> str:
         """Who this is, for comparison: its owner in its organization; of what is nobody's, its record."""
-        mine = self.record
+        mine = self.compiled
         if mine is None:
             return self.kind
         if mine.owner.id is None:
@@ -144,7 +137,7 @@ class Actor(msgspec.Struct, frozen=True):
     @property
     def root(self) -> bool:
         """Whether everything is allowed and reached."""
-        return self.record is None or self.record.root
+        return self.compiled is None or self.compiled.root
 
     @property
     def admin(self) -> bool:
@@ -152,13 +145,13 @@ class Actor(msgspec.Struct, frozen=True):
         if self.principal is None:
             return True
         # Sessions often carry wildcards; only the scope itself makes an admin of whoever is logged in.
-        named = self.principal.kind != "session" or ADMIN in self.principal.record.granted.scopes
+        named = self.principal.kind != "session" or ADMIN in self.principal.compiled.granted.scopes
         return named and self.principal.allows(ADMIN)
 
     @property
     def inherited(self) -> Values:
         """The columns of what it makes that are its own where the caller gives no others."""
-        mine = self.record
+        mine = self.compiled
         return {
             **network_columns(None if mine is None else mine.networks),
             "not_before": None if mine is None or mine.not_before == -inf else mine.not_before,
@@ -170,27 +163,29 @@ class Actor(msgspec.Struct, frozen=True):
     @property
     def reach(self) -> Reach | None:
         """Which records exist for this actor; None for all."""
-        mine = self.record
+        mine = self.compiled
         if mine is None or mine.root:
             return None
         return Reach(mine.id, mine.org.id, mine.owner.id, mine.owner.idp_id, whole_org=self.admin)
 
-    def reaches(self, record: Record) -> bool:
+    def reaches(self, record: CompiledCredential) -> bool:
         """Tell whether a record that is in no table exists for this actor, by the rule of the others."""
-        mine = self.record
+        mine = self.compiled
         if mine is None or mine.root:
             return True
         same_owner = (mine.owner.id, mine.owner.idp_id) == (record.owner.id, record.owner.idp_id)
-        return mine.org.id == record.org.id and (self.admin or (same_owner and mine.owner.id is not None))
+        return mine.org.id == record.org.id and (
+            self.admin or (same_owner and mine.owner.id is not None)
+        )
 
     def outranks(self, token: Columns) -> bool:
         """Whether this actor is above the owner of a token, so that its deactivation is not the owner's to undo.
 
         The application is, whatever name it gives, and admins are, unless they are that owner.
         """
-        if self.record is None:
+        if self.compiled is None:
             return True
-        mine = self.record
+        mine = self.compiled
         theirs = (token["owner_id"], token["owner_idp_id"], token["org_id"])
         same = (mine.owner.id, mine.owner.idp_id, mine.org.id) == theirs
         return self.admin and not (same and mine.owner.id is not None)
@@ -201,8 +196,12 @@ class Actor(msgspec.Struct, frozen=True):
         ``gate:admin`` adds reach, and no calls. Only a token is ``self``: for any other credential there is none, save
         that an access credential may read the record that it is of.
         """
-        kind = None if self.record is None else self.record.kind
-        itself = kind in ("token", "access") and call.startswith("token.") and record_id in (SELF, self.id)
+        kind = None if self.compiled is None else self.compiled.kind
+        itself = (
+            kind in ("token", "access")
+            and call.startswith("token.")
+            and record_id in (SELF, self.id)
+        )
         if kind not in (None, "token", "access") and record_id == SELF:
             raise NotFound("'self' is the token that calls; this credential is none.")
         if kind == "access" and itself and call != "token.get":
@@ -234,30 +233,44 @@ class Actor(msgspec.Struct, frozen=True):
             raise NotFound(f"There is no such {kind}.")
         return row
 
-    def require_parties(self, after: Columns, before: Columns, *, owner: Iterable[str], org: Iterable[str]) -> None:
+    def require_parties(
+        self, after: Columns, before: Columns, *, owner: Iterable[str], org: Iterable[str]
+    ) -> None:
         """Raise Denied if another owner is named by less than an admin, or another organization by less than root.
 
         ``owner`` and ``org`` are the columns that make one.
         """
         if any(after[column] != before[column] for column in owner) and not self.admin:
-            raise Denied("insufficient_scope", "owner: only gate:admin names another owner.", record_id=self.id)
+            raise Denied(
+                "insufficient_scope",
+                "owner: only gate:admin names another owner.",
+                record_id=self.id,
+            )
         if any(after[column] != before[column] for column in org) and not self.root:
-            raise Denied("insufficient_scope", "org: only root names another organization.", record_id=self.id)
+            raise Denied(
+                "insufficient_scope",
+                "org: only root names another organization.",
+                record_id=self.id,
+            )
 
-    def require_cover(self, record: Record) -> None:
+    def require_cover(self, record: CompiledCredential) -> None:
         """Raise Denied, naming what is missing, if ``record`` is wider than the actor, or than its owner may now."""
         if self.principal is None:
             return
-        wider = beyond(self.principal.record, record)
+        wider = excess_over(self.principal.compiled, record)
         if self.principal.rights is not None:
             wider += [display(key) for key in lacking(self.principal.rights, record.grants)]
-        if self.principal.kind == "session" and not self.admin and met((record.grants,), ADMIN, None):
+        if (
+            self.principal.kind == "session"
+            and not self.admin
+            and met((record.grants,), ADMIN, None)
+        ):
             wider.append(ADMIN)
         wider = list(dict.fromkeys(wider))
         if wider:
             raise Denied(
                 "insufficient_scope",
-                f"This would be wider than the credential that asks for it: {some(wider)}.",
+                f"This would be wider than the credential that asks for it: {abbreviated(wider)}.",
                 scope=[name for name in wider if ("general", "scope", name) in record.grants],
                 record_id=self.id,
             )
@@ -266,12 +279,20 @@ class Actor(msgspec.Struct, frozen=True):
         """Return the entry of the change feed that tells what this actor does to a record."""
         return self.entry_about(now, action, record["id"], record["org_id"], details)
 
-    def entry_about(self, now: float, action: str, subject: str, org_id: str | None, details: object) -> Entry:
+    def entry_about(
+        self, now: float, action: str, subject: str, org_id: str | None, details: object
+    ) -> Entry:
         """Return the entry of the change feed that tells what this actor does to a subject that may be no record."""
         return Entry(now, self.name, action, subject, org_id, details, self.kind, self.id)
 
     def amend(
-        self, change: Change, now: float, action: str, before: Columns, changed: Columns, details: object
+        self,
+        change: Change,
+        now: float,
+        action: str,
+        before: Columns,
+        changed: Columns,
+        details: object,
     ) -> Token:
         """Write the changed columns of a token and the entry of the feed; return the token as it is then."""
         values = {**changed, "updated_at": now}
@@ -279,134 +300,3 @@ class Actor(msgspec.Struct, frozen=True):
         after = {**before, **values, "version": before["version"] + 1}
         change.enter(self.entry(now, action, after, details))
         return token_of(after)
-
-
-class Desk:
-    """Where management calls are taken: each in one transaction, with its actor as that one is now."""
-
-    def __init__(
-        self, store: Store, owner_rights: OwnerRights, identities: Identities, clock: Callable[[], float]
-    ) -> None:
-        self._store = store
-        self._owner_rights = owner_rights
-        self.identities = identities
-        self._clock = clock
-
-    def now(self) -> float:
-        """Return the instant, as exactly as instants are stored."""
-        return round(self._clock(), 6)
-
-    @contextmanager
-    def reading(self, by: By, now: float) -> Generator[tuple[Reading, Actor]]:
-        """Open a transaction that reads; Denied if the credential of ``by`` died."""
-        asked = self._ask(by)
-        with self._store.reading() as reading:
-            yield reading, self._actor(by, asked, reading, now)
-
-    @contextmanager
-    def changing(self, by: By, now: float) -> Generator[tuple[Change, Actor]]:
-        """Open a transaction that writes; Denied if the credential of ``by`` died."""
-        asked = self._ask(by)
-        with self._store.changing() as change:
-            yield change, self._actor(by, asked, change, now)
-
-    def announce_owner(self, owner_id: str) -> None:
-        """Tell every process that owners of this id changed, which is for the application to say."""
-        with self._store.changing() as change:
-            change.enter(Actor.of(None).entry_about(self.now(), OWNER_CHANGED, owner_id, None, {}))
-
-    def actor_of(self, record: Record) -> Actor:
-        """Return the actor whose credential has a record, for what holders do by their credential alone."""
-        return Actor.of(Principal(record.named(self.identities)))
-
-    @property
-    def joins_rights(self) -> bool:
-        """Whether the application says what owners may do."""
-        return self._owner_rights.limits
-
-    def rights_of(self, owner: Owner) -> Rights:
-        """Return what the application says that an owner may do now. Not for use in a transaction."""
-        return self._owner_rights.ask(owner)
-
-    def gone(self, owner: Owner) -> bool:
-        """Tell whether the application says that an owner is gone. Not for use in a transaction."""
-        return self.rights_of(owner).gone
-
-    def check_owner(self, asked: Owner, present: Owner) -> None:
-        """Raise StoreUnavailable if what the application said was of somebody who is the owner no more: ask again."""
-        if self._owner_rights.limits and present != asked:
-            raise StoreUnavailable
-
-    def session(
-        self, owner: Owner, org: Org, scopes: Sequence[str] | None, allowed_scopes: AllowedScopes | None
-    ) -> Principal:
-        """Return the principal of somebody whom the application has logged in; see :meth:`faregate.Gate.session`."""
-        given: Members = {"owner": owner, "org": org}
-        if scopes is not None:
-            given["scopes"] = scopes
-        if allowed_scopes is not None:
-            given["allowed_scopes"] = allowed_scopes
-        given_columns(given, 0.0)
-        if owner.id is None:
-            raise InvalidInput("owner: somebody who is logged in has an id")
-        self.identities.check(owner)
-        return Principal(session_record(owner, org, scopes_of(given)).named(self.identities))
-
-    def joined(self, principal: Principal) -> Principal:
-        """Return a principal with what its owner may do now; Denied if he is gone. Not for use in a transaction."""
-        rights = self._owner_rights.ask(principal.record.behind)
-        if rights.gone:
-            raise Denied("deactivated", record_id=principal.id, address=principal.address)
-        return Principal(principal.record, principal.address, rights.grants)
-
-    def _ask(self, by: By) -> tuple[Owner, Rights] | None:
-        """Ask what the owner behind ``by`` may do now.
-
-        The application may take its time, or use the gate itself: so it is asked before a transaction begins.
-        """
-        if not isinstance(by, Principal):
-            return None
-        owner = by.record.behind
-        if self._owner_rights.limits and by.kind in ("token", "access"):
-            with self._store.reading() as reading:
-                row = reading.tokens.get(by.id)
-            owner = owner if row is None else owner_of(row)
-        return owner, self._owner_rights.ask(owner)
-
-    def _actor(self, by: By, asked: tuple[Owner, Rights] | None, reading: Reading, now: float) -> Actor:
-        if not isinstance(by, Principal) or asked is None:
-            return Actor.of(by)
-        record = by.record
-        if by.kind == "token":
-            row = reading.tokens.held(by.id, record.digest, now)
-            if row is None:
-                raise Denied("unknown_credential", record_id=by.id, address=by.address)
-            record = limits_of(row, digest=record.digest)
-        if by.kind == "access":
-            found = reading.refresh.by_access(record.digest)
-            if found is None:
-                raise Denied("unknown_credential", record_id=by.id, address=by.address)
-            record = access_limits(*found, record.digest)
-        if record.kind == "jwt":
-            record = _jwt_now(record, reading, now)
-        owner, rights = asked
-        self.check_owner(owner, record.behind)
-        if rights.gone:
-            record = record.closed()
-        if not record.admits(now, by.address):
-            raise record.refusal(now, by.address)
-        if record.kind == "jwt":
-            # It proves who calls, for minutes; how long what he makes may live, is for the policy to say.
-            record = msgspec.structs.replace(record, not_before=-inf, expires_at=inf)
-        return Actor.of(Principal(record.named(self.identities), by.address, rights.grants))
-
-
-def _jwt_now(record: Record, reading: Reading, now: float) -> Record:
-    """Return the record of a JWT as it is in this transaction; Denied if its key is gone."""
-    held = record.trusted is None or record.trusted(now)
-    if held is None:
-        raise StoreUnavailable  # the issuer's keys are too old to count
-    if not held:
-        raise Denied("unknown_credential", record_id=record.id)
-    revoked = reading.revocations.revoked(record.revocations, record.issued_at)
-    return record.revoke() if revoked else record

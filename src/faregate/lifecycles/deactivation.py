@@ -26,7 +26,13 @@ Switch = Callable[["Change", Actor, Values, "str | None", float], Token]
 
 
 def deactivate(
-    change: Change, actor: Actor, row: Values, reason: str | None, now: float, *, leaked: bool = False
+    change: Change,
+    actor: Actor,
+    row: Values,
+    reason: str | None,
+    now: float,
+    *,
+    leaked: bool = False,
 ) -> Token:
     """Close a token. Of one that is closed nothing changes, unless this is an admin's and that was its owner's."""
     values = _closing(actor, row, reason, now, leaked=leaked)
@@ -59,7 +65,9 @@ def require_activation(actor: Actor, row: Values) -> None:
         )
 
 
-def close_descent(change: Change, actor: Actor, leaked: Values, reason: str | None, now: float) -> Closed:
+def close_descent(
+    change: Change, actor: Actor, leaked: Values, reason: str | None, now: float
+) -> Closed:
     """Close whatever comes from a leaked token, and end the graces of all of it; return what was closed.
 
     Access credentials are gone then, too, so that no activation brings them back.
@@ -81,7 +89,10 @@ def close_descent(change: Change, actor: Actor, leaked: Values, reason: str | No
     change.shares.update({"revoked_at": now, "updated_at": now}, *(row["id"] for row in shares))
 
     details = {"reason": reason, "leaked": leaked["id"]}
-    closed = [*(("token.deactivate", row) for row, _ in tokens), *(("share.revoke", row) for row in shares)]
+    closed = [
+        *(("token.deactivate", row) for row, _ in tokens),
+        *(("share.revoke", row) for row in shares),
+    ]
     change.enter(*(actor.entry(now, action, row, details) for action, row in closed))
     shut = tuple(row["id"] for row, values in tokens if "deactivated" in values)
     return Closed(shut, tuple(row["id"] for row in shares))
@@ -111,7 +122,9 @@ def _distinct(changes: Iterable[Values]) -> list[Values]:
     return distinct
 
 
-def _switched(actor: Actor, reason: str | None, now: float, *, deactivated: bool, by_admin: bool) -> Values:
+def _switched(
+    actor: Actor, reason: str | None, now: float, *, deactivated: bool, by_admin: bool
+) -> Values:
     """Return the columns that a deactivation or activation changes."""
     return {
         "deactivated": deactivated,

@@ -10,12 +10,13 @@ from faregate.jwts.claims import subject_key, token_key
 from faregate.jwts.issuer import MOST_LEEWAY
 from faregate.stores.change_feed import JWT_REVOKED, JWT_SUBJECT_REVOKED
 from faregate.values.instants import parse_instant
-from faregate.values.names import MAX_ID, check_id, check_name, some
+from faregate.values.names import MAX_ID, abbreviated, check_id, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from faregate.lifecycles.authority import Desk, Outside
+    from faregate.lifecycles.authority import ActorName
+    from faregate.lifecycles.transactions import Transactions
     from faregate.values.instants import Instant
 
 
@@ -27,11 +28,13 @@ class JwtRevocations:
     RFC 3339 or epoch seconds. Raises InvalidInput, which changes nothing, and StoreUnavailable.
     """
 
-    def __init__(self, desk: Desk, issuers: Sequence[str]) -> None:
-        self._desk = desk
+    def __init__(self, transactions: Transactions, issuers: Sequence[str]) -> None:
+        self._transactions = transactions
         self._issuers = list(issuers)
 
-    def revoke(self, issuer: str, jti: str, *, until: Instant | None = None, by: Outside = None) -> None:
+    def revoke(
+        self, issuer: str, jti: str, *, until: Instant | None = None, by: ActorName = None
+    ) -> None:
         """Revoke the token with this ``jti``.
 
         ``until`` is its ``exp``, or later: after that the revocation may be forgotten. Without it, it never is.
@@ -46,7 +49,7 @@ class JwtRevocations:
         *,
         before: Instant | None = None,
         until: Instant | None = None,
-        by: Outside = None,
+        by: ActorName = None,
     ) -> None:
         """Revoke every token of this subject with an ``iat`` not after ``before``, by default now, or without one.
 
@@ -56,8 +59,15 @@ class JwtRevocations:
         both instants count.
         """
         key = subject_key(self._check_issuer(issuer), check_name(subject, "subject", MAX_ID))
-        last = self._desk.now() if before is None else parse_instant(before, "before")
-        self._enter(JWT_SUBJECT_REVOKED, key, {"issuer": issuer, "subject": subject, "before": last}, last, until, by)
+        last = self._transactions.now() if before is None else parse_instant(before, "before")
+        self._enter(
+            JWT_SUBJECT_REVOKED,
+            key,
+            {"issuer": issuer, "subject": subject, "before": last},
+            last,
+            until,
+            by,
+        )
 
     def _enter(
         self,
@@ -66,19 +76,25 @@ class JwtRevocations:
         details: dict[str, object],
         before: float | None,
         until: Instant | None,
-        by: Outside,
+        by: ActorName,
     ) -> None:
         if isinstance(by, Principal):
-            raise InvalidInput("by: a name for the record; only the application itself revokes JWTs")
-        now = self._desk.now()
+            raise InvalidInput(
+                "by: a name for the record; only the application itself revokes JWTs"
+            )
+        now = self._transactions.now()
         end = None if until is None else parse_instant(until, "until")
         if end is not None and end + MOST_LEEWAY <= now:
-            raise InvalidInput("until: lies in the past; give the exp of the token, or leave it out")
-        with self._desk.changing(by, now) as (change, actor):
+            raise InvalidInput(
+                "until: lies in the past; give the exp of the token, or leave it out"
+            )
+        with self._transactions.changing(by, now) as (change, actor):
             change.revocations.add(key, before, end)
             change.enter(actor.entry_about(now, action, key, None, {**details, "until": end}))
 
     def _check_issuer(self, issuer: str) -> str:
         if self._issuers and issuer not in self._issuers:
-            raise InvalidInput(f"issuer: none of those of this gate, which are {some(self._issuers)}")
+            raise InvalidInput(
+                f"issuer: none of those of this gate, which are {abbreviated(self._issuers)}"
+            )
         return check_id(issuer, "issuer")

@@ -29,7 +29,9 @@ Row = TypeVar("Row")
 Item = TypeVar("Item")
 
 
-def fill(rows: Iterable[Row], show: Callable[[Row], Item], limit: int) -> tuple[list[tuple[Row, Item]], bool]:
+def fill(
+    rows: Iterable[Row], show: Callable[[Row], Item], limit: int
+) -> tuple[list[tuple[Row, Item]], bool]:
     """Return the first rows with what is shown of them, and whether there are more.
 
     A page ends at ``limit`` items, or before it would weigh more than 4 MiB, but has one item if there is any. What
@@ -60,13 +62,17 @@ def read_mark(text: object, sort: str) -> Place:
         raise InvalidInput(_NONE)
     try:
         held = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        marked, value, record_id = msgspec.json.decode(held, type=tuple[str, str | float | None, str])
+        marked, value, record_id = msgspec.json.decode(
+            held, type=tuple[str, str | float | None, str]
+        )
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise InvalidInput(_NONE) from None
     if marked != sort:
         raise InvalidInput("after: is of a list in another order; begin anew, or keep the sort")
     wanted: Any = str if sort.removeprefix("-") in _TEXTS else float
-    sound = isinstance(value, wanted | None) and not (isinstance(value, float) and not isfinite(value))
+    sound = isinstance(value, wanted | None) and not (
+        isinstance(value, float) and not isfinite(value)
+    )
     if not sound or not ID.fullmatch(record_id):
         raise InvalidInput(_NONE)
     return Place(value, record_id)

@@ -21,47 +21,58 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from faregate.lifecycles.authority import Desk, Outside
+    from faregate.lifecycles.authority import ActorName
+    from faregate.lifecycles.transactions import Transactions
     from faregate.stores.store import Change
 
 _AT_ONCE = 2000  # rows a transaction, so that the write lock is held briefly
 
 
-class Retention:
+class Purge:
     """Purges one store."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
-    def purge(self, keep: timedelta | float, by: Outside) -> Purged:
+    def purge(self, keep: timedelta | float, by: ActorName) -> Purged:
         """Remove what is dead, as :meth:`faregate.Gate.purge` says."""
         if isinstance(by, Principal):
-            raise InvalidInput("by: a name for the record; only the application itself purges its store")
-        now = self._desk.now()
+            raise InvalidInput(
+                "by: a name for the record; only the application itself purges its store"
+            )
+        now = self._transactions.now()
         oldest = now - parse_span(keep, "keep")
-        with self._desk.reading(None, now) as (reading, _):
+        with self._transactions.reading(None, now) as (reading, _):
             first = reading.feed.first_since(oldest)
         self._repeat(by, now, lambda change: change.refresh.delete_past(now, _AT_ONCE))
         purged = Purged(
-            entries=self._repeat(by, now, lambda change: change.feed.delete_before(first, _AT_ONCE)),
-            secrets=self._repeat(by, now, lambda change: change.tokens.delete_superseded(now, _AT_ONCE)),
+            entries=self._repeat(
+                by, now, lambda change: change.feed.delete_before(first, _AT_ONCE)
+            ),
+            secrets=self._repeat(
+                by, now, lambda change: change.tokens.delete_superseded(now, _AT_ONCE)
+            ),
             # By its issuer's clock a JWT may live a little longer than it says.
             revocations=self._repeat(
-                by, now, lambda change: change.revocations.delete_kept_until(now - MOST_LEEWAY, _AT_ONCE)
+                by,
+                now,
+                lambda change: change.revocations.delete_kept_until(now - MOST_LEEWAY, _AT_ONCE),
             ),
             access=self._repeat(by, now, lambda change: change.refresh.delete_dead(now, _AT_ONCE)),
             makers=self._repeat(by, now, lambda change: change.tokens.delete_childless(_AT_ONCE)),
         )
         if purged != Purged():
-            with self._desk.changing(by, now) as (change, actor):
-                change.enter(actor.entry_about(now, PURGED, "store", None, msgspec.structs.asdict(purged)))
+            with self._transactions.changing(by, now) as (change, actor):
+                change.enter(
+                    actor.entry_about(now, PURGED, "store", None, msgspec.structs.asdict(purged))
+                )
         return purged
 
-    def _repeat(self, by: Outside, now: float, step: Callable[[Change], int]) -> int:
+    def _repeat(self, by: ActorName, now: float, step: Callable[[Change], int]) -> int:
         """Repeat a step, in a transaction of its own each time, until it removes nothing; return how much it did."""
         removed = 0
         while True:
-            with self._desk.changing(by, now) as (change, _):
+            with self._transactions.changing(by, now) as (change, _):
                 some = step(change)
             if not some:
                 return removed

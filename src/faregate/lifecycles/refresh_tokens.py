@@ -13,22 +13,34 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from faregate.credentials.opaque import MAX_LENGTH, digest, family_digest, kind_of, marks_of, mint, succeed, succeeded
+from faregate.credentials.opaque import (
+    MAX_LENGTH,
+    digest,
+    family_digest,
+    kind_of,
+    marks_of,
+    mint,
+    succeed,
+    succeeded,
+)
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.lifecycles.token_fields import Values, access_limits, as_list, limits_of, owner_of
 from faregate.model import AllowedScopes, Exchanged
 from faregate.stores.family import Exchange, Family
+from faregate.values.grants import common_scopes, lacking
 from faregate.values.instants import parse_span
-from faregate.values.names import some
+from faregate.values.names import abbreviated
+from faregate.values.needs import display
 from faregate.values.networks import canonical
-from faregate.values.scopes import MAX_SCOPES, check_scope, common_scopes, compile_grants, display, lacking
+from faregate.values.scopes import MAX_SCOPES, check_scope, compile_grants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
     from faregate.decision.owner_rights import Rights
-    from faregate.lifecycles.authority import Actor, Desk
+    from faregate.lifecycles.authority import Actor
+    from faregate.lifecycles.transactions import Transactions
     from faregate.stores.store import Change, Reading
     from faregate.verification.usage import Usage
 
@@ -39,82 +51,95 @@ _LONGEST_WINDOW = 3600.0
 _logger = logging.getLogger("faregate")
 
 
-class Refresh:
+class RefreshTokens:
     """Exchanges and revokes the refresh credentials of one store."""
 
-    def __init__(self, desk: Desk, usage: Usage, *, brand: str, window: timedelta | float) -> None:
-        self._desk = desk
+    def __init__(
+        self, transactions: Transactions, usage: Usage, *, brand: str, window: timedelta | float
+    ) -> None:
+        self._transactions = transactions
         self._usage = usage
         self._brand = brand
         self._window = parse_span(window, "refresh_retry_window")
         if self._window > _LONGEST_WINDOW:
             raise InvalidInput(f"refresh_retry_window: at most {_LONGEST_WINDOW:.0f} seconds")
 
-    def exchange(self, credential: str, scopes: Sequence[str] | None, address: str | None) -> Exchanged:
+    def exchange(
+        self, credential: str, scopes: Sequence[str] | None, address: str | None
+    ) -> Exchanged:
         """Exchange a refresh credential, as :meth:`faregate.lifecycles.tokens.Tokens.exchange` says."""
         if not isinstance(credential, str) or not isinstance(address, str | None):
             raise InvalidInput("credential, address: expected texts")
         wanted = None if scopes is None else _wanted(scopes)
         presented = self._read(credential, address)
-        now = self._desk.now()
+        now = self._transactions.now()
         # Judged twice: who is refused never waits for the write lock, nor keeps others from it.
-        with self._desk.reading(None, now) as (reading, _):
+        with self._transactions.reading(None, now) as (reading, _):
             family = _find(reading, presented, address)
         owner, rights = owner_of(family.row), None
-        if not _reused(family, presented, now):  # which counts whether the application answers or not
-            rights = self._desk.rights_of(owner)  # asked while no transaction is open
+        if not _reused(
+            family, presented, now
+        ):  # which counts whether the application answers or not
+            rights = self._transactions.rights_of(owner)  # asked while no transaction is open
             _judge(family.row, rights, wanted, now, address)
         answer = None
-        with self._desk.changing(None, now) as (change, _):
+        with self._transactions.changing(None, now) as (change, _):
             family = _find(change, presented, address)
             if _reused(family, presented, now):
                 details = {"address": canonical(address) if address else None}
                 # Whoever this was, it is not told to be the owner.
-                holder = self._desk.actor_of(limits_of(family.row))
+                holder = self._transactions.actor_of(limits_of(family.row))
                 holder = msgspec.structs.replace(holder, name=f"refresh:{family.row['id']}")
                 _revoke(change, holder, family.row, now, "token.reuse", details)
             elif rights is None:
-                raise limits_of(family.row).refusal(now, address)  # somebody else has revoked it this very moment
+                raise limits_of(family.row).refusal(
+                    now, address
+                )  # somebody else has revoked it this very moment
             else:
-                self._desk.check_owner(owner, owner_of(family.row))
+                self._transactions.check_owner(owner, owner_of(family.row))
                 _judge(family.row, rights, wanted, now, address)
                 answer = self._answer(change, family, presented, rights, wanted, now)
         if answer is None:  # said when the revocation is committed
-            _logger.warning("a retired refresh credential of %s was presented; its family is revoked", family.row["id"])
+            _logger.warning(
+                "a retired refresh credential of %s was presented; its family is revoked",
+                family.row["id"],
+            )
             raise limits_of(family.row).revoke().refusal(now, address)
         self._usage.note(family.row["id"], now)
         return answer
 
     def revoke(self, credential: str) -> None:
         """Revoke the family of a refresh credential, current or retired; nothing if there is none."""
-        presented, now = self._read(credential, None), self._desk.now()
+        presented, now = self._read(credential, None), self._transactions.now()
         # Looked at twice: what is not there never waits for the write lock, nor keeps others from it.
-        with self._desk.reading(None, now) as (reading, _):
+        with self._transactions.reading(None, now) as (reading, _):
             if reading.refresh.family(presented.family) is None:
                 return
-        with self._desk.changing(None, now) as (change, _):
+        with self._transactions.changing(None, now) as (change, _):
             family = change.refresh.family(presented.family)
             # Of a family that leaked no credential has a word to say any more: all of them are replaced.
             if family is not None and family.row["revoked_at"] is None and not family.row["leaked"]:
-                holder = self._desk.actor_of(limits_of(family.row))
+                holder = self._transactions.actor_of(limits_of(family.row))
                 _revoke(change, holder, family.row, now, "token.revoke", {})
 
     def delete_access(self, credential: str) -> None:
         """Delete an access credential; nothing if there is none."""
-        now, known = self._desk.now(), digest(credential)
-        with self._desk.reading(None, now) as (reading, _):
+        now, known = self._transactions.now(), digest(credential)
+        with self._transactions.reading(None, now) as (reading, _):
             if reading.refresh.by_access(known) is None:
                 return
-        with self._desk.changing(None, now) as (change, _):
+        with self._transactions.changing(None, now) as (change, _):
             found = change.refresh.by_access(known)
             if found is not None:
                 change.refresh.delete_access(known)
-                holder = self._desk.actor_of(access_limits(*found, known))
+                holder = self._transactions.actor_of(access_limits(*found, known))
                 change.enter(holder.entry(now, "access.delete", found[0], {}))
 
     def _read(self, credential: str, address: str | None) -> _Presented:
         if len(credential) > MAX_LENGTH or marks_of(credential.encode(errors="replace")) is None:
-            raise Denied("malformed_credential", "The refresh token is one token68 text.", address=address)
+            raise Denied(
+                "malformed_credential", "The refresh token is one token68 text.", address=address
+            )
         if kind_of(credential, self._brand) != "rft":
             raise Denied("unknown_credential", address=address)
         return _Presented(credential, digest(credential), family_digest(credential))
@@ -156,7 +181,9 @@ class Refresh:
             issued_at=datetime.fromtimestamp(now, UTC),
             expires_at=datetime.fromtimestamp(values["expires_at"], UTC),
             refresh_token=successor,
-            scope=common_scopes((record.grants,) if rights.grants is None else (record.grants, rights.grants)),
+            scope=common_scopes(
+                (record.grants,) if rights.grants is None else (record.grants, rights.grants)
+            ),
         )
 
 
@@ -189,13 +216,24 @@ def _reused(family: Family, presented: _Presented, now: float) -> bool:
     before it opens again.
     """
     record = limits_of(family.row)
-    if presented.digest == family.current or record.revoked or record.expires_at <= now or family.row["leaked"]:
+    if (
+        presented.digest == family.current
+        or record.revoked
+        or record.expires_at <= now
+        or family.row["leaked"]
+    ):
         return False
-    successor = presented.repeated(family.exchange) if family.exchange and now < family.exchange.until else None
+    successor = (
+        presented.repeated(family.exchange)
+        if family.exchange and now < family.exchange.until
+        else None
+    )
     return successor is None or digest(successor) != family.current
 
 
-def _judge(row: Values, rights: Rights, wanted: AllowedScopes | None, now: float, address: str | None) -> None:
+def _judge(
+    row: Values, rights: Rights, wanted: AllowedScopes | None, now: float, address: str | None
+) -> None:
     """Raise Denied unless a refresh token is alive, in time, in its networks, and wide enough for what is wanted."""
     record = limits_of(row).closed() if rights.gone else limits_of(row)
     if not record.admits(now, address):
@@ -206,11 +244,15 @@ def _judge(row: Values, rights: Rights, wanted: AllowedScopes | None, now: float
     held = [record.grants] if rights.grants is None else [record.grants, rights.grants]
     lacked = list(dict.fromkeys(display(key) for grants in held for key in lacking(grants, asked)))
     if lacked:
-        words = f"The refresh token does not grant {some(lacked)}."
-        raise Denied("insufficient_scope", words, scope=lacked, record_id=row["id"], address=address)
+        words = f"The refresh token does not grant {abbreviated(lacked)}."
+        raise Denied(
+            "insufficient_scope", words, scope=lacked, record_id=row["id"], address=address
+        )
 
 
-def _revoke(change: Change, actor: Actor, row: Values, now: float, action: str, details: Values) -> None:
+def _revoke(
+    change: Change, actor: Actor, row: Values, now: float, action: str, details: Values
+) -> None:
     change.tokens.update({"revoked_at": now, "updated_at": now}, row["id"])
     change.refresh.forget_exchange(row["id"])
     change.enter(actor.entry(now, action, row, details))
@@ -219,4 +261,6 @@ def _revoke(change: Change, actor: Actor, row: Values, now: float, action: str, 
 def _wanted(scopes: Sequence[str]) -> AllowedScopes:
     """Return the scopes to which an access credential is narrowed, and nothing else."""
     listed = as_list(scopes, "scopes", MAX_SCOPES)
-    return AllowedScopes(general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(listed)))
+    return AllowedScopes(
+        general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(listed))
+    )

@@ -11,7 +11,7 @@ import msgspec
 from faregate.credentials.opaque import digest, family_digest, mint
 from faregate.decision.principal import Principal
 from faregate.errors import Conflict, InvalidInput
-from faregate.lifecycles.authority import SELF, By, Desk
+from faregate.lifecycles.authority import SELF, By
 from faregate.lifecycles.deactivation import LEAKED, REVOKED, close_descent, require_activation
 from faregate.lifecycles.token_fields import REFRESH, Values, limits_of
 from faregate.model import Issued
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from faregate.lifecycles.authority import Actor
+    from faregate.lifecycles.transactions import Transactions
     from faregate.stores.store import Change
 
 MAX_GRACE = 7 * 86_400.0
@@ -44,12 +45,14 @@ class _Done(NamedTuple):
 class Rotation:
     """Rotates the tokens of one store."""
 
-    def __init__(self, desk: Desk, *, brand: str) -> None:
-        self._desk = desk
+    def __init__(self, transactions: Transactions, *, brand: str) -> None:
+        self._transactions = transactions
         self._brand = brand
         self._last: dict[str, _Done] = {}  # by token, in this process
 
-    def rotate(self, token_id: str, grace: timedelta | float | None, *, leaked: bool, by: By) -> Issued:
+    def rotate(
+        self, token_id: str, grace: timedelta | float | None, *, leaked: bool, by: By
+    ) -> Issued:
         """Give a token a new credential, as :meth:`faregate.lifecycles.tokens.Tokens.rotate` says."""
         span = None if grace is None else parse_span(grace, "grace")
         if span is not None and span > MAX_GRACE:
@@ -70,22 +73,24 @@ class Rotation:
         A credential that was current when the request was identified, and is not now, has lost to another rotation,
         unless that was this caller's own: then its answer may be what was lost.
         """
-        with self._desk.reading(by, self._desk.now()) as (reading, actor):
+        with self._transactions.reading(by, self._transactions.now()) as (reading, actor):
             row = actor.find(reading, token_id, "token.rotate")
             if row["type"] == REFRESH:
                 return reading.refresh.line(row["id"])
             current = reading.tokens.current_digest(row["id"])
         if isinstance(by, Principal) and by.id == row["id"]:
             last = self._last.get(by.id)
-            replaced = by.record.digest != current and by.record.superseded_at == inf
+            replaced = by.compiled.digest != current and by.compiled.superseded_at == inf
             if replaced and (last is None or last.caller != _caller(by)):
                 raise Conflict(_LOST)
         return current
 
-    def _replace(self, token_id: str, current: bytes | None, span: float | None, by: By, *, leaked: bool) -> Issued:
+    def _replace(
+        self, token_id: str, current: bytes | None, span: float | None, by: By, *, leaked: bool
+    ) -> Issued:
         """Replace the credential, or raise Conflict if what was ``current`` is so no longer."""
-        now = self._desk.now()
-        with self._desk.changing(by, now) as (change, actor):
+        now = self._transactions.now()
+        with self._transactions.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.rotate")
             itself = actor.id == row["id"]
             if not itself:
@@ -97,7 +102,7 @@ class Rotation:
             if refresh:
                 still = change.refresh.line(row["id"]) == current
                 current = change.tokens.current_digest(row["id"]) if still else None
-            again = itself and actor.record is not None and actor.record.digest != current
+            again = itself and actor.compiled is not None and actor.compiled.digest != current
             if current is None or (again and not change.tokens.is_unseen(current)):
                 raise Conflict(_LOST)
             secret = mint(self._brand, "rft" if refresh else "tok")

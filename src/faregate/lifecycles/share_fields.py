@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import msgspec
 
-from faregate.decision.compiled import Record, share_record, stored_networks, stored_texts
+from faregate.decision.compiled import CompiledCredential, compile_share
 from faregate.errors import Conflict, InvalidInput
 from faregate.lifecycles.token_fields import (
     Columns,
@@ -24,6 +24,7 @@ from faregate.lifecycles.token_fields import (
     owner_of,
 )
 from faregate.model import Org, Share, ShareParams, State
+from faregate.stores.stored_values import stored_networks, stored_texts
 from faregate.values.identifiers import new_id
 from faregate.values.instants import Instant, as_datetime
 from faregate.values.names import check_id
@@ -47,7 +48,7 @@ class Lifetime(TypedDict, total=False):
     expires_in: timedelta | float
 
 
-class ShareDetails(Lifetime, total=False):
+class ShareFields(Lifetime, total=False):
     """What may be left out of a share; ``scopes`` may stand beside ``params`` or in it."""
 
     scopes: Sequence[str]
@@ -60,20 +61,25 @@ class ShareChanges(Lifetime, total=False):
     params: Mapping[str, Any]
 
 
-CHANGES = ShareChanges.__optional_keys__
+SHARE_CHANGES = ShareChanges.__optional_keys__
 
 
 def object_list(object_id: object, object_ids: object) -> list[str]:
     """Return the objects of a share: the first one first, each once, in their order."""
     listed = as_list(object_ids, "objectIds", MAX_OBJECTS)
-    given = [(object_id, "objectId"), *((one, f"objectIds[{index}]") for index, one in enumerate(listed))]
+    given = [
+        (object_id, "objectId"),
+        *((one, f"objectIds[{index}]") for index, one in enumerate(listed)),
+    ]
     objects = list(dict.fromkeys(_object(one, member) for one, member in given))
     if len(objects) > MAX_OBJECTS:
         raise InvalidInput(f"objectIds: at most {MAX_OBJECTS} objects")
     return objects
 
 
-def given_share_columns(members: ShareDetails | ShareChanges, now: float, stored: Columns | None = None) -> Values:
+def given_share_columns(
+    members: ShareFields | ShareChanges, now: float, stored: Columns | None = None
+) -> Values:
     """Return the columns of the members that were given; InvalidInput names the member that cannot be taken.
 
     ``params`` is merged into those of ``stored`` (RFC 7396): null takes a member away.
@@ -106,15 +112,17 @@ def blank_share_columns(now: float) -> Values:
     }
 
 
-def share_limits(columns: Columns, *, secret: bool = False) -> Record:
+def share_limits(columns: Columns, *, secret: bool = False) -> CompiledCredential:
     """Return the record that a share's columns amount to; for its ``secret``, which may be for redemption only."""
-    return share_record(
+    return compile_share(
         record_id=columns["id"],
         shared_by=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
         scopes=stored_texts(columns["scopes"]),
         object_ids=stored_texts(columns["object_ids"]),
-        networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], columns["id"]),
+        networks=stored_networks(
+            columns["allowed_cidr_blocks"], columns["networks"], columns["id"]
+        ),
         not_before=columns["not_before"],
         expires_at=columns["expires_at"] or 0.0,
         revoked=columns["revoked_at"] is not None,
@@ -128,7 +136,9 @@ def share_of(columns: Columns, now: float, *, gone: bool = False) -> Share:
     expired = (columns["expires_at"] or 0.0) <= now
     instants = ("created_at", "updated_at", "expires_at", "revoked_at")
     revoked = columns["revoked_at"] is not None
-    state: State = "deactivated" if gone else "revoked" if revoked else "expired" if expired else "live"
+    state: State = (
+        "deactivated" if gone else "revoked" if revoked else "expired" if expired else "live"
+    )
     dates: Values = {column: as_datetime(columns[column]) for column in instants}
     return Share(
         **dates,
@@ -168,7 +178,9 @@ def _params(params: object) -> Mapping[str, Any]:
     given = cast("Mapping[str, Any]", params)
     for member in given:
         if member not in _READERS:
-            raise InvalidInput(f"params.{str(member)[:64]}: no such member; there are {', '.join(_READERS)}")
+            raise InvalidInput(
+                f"params.{str(member)[:64]}: no such member; there are {', '.join(_READERS)}"
+            )
     return given
 
 
@@ -181,7 +193,10 @@ def _object(value: object, member: str) -> str:
 
 def _scopes(value: object, _: Columns | None) -> Values:
     scopes = list(
-        dict.fromkeys(_scope(one, f"scopes[{n}]") for n, one in enumerate(as_list(value, "scopes", MAX_SCOPES)))
+        dict.fromkeys(
+            _scope(one, f"scopes[{n}]")
+            for n, one in enumerate(as_list(value, "scopes", MAX_SCOPES))
+        )
     )
     if not scopes:
         raise InvalidInput("scopes: name at least one; a share without a scope opens nothing")
@@ -194,7 +209,9 @@ def _scopes(value: object, _: Columns | None) -> Values:
 def _scope(value: object, member: str) -> str:
     scope = check_scope(value, member)
     if scope == "*" or scope.startswith("gate:"):
-        raise InvalidInput(f"{member}: {scope!r} cannot be shared; name what the objects are shared for")
+        raise InvalidInput(
+            f"{member}: {scope!r} cannot be shared; name what the objects are shared for"
+        )
     return scope
 
 
@@ -204,7 +221,9 @@ def _networks(value: object, _: Columns | None) -> Values:
 
 
 def _max_redemptions(value: object, _: Columns | None) -> Values:
-    count = value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT)
+    count = value is None or (
+        isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_COUNT
+    )
     if not count:
         raise InvalidInput("params.maxRedemptions: a whole number from 1 on, or null for no limit")
     return {"max_redemptions": value}
@@ -220,18 +239,24 @@ def _attributes(value: object, stored: Columns | None) -> Values:
     try:
         text = _json(given)
         before = None if stored is None else _stored_attributes(stored)
-        if stored is not None and _json(before) != text:  # what was read may be put back, its nulls too
+        if (
+            stored is not None and _json(before) != text
+        ):  # what was read may be put back, its nulls too
             text = _json(_merge(before, given))
         size = len(text.encode())
     except ValueError:
-        raise InvalidInput("params.attributes: not JSON; infinite numbers and half surrogates are none") from None
+        raise InvalidInput(
+            "params.attributes: not JSON; infinite numbers and half surrogates are none"
+        ) from None
     if size > MAX_ATTRIBUTES:
         raise InvalidInput(f"params.attributes: at most {MAX_ATTRIBUTES} bytes of JSON")
     return {"attributes": text}
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return json.dumps(
+        value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), sort_keys=True
+    )
 
 
 def _check_json(value: object, depth: int) -> None:
@@ -251,7 +276,9 @@ def _check_json(value: object, depth: int) -> None:
         case str() | int() | float() | None:
             pass
         case _:
-            raise InvalidInput(f"params.attributes: {type(value).__name__} is nothing that JSON has a form for")
+            raise InvalidInput(
+                f"params.attributes: {type(value).__name__} is nothing that JSON has a form for"
+            )
 
 
 def _merge(target: Any, patch: Any) -> Any:

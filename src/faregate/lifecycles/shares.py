@@ -15,13 +15,13 @@ import msgspec
 
 from faregate.credentials.opaque import digest, kind_of, mint
 from faregate.credentials.share_tokens import REDEEMED_LIFETIME, ShareTokens
-from faregate.decision.compiled import covers, stored_texts
+from faregate.decision.compiled import covers
 from faregate.errors import Denied, InvalidInput
 from faregate.lifecycles.paging import fill, mark, read_mark
 from faregate.lifecycles.share_fields import (
-    CHANGES,
+    SHARE_CHANGES,
     ShareChanges,
-    ShareDetails,
+    ShareFields,
     blank_share_columns,
     check_share_change,
     given_share_columns,
@@ -30,17 +30,25 @@ from faregate.lifecycles.share_fields import (
     share_limits,
     share_of,
 )
-from faregate.lifecycles.token_fields import check_times, check_unchanged, check_window, names_of, owner_of
+from faregate.lifecycles.token_fields import (
+    check_times,
+    check_unchanged,
+    check_window,
+    names_of,
+    owner_of,
+)
 from faregate.model import IssuedShare, Page, Redeemed, Share
 from faregate.stores.queries import Place, ShareQuery
+from faregate.stores.stored_values import stored_texts
 from faregate.values.names import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from faregate.lifecycles.authority import Actor, By, Desk
+    from faregate.lifecycles.authority import Actor, By
     from faregate.lifecycles.token_fields import Values
+    from faregate.lifecycles.transactions import Transactions
     from faregate.policy import Policy
     from faregate.stores.store import Reading
 
@@ -56,14 +64,21 @@ class Shares:
     not there or not reached, Denied where the actor may not, StoreUnavailable where the store cannot answer.
     """
 
-    def __init__(self, desk: Desk, policy: Policy, tokens: ShareTokens, *, brand: str) -> None:
-        self._desk = desk
+    def __init__(
+        self, transactions: Transactions, policy: Policy, tokens: ShareTokens, *, brand: str
+    ) -> None:
+        self._transactions = transactions
         self._policy = policy
         self._tokens = tokens
         self._brand = brand
 
     def create(
-        self, object_id: str, object_ids: Sequence[str] = (), *, by: By = None, **details: Unpack[ShareDetails]
+        self,
+        object_id: str,
+        object_ids: Sequence[str] = (),
+        *,
+        by: By = None,
+        **details: Unpack[ShareFields],
     ) -> IssuedShare:
         """Share objects and return the share with its secret, which is shown here and never again.
 
@@ -73,8 +88,8 @@ class Shares:
         Networks that are left out are the maker's own. Denied ``insufficient_scope`` if the share would be
         wider than its maker, InvalidInput beyond the longest lifetime or the scopes of the gate's policy.
         """
-        now = self._desk.now()
-        unknown = details.keys() - ShareDetails.__optional_keys__
+        now = self._transactions.now()
+        unknown = details.keys() - ShareFields.__optional_keys__
         if unknown:
             raise TypeError(f"a share has no member {', '.join(sorted(unknown))}")
         objects = object_list(object_id, object_ids)
@@ -84,9 +99,14 @@ class Shares:
         if "expires_at" not in given:
             raise InvalidInput("expiresAt: is required (or expiresIn); a share has an end")
         check_times({**given, "not_before": None}, now)
-        with self._desk.changing(by, now) as (change, actor):
+        with self._transactions.changing(by, now) as (change, actor):
             actor.permit("share.create")
-            values = {**blank_share_columns(now), "made_by": actor.maker, **actor.inherited, **given}
+            values = {
+                **blank_share_columns(now),
+                "made_by": actor.maker,
+                **actor.inherited,
+                **given,
+            }
             values["object_ids"] = msgspec.json.encode(objects).decode()
             record = share_limits(values)
             actor.require_cover(record)
@@ -99,8 +119,8 @@ class Shares:
 
     def get(self, share_id: str, *, by: By = None) -> Share:
         """Return a share, dead or alive; its ``state`` tells which."""
-        now = self._desk.now()
-        with self._desk.reading(by, now) as (reading, actor):
+        now = self._transactions.now()
+        with self._transactions.reading(by, now) as (reading, actor):
             row = actor.find(reading, share_id, "share.get")
         return self._shown(row, now)
 
@@ -122,14 +142,16 @@ class Shares:
             check_id(object_id, "objectId")
         check_window(limit, offset, after)
         place = None if after is None else read_mark(after, _NEWEST)
-        now = self._desk.now()
-        with self._desk.reading(by, now) as (reading, actor):
+        now = self._transactions.now()
+        with self._transactions.reading(by, now) as (reading, actor):
             actor.permit("share.list")
-            found, total = reading.shares.list(ShareQuery(object_id, limit, offset, place), actor.reach)
+            found, total = reading.shares.list(
+                ShareQuery(object_id, limit, offset, place), actor.reach
+            )
             page, more = fill(found, partial(share_of, now=now), limit)
         rows = [row for row, _ in page]
         following = mark(_NEWEST, Place(rows[-1]["created_at"], rows[-1]["id"])) if more else None
-        gone = {owner: self._desk.gone(owner) for owner in set(map(owner_of, rows))}
+        gone = {owner: self._transactions.gone(owner) for owner in set(map(owner_of, rows))}
         shown = tuple(share_of(row, now, gone=gone[owner_of(row)]) for row in rows)
         return Page(shown, total, limit, offset, following)
 
@@ -147,17 +169,19 @@ class Shares:
         the share after, else only to an actor who covers the latter. ``unchanged`` names members that cannot
         change (as in JSON), with the values that the caller believes in. Conflict if the share was revoked.
         """
-        now = self._desk.now()
-        unknown = members.keys() - CHANGES
+        now = self._transactions.now()
+        unknown = members.keys() - SHARE_CHANGES
         if unknown:
             raise TypeError(f"of a share cannot be changed: {', '.join(sorted(unknown))}")
         fixed = unchanged or {}
         gone = False
-        if fixed.get("state") == "deactivated":  # which only the application can tell, before the transaction
-            with self._desk.reading(by, now) as (reading, actor):
+        if (
+            fixed.get("state") == "deactivated"
+        ):  # which only the application can tell, before the transaction
+            with self._transactions.reading(by, now) as (reading, actor):
                 row = actor.find(reading, share_id, "share.update")
-            gone = self._desk.gone(owner_of(row))
-        with self._desk.changing(by, now) as (change, actor):
+            gone = self._transactions.gone(owner_of(row))
+        with self._transactions.changing(by, now) as (change, actor):
             before = actor.find(change, share_id, "share.update")
             given = given_share_columns(members, now, before)
             if fixed:
@@ -171,13 +195,15 @@ class Shares:
                     actor.require_cover(later)
                 self._check_policy(before, after)
                 change.shares.update({**changed, "updated_at": now}, before["id"])
-                change.enter(actor.entry(now, "share.update", after, {"members": names_of(changed)}))
+                change.enter(
+                    actor.entry(now, "share.update", after, {"members": names_of(changed)})
+                )
         return self._shown(after, now)
 
     def revoke(self, share_id: str, *, by: By = None) -> Share:
         """Close the share for good, its secret and every token that was redeemed. Repeating it changes nothing."""
-        now = self._desk.now()
-        with self._desk.changing(by, now) as (change, actor):
+        now = self._transactions.now()
+        with self._transactions.changing(by, now) as (change, actor):
             row = actor.find(change, share_id, "share.revoke")
             if row["revoked_at"] is None:
                 values = {"revoked_at": now, "updated_at": now}
@@ -195,25 +221,31 @@ class Shares:
         the client's, without a port. Denied: ``unknown_credential`` for a wrong secret and for an id that does
         not exist alike, then what is wrong with the share, and ``redemptions_exhausted``.
         """
-        if not isinstance(share_id, str) or not isinstance(secret, str | None) or not isinstance(address, str | None):
+        if (
+            not isinstance(share_id, str)
+            or not isinstance(secret, str | None)
+            or not isinstance(address, str | None)
+        ):
             raise InvalidInput("id, secret, address: expected texts")
-        now = self._desk.now()
+        now = self._transactions.now()
         by = by if secret is None else None  # who has the secret need be nobody else
         # Judged twice: who is refused never waits for the write lock, nor keeps others from it.
-        with self._desk.reading(by, now) as (reading, actor):
+        with self._transactions.reading(by, now) as (reading, actor):
             row = self._redeemable(reading, actor, share_id, secret, address)
-        gone = self._desk.gone(owner_of(row))
+        gone = self._transactions.gone(owner_of(row))
         _judge(row, gone, now, address)
-        with self._desk.changing(by, now) as (change, actor):
+        with self._transactions.changing(by, now) as (change, actor):
             row = self._redeemable(change, actor, share_id, secret, address)
             _judge(row, gone, now, address)
             if not change.shares.count_redemption(row["id"]):
                 raise _exhausted(row, address)
             until = min(now + REDEEMED_LIFETIME, row["expires_at"])
             token, token_id = self._tokens.mint(row["id"], now, now + REDEEMED_LIFETIME)
-            redeemer = actor if secret is None else self._desk.actor_of(share_limits(row))
+            redeemer = actor if secret is None else self._transactions.actor_of(share_limits(row))
             change.enter(redeemer.entry(now, "share.redeem", row, {"jti": token_id}))
-        return Redeemed(token, "Bearer", datetime.fromtimestamp(until, UTC), stored_texts(row["object_ids"]))
+        return Redeemed(
+            token, "Bearer", datetime.fromtimestamp(until, UTC), stored_texts(row["object_ids"])
+        )
 
     def _redeemable(
         self, reading: Reading, actor: Actor, share_id: str, secret: str | None, address: str | None
@@ -237,10 +269,10 @@ class Shares:
 
     def _shown(self, row: Values, now: float) -> Share:
         """Return a share in the state that it is in, now that no transaction keeps others waiting for the answer."""
-        return share_of(row, now, gone=self._desk.gone(owner_of(row)))
+        return share_of(row, now, gone=self._transactions.gone(owner_of(row)))
 
 
-def _judge(row: Values, gone: bool, now: float, address: str | None) -> None:  # noqa: FBT001  one of four facts
+def _judge(row: Values, gone: bool, now: float, address: str | None) -> None:
     """Raise Denied unless a share may be redeemed from this address, once more."""
     record = share_limits(row).closed() if gone else share_limits(row)
     if not record.admits(now, address):

@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from faregate.decision.compiled import Record, access_record, stored_networks, stored_scopes, stored_texts, token_record
+from faregate.decision.compiled import CompiledCredential, compile_access, compile_token
 from faregate.errors import Conflict, InvalidInput
 from faregate.model import AllowedScopes, Org, Owner, Share, Token
+from faregate.stores.stored_values import stored_networks, stored_scopes, stored_texts
 from faregate.values.identifiers import new_id
 from faregate.values.instants import Instant, as_datetime, parse_instant, parse_span
 from faregate.values.names import MAX_ID, MAX_NAME, check_name, check_text, json_name
 from faregate.values.networks import Networks
-from faregate.values.scopes import MAX_SCOPES, as_allowed_scopes, check_scope, check_size, compile_grants
+from faregate.values.scopes import (
+    MAX_SCOPES,
+    as_allowed_scopes,
+    check_scope,
+    check_size,
+    compile_grants,
+)
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -27,7 +34,7 @@ Columns = Mapping[str, Any]
 Values = dict[str, Any]
 
 
-class Details(TypedDict, total=False):
+class OptionalTokenFields(TypedDict, total=False):
     """What may be left out of a token. ``scopes`` is short for ``allowed_scopes.general_scopes``."""
 
     description: str | None
@@ -42,20 +49,20 @@ class Details(TypedDict, total=False):
     org: Org
 
 
-class Members(Details, total=False):
+class TokenFields(OptionalTokenFields, total=False):
     """What may be given of a token."""
 
     name: str
 
 
-MEMBERS = Members.__optional_keys__
+TOKEN_FIELDS = TokenFields.__optional_keys__
 REFRESH = "REFRESH"  # the type whose record is a family of credentials that are exchanged, and open nothing
 MAX_PAGE = 1000
 
 
-def given_columns(members: Members, now: float) -> Values:  # noqa: C901  one member after the other
+def given_columns(members: TokenFields, now: float) -> Values:
     """Return the columns of the members that were given; InvalidInput names the member that cannot be taken."""
-    unknown = members.keys() - MEMBERS
+    unknown = members.keys() - TOKEN_FIELDS
     if unknown:
         raise TypeError(f"a token has no member {', '.join(sorted(unknown))}")
     values: Values = {}
@@ -85,7 +92,13 @@ def given_columns(members: Members, now: float) -> Values:  # noqa: C901  one me
 
 def blank_columns(token_type: str, now: float) -> Values:
     """Return the columns of a new token that no caller gives."""
-    empty = ("description", "rotated_at", "last_used_at", "deactivated_updated_by", "deactivated_updated_on")
+    empty = (
+        "description",
+        "rotated_at",
+        "last_used_at",
+        "deactivated_updated_by",
+        "deactivated_updated_on",
+    )
     return {
         **dict.fromkeys((*empty, "deactivated_reason", "deactivated_by", "revoked_at")),
         "require_rotation": True if token_type == REFRESH else None,
@@ -114,7 +127,10 @@ def owner_columns(owner: Owner) -> Values:
 
 def names_of(columns: Iterable[str]) -> list[str]:
     """Return the names in JSON of the members that columns hold, for the audit."""
-    split = [column.split("_", 1) if column.startswith(("owner_", "org_")) else [column] for column in columns]
+    split = [
+        column.split("_", 1) if column.startswith(("owner_", "org_")) else [column]
+        for column in columns
+    ]
     # The packed form of the networks is no member of its own.
     return sorted(".".join(map(json_name, path)) for path in split if path != ["networks"])
 
@@ -146,18 +162,24 @@ def network_columns(networks: Networks | None) -> Values:
     return {"allowed_cidr_blocks": msgspec.json.encode(blocks).decode(), "networks": packed}
 
 
-def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None = None) -> Record:
+def limits_of(
+    columns: Columns, digest: bytes = b"", superseded_at: float | None = None
+) -> CompiledCredential:
     """Return the record that a token's columns amount to, for the credential of ``digest`` if that is named."""
     refresh = columns["type"] == REFRESH
-    return token_record(
+    return compile_token(
         kind="refresh" if refresh else "token",
         record_id=columns["id"],
         owner=owner_of(columns),
         org=Org(columns["org_id"], columns["org_name"]),
         granted=stored_scopes(columns["allowed_scopes"], columns["id"]).granted,
-        networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], columns["id"]),
+        networks=stored_networks(
+            columns["allowed_cidr_blocks"], columns["networks"], columns["id"]
+        ),
         not_before=columns["not_before"],
-        expires_at=columns["expires_at"] or 0.0 if refresh else columns["expires_at"],  # which one always has
+        expires_at=columns["expires_at"] or 0.0
+        if refresh
+        else columns["expires_at"],  # which one always has
         deactivated=columns["deactivated"],
         revoked=columns["revoked_at"] is not None,
         superseded_at=superseded_at,
@@ -165,9 +187,9 @@ def limits_of(columns: Columns, digest: bytes = b"", superseded_at: float | None
     )
 
 
-def access_limits(family: Columns, columns: Columns, digest: bytes) -> Record:
+def access_limits(family: Columns, columns: Columns, digest: bytes) -> CompiledCredential:
     """Return the record that the columns of an access credential, and those of its family, amount to."""
-    return access_record(
+    return compile_access(
         limits_of(family),
         granted=stored_scopes(columns["allowed_scopes"], family["id"]).granted,
         networks=stored_networks(columns["allowed_cidr_blocks"], columns["networks"], family["id"]),
@@ -251,7 +273,9 @@ def check_change_of_times(before: Columns, after: Columns, now: float) -> None:
     """Raise Conflict if the expiry of an expired token would change, InvalidInput if the new times cannot be."""
     if after["expires_at"] != before["expires_at"]:
         if before["expires_at"] is not None and before["expires_at"] <= now:
-            raise Conflict("The token has expired; its expiry cannot change any more. Create a new one.")
+            raise Conflict(
+                "The token has expired; its expiry cannot change any more. Create a new one."
+            )
         check_times(after, now)
     elif after["not_before"] != before["not_before"]:
         check_times(after, -inf)  # an expiry that stays may lie in the past
@@ -266,7 +290,9 @@ def check_unchanged(record: Token | Share, believed: Mapping[str, Any]) -> None:
             value = parse_instant(value, member)
             known = None if known is None else parse_instant(known, member)
         # These move by themselves: what was read some time ago was right when it was read.
-        moved = member in ("lastUsedAt", "redemptions") and (value is None or (known is not None and value <= known))
+        moved = member in ("lastUsedAt", "redemptions") and (
+            value is None or (known is not None and value <= known)
+        )
         if value != known and not moved:
             raise InvalidInput(f"{member}: cannot be changed; leave it out or send it as it is")
 
@@ -282,14 +308,18 @@ def owner_of(columns: Columns) -> Owner:
     )
 
 
-def scopes_of(members: Members) -> AllowedScopes:
+def scopes_of(members: TokenFields) -> AllowedScopes:
     """Return what ``scopes`` or ``allowed_scopes`` grants, or nothing where neither is given; InvalidInput for both."""
     if "scopes" in members and "allowed_scopes" in members:
-        raise InvalidInput("scopes, allowedScopes: scopes is short for generalScopes; give one of them")
+        raise InvalidInput(
+            "scopes, allowedScopes: scopes is short for generalScopes; give one of them"
+        )
     allowed = AllowedScopes()
     if "scopes" in members:
         scopes = as_list(members["scopes"], "scopes", MAX_SCOPES)
-        allowed = AllowedScopes(general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(scopes)))
+        allowed = AllowedScopes(
+            general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(scopes))
+        )
     elif "allowed_scopes" in members:
         allowed = as_allowed_scopes(members["allowed_scopes"])
     check_size(allowed, compile_grants(allowed))

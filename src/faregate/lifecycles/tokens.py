@@ -8,15 +8,28 @@ import msgspec
 
 from faregate.credentials.opaque import digest, family_digest, mint
 from faregate.decision.compiled import covers
-from faregate.errors import Conflict, Denied, InvalidInput, NotFound, PreconditionFailed, StoreUnavailable
-from faregate.lifecycles.deactivation import REVOKED, activate, check_leaked, close_descent, deactivate
+from faregate.errors import (
+    Conflict,
+    Denied,
+    InvalidInput,
+    NotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+)
+from faregate.lifecycles.deactivation import (
+    REVOKED,
+    activate,
+    check_leaked,
+    close_descent,
+    deactivate,
+)
 from faregate.lifecycles.paging import fill, mark, read_mark
 from faregate.lifecycles.refresh_tokens import LIFETIME
 from faregate.lifecycles.rotation import Rotation
 from faregate.lifecycles.token_fields import (
     REFRESH,
-    Details,
-    Members,
+    OptionalTokenFields,
+    TokenFields,
     Values,
     as_list,
     blank_columns,
@@ -45,17 +58,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
-    from faregate.decision.compiled import Record
+    from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import Rights
-    from faregate.lifecycles.authority import By, Desk
+    from faregate.lifecycles.authority import By
     from faregate.lifecycles.deactivation import Switch
-    from faregate.lifecycles.refresh_tokens import Refresh
+    from faregate.lifecycles.refresh_tokens import RefreshTokens
+    from faregate.lifecycles.transactions import Transactions
     from faregate.model import Exchanged
     from faregate.policy import Policy
     from faregate.stores.store import Change
 
 _OWNER, _ORG = tuple(owner_columns(Owner())), tuple(org_columns(Org()))
-_OWNER_BUT_NAME = tuple(column for column in _OWNER if column != "owner_name")  # people may be renamed
+_OWNER_BUT_NAME = tuple(
+    column for column in _OWNER if column != "owner_name"
+)  # people may be renamed
 TYPES = ("API", "REFRESH", "PROXY", "EXTENSION")
 SORTABLE = {
     "name": "name",
@@ -78,20 +94,22 @@ class Tokens:
     not there or not reached, Denied where the actor may not, StoreUnavailable where the store cannot answer.
     """
 
-    def __init__(self, desk: Desk, policy: Policy, refresh: Refresh, *, brand: str) -> None:
-        self._desk = desk
+    def __init__(
+        self, transactions: Transactions, policy: Policy, refresh: RefreshTokens, *, brand: str
+    ) -> None:
+        self._transactions = transactions
         self._policy = policy
         self._brand = brand
         self._refresh = refresh
-        self._rotation = Rotation(desk, brand=brand)
+        self._rotation = Rotation(transactions, brand=brand)
 
     def create(
         self,
         *,
         name: str,
-        type: str = "API",  # noqa: A002  the member's name
+        type: str = "API",
         by: By = None,
-        **details: Unpack[Details],
+        **details: Unpack[OptionalTokenFields],
     ) -> Issued:
         """Make a token and return it with its credential, which is shown here and never again.
 
@@ -103,17 +121,22 @@ class Tokens:
         token would be wider than its maker, InvalidInput beyond the gate's policy, Conflict if its owner has as
         many tokens as the policy allows.
         """
-        now = self._desk.now()
+        now = self._transactions.now()
         given = given_columns({"name": name, **details}, now)
         if type not in TYPES:
             raise InvalidInput(f"type: one of {', '.join(TYPES)}")
-        with self._desk.changing(by, now) as (change, actor):
+        with self._transactions.changing(by, now) as (change, actor):
             actor.permit("token.create")
             inherited = actor.inherited
             parties = keep_parties(given, inherited, update=False)
             if "owner_id" in given:
-                self._desk.identities.check(owner_of(parties))
-            values: Values = {**blank_columns(type, now), "made_by": actor.maker, **inherited, **parties}
+                self._transactions.identities.check(owner_of(parties))
+            values: Values = {
+                **blank_columns(type, now),
+                "made_by": actor.maker,
+                **inherited,
+                **parties,
+            }
             if "expires_at" not in given:
                 usual = LIFETIME if type == REFRESH else None
                 values["expires_at"] = self._policy.expiry(now, inherited["expires_at"], usual)
@@ -134,14 +157,14 @@ class Tokens:
 
     def get(self, token_id: str, *, by: By = None) -> Token:
         """Return a token. ``self`` stands for the token of the principal in ``by``."""
-        with self._desk.reading(by, self._desk.now()) as (reading, actor):
+        with self._transactions.reading(by, self._transactions.now()) as (reading, actor):
             return token_of(actor.find(reading, token_id, "token.get"))
 
     def list(
         self,
         *,
         owner: str | None = None,
-        type: str | None = None,  # noqa: A002  the member's name
+        type: str | None = None,
         name: str | None = None,
         deactivated: bool | None = None,
         expires_before: Instant | None = None,
@@ -159,7 +182,9 @@ class Tokens:
         """
         column = SORTABLE.get(sort.removeprefix("-")) if isinstance(sort, str) else None
         if column is None:
-            raise InvalidInput(f"sort: one of {', '.join(SORTABLE)}, with '-' before it for descending")
+            raise InvalidInput(
+                f"sort: one of {', '.join(SORTABLE)}, with '-' before it for descending"
+            )
         if type is not None and type not in TYPES:
             raise InvalidInput(f"type: one of {', '.join(TYPES)}")
         for member, text, longest in (("owner", owner, MAX_ID), ("name", name, MAX_NAME)):
@@ -169,8 +194,10 @@ class Tokens:
         place = None if after is None else read_mark(after, sort)
         before = None if expires_before is None else parse_instant(expires_before, "expiresBefore")
         descending = sort.startswith("-")
-        query = TokenQuery(owner, type, name, deactivated, before, column, descending, limit, offset, place)
-        with self._desk.reading(by, self._desk.now()) as (reading, actor):
+        query = TokenQuery(
+            owner, type, name, deactivated, before, column, descending, limit, offset, place
+        )
+        with self._transactions.reading(by, self._transactions.now()) as (reading, actor):
             actor.permit("token.list")
             rows, total = reading.tokens.list(query, actor.reach)
             page, more = fill(rows, token_of, limit)
@@ -184,7 +211,7 @@ class Tokens:
         unchanged: Mapping[str, Any] | None = None,
         if_version: Sequence[int] | None = None,
         by: By = None,
-        **members: Unpack[Members],
+        **members: Unpack[TokenFields],
     ) -> Token:
         """Change the members that are given and return the token; lists and scopes are replaced whole.
 
@@ -195,13 +222,15 @@ class Tokens:
         expired token would change, or a new owner has as many tokens as the policy allows; PreconditionFailed if
         the token has none of the versions in ``if_version``.
         """
-        now = self._desk.now()
+        now = self._transactions.now()
         given = given_columns(members, now)
         hands = self._hands(token_id, given, now, by)
-        with self._desk.changing(by, now) as (change, actor):
+        with self._transactions.changing(by, now) as (change, actor):
             before = actor.find(change, token_id, "token.update")
             if if_version is not None and before["version"] not in if_version:
-                raise PreconditionFailed(f"The token is at version {before['version']} now; read it again.")
+                raise PreconditionFailed(
+                    f"The token is at version {before['version']} now; read it again."
+                )
             if unchanged:
                 check_unchanged(token_of(before), unchanged)
             wanted = keep_parties(given, before, update=True)
@@ -215,12 +244,12 @@ class Tokens:
             check_change_of_times(before, after, now)
             actor.require_parties(after, before, owner=_OWNER_BUT_NAME, org=_ORG)
             if owner_of(after) != owner_of(before):
-                self._desk.identities.check(owner_of(after))
+                self._transactions.identities.check(owner_of(after))
             earlier, later = limits_of(before), limits_of(after)
             if loosens(before, after) or not covers(earlier, later):
                 actor.require_cover(later)
             # Beside that, what it opens now: a new owner may do more than the one before.
-            if self._desk.joins_rights and earlier.owner != later.owner:
+            if self._transactions.joins_rights and earlier.owner != later.owner:
                 earlier, later = _in_hands(hands, earlier, later)
                 if not covers(earlier, later):
                     actor.require_cover(later)
@@ -229,7 +258,12 @@ class Tokens:
             return actor.amend(change, now, "token.update", before, changed, details)
 
     def rotate(
-        self, token_id: str, *, grace: timedelta | float | None = None, leaked: bool = False, by: By = None
+        self,
+        token_id: str,
+        *,
+        grace: timedelta | float | None = None,
+        leaked: bool = False,
+        by: By = None,
     ) -> Issued:
         """Give the token a new credential and return it; everything else stays.
 
@@ -255,7 +289,9 @@ class Tokens:
         """
         return self._refresh.exchange(credential, scopes, address)
 
-    def deactivate(self, token_id: str, *, reason: str | None = None, leaked: bool = False, by: By = None) -> Token:
+    def deactivate(
+        self, token_id: str, *, reason: str | None = None, leaked: bool = False, by: By = None
+    ) -> Token:
         """Close the token until it is activated. Repeating it changes nothing, save that an admin's takes over.
 
         ``leaked`` closes whatever came from it, too: it deactivates every token that it made or rotated, revokes every
@@ -265,8 +301,8 @@ class Tokens:
         """
         _check_reason(reason)
         check_leaked(leaked)
-        now = self._desk.now()
-        with self._desk.changing(by, now) as (change, actor):
+        now = self._transactions.now()
+        with self._transactions.changing(by, now) as (change, actor):
             gone = leaked and actor.root and is_id(token_id) and change.tokens.get(token_id) is None
             row = {"id": token_id} if gone else actor.find(change, token_id, "token.deactivate")
             closed = close_descent(change, actor, row, reason, now) if leaked else Closed()
@@ -283,9 +319,11 @@ class Tokens:
         Conflict for a token that was revoked, or was closed as leaked and not rotated since.
         """
         _check_reason(reason)
-        now = self._desk.now()
-        with self._desk.changing(by, now) as (change, actor):
-            return activate(change, actor, actor.find(change, token_id, "token.activate"), reason, now)
+        now = self._transactions.now()
+        with self._transactions.changing(by, now) as (change, actor):
+            return activate(
+                change, actor, actor.find(change, token_id, "token.activate"), reason, now
+            )
 
     def deactivate_many(self, token_ids: Sequence[str], *, by: By = None) -> Batch:
         """Deactivate up to 100 tokens, each as :meth:`deactivate` would, and return which that was done to.
@@ -300,25 +338,29 @@ class Tokens:
 
     def delete(self, token_id: str, *, by: By = None) -> None:
         """Remove the token for good. Its credential is unknown from now on."""
-        now = self._desk.now()
-        with self._desk.changing(by, now) as (change, actor):
+        now = self._transactions.now()
+        with self._transactions.changing(by, now) as (change, actor):
             row = actor.find(change, token_id, "token.delete")
             change.enter(actor.entry(now, "token.delete", row, {"name": row["name"]}))
             change.refresh.delete(row["id"])
             change.tokens.delete(row["id"])
 
     def _many(self, token_ids: Sequence[str], call: str, switch: Switch, by: By) -> Batch:
-        ids = dict.fromkeys(check_id(one, f"ids[{n}]") for n, one in enumerate(as_list(token_ids, "ids", MAX_BATCH)))
-        now = self._desk.now()
+        ids = dict.fromkeys(
+            check_id(one, f"ids[{n}]") for n, one in enumerate(as_list(token_ids, "ids", MAX_BATCH))
+        )
+        now = self._transactions.now()
         successes: list[str] = []
         failures: list[Failure] = []
-        with self._desk.changing(by, now) as (change, actor):
+        with self._transactions.changing(by, now) as (change, actor):
             actor.permit(f"{call}_many")
             for token_id in ids:
                 try:
                     switch(change, actor, actor.find(change, token_id, call), None, now)
                 except (NotFound, Conflict, Denied) as error:  # raised before anything was changed
-                    failures.append(Failure(token_id, error.detail if isinstance(error, Denied) else str(error)))
+                    failures.append(
+                        Failure(token_id, error.detail if isinstance(error, Denied) else str(error))
+                    )
                 else:
                     successes.append(token_id)
         return Batch(tuple(successes), tuple(failures))
@@ -328,12 +370,19 @@ class Tokens:
 
         The application is asked, which may take its time; so it is asked before the change's transaction.
         """
-        if not self._desk.joins_rights or not any(column in given for column in _OWNER):
+        if not self._transactions.joins_rights or not any(column in given for column in _OWNER):
             return {}
-        with self._desk.reading(by, now) as (reading, actor):
+        with self._transactions.reading(by, now) as (reading, actor):
             before = actor.find(reading, token_id, "token.update")
-        owners = {owner_of(before), owner_of({**before, **keep_parties(given, before, update=True)})}
-        return {owner: self._desk.rights_of(owner) for owner in owners} if len(owners) > 1 else {}
+        owners = {
+            owner_of(before),
+            owner_of({**before, **keep_parties(given, before, update=True)}),
+        }
+        return (
+            {owner: self._transactions.rights_of(owner) for owner in owners}
+            if len(owners) > 1
+            else {}
+        )
 
     def _check_policy(self, change: Change, before: Values, after: Values, now: float) -> None:
         """Raise InvalidInput or Conflict where what is changed is beyond the policy; what stays is not asked about."""
@@ -341,18 +390,26 @@ class Tokens:
             self._policy.check_expiry(after["created_at"], after["expires_at"])
         if after["allowed_scopes"] != before["allowed_scopes"]:
             self._policy.check_grants(limits_of(after).grants)
-        if any(after[column] != before[column] for column in ("owner_id", "owner_idp_id", "org_id")):
+        if any(
+            after[column] != before[column] for column in ("owner_id", "owner_idp_id", "org_id")
+        ):
             self._check_number(change, after, now)
 
     def _check_number(self, change: Change, values: Values, now: float) -> None:
         most = self._policy.max_tokens_per_owner
-        if most is not None and values["owner_id"] is not None and change.tokens.count_of(values, now) >= most:
+        if (
+            most is not None
+            and values["owner_id"] is not None
+            and change.tokens.count_of(values, now) >= most
+        ):
             raise Conflict(
                 f"owner: has {most} tokens, as many as the policy of this gate allows; delete one that is not needed"
             )
 
 
-def _in_hands(hands: dict[Owner, Rights], earlier: Record, later: Record) -> tuple[Record, Record]:
+def _in_hands(
+    hands: dict[Owner, Rights], earlier: CompiledCredential, later: CompiledCredential
+) -> tuple[CompiledCredential, CompiledCredential]:
     """Return what a token opens before and after a change of its owner, with what each of them may do now."""
     try:
         return earlier.bounded(*hands[earlier.owner]), later.bounded(*hands[later.owner])

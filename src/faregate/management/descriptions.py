@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from faregate.lifecycles.share_fields import CHANGES as SHARE_CHANGES
-from faregate.lifecycles.share_fields import MAX_COUNT, MAX_OBJECTS
-from faregate.lifecycles.token_fields import MAX_PAGE
-from faregate.lifecycles.token_fields import MEMBERS as TOKEN_CHANGES
+from faregate.lifecycles.share_fields import MAX_COUNT, MAX_OBJECTS, SHARE_CHANGES
+from faregate.lifecycles.token_fields import MAX_PAGE, TOKEN_FIELDS
 from faregate.lifecycles.tokens import MAX_BATCH, SORTABLE, TYPES
 from faregate.model import Kept, Share, State, Token
 from faregate.values.names import MAX_ID, MAX_NAME, json_name
@@ -20,11 +18,15 @@ from faregate.values.scopes import MAX_SCOPES
 
 _ID = "0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21"
 _INSTANT = "2030-01-31T12:00:00Z"
-_SECRET = "fg_tok_0123456789"  # noqa: S105  no secret
+_SECRET = "fg_tok_0123456789"
 
 
 def _say(words: str, example: Any = None, **constraints: Any) -> dict[str, Any]:
-    return {"description": words, **({} if example is None else {"examples": [example]}), **constraints}
+    return {
+        "description": words,
+        **({} if example is None else {"examples": [example]}),
+        **constraints,
+    }
 
 
 def _when(words: str, **constraints: Any) -> dict[str, Any]:
@@ -37,7 +39,9 @@ def _named(schema: str) -> dict[str, Any]:
 
 # What faregate.texts and faregate.scopes take, as far as a pattern can say it.
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
-_LINES = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+_LINES = (
+    r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+)
 _SCOPE = r"^(\*|[\u0021\u0023-\u0029\u002b-\u005b\u005d-\u007e]+(:\*)?)$"
 _SHARED = r"^(?!gate:|\*$)[\u0021\u0023-\u0029\u002b-\u005b\u005d-\u007e]+(:\*)?$"  # neither all nor the gate's own
 _NAME = {"minLength": 1, "maxLength": MAX_NAME, "pattern": _LINE}
@@ -49,10 +53,16 @@ _SHARED_SCOPES: dict[str, Any] = {
     "maxItems": MAX_SCOPES,
     "items": {"maxLength": 512, "pattern": _SHARED},
 }
-_CIDR = {"maxItems": 10_000, "items": {"maxLength": 49, "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"}}
+_CIDR = {
+    "maxItems": 10_000,
+    "items": {"maxLength": 49, "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"},
+}
 _UUID = {"type": "string", "format": "uuid"}
 _TOKEN_ID = {"anyOf": [_UUID, {"type": "string", "const": "self"}]}
-_END = [{"type": "string", "format": "date-time"}, {"type": "number"}]  # of a share, which always has one
+_END = [
+    {"type": "string", "format": "date-time"},
+    {"type": "number"},
+]  # of a share, which always has one
 _SAID = _say(
     "The general scopes that were asked for, else those that it opens on the object that was named, or on any; a space between them.",
     "docs:read",
@@ -237,8 +247,12 @@ LIKE = {
 }
 
 # Members of a record that no PUT or PATCH changes: a record that was read is sent back with them as they are.
-_TOKENS_OWN = {json_name(name) for name in (*Token.__struct_fields__, "token") if name not in TOKEN_CHANGES}
-_SHARES_OWN = {json_name(name) for name in (*Share.__struct_fields__, "secret") if name not in SHARE_CHANGES}
+_TOKENS_OWN = {
+    json_name(name) for name in (*Token.__struct_fields__, "token") if name not in TOKEN_FIELDS
+}
+_SHARES_OWN = {
+    json_name(name) for name in (*Share.__struct_fields__, "secret") if name not in SHARE_CHANGES
+}
 READ_ONLY = {
     **dict.fromkeys(("Token", "IssuedToken", "PatchToken"), _TOKENS_OWN),
     "PutToken": _TOKENS_OWN - {"id"},
@@ -247,7 +261,9 @@ READ_ONLY = {
 
 # Enumerations have names, so that clients have one type for each.
 ENUMERATIONS: dict[str, dict[str, Any]] = {
-    "TokenType": _say("The type of a token; `REFRESH` is that of refresh tokens.", "API", enum=list(TYPES)),
+    "TokenType": _say(
+        "The type of a token; `REFRESH` is that of refresh tokens.", "API", enum=list(TYPES)
+    ),
     "ShareState": _say("The state of a share.", "live", enum=list(get_args(State))),
     "KeptInToken": _say("What of a realm introspection lists.", "ROLES", enum=list(get_args(Kept))),
 }
@@ -352,11 +368,20 @@ BODIES: dict[str, dict[str, Any]] = {
     "DeactivateToken": {"reason": "found in a log", "leaked": True},
     "ActivateToken": {"reason": "it was another one"},
     "ManyTokens": {"ids": [_ID]},
-    "CreateShare": {"objectId": "plan", "scopes": ["docs:read"], "expiresIn": 3600, "params": {"maxRedemptions": 5}},
+    "CreateShare": {
+        "objectId": "plan",
+        "scopes": ["docs:read"],
+        "expiresIn": 3600,
+        "params": {"maxRedemptions": 5},
+    },
     "PatchShare": {"expiresIn": 7200, "params": {"attributes": {"for": "Bob"}}},
     "RevokeShare": {},
     "RedeemShare": {},
-    "TokenRequest": {"grant_type": "refresh_token", "refresh_token": "fg_rft_0123456789", "scope": "docs:read"},
+    "TokenRequest": {
+        "grant_type": "refresh_token",
+        "refresh_token": "fg_rft_0123456789",
+        "scope": "docs:read",
+    },
     "OneCredential": {"token": _SECRET},
     "Inquiry": {"token": _SECRET, "scope": "docs:read"},
 }

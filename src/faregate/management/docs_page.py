@@ -39,7 +39,11 @@ POLICY = (
 def page(document: Json) -> str:
     """Return the page that shows an OpenAPI document."""
     info, schemas = document["info"], document["components"]["schemas"]
-    operations = [(path, method, told) for path, item in document["paths"].items() for method, told in item.items()]
+    operations = [
+        (path, method, told)
+        for path, item in document["paths"].items()
+        for method, told in item.items()
+    ]
     sections = "".join(
         f"<h2>{escape(tag)}</h2>" + "".join(_operation(*one) for one in some)
         for tag, some in groupby(operations, key=lambda one: one[2]["tags"][0])
@@ -65,14 +69,20 @@ def _operation(path: str, method: str, told: Json) -> str:
     if told.get("security") == []:
         parts.append("<p class=note>Without a credential.</p>")
     if "parameters" in told:
-        rows = ((one["name"], _type(one["schema"]), one["description"]) for one in told["parameters"])
+        rows = (
+            (one["name"], _type(one["schema"]), one["description"]) for one in told["parameters"]
+        )
         parts.append(_table(("Parameter", "Type", "Meaning"), rows))
     if "requestBody" in told:
         ((media, content),) = told["requestBody"]["content"].items()
         need = "" if told["requestBody"]["required"] else ", may be left out"
-        parts.append(f"<p>Body: {_type(content['schema'])} <span class=note>{escape(media)}{need}</span></p>")
+        parts.append(
+            f"<p>Body: {_type(content['schema'])} <span class=note>{escape(media)}{need}</span></p>"
+        )
     parts.append(_table(("Status", "Answer", "Meaning"), _answers(told["responses"])))
-    summary = f"<b>{method.upper()}</b> <code>{escape(path)}</code> <span>{_text(told['summary'])}</span>"
+    summary = (
+        f"<b>{method.upper()}</b> <code>{escape(path)}</code> <span>{_text(told['summary'])}</span>"
+    )
     return f"<details id='{escape(told['operationId'])}'><summary>{summary}</summary>{''.join(parts)}</details>"
 
 
@@ -95,7 +105,9 @@ def _schema(name: str, schema: Json) -> str:
 
 
 def _meaning(schema: Json) -> str:
-    examples = "".join(f" Such as `{msgspec.json.encode(one).decode()}`." for one in schema.get("examples", ()))
+    examples = "".join(
+        f" Such as `{msgspec.json.encode(one).decode()}`." for one in schema.get("examples", ())
+    )
     return str(schema["description"]) + examples
 
 
@@ -118,7 +130,10 @@ def _type(schema: Json) -> str:
 def _table(heads: Iterable[str], rows: Iterable[tuple[str, str, str]]) -> str:
     """Return a table of names, types (which are HTML already) and words."""
     head = "".join(f"<th>{escape(one)}</th>" for one in heads)
-    body = "".join(f"<tr><td><code>{escape(a)}</code></td><td>{b}</td><td>{_text(c)}</td></tr>" for a, b, c in rows)
+    body = "".join(
+        f"<tr><td><code>{escape(a)}</code></td><td>{b}</td><td>{_text(c)}</td></tr>"
+        for a, b, c in rows
+    )
     return f"<table><tr>{head}</tr>{body}</table>" if body else ""
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faregate.credentials.presented import Answer
+from faregate.credentials.answers import Answer
 from faregate.errors import InvalidInput
-from faregate.management.request import JSON, InvalidRequest, InvalidScope, UnsupportedGrantType, shown
+from faregate.management.request import (
+    JSON,
+    InvalidRequest,
+    InvalidScope,
+    UnsupportedGrantType,
+    shown,
+)
 from faregate.values.scopes import MAX_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from faregate.gate import Gate
-    from faregate.management.request import Call
+    from faregate.management.request import ManagementRequest
 
 
-def exchange(gate: Gate, call: Call) -> Answer:
+def exchange(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /token``, for whoever has the refresh credential (sections 5 and 6)."""
     form = call.form()
     if _parameter(form, "grant_type") != "refresh_token":
@@ -30,7 +36,7 @@ def exchange(gate: Gate, call: Call) -> Answer:
     return shown(exchanged, headers=[("Pragma", "no-cache")])
 
 
-def introspect(gate: Gate, call: Call) -> Answer:
+def introspect(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /introspect``."""
     form = call.form()
     credential = _parameter(form, "token")
@@ -48,7 +54,7 @@ def introspect(gate: Gate, call: Call) -> Answer:
     return shown(told)
 
 
-def revoke(gate: Gate, call: Call) -> Answer:
+def revoke(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /revoke``, for whoever has the credential: a 200 tells nothing about it (section 2.2)."""
     gate.revoke(_parameter(call.form(), "token"))
     return Answer(200, JSON, b"{}")

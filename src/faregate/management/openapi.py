@@ -41,13 +41,17 @@ from faregate.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from faregate.credentials.presented import Bearer
+    from faregate.credentials.presented import CredentialResolver
     from faregate.management.operations import Operation
 
 Json = dict[str, Any]
 
 _ERROR_HEADERS = {
-    401: ("WWW-Authenticate", "The challenge of RFC 6750.", 'Bearer realm="faregate", error="invalid_token"'),
+    401: (
+        "WWW-Authenticate",
+        "The challenge of RFC 6750.",
+        'Bearer realm="faregate", error="invalid_token"',
+    ),
     503: ("Retry-After", "The seconds to wait.", "1"),
 }
 _BODIES = (
@@ -125,16 +129,26 @@ _KEYWORDS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("integer", "number"), frozenset({"exclusiveMinimum", "maximum", "minimum"})),
 }
 _WORDS = frozenset({"description", "examples"})
-_NOUNS = {"token": ("token", "tokens"), "share": ("share", "shares"), "audit": ("audit_entry", "audit_entries")}
+_NOUNS = {
+    "token": ("token", "tokens"),
+    "share": ("share", "shares"),
+    "audit": ("audit_entry", "audit_entries"),
+}
 
 
-def document(operations: Sequence[Operation], bearer: Bearer, prefix: str, *, by_credential: bool) -> Json:
+def document(
+    operations: Sequence[Operation],
+    resolver: CredentialResolver,
+    prefix: str,
+    *,
+    by_credential: bool,
+) -> Json:
     """Return the document of an API that is mounted at ``prefix``.
 
-    Its callers present a credential where ``bearer`` reads it, or, unless ``by_credential``, are known to the
+    Its callers present a credential where ``resolver`` finds it, or, unless ``by_credential``, are known to the
     application otherwise.
     """
-    schemes = _schemes(bearer) if by_credential else {}
+    schemes = _schemes(resolver) if by_credential else {}
     paths: dict[str, Json] = {}
     for operation in operations:
         told = _operation(operation, schemes)
@@ -169,18 +183,26 @@ def _operation(operation: Operation, schemes: Mapping[str, Json]) -> Json:
     }
     if operation.open:
         # Of a share that is redeemed by its id alone the caller presents a credential.
-        described["security"] = [*({name: []} for name in schemes), {}] if operation.call == "share.redeem" else []
+        described["security"] = (
+            [*({name: []} for name in schemes), {}] if operation.call == "share.redeem" else []
+        )
     elif schemes:
         password = _PASSWORD if operation.call == "token.introspect" and "bearer" in schemes else {}
         described["security"] = [{name: []} for name in (*schemes, *password)]
-    if parameters := [*_path_parameters(operation), *_query_parameters(operation), *_header_parameters(operation)]:
+    if parameters := [
+        *_path_parameters(operation),
+        *_query_parameters(operation),
+        *_header_parameters(operation),
+    ]:
         described["parameters"] = parameters
     if operation.takes is not None:
         media = "application/x-www-form-urlencoded" if operation.form else "application/json"
         name = operation.takes.__name__
         content = {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": BODIES[name]}
         described["requestBody"] = {
-            "description": "What is sent." if not operation.optional else "What is sent, if anything.",
+            "description": "What is sent."
+            if not operation.optional
+            else "What is sent, if anything.",
             "required": not operation.optional,
             "content": {media: content},
         }
@@ -229,7 +251,13 @@ def _query_parameters(operation: Operation) -> Iterable[Json]:
 def _header_parameters(operation: Operation) -> Iterable[Json]:
     if 412 in operation.refuses:
         words = "Do it only if the record still has this `ETag`."
-        yield {"name": "If-Match", "in": "header", "schema": {"type": "string"}, "description": words, "example": '"1"'}
+        yield {
+            "name": "If-Match",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": words,
+            "example": '"1"',
+        }
 
 
 def _parted(told: Json) -> Json:
@@ -243,7 +271,9 @@ def _responses(operation: Operation) -> Json:
     if operation.call == "docs":
         done["content"] = {"text/html": {"schema": {"type": "string"}}}
     elif operation.gives is not None:
-        schema = {"$ref": f"#/components/schemas/{_GIVEN.get(operation.gives) or operation.gives.__name__}"}
+        schema = {
+            "$ref": f"#/components/schemas/{_GIVEN.get(operation.gives) or operation.gives.__name__}"
+        }
         example = _example(schema)
         if operation.gives is Introspected:
             del example["reason"]  # which only an inactive one has
@@ -261,11 +291,17 @@ def _responses(operation: Operation) -> Json:
 def _headers(operation: Operation) -> Json:
     headers: dict[str, tuple[str, str]] = {}
     if operation.status == 201:
-        headers["Location"] = "Where the new record is.", "/auth/tokens/0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21"
+        headers["Location"] = (
+            "Where the new record is.",
+            "/auth/tokens/0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21",
+        )
     if operation.gives in (Token, Issued):
         headers["ETag"] = "The version of the record, for `If-Match`.", '"1"'
     if operation.gives in (Page[Token], Page[Share], AuditPage):
-        headers["Link"] = "The neighbouring pages (RFC 8288).", '</auth/tokens?offset=100>; rel="next"'
+        headers["Link"] = (
+            "The neighbouring pages (RFC 8288).",
+            '</auth/tokens?offset=100>; rel="next"',
+        )
     return {
         name: {"description": words, "schema": {"type": "string"}, "example": example}
         for name, (words, example) in headers.items()
@@ -294,11 +330,16 @@ def _problem(status: int, operation: Operation) -> Json:
         codes += [refusal.code for refusal in _REFUSALS if refusal.status == status]
         words += f" The `code` is one of {', '.join(f'`{code}`' for code in codes)}."
     reference = {"$ref": f"#/components/schemas/{schema}"}
-    shown = {"schema": reference, "example": _example(reference) if operation.oauth else _problem_of(status)}
+    shown = {
+        "schema": reference,
+        "example": _example(reference) if operation.oauth else _problem_of(status),
+    }
     told: Json = {"description": words, "content": {f"application/{media}": shown}}
     if status in _ERROR_HEADERS:
         name, meaning, example = _ERROR_HEADERS[status]
-        told["headers"] = {name: {"description": meaning, "schema": {"type": "string"}, "example": example}}
+        told["headers"] = {
+            name: {"description": meaning, "schema": {"type": "string"}, "example": example}
+        }
     return told
 
 
@@ -307,19 +348,25 @@ def _problem_of(status: int) -> Json:
     named = [(name, one.title, one.detail) for name, one in REASONS.items() if one.status == status]
     named += [(one.code, one.title, STATUSES[status]) for one in _REFUSALS if one.status == status]
     code, title, detail = named[0]
-    return {"type": f"urn:faregate:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    return {
+        "type": f"urn:faregate:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
 
 
-def _schemes(bearer: Bearer) -> dict[str, Json]:
+def _schemes(resolver: CredentialResolver) -> dict[str, Json]:
     """Return the places where a credential may be presented."""
     schemes: dict[str, Json] = {}
-    if bearer.authorization:
+    if resolver.authorization:
         words = "A token's secret, as RFC 6750 says."
         schemes["bearer"] = {"type": "http", "scheme": "bearer", "description": words}
     places = (
-        ("header", bearer.header),
-        ("query", QUERY_PARAMETER if bearer.query else None),
-        ("cookie", bearer.cookie),
+        ("header", resolver.header),
+        ("query", QUERY_PARAMETER if resolver.query else None),
+        ("cookie", resolver.cookie),
     )
     for place, name in places:
         if name is not None:
@@ -332,22 +379,30 @@ def _schemes(bearer: Bearer) -> dict[str, Json]:
 def _schemas() -> Json:
     """Return the schemas of all that is taken and given, each member with its meaning."""
     given = (Token, Share, Redeemed, Batch, AuditEntry, AuditPage)
-    _, found = msgspec.json.schema_components([*_BODIES, *given], ref_template="#/components/schemas/{name}")
-    schemas: Json = msgspec.json.decode(msgspec.json.encode(found))  # whose defaults are lists, and no tuples
+    _, found = msgspec.json.schema_components(
+        [*_BODIES, *given], ref_template="#/components/schemas/{name}"
+    )
+    schemas: Json = msgspec.json.decode(
+        msgspec.json.encode(found)
+    )  # whose defaults are lists, and no tuples
     del schemas["Token"]["properties"]["version"]
     schemas["Token"]["required"].remove("version")
     schemas["ShareChange"] = _changes(schemas["ShareParams"])
     for name in ("CreateShare", "PatchShare"):
         schemas[name]["properties"]["params"] = {"$ref": "#/components/schemas/ShareChange"}
-    schemas["IssuedToken"] = _with(schemas["Token"], token="string")  # noqa: S106  a type
-    schemas["IssuedShare"] = _with(schemas["Share"], secret="string")  # noqa: S106  a type
+    schemas["IssuedToken"] = _with(schemas["Token"], token="string")  # noqa: S106
+    schemas["IssuedShare"] = _with(schemas["Share"], secret="string")  # noqa: S106
     schemas["TokenPage"] = _page("Token")
     schemas["SharePage"] = _page("Share")
     schemas |= _introspections(schemas)
-    answer = _object(access_token="string", token_type="string", expires_in="integer", scope="string")  # noqa: S106  types
+    answer = _object(
+        access_token="string", token_type="string", expires_in="integer", scope="string"  # noqa: S106
+    )
     answer["properties"]["refresh_token"] = {"type": "string"}
     schemas["TokenAnswer"] = answer
-    schemas["Problem"] = _object(type="string", title="string", status="integer", detail="string", code="string")
+    schemas["Problem"] = _object(
+        type="string", title="string", status="integer", detail="string", code="string"
+    )
     schemas["OAuthError"] = _object(error="string", error_description="string")
     for name, schema in schemas.items():
         schema.update(_TOGETHER.get(name, {}), description=SCHEMAS[name])
@@ -398,7 +453,11 @@ def _object(**members: str) -> Json:
 def _page(item: str) -> Json:
     page = _object(total="integer", limit="integer", offset="integer")
     items = {"type": "array", "items": {"$ref": f"#/components/schemas/{item}"}}
-    return {**page, "properties": {"items": items, **page["properties"]}, "required": ["items", *page["required"]]}
+    return {
+        **page,
+        "properties": {"items": items, **page["properties"]},
+        "required": ["items", *page["required"]],
+    }
 
 
 def _changes(schema: Json) -> Json:
@@ -419,7 +478,10 @@ def _introspections(schemas: Json) -> Json:
         "JwtIntrospection": _introspection(["jwt"], {}, {**_REGISTERED, **_SIGNED}),
         "BareIntrospection": {**_object(active="boolean"), "additionalProperties": False},
     }
-    return {**told, "Introspection": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in told]}}
+    return {
+        **told,
+        "Introspection": {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in told]},
+    }
 
 
 def _introspection(kinds: list[str], record: Json, registered: Json) -> Json:

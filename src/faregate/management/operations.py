@@ -12,21 +12,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from faregate.credentials.presented import Answer, problem, refusal
+from faregate.credentials.answers import Answer, answer_refusal, problem
 from faregate.errors import REASONS, Denied, InvalidInput, Refused
 from faregate.management import audit_calls, oauth_calls, payloads, share_calls, token_calls
 from faregate.management.docs_page import POLICY, page
 from faregate.management.openapi import document
 from faregate.management.request import JSON, OAUTH_ERRORS, BodyTooLarge
-from faregate.model import AuditPage, Batch, Exchanged, Introspected, Issued, IssuedShare, Page, Redeemed, Share, Token
+from faregate.model import (
+    AuditPage,
+    Batch,
+    Exchanged,
+    Introspected,
+    Issued,
+    IssuedShare,
+    Page,
+    Redeemed,
+    Share,
+    Token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from faregate.gate import Gate
-    from faregate.management.request import Call, Reader
+    from faregate.management.request import ManagementRequest, Reader
 
-_UNSAID = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # what is in no description of RFC 6749 section 5.2
+_UNSAID = re.compile(
+    r"[^\x20\x21\x23-\x5b\x5d-\x7e]"
+)  # what is in no description of RFC 6749 section 5.2
 _NONE, _SMALL, _LARGE = 0, 16 * 1024, 1024 * 1024
 
 
@@ -43,7 +56,7 @@ class Operation(NamedTuple):
     method: str
     path: str
     call: str
-    run: Callable[[Gate, Call], Answer]
+    run: Callable[[Gate, ManagementRequest], Answer]
     summary: str
     takes: type[msgspec.Struct] | None = None
     gives: Any = None
@@ -57,19 +70,26 @@ class Operation(NamedTuple):
     oauth: bool = False
 
 
-def _describe(gate: Gate, call: Call) -> Answer:
+def _describe(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``GET /openapi.json``."""
     return Answer(200, JSON, msgspec.json.encode(_document(gate, call)))
 
 
-def _show(gate: Gate, call: Call) -> Answer:
+def _show(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``GET /docs``."""
     headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", POLICY)]
-    return Answer(200, [*headers, ("Cache-Control", "no-store")], page(_document(gate, call)).encode())
+    return Answer(
+        200, [*headers, ("Cache-Control", "no-store")], page(_document(gate, call)).encode()
+    )
 
 
-def _document(gate: Gate, call: Call) -> dict[str, Any]:
-    return document(OPERATIONS, gate.bearer, call.path.rpartition("/")[0] or "/", by_credential=call.login is None)
+def _document(gate: Gate, call: ManagementRequest) -> dict[str, Any]:
+    return document(
+        OPERATIONS,
+        gate.requests.resolver,
+        call.path.rpartition("/")[0] or "/",
+        by_credential=call.login is None,
+    )
 
 
 OPERATIONS = (
@@ -158,7 +178,9 @@ OPERATIONS = (
 # By their paths; those of fixed words first, since a router takes the first that fits.
 PATHS: dict[str, dict[str, Operation]] = {
     path: {operation.method: operation for operation in OPERATIONS if operation.path == path}
-    for path in sorted({operation.path for operation in OPERATIONS}, key=lambda path: ("{id}" in path, path))
+    for path in sorted(
+        {operation.path for operation in OPERATIONS}, key=lambda path: ("{id}" in path, path)
+    )
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
@@ -171,10 +193,16 @@ def choose(found: Mapping[str, Operation], method: str) -> Operation | Answer:
     allowed = ", ".join([*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"])
     if method == "OPTIONS":
         return Answer(204, [("Allow", allowed)], b"")
-    return problem(405, "method_not_allowed", "Method not allowed", f"This path takes {allowed}.", [("Allow", allowed)])
+    return problem(
+        405,
+        "method_not_allowed",
+        "Method not allowed",
+        f"This path takes {allowed}.",
+        [("Allow", allowed)],
+    )
 
 
-def begin(operation: Operation, gate: Gate, call: Call) -> Call | Answer:
+def begin(operation: Operation, gate: Gate, call: ManagementRequest) -> ManagementRequest | Answer:
     """Return the call with its caller, who may make it and whose body may be read; else the answer to refuse it."""
     if operation.open:
         return call
@@ -184,7 +212,9 @@ def begin(operation: Operation, gate: Gate, call: Call) -> Call | Answer:
         return _refused(error, operation, gate, call)
 
 
-def perform(operation: Operation, gate: Gate, call: Call, body: bytes | None) -> Answer:
+def perform(
+    operation: Operation, gate: Gate, call: ManagementRequest, body: bytes | None
+) -> Answer:
     """Return the answer to a call that :func:`begin` has let through.
 
     ``body`` need not be read beyond one byte more than ``operation.limit``; None says that somebody else has
@@ -201,12 +231,14 @@ def perform(operation: Operation, gate: Gate, call: Call, body: bytes | None) ->
     return call.dressed(gate, answer)
 
 
-def _refused(error: Refused | Denied, operation: Operation, gate: Gate, call: Call) -> Answer:
+def _refused(
+    error: Refused | Denied, operation: Operation, gate: Gate, call: ManagementRequest
+) -> Answer:
     if isinstance(error, Denied):
         error.address = call.address(gate)
-        answer = gate.answer(error, route=call.route)
+        answer = gate.requests.answer(error, route=call.route)
     else:
-        answer = refusal(error)
+        answer = answer_refusal(error)
     return _as_oauth(answer, str(error)) if operation.oauth else answer
 
 
@@ -214,9 +246,18 @@ def _as_oauth(answer: Answer, words: str) -> Answer:
     """Return an error in the form of RFC 6749 section 5.2, which knows few codes and, but for a reason, one status."""
     code = msgspec.json.decode(answer.body)["code"]
     status = answer.status if answer.status in (413, 503) else 400
-    headers = [(name, value) for name, value in answer.headers if name not in ("Content-Type", "WWW-Authenticate")]
-    told = {"error": _oauth_error(code), "error_description": _UNSAID.sub("?", words.replace('"', "'"))}
-    return Answer(status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(told))
+    headers = [
+        (name, value)
+        for name, value in answer.headers
+        if name not in ("Content-Type", "WWW-Authenticate")
+    ]
+    told = {
+        "error": _oauth_error(code),
+        "error_description": _UNSAID.sub("?", words.replace('"', "'")),
+    }
+    return Answer(
+        status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(told)
+    )
 
 
 def _oauth_error(code: str) -> str:

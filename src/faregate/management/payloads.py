@@ -199,7 +199,9 @@ _TAKEN = (
     CreateShare, PatchShare, RevokeShare, RedeemShare,
 )  # fmt: skip
 # Made while one thread loads this, as that of AllowedScopes.
-_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {one: msgspec.json.Decoder(one) for one in _TAKEN}
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
+    one: msgspec.json.Decoder(one) for one in _TAKEN
+}
 
 Shown = (
     Token
@@ -248,7 +250,12 @@ def _members(shown: Shown) -> dict[str, Any]:
     """Return every member of a record, null where empty; a token's version is told in the ``ETag``."""
     match shown:
         case Page(items=items, total=total, limit=limit, offset=offset):
-            return {"items": [_members(one) for one in items], "total": total, "limit": limit, "offset": offset}
+            return {
+                "items": [_members(one) for one in items],
+                "total": total,
+                "limit": limit,
+                "offset": offset,
+            }
         case Issued(token=token, secret=secret):
             return {**_members(token), "token": secret}
         case IssuedShare(share=share, secret=secret):
@@ -295,7 +302,13 @@ def _introspection(shown: Introspected) -> dict[str, Any]:
     }
     told = {name: value for name, value in registered.items() if value is not None}
     record = {} if shown.record is None else _members(shown.record)
-    return {"active": shown.active, "kind": shown.kind, **told, **record, "scope": " ".join(shown.scope)}
+    return {
+        "active": shown.active,
+        "kind": shown.kind,
+        **told,
+        **record,
+        "scope": " ".join(shown.scope),
+    }
 
 
 def _explain(message: str) -> str:

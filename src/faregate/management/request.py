@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
-from faregate.credentials.presented import QUERY_PARAMETER, Answer, of_client, pairs
+from faregate.credentials.answers import Answer
+from faregate.credentials.presented import QUERY_PARAMETER, from_client_password, query_pairs
 from faregate.decision.principal import Principal
 from faregate.errors import Denied, InvalidInput, Misconfigured, Refused, UnsupportedTokenType
 from faregate.lifecycles.authority import Actor
@@ -16,7 +17,8 @@ from faregate.management import payloads
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from faregate.credentials.presented import Headers, Texts
+    from faregate.credentials.answers import Headers
+    from faregate.credentials.presented import RequestValues
     from faregate.gate import Gate
     from faregate.model import AuditPage, Page
 
@@ -68,19 +70,21 @@ class InvalidScope(InvalidRequest):
     code = "invalid_scope"
 
 
-OAUTH_ERRORS = frozenset(error.code for error in (UnsupportedTokenType, UnsupportedGrantType, InvalidScope))
+OAUTH_ERRORS = frozenset(
+    error.code for error in (UnsupportedTokenType, UnsupportedGrantType, InvalidScope)
+)
 
 
-class Call(NamedTuple):
+class ManagementRequest(NamedTuple):
     """The values of one request.
 
-    ``texts`` are those by which the caller is identified, ``route`` the application's name of the route, for the
+    ``values`` are those by which the caller is identified, ``route`` the application's name of the route, for the
     log, ``path`` the path of the request with all prefixes, ``record_id`` the parameter of the route. ``login`` is
     the application's own way to know the caller, in place of a credential: it returns a principal, or None for
     nobody. The caller is known once the call is admitted, the body after that.
     """
 
-    texts: Texts
+    values: RequestValues
     route: str
     path: str
     record_id: str
@@ -90,11 +94,15 @@ class Call(NamedTuple):
     principal: Principal | None = None
     body: bytes = b""
 
-    def admitted(self, gate: Gate, call: str) -> Call:
+    def admitted(self, gate: Gate, call: str) -> ManagementRequest:
         """Return this with its principal, or raise Denied unless that one may make the call of this name."""
         # A resource server sends its credential as its client library does.
-        texts = of_client(self.texts) if call == "token.introspect" else self.texts
-        principal = gate.identify(texts)[0] if self.login is None else self._logged_in(self.login, gate)
+        values = from_client_password(self.values) if call == "token.introspect" else self.values
+        principal = (
+            gate.requests.identify(values)[0]
+            if self.login is None
+            else self._logged_in(self.login, gate)
+        )
         Actor.of(principal).permit(call, self.record_id)
         return self._replace(principal=principal)
 
@@ -104,7 +112,7 @@ class Call(NamedTuple):
         A browser sends a session along with whatever another site has it ask for, so what may change something
         counts only from a configured origin.
         """
-        if self.texts.unsafe and self.texts.origin not in gate.bearer.origins:
+        if self.values.unsafe and self.values.origin not in gate.requests.resolver.origins:
             raise Denied("origin_not_allowed")
         principal = login()
         if principal is None:
@@ -113,27 +121,35 @@ class Call(NamedTuple):
             raise Misconfigured(
                 "management(principal=…): the function returns a Principal, as of gate.session(), or None"
             )
-        return gate.joined(principal) if principal.kind == "session" else principal
+        return (
+            gate.requests.with_owner_rights(principal) if principal.kind == "session" else principal
+        )
 
     def address(self, gate: Gate) -> str | None:
         """Return the client's address, None where it is unknown."""
-        return gate.proxies.client(self.texts.peer, self.texts.forwarded)
+        return gate.requests.client_address(self.values)
 
     def query(self, gate: Gate) -> list[tuple[str, str]]:
         """Return the parameters of the query, without a credential that may be presented there."""
-        given = pairs(self.texts.query)
-        return [pair for pair in given if not (gate.bearer.query and pair[0] == QUERY_PARAMETER)]
+        given = query_pairs(self.values.query)
+        return [
+            pair
+            for pair in given
+            if not (gate.requests.resolver.query and pair[0] == QUERY_PARAMETER)
+        ]
 
     def dressed(self, gate: Gate, answer: Answer) -> Answer:
         """Return the answer with what the gate has to tell the caller besides."""
         if self.principal is None:
             return answer
         present = [name for name, _ in answer.headers]
-        added = gate.additions(self.principal, elsewhere=False, status=answer.status, present=present)
+        added = gate.requests.response_headers(
+            self.principal, elsewhere=False, status=answer.status, present=present
+        )
         return answer._replace(headers=[*answer.headers, *added])
 
     def __repr__(self) -> str:
-        return f"Call(route={self.route!r}, texts=<hidden>, body=<hidden>)"
+        return f"Call(route={self.route!r}, values=<hidden>, body=<hidden>)"
 
     def read(self, wanted: type[payloads.T], *, optional: bool = False) -> payloads.T:
         """Return the body as ``wanted``; of an ``optional`` one that is not there, an empty one."""
@@ -147,12 +163,16 @@ class Call(NamedTuple):
         """Return the parameters of a form; one without a value counts as left out (RFC 6749 section 3.2)."""
         if not self.body and not self.content_type:  # nothing was sent, of no type
             return {}
-        if not re.fullmatch(r"application/x-www-form-urlencoded\s*(;.*)?", self.content_type, re.IGNORECASE):
+        if not re.fullmatch(
+            r"application/x-www-form-urlencoded\s*(;.*)?", self.content_type, re.IGNORECASE
+        ):
             raise NotForm("Send a form, with 'Content-Type: application/x-www-form-urlencoded'.")
         try:
             given = parse_qsl(self.body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
         except ValueError:
-            raise InvalidRequest(f"The body is no form of at most {_FIELDS} parameters in UTF-8.") from None
+            raise InvalidRequest(
+                f"The body is no form of at most {_FIELDS} parameters in UTF-8."
+            ) from None
         if len(dict(given)) < len(given):
             raise InvalidRequest("A parameter is given more than once.")
         return {name: value for name, value in given if value}
@@ -163,7 +183,7 @@ def shown(record: payloads.Shown, status: int = 200, headers: Headers | None = N
     return Answer(status, [*JSON, *(headers or [])], payloads.show(record))
 
 
-def listed(page: Page[Any], call: Call, query: Sequence[tuple[str, str]]) -> Answer:
+def listed(page: Page[Any], call: ManagementRequest, query: Sequence[tuple[str, str]]) -> Answer:
     """Return the answer that shows a page of a list, with links to its neighbours (RFC 8288)."""
     others = [(name, value) for name, value in query if name not in ("offset", "after")]
     links = [
@@ -178,7 +198,7 @@ def listed(page: Page[Any], call: Call, query: Sequence[tuple[str, str]]) -> Ans
     return shown(page, headers=[("Link", ", ".join(links))] if links else [])
 
 
-def audited(page: AuditPage, call: Call, query: Sequence[tuple[str, str]]) -> Answer:
+def audited(page: AuditPage, call: ManagementRequest, query: Sequence[tuple[str, str]]) -> Answer:
     """Return the answer that shows entries of the feed, with a link to those that follow."""
     if not page.more:
         return shown(page)
@@ -187,7 +207,7 @@ def audited(page: AuditPage, call: Call, query: Sequence[tuple[str, str]]) -> An
     return shown(page, headers=[("Link", f'<{quote(call.path)}?{following}>; rel="next"')])
 
 
-def located(call: Call, record_id: str) -> Headers:
+def located(call: ManagementRequest, record_id: str) -> Headers:
     """Return the headers that say where the record is that a call has made."""
     return [("Location", f"{quote(call.path)}/{record_id}")]
 

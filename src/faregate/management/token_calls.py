@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from faregate.credentials.presented import Answer
-from faregate.lifecycles.token_fields import MEMBERS
+from faregate.credentials.answers import Answer
+from faregate.lifecycles.token_fields import TOKEN_FIELDS
 from faregate.management import payloads
-from faregate.management.request import BOOLEAN, INSTANT, NUMBER, TEXT, filters, listed, located, shown
+from faregate.management.request import (
+    BOOLEAN,
+    INSTANT,
+    NUMBER,
+    TEXT,
+    filters,
+    listed,
+    located,
+    shown,
+)
 from faregate.model import Issued, Token
 from faregate.values.names import json_name
 
 if TYPE_CHECKING:
-    from faregate.credentials.presented import Headers
+    from faregate.credentials.answers import Headers
     from faregate.gate import Gate
-    from faregate.management.request import Call
+    from faregate.management.request import ManagementRequest
 
 FILTERS = {
     "owner": TEXT,
@@ -30,77 +39,83 @@ FILTERS = {
 }
 
 
-def create(gate: Gate, call: Call) -> Answer:
+def create(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /tokens``."""
     body = call.read(payloads.CreateToken)
     issued = gate.tokens.create(**payloads.given(body), by=call.principal)
     return _shown(issued, 201, located(call, issued.token.id))
 
 
-def list_(gate: Gate, call: Call) -> Answer:
+def list_(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``GET /tokens``."""
     query = call.query(gate)
     return listed(gate.tokens.list(**filters(query, FILTERS), by=call.principal), call, query)
 
 
-def get(gate: Gate, call: Call) -> Answer:
+def get(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``GET /tokens/{id}``."""
     return _shown(gate.tokens.get(call.record_id, by=call.principal))
 
 
-def put(gate: Gate, call: Call) -> Answer:
+def put(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``PUT /tokens/{id}``."""
     return _change(gate, call, call.read(payloads.PutToken))
 
 
-def patch(gate: Gate, call: Call) -> Answer:
+def patch(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``PATCH /tokens/{id}``."""
     return _change(gate, call, call.read(payloads.PatchToken))
 
 
-def delete(gate: Gate, call: Call) -> Answer:
+def delete(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``DELETE /tokens/{id}``."""
     gate.tokens.delete(call.record_id, by=call.principal)
     return Answer(204, [("Cache-Control", "no-store")], b"")
 
 
-def rotate(gate: Gate, call: Call) -> Answer:
+def rotate(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/{id}/rotate``."""
     body = call.read(payloads.RotateToken, optional=True)
-    return _shown(gate.tokens.rotate(call.record_id, grace=body.grace, leaked=body.leaked, by=call.principal))
+    return _shown(
+        gate.tokens.rotate(call.record_id, grace=body.grace, leaked=body.leaked, by=call.principal)
+    )
 
 
-def deactivate(gate: Gate, call: Call) -> Answer:
+def deactivate(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/{id}/deactivate``."""
     body = call.read(payloads.DeactivateToken, optional=True)
-    done = gate.tokens.deactivate(call.record_id, reason=body.reason, leaked=body.leaked, by=call.principal)
+    done = gate.tokens.deactivate(
+        call.record_id, reason=body.reason, leaked=body.leaked, by=call.principal
+    )
     return _shown(done)
 
 
-def activate(gate: Gate, call: Call) -> Answer:
+def activate(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/{id}/activate``."""
     body = call.read(payloads.ActivateToken, optional=True)
     return _shown(gate.tokens.activate(call.record_id, reason=body.reason, by=call.principal))
 
 
-def deactivate_many(gate: Gate, call: Call) -> Answer:
+def deactivate_many(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/deactivate``."""
     return shown(gate.tokens.deactivate_many(call.read(payloads.ManyTokens).ids, by=call.principal))
 
 
-def activate_many(gate: Gate, call: Call) -> Answer:
+def activate_many(gate: Gate, call: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/activate``."""
     return shown(gate.tokens.activate_many(call.read(payloads.ManyTokens).ids, by=call.principal))
 
 
-def _change(gate: Gate, call: Call, body: payloads.ChangeToken) -> Answer:
+def _change(gate: Gate, call: ManagementRequest, body: payloads.ChangeToken) -> Answer:
     given = payloads.given(body, "token")
-    members: dict[str, Any] = {name: value for name, value in given.items() if name in MEMBERS}
-    fixed = {json_name(name): value for name, value in given.items() if name not in MEMBERS}
+    members: dict[str, Any] = {name: value for name, value in given.items() if name in TOKEN_FIELDS}
+    fixed = {json_name(name): value for name, value in given.items() if name not in TOKEN_FIELDS}
     if fixed.get("id") == call.record_id:
         del fixed["id"]  # the path's own, which may be "self"
     versions = _versions(call.if_match)
-    token = gate.tokens.update(call.record_id, unchanged=fixed, if_version=versions, by=call.principal, **members)
+    token = gate.tokens.update(
+        call.record_id, unchanged=fixed, if_version=versions, by=call.principal, **members
+    )
     return _shown(token)
 
 

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 OWNER_CHANGED = "owner.change"  # an entry about an owner by his id, not about a record
 PURGED = "store.purge"
-JWT_REVOKED, JWT_SUBJECT_REVOKED = "jwt.revoke", "jwt.revoke_subject"  # about JWTs, which have no record
+JWT_REVOKED, JWT_SUBJECT_REVOKED = (
+    "jwt.revoke",
+    "jwt.revoke_subject",
+)  # about JWTs, which have no record
 OF_THE_STORE = (
     OWNER_CHANGED,
     PURGED,

@@ -16,7 +16,11 @@ class Exchange(NamedTuple):
     def sound(self) -> bool:
         """Whether this is one; what was broken by hand in the database is none, and cannot be repeated."""
         kept: tuple[Any, ...] = self
-        return isinstance(kept[0], bytes) and isinstance(kept[1], bytes) and isinstance(kept[2], int | float)
+        return (
+            isinstance(kept[0], bytes)
+            and isinstance(kept[1], bytes)
+            and isinstance(kept[2], int | float)
+        )
 
 
 class Family(NamedTuple):

@@ -36,7 +36,9 @@ class FeedRows:
         ``orgs`` holds that one. What is about the store, and not about a record, is in no organization.
         """
         where = (
-            [] if orgs is None else [feed.c.org_id.is_not_distinct_from(orgs[0]), feed.c.action.not_in(OF_THE_STORE)]
+            []
+            if orgs is None
+            else [feed.c.org_id.is_not_distinct_from(orgs[0]), feed.c.action.not_in(OF_THE_STORE)]
         )
         if query.subject is not None:
             where.append(feed.c.subject == query.subject)
@@ -48,7 +50,9 @@ class FeedRows:
         wanted = select(feed.c.sequence).where(*where).order_by(order).limit(query.limit + 1)
         sequences = self._connection.execute(wanted).scalars().all()
         for some in batched(sequences, _TAKEN):
-            rows = self._connection.execute(select(feed).where(feed.c.sequence.in_(some)).order_by(order)).mappings()
+            rows = self._connection.execute(
+                select(feed).where(feed.c.sequence.in_(some)).order_by(order)
+            ).mappings()
             yield from (_decoded(dict(row)) for row in rows.all())
 
     def first_since(self, instant: float) -> int:
@@ -60,7 +64,12 @@ class FeedRows:
 
     def delete_before(self, sequence: int, most: int) -> int:
         """Remove the oldest entries before a sequence, so many at most; return how many there were."""
-        oldest = select(feed.c.sequence).where(feed.c.sequence < sequence).order_by(feed.c.sequence).limit(most)
+        oldest = (
+            select(feed.c.sequence)
+            .where(feed.c.sequence < sequence)
+            .order_by(feed.c.sequence)
+            .limit(most)
+        )
         return self._connection.execute(delete(feed).where(feed.c.sequence.in_(oldest))).rowcount
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cachetools import FIFOCache
 
-from faregate.decision.compiled import redeemed_record
+from faregate.decision.compiled import compile_redeemed
 from faregate.decision.weight import Weights, record_weight
 from faregate.errors import StoreUnavailable, WouldWait
 from faregate.stores.change_feed import OWNER_CHANGED
@@ -30,7 +30,7 @@ from faregate.values import forks
 from faregate.values.identities import NOBODY_ELSE, Identities
 
 if TYPE_CHECKING:
-    from faregate.decision.compiled import Record
+    from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import OwnerRights
     from faregate.stores.sqlite.page import Page
     from faregate.stores.store import Store
@@ -44,14 +44,16 @@ HARMLESS = frozenset({"share.redeem"})  # changes nothing by which a request is 
 _MANY = 10_000  # entries of the feed after which dropping everything is cheaper
 _SIBLINGS = 1024  # credentials of one record, so that one share cannot fill the cache
 _FEW = 256  # entries that are read at once, without waiting
-_PATIENCE = 0.1  # seconds: a reader in WAL mode waits for nobody; elsewhere it soon gives up and says 503
+_PATIENCE = (
+    0.1  # seconds: a reader in WAL mode waits for nobody; elsewhere it soon gives up and says 503
+)
 _PAUSE = 0.002
 
 T = TypeVar("T")
-Find = Callable[["Records", bytes], "Record | None"]
+Find = Callable[["RecordCache", bytes], "CompiledCredential | None"]
 
 
-def _share_weight(share: Record) -> int:
+def _share_weight(share: CompiledCredential) -> int:
     # One that is heavier than all of them may be takes the place of all.
     return min(record_weight(share), SHARES_BYTES)
 
@@ -65,14 +67,18 @@ class _Filed:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._weights = Weights()
-        self.by_digest: dict[bytes, Record] = {}
-        self._digests: dict[str, tuple[bytes, ...]] = {}  # most have one, for which nothing is smaller
+        self.by_digest: dict[bytes, CompiledCredential] = {}
+        self._digests: dict[
+            str, tuple[bytes, ...]
+        ] = {}  # most have one, for which nothing is smaller
 
-    def file(self, record: Record) -> None:
+    def file(self, record: CompiledCredential) -> None:
         if record.digest in self.by_digest:
             self._remove(record.digest)
         self._weights.add(record)
-        while self.by_digest and (len(self.by_digest) >= self._capacity or self._weights.total > MAX_BYTES):
+        while self.by_digest and (
+            len(self.by_digest) >= self._capacity or self._weights.total > MAX_BYTES
+        ):
             self._remove(next(iter(self.by_digest)))
         # The index comes first: whatever cuts this short, nothing is at hand that no change could drop.
         for subject in record.subjects:
@@ -105,7 +111,7 @@ class _Filed:
                 del self._digests[subject]
 
 
-class Records:
+class RecordCache:
     """The records of one store, as fresh as its newest committed change.
 
     What :attr:`at_hand` has counts until :attr:`look_at`, by the monotonic clock, and while ``view[0]``, the newest
@@ -129,7 +135,7 @@ class Records:
         self._lookup = SqliteLookup(store.database.connect, keep=in_memory)
         self._records = _Filed(capacity)
         self.at_hand = self._records.by_digest.get
-        self._shares: FIFOCache[str, Record] = FIFOCache(SHARES_BYTES, _share_weight)
+        self._shares: FIFOCache[str, CompiledCredential] = FIFOCache(SHARES_BYTES, _share_weight)
         self._unknown: FIFOCache[bytes, bool] = FIFOCache(capacity)
         self._page: Page | None = None
         self._identity: tuple[int, int] | None = None
@@ -139,7 +145,7 @@ class Records:
         self._failure: Exception | None = None  # the last of them
         forks.register(self)
 
-    def cached(self, digest: bytes, *, wait: bool = True) -> Record | None:
+    def cached(self, digest: bytes, *, wait: bool = True) -> CompiledCredential | None:
         """Return the record of this digest if it is at hand and confirmed current.
 
         Raises WouldWait where that cannot be told at once and ``wait`` is False.
@@ -155,13 +161,13 @@ class Records:
         """
         return digest in self._unknown
 
-    def fetch(self, digest: bytes, find: Find, *, wait: bool = True) -> Record | None:
+    def fetch(self, digest: bytes, find: Find, *, wait: bool = True) -> CompiledCredential | None:
         """Return what ``find`` looks up for this digest, or None if there is nothing; keep either answer.
 
         A look-up is short, so it is made at once; WouldWait only where something is in its way.
         """
 
-        def look_up() -> Record | None:
+        def look_up() -> CompiledCredential | None:
             self._confirm(wait=wait)
             if digest in self._unknown:
                 return None
@@ -177,29 +183,33 @@ class Records:
 
         return self._answer(look_up, wait=wait)
 
-    def token(self, digest: bytes) -> Record | None:
+    def token(self, digest: bytes) -> CompiledCredential | None:
         """Find a token by its credential. Like those below, for :meth:`fetch`, which holds the lock."""
         return self._lookup.token(digest)
 
-    def access(self, digest: bytes) -> Record | None:
+    def access(self, digest: bytes) -> CompiledCredential | None:
         """Find what an access credential opens, which is filed under the family that it depends on."""
         return self._lookup.access(digest)
 
-    def share(self, digest: bytes) -> Record | None:
+    def share(self, digest: bytes) -> CompiledCredential | None:
         """Find a share by its secret."""
         return self._lookup.share(digest)
 
-    def redeemed(self, digest: bytes, share_id: str, until: float) -> Record | None:
+    def redeemed(self, digest: bytes, share_id: str, until: float) -> CompiledCredential | None:
         """Find what a token opens that was redeemed from a share; the share is read once for all of its tokens."""
         share = self._shares.get(share_id) or self._lookup.share_of(share_id)
         if share is None:
             return None
         self._shares[share_id] = share
-        return redeemed_record(share, until, digest)
+        return compile_redeemed(share, until, digest)
 
-    def unless_revoked(self, record: Record) -> Record:
+    def unless_revoked(self, record: CompiledCredential) -> CompiledCredential:
         """Return the record of a JWT as it is: revoked, if its token or subject was."""
-        return record.revoke() if self._lookup.is_revoked(record.revocations, record.issued_at) else record
+        return (
+            record.revoke()
+            if self._lookup.is_revoked(record.revocations, record.issued_at)
+            else record
+        )
 
     def close(self) -> None:
         """Close the connection and forget what was read. The next use starts anew."""
@@ -265,10 +275,14 @@ class Records:
     def _confirm(self, *, wait: bool) -> None:
         """Apply what the feed holds beyond what was applied, from the files that are there now."""
         if monotonic() >= self.look_at or self.view[0] != self.applied:
-            looked = monotonic()  # before the look: however long this takes, the next one is not later
+            looked = (
+                monotonic()
+            )  # before the look: however long this takes, the next one is not later
             self._look_at_files()
             self._apply(wait=wait)
-            self.look_at = looked + page.LOOK_EVERY  # last: what was not read to its end is not trusted
+            self.look_at = (
+                looked + page.LOOK_EVERY
+            )  # last: what was not read to its end is not trusted
 
     def _apply(self, *, wait: bool) -> None:
         # The entry that was applied last is read again: if it is not there, or is another one, the
@@ -277,9 +291,15 @@ class Records:
         entries = self._lookup.changes(self.applied, most) if self.applied else []
         if len(entries) == _FEW and not wait:
             raise WouldWait
-        if not entries or entries[0][:2] != (self.applied, self._applied_at) or len(entries) == _MANY:
+        if (
+            not entries
+            or entries[0][:2] != (self.applied, self._applied_at)
+            or len(entries) == _MANY
+        ):
             newest = self._lookup.newest()
-            if self.applied or newest[0]:  # in a feed that is empty, as where JWTs alone are used, nothing changed
+            if (
+                self.applied or newest[0]
+            ):  # in a feed that is empty, as where JWTs alone are used, nothing changed
                 self._drop_all()
             self.applied, self._applied_at = newest
             return
@@ -307,7 +327,9 @@ class Records:
         self._database.check_version(self._lookup.version())
         if self._page is None or not self._page.is_current():
             self._page = None
-            with suppress(OSError):  # it is not there, or is not ours to write: then the feed is read each time
+            with suppress(
+                OSError
+            ):  # it is not there, or is not ours to write: then the feed is read each time
                 self._page = self._database.page(create=False)
         trusted = self._page is not None and self._lookup.announces()
         self.view = self._page.view if self._page is not None and trusted else never()

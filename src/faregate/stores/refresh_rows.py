@@ -43,14 +43,22 @@ _REPLACE_PRESENTED = update(secrets).where(
 
 _INSERT_EXCHANGE = insert(exchanges)
 _DELETE_EXCHANGE = delete(exchanges).where(exchanges.c.token_id == bindparam("token"))
-_SOME_PAST = select(exchanges.c.token_id).where(exchanges.c.until <= bindparam("now")).limit(bindparam("most"))
+_SOME_PAST = (
+    select(exchanges.c.token_id)
+    .where(exchanges.c.until <= bindparam("now"))
+    .limit(bindparam("most"))
+)
 _DELETE_PAST = delete(exchanges).where(exchanges.c.token_id.in_(_SOME_PAST))
 
 _INSERT_ACCESS = insert(access)
 _SELECT_ACCESS = select(access).where(access.c.digest == bindparam("digest"))
 _SELECT_RECORD = select(tokens).where(tokens.c.id == bindparam("token"), FAMILY)
 _DELETE_ACCESS_OF = delete(access).where(access.c.token_id == bindparam("token"))
-_SOME_DEAD = select(access.c.digest).where(access.c.expires_at <= bindparam("until")).limit(bindparam("most"))
+_SOME_DEAD = (
+    select(access.c.digest)
+    .where(access.c.expires_at <= bindparam("until"))
+    .limit(bindparam("most"))
+)
 _DELETE_DEAD = delete(access).where(access.c.digest.in_(_SOME_DEAD))
 
 
@@ -67,7 +75,11 @@ class RefreshRows:
             return None
         last = self._connection.execute(_SELECT_EXCHANGE, {"token": values["id"]}).first()
         exchange = None if last is None else Exchange(*last)
-        return Family(values, values.pop("current"), exchange if exchange is not None and exchange.sound else None)
+        return Family(
+            values,
+            values.pop("current"),
+            exchange if exchange is not None and exchange.sound else None,
+        )
 
     def line(self, token_id: str) -> bytes | None:
         """Return the digest of what the credentials of a family have in common."""
@@ -96,7 +108,9 @@ class RefreshRows:
     def forget_exchanges(self, token_ids: Sequence[str]) -> None:
         """Have the last exchanges of families never be repeated."""
         if token_ids:
-            self._connection.execute(_DELETE_EXCHANGE, [{"token": token_id} for token_id in token_ids])
+            self._connection.execute(
+                _DELETE_EXCHANGE, [{"token": token_id} for token_id in token_ids]
+            )
 
     def add_access(self, values: Values) -> None:
         """Insert an access credential. Some that are long dead go, so that there are never many more of them."""
@@ -119,7 +133,9 @@ class RefreshRows:
     def delete_access_of(self, token_ids: Sequence[str]) -> None:
         """Remove all access credentials of families."""
         if token_ids:
-            self._connection.execute(_DELETE_ACCESS_OF, [{"token": token_id} for token_id in token_ids])
+            self._connection.execute(
+                _DELETE_ACCESS_OF, [{"token": token_id} for token_id in token_ids]
+            )
 
     def delete(self, token_id: str) -> None:
         """Remove a family, with all that came of it."""

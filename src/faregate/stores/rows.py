@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 Values = dict[str, Any]
 T = TypeVar("T")
 
-FAMILY = tokens.c.type == "REFRESH"  # such a token is a family of credentials, and only those open anything
+FAMILY = (
+    tokens.c.type == "REFRESH"
+)  # such a token is a family of credentials, and only those open anything
 
 _BATCH = 500
 _TAKEN = 16  # rows of a page that are read first
@@ -90,7 +92,9 @@ class Rows:
         """Return the columns of all records that one of these tokens made."""
         made: list[Values] = []
         for some in batched(token_ids):
-            made += all_of(self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some))))
+            made += all_of(
+                self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some)))
+            )
         return made
 
     def page(self, listing: Listing, parameters: Values) -> tuple[Iterator[Values], int]:
@@ -125,7 +129,9 @@ def _select_some(table: Table, number: int) -> Select[Any]:
     return select(table).where(table.c.id.in_([bindparam(f"id{index}") for index in range(number)]))
 
 
-def listing_of(table: Table, where: Iterable[ColumnElement[bool]], order: Order, begins: Beginning) -> Listing:
+def listing_of(
+    table: Table, where: Iterable[ColumnElement[bool]], order: Order, begins: Beginning
+) -> Listing:
     """Return the statements of a list of the records that meet all conditions.
 
     They take the parameters of the conditions, ``limit`` and ``offset``, and ``after_value`` and ``after_id`` of the
@@ -205,7 +211,9 @@ def reached(table: Table, breadth: Breadth) -> ColumnElement[bool]:
     return or_(table.c.id == itself, and_(same_org, others))
 
 
-def owned(table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]) -> ColumnElement[bool]:
+def owned(
+    table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]
+) -> ColumnElement[bool]:
     """Return the rule of whose a record of an organization is: of the same id at the same provider."""
     return and_(table.c.owner_id == owner_id, table.c.owner_idp_id.is_not_distinct_from(idp_id))
 

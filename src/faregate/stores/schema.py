@@ -229,5 +229,7 @@ def missing_from(columns: Mapping[str, Collection[str]]) -> list[str]:
             missing.append(table.name)
             continue
         there = columns[table.name]
-        missing += [f"{table.name}.{column.name}" for column in table.columns if column.name not in there]
+        missing += [
+            f"{table.name}.{column.name}" for column in table.columns if column.name not in there
+        ]
     return missing

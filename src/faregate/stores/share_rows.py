@@ -26,8 +26,12 @@ _NEWEST = Order(shares.c.created_at, shares.c.id, descending=True, newest_id_fir
 # The statements are made once, since SQLAlchemy takes longer to make one than to run it.
 _INSERT_SHARE = insert(shares)
 _INSERT_OBJECTS = insert(share_objects)
-_UPDATE_LIVE = update(shares).where(shares.c.id == bindparam("share_id"), shares.c.revoked_at.is_(None))
-_HAS_ONE_LEFT = shares.c.max_redemptions.is_(None) | (shares.c.redemptions < shares.c.max_redemptions)
+_UPDATE_LIVE = update(shares).where(
+    shares.c.id == bindparam("share_id"), shares.c.revoked_at.is_(None)
+)
+_HAS_ONE_LEFT = shares.c.max_redemptions.is_(None) | (
+    shares.c.redemptions < shares.c.max_redemptions
+)
 _UPDATE_COUNT = _UPDATE_LIVE.where(_HAS_ONE_LEFT).values(redemptions=shares.c.redemptions + 1)
 
 
@@ -74,5 +78,7 @@ def _listing(breadth: Breadth, begins: Beginning) -> Listing:
 @cache
 def _listing_of_object(breadth: Breadth, begins: Beginning) -> Listing:
     """Return the statements of the list of the shares that hold an object."""
-    holding = select(share_objects.c.share_id).where(share_objects.c.object_id == bindparam("object_id"))
+    holding = select(share_objects.c.share_id).where(
+        share_objects.c.object_id == bindparam("object_id")
+    )
     return listing_of(shares, [reached(shares, breadth), shares.c.id.in_(holding)], _NEWEST, begins)

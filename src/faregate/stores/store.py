@@ -24,7 +24,13 @@ from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
 from faregate.stores.sqlite import files
-from faregate.stores.sqlite.database import WRITER_WAITS, SqliteDatabase, columns_of, raw_of, rows_missing_from
+from faregate.stores.sqlite.database import (
+    WRITER_WAITS,
+    SqliteDatabase,
+    columns_of,
+    raw_of,
+    rows_missing_from,
+)
 from faregate.stores.sqlite.lookup import is_busy
 from faregate.stores.sqlite.page import LOOK_EVERY
 from faregate.stores.token_rows import TokenRows
@@ -41,7 +47,14 @@ _SOUND = 2**62  # what no honest sequence reaches
 _SELECT_VERSION = select(schema_version.c.version_num)
 _SELECT_PAGE = select(sequence.c.page)
 _SELECT_SEQUENCE = select(sequence.c.value)
-_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  # seconds between tries for a lock of the database; the last repeats
+_PAUSES = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+)  # seconds between tries for a lock of the database; the last repeats
 
 
 class Reading:
@@ -86,7 +99,11 @@ class Change(Reading):
             last = announced + len(entries)
             self._connection.execute(_SET_SEQUENCE, {"last": last})
         rows = [
-            {**entry._asdict(), "details": msgspec.json.encode(entry.details).decode(), "sequence": number}
+            {
+                **entry._asdict(),
+                "details": msgspec.json.encode(entry.details).decode(),
+                "sequence": number,
+            }
             for number, entry in enumerate(entries, last - len(entries) + 1)
         ]
         self._connection.execute(_INSERT_ENTRIES, rows)
@@ -108,7 +125,9 @@ class Store:
         self.database = SqliteDatabase(url)
         self._make_locks()
         self._engine: Engine | None = None
-        self._engines: list[Engine] = []  # the one that is open, for whoever closes it without the store
+        self._engines: list[
+            Engine
+        ] = []  # the one that is open, for whoever closes it without the store
         # The pool is held by reference cycles: without this, a dropped store would keep its connection until the
         # garbage is collected, maybe in the middle of a fork. Made before the finalizer that writes the last uses,
         # it runs after that one at exit, and closes what that one opened.
@@ -187,7 +206,9 @@ class Store:
         self._make_locks()
         self._engines.clear()
         if self.database.path is not None:
-            self._engine = None  # not disposed of: the pool has locks of its own, as old as these were
+            self._engine = (
+                None  # not disposed of: the pool has locks of its own, as old as these were
+            )
         self.database.close_connections(idle=not child)
 
     def _make_locks(self) -> None:
@@ -251,7 +272,9 @@ class Store:
                     raw = raw_of(connection)
                     yield connection, page
                     break
-                self._renew_page(connection, known, waits)  # in a transaction of its own, which no refusal rolls back
+                self._renew_page(
+                    connection, known, waits
+                )  # in a transaction of its own, which no refusal rolls back
         # Nothing is acknowledged that went into a log which others do not see, or that a reader may miss: who found
         # another page in the meantime has read the feed without this change, and does not hear of it from that page.
         self.database.check(raw)
@@ -386,7 +409,11 @@ def _stamp(connection: Connection) -> str | None:
 def _definitions(dialect: str) -> list[str]:
     """Return what ``create_all`` would execute: put into words once, for who makes many stores, as tests do."""
     tables = schema.metadata.sorted_tables
-    indices = [index for table in tables for index in sorted(table.indexes, key=lambda index: str(index.name))]
+    indices = [
+        index
+        for table in tables
+        for index in sorted(table.indexes, key=lambda index: str(index.name))
+    ]
     made: list[CreateTable | CreateIndex] = [CreateTable(one, if_not_exists=True) for one in tables]
     made += [CreateIndex(one, if_not_exists=True) for one in indices]
     words = make_url(f"{dialect}://").get_dialect()()

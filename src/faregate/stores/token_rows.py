@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from faregate.stores.queries import ID, beginning, breadth
-from faregate.stores.rows import FAMILY, Order, Rows, first_of, listing_of, owned, page_parameters, reached
+from faregate.stores.rows import (
+    FAMILY,
+    Order,
+    Rows,
+    first_of,
+    listing_of,
+    owned,
+    page_parameters,
+    reached,
+)
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 
 if TYPE_CHECKING:
@@ -57,8 +66,14 @@ _SELECT_HELD = (
 )
 
 _INSERT_TOKEN = insert(tokens)
-_UPDATE_TOKEN = update(tokens).where(tokens.c.id == bindparam("token")).values({tokens.c.version: tokens.c.version + 1})
-_SELECT_EDGE = select(descent).where(descent.c.id == bindparam("id"), descent.c.origin == bindparam("origin"))
+_UPDATE_TOKEN = (
+    update(tokens)
+    .where(tokens.c.id == bindparam("token"))
+    .values({tokens.c.version: tokens.c.version + 1})
+)
+_SELECT_EDGE = select(descent).where(
+    descent.c.id == bindparam("id"), descent.c.origin == bindparam("origin")
+)
 _INSERT_EDGE = insert(descent)
 
 _INSERT_UNSEEN = insert(unseen)
@@ -79,8 +94,12 @@ class TokenRows(Rows):
     def list(self, query: TokenQuery, reach: Reach | None) -> tuple[Iterator[Values], int]:
         """Return one page of the tokens that are reached and meet the query, and how many there are in all."""
         filters = {name: value for name in _FILTERS if (value := getattr(query, name)) is not None}
-        listing = _listing(breadth(reach), tuple(filters), query.sort, query.descending, beginning(query.after))
-        return self.page(listing, filters | page_parameters(reach, query.limit, query.offset, query.after))
+        listing = _listing(
+            breadth(reach), tuple(filters), query.sort, query.descending, beginning(query.after)
+        )
+        return self.page(
+            listing, filters | page_parameters(reach, query.limit, query.offset, query.after)
+        )
 
     def count_of(self, owner: Columns, now: float) -> int:
         """Return how many tokens an owner has that have neither expired nor been revoked.
@@ -128,7 +147,9 @@ class TokenRows(Rows):
         self._connection.execute(delete(unseen).where(unseen.c.digest.in_(mine)))
         self._connection.execute(delete(secrets).where(secrets.c.token_id == token_id))
 
-        maker = self._connection.execute(select(tokens.c.made_by).where(tokens.c.id == token_id)).scalar()
+        maker = self._connection.execute(
+            select(tokens.c.made_by).where(tokens.c.id == token_id)
+        ).scalar()
         if maker is not None:
             self.descend(token_id, maker)
         childless = (descent.c.id == token_id) & ~_has_children(descent.c.id)
@@ -147,7 +168,10 @@ class TokenRows(Rows):
 
     def is_unseen(self, digest: bytes) -> bool:
         """Tell whether a credential is a rotation's new one that nobody has presented yet."""
-        return self._connection.execute(select(unseen).where(unseen.c.digest == digest)).first() is not None
+        return (
+            self._connection.execute(select(unseen).where(unseen.c.digest == digest)).first()
+            is not None
+        )
 
     def see(self, digest: bytes) -> None:
         """Note that a credential was presented."""
@@ -166,13 +190,17 @@ class TokenRows(Rows):
         self._connection.execute(_INSERT_UNSEEN, {"digest": new})
         return True
 
-    def replace_secret(self, token_id: str, current: bytes, new: bytes, superseded_at: float | None) -> bool:
+    def replace_secret(
+        self, token_id: str, current: bytes, new: bytes, superseded_at: float | None
+    ) -> bool:
         """Make ``new`` the token's credential if ``current`` still is it; say whether that was so.
 
         The old one dies at once, or at ``superseded_at``; any older one dies now.
         """
         replaced = {"token": token_id, "current": current}
-        swapped = self._connection.execute(_SUPERSEDE_CURRENT, {**replaced, "superseded_at": superseded_at or 0.0})
+        swapped = self._connection.execute(
+            _SUPERSEDE_CURRENT, {**replaced, "superseded_at": superseded_at or 0.0}
+        )
         if swapped.rowcount != 1:
             return False
 
@@ -189,7 +217,9 @@ class TokenRows(Rows):
     def end_graces(self, token_ids: Sequence[str]) -> None:
         """Remove the credentials of tokens that a rotation has superseded."""
         if token_ids:
-            self._connection.execute(_DELETE_SUPERSEDED, [{"token": token_id} for token_id in token_ids])
+            self._connection.execute(
+                _DELETE_SUPERSEDED, [{"token": token_id} for token_id in token_ids]
+            )
 
     def delete_superseded(self, now: float, most: int) -> int:
         """Remove credentials whose grace is over, so many at most; return how many there were."""
@@ -199,15 +229,23 @@ class TokenRows(Rows):
     def delete_childless(self, most: int) -> int:
         """Forget where tokens came from that are gone, as nothing does that comes from them; return how many."""
         alive = exists().where(tokens.c.id == descent.c.id)
-        some = select(descent.c.id).where(~alive, ~_has_children(descent.c.id)).distinct().limit(most)
+        some = (
+            select(descent.c.id).where(~alive, ~_has_children(descent.c.id)).distinct().limit(most)
+        )
         return self._connection.execute(delete(descent).where(descent.c.id.in_(some))).rowcount
 
     def note_uses(self, uses: Sequence[tuple[str, float]]) -> None:
         """Move ``last_used_at`` forward, never back; no version, no entry: it is no change of the record."""
         at: BindParameter[float] = bindparam("at")
         earlier = tokens.c.last_used_at.is_(None) | (tokens.c.last_used_at < at)
-        moved = update(tokens).where((tokens.c.id == bindparam("token")) & earlier).values(last_used_at=at)
-        self._connection.execute(moved, [{"token": token_id, "at": used_at} for token_id, used_at in uses])
+        moved = (
+            update(tokens)
+            .where((tokens.c.id == bindparam("token")) & earlier)
+            .values(last_used_at=at)
+        )
+        self._connection.execute(
+            moved, [{"token": token_id, "at": used_at} for token_id, used_at in uses]
+        )
 
 
 def _has_children(token_id: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -221,7 +259,7 @@ def _listing(
     breadth: Breadth,
     filters: tuple[str, ...],
     sort: str,
-    descending: bool,  # noqa: FBT001  one of what a list is told by
+    descending: bool,
     begins: Beginning,
 ) -> Listing:
     """Return the statements of a list that is narrowed by some filters."""

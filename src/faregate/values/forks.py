@@ -134,7 +134,9 @@ def _before() -> None:
 
 
 def _after(*, child: bool) -> None:
-    if not _seen.announced:  # a server that forks in C may run this without the hook before: the next look notices
+    if (
+        not _seen.announced
+    ):  # a server that forks in C may run this without the hook before: the next look notices
         return
     _seen.announced = False
     while _held:

@@ -41,7 +41,9 @@ class Identities:
             return
         name = self.reserved(owner.id)
         if name is not None:
-            raise InvalidInput(f"owner.id: cannot begin with '{name}:', which is how others are called")
+            raise InvalidInput(
+                f"owner.id: cannot begin with '{name}:', which is how others are called"
+            )
 
     def alias(self, kind: str, record_id: str, owner: Owner) -> str | None:
         """Return the identity of an owner whose id alone would name somebody else, None where it would not."""

@@ -28,17 +28,25 @@ def parse_instant(value: object, member: str) -> float:
         try:
             value = msgspec.convert(value, datetime)
         except (msgspec.ValidationError, UnicodeEncodeError):
-            raise InvalidInput(f"{member}: not an instant of RFC 3339, such as 2030-01-31T12:00:00Z") from None
+            raise InvalidInput(
+                f"{member}: not an instant of RFC 3339, such as 2030-01-31T12:00:00Z"
+            ) from None
     if isinstance(value, datetime):
         if value.utcoffset() is None:
-            raise InvalidInput(f"{member}: has no offset from UTC; write 2030-01-31T12:00:00Z or +01:00")
+            raise InvalidInput(
+                f"{member}: has no offset from UTC; write 2030-01-31T12:00:00Z or +01:00"
+            )
         value = value.timestamp()
     if not _is_number(value):
-        raise InvalidInput(f"{member}: expected an instant of RFC 3339 or a number of epoch seconds")
+        raise InvalidInput(
+            f"{member}: expected an instant of RFC 3339 or a number of epoch seconds"
+        )
     if value < 0:
         raise InvalidInput(f"{member}: lies before 1970")
     if value >= END_OF_TIME:
-        raise InvalidInput(f"{member}: lies beyond the year 2200; epoch seconds, not milliseconds, are expected")
+        raise InvalidInput(
+            f"{member}: lies beyond the year 2200; epoch seconds, not milliseconds, are expected"
+        )
     return round(float(value), 6)
 
 
@@ -47,7 +55,9 @@ def parse_span(value: object, member: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if not _is_number(value):
-        raise InvalidInput(f"{member}: expected a time span (seconds in JSON, a timedelta in Python)")
+        raise InvalidInput(
+            f"{member}: expected a time span (seconds in JSON, a timedelta in Python)"
+        )
     if value < 0:
         raise InvalidInput(f"{member}: must not be negative")
     return float(value)
@@ -67,4 +77,6 @@ def _is_number(value: object) -> TypeGuard[float]:
     """Tell whether this is a number of seconds; beyond 10¹⁸ it is none of ours, and no float may hold it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return isfinite(value) and abs(value) < 1e18 if isinstance(value, float) else abs(value) < 10**18
+    return (
+        isfinite(value) and abs(value) < 1e18 if isinstance(value, float) else abs(value) < 10**18
+    )

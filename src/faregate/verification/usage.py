@@ -26,8 +26,12 @@ EVERY = 10.0  # seconds between batches
 _SEE_WAITS = 0.1  # seconds that a request waits for other writers
 _SEE_AGAIN = 1.0  # seconds after which the next request tries it again
 _BATCH = 500  # tokens a transaction, so that the write lock is held briefly
-_WAITS = 2.0  # seconds for a write lock that another holds: whoever ends or forks waits for this, too
-_AT_MOST = 5.0  # seconds after which no batch is begun, so that a process ends in time for its supervisor
+_WAITS = (
+    2.0  # seconds for a write lock that another holds: whoever ends or forks waits for this, too
+)
+_AT_MOST = (
+    5.0  # seconds after which no batch is begun, so that a process ends in time for its supervisor
+)
 
 
 class Usage:
@@ -79,8 +83,12 @@ class Usage:
             with self._store.changing(_SEE_WAITS):
                 pass  # a write notes what is remembered
         except StoreUnavailable:
-            self._not_before = monotonic() + _SEE_AGAIN  # meanwhile requests go on without waiting for it
-            _logger.warning("it could not be noted that a new credential was presented", exc_info=True)
+            self._not_before = (
+                monotonic() + _SEE_AGAIN
+            )  # meanwhile requests go on without waiting for it
+            _logger.warning(
+                "it could not be noted that a new credential was presented", exc_info=True
+            )
 
     def flush(self) -> None:
         """Write what was noted."""
@@ -127,7 +135,9 @@ class Usage:
                 return
             self._stop = Event()
             arguments = (weakref.ref(self), self._stop, self._every)
-            thread = Thread(target=_keep_writing, args=arguments, name="faregate-usage", daemon=True)
+            thread = Thread(
+                target=_keep_writing, args=arguments, name="faregate-usage", daemon=True
+            )
             self._thread = thread
         try:
             thread.start()
@@ -162,20 +172,27 @@ def _write(store: Store, notes: dict[str, float], others: float) -> None:
         batch = due[start : start + _BATCH]
         began = monotonic()
         if began > give_up:
-            _logger.warning("the times of last use of %d tokens wait: the store takes too long", len(due) - start)
+            _logger.warning(
+                "the times of last use of %d tokens wait: the store takes too long",
+                len(due) - start,
+            )
             return
 
         try:
             with store.changing(waits=_WAITS) as change:
                 change.tokens.note_uses(batch)
         except StoreUnavailable:
-            _logger.warning("the times of last use could not be written; trying again later", exc_info=True)
+            _logger.warning(
+                "the times of last use could not be written; trying again later", exc_info=True
+            )
             return
         for record_id, at in batch:
             _forget(notes, record_id, at)
 
         if start + _BATCH < len(due):
-            sleep(others * (monotonic() - began))  # whoever waits for the lock looks again now and then
+            sleep(
+                others * (monotonic() - began)
+            )  # whoever waits for the lock looks again now and then
 
 
 def _forget(notes: dict[str, float], record_id: str, at: float) -> None:

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 from faregate.credentials.parsing import ACCESS, REFRESH, SHARE, TOKEN
 from faregate.credentials.share_tokens import REDEEMED_LIFETIME
-from faregate.decision.compiled import jwt_record
+from faregate.decision.compiled import compile_jwt
 from faregate.decision.owner_rights import UNLIMITED
 from faregate.decision.principal import Principal
 from faregate.errors import Denied, StoreUnavailable, WouldWait
-from faregate.stores.record_cache import Records
+from faregate.stores.record_cache import RecordCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faregate.credentials.parsing import References
-    from faregate.decision.compiled import Record
+    from faregate.credentials.parsing import CredentialParser
+    from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import OwnerRights, Rights
     from faregate.model import Owner
     from faregate.stores.record_cache import Find
     from faregate.verification.usage import Usage
 
-_FIND = {TOKEN: Records.token, ACCESS: Records.access, SHARE: Records.share}
+_FIND = {TOKEN: RecordCache.token, ACCESS: RecordCache.access, SHARE: RecordCache.share}
 
 
 class Verifier:
@@ -36,10 +36,10 @@ class Verifier:
 
     def __init__(
         self,
-        records: Records,
+        records: RecordCache,
         owner_rights: OwnerRights,
         usage: Usage,
-        references: References,
+        references: CredentialParser,
         clock: Callable[[], float],
     ) -> None:
         self._records = records
@@ -47,7 +47,7 @@ class Verifier:
         self._limits = owner_rights.limits
         self._usage = usage
         self._notes = usage.notes
-        self._references = references
+        self._parser = references
         self._clock = clock
 
     def peek(self, digest: bytes, address: str | None) -> Principal | None:
@@ -66,45 +66,53 @@ class Verifier:
         if record is None or not record.opens <= now < record.closes:
             return None
         networks = record.networks
-        if networks is not None and address not in networks.admitted and not networks.admit(address):
+        if (
+            networks is not None
+            and address not in networks.admitted
+            and not networks.admit(address)
+        ):
             return None
         if record.trusted is not None and not record.trusted(now):
             return None
 
         grants = None
         if self._limits:
-            rights = self._owner_rights.known(record.behind)
+            rights = self._owner_rights.known(record.effective_owner)
             if rights is None or rights.gone:
                 return None
             grants = rights.grants
 
-        if record.noted:
+        if record.tracks_use:
             # Whoever looked the record up, or confirmed it, has started the thread that writes this.
             self._notes[record.id] = now
         return Principal(record, address, grants)
 
-    def verify(self, credential: str, digest: bytes, address: str | None, *, wait: bool = True) -> Principal:
+    def verify(
+        self, credential: str, digest: bytes, address: str | None, *, wait: bool = True
+    ) -> Principal:
         """Return the principal of a credential that is known, alive, in time and in its networks; else raise Denied.
 
         What is at hand is found sooner by :meth:`peek`. ``address`` is the client's, as text without a port, or None.
         WouldWait where ``wait`` is False and the answer is not at hand.
         """
         record = self._look_up(credential, digest, wait=wait)
-        rights = self._rights(record.behind, wait=wait) if self._limits else UNLIMITED
+        rights = self._rights(record.effective_owner, wait=wait) if self._limits else UNLIMITED
         if rights.gone:
             record = record.closed()
         now = self._clock()
         if record.admits(now, address):
-            if record.noted:
+            if record.tracks_use:
                 self._usage.note(record.id, now)
             return Principal(record, address, rights.grants)
         raise record.refusal(now, address)
 
-    def _look_up(self, credential: str, digest: bytes, *, wait: bool) -> Record:
+    def _look_up(self, credential: str, digest: bytes, *, wait: bool) -> CompiledCredential:
         try:
             record = self._records.cached(digest, wait=wait)
         except StoreUnavailable:
-            self._finder(credential, digest, wait=wait)  # junk is junk, whether the store answers or not
+            self._finder(
+                credential, digest, wait=wait
+            )  # junk is junk, whether the store answers or not
             raise
         # A forked process has the records, which were confirmed just now, and not yet the thread that writes notes.
         self._usage.resume()
@@ -118,7 +126,7 @@ class Verifier:
                 raise WouldWait
             # From now on the credential before it rotates nothing. Meanwhile it may have been replaced.
             self._usage.see(digest)
-            record = self._records.fetch(digest, Records.token)
+            record = self._records.fetch(digest, RecordCache.token)
         if record is None:
             raise Denied("unknown_credential")
         return record
@@ -132,9 +140,9 @@ class Verifier:
 
     def _finder(self, credential: str, digest: bytes, *, wait: bool) -> Find:
         """Return the look-up for a credential of this kind; Denied for what no look-up could find."""
-        reference = self._references.read(credential, digest, wait=wait)
+        reference = self._parser.read(credential, digest, wait=wait)
         if reference.trusted is not None:
-            record = jwt_record(*reference.trusted, digest)
+            record = compile_jwt(*reference.trusted, digest)
             return lambda records, _: records.unless_revoked(record)
         if reference.kind == REFRESH:  # which is exchanged, and opens nothing itself
             raise Denied("unknown_credential")

@@ -13,7 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from faregate.errors import InvalidInput
 from faregate.stores.schema import schema_version
 from faregate.stores.sqlite import files
-from faregate.stores.sqlite.database import WRITER_WAITS, SqliteDatabase, columns_of, rows_missing_from
+from faregate.stores.sqlite.database import (
+    WRITER_WAITS,
+    SqliteDatabase,
+    columns_of,
+    rows_missing_from,
+)
 
 
 def upgrade(url: str, version: str = "head") -> None:
@@ -35,7 +40,9 @@ def upgrade(url: str, version: str = "head") -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, version)
     except CommandError as error:
-        raise InvalidInput(f"store: its tables are of a faregate that this one does not know ({error})") from error
+        raise InvalidInput(
+            f"store: its tables are of a faregate that this one does not know ({error})"
+        ) from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise files.explained(database.path, error) from error
     finally:

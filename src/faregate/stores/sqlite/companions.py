@@ -53,7 +53,10 @@ class Connection(sqlite3.Connection):
         with suppress(sqlite3.Error):  # the disk is full, say: another one who closes tries again
             self.rollback()
             # As far as others do not read; they fold the rest when they close. Busy is who folds just now.
-            while self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0][0] and monotonic() < deadline:
+            while (
+                self.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()[0][0]
+                and monotonic() < deadline
+            ):
                 sleep(_PAUSE)
 
 
@@ -65,7 +68,9 @@ class Companions:
         self._uri = uri
         self._halt = halt
         self._refused: Files | None = None
-        self._logless = False  # the file was not in WAL mode when it was opened last, so it has none
+        self._logless = (
+            False  # the file was not in WAL mode when it was opened last, so it has none
+        )
         self.torn = False  # a connection was cut off, and none was opened since
         self._why = ""
 
@@ -142,7 +147,9 @@ class Companions:
 def _is_orphan(path: str, companions: Files) -> bool:
     """Tell whether one lacks at its path, and no other is in its place: to fold beside a new log would mix both."""
     present = _present(path)
-    return None in present and all(there in (None, own) for there, own in zip(present, companions, strict=True))
+    return None in present and all(
+        there in (None, own) for there, own in zip(present, companions, strict=True)
+    )
 
 
 def _present(path: str) -> tuple[File | None, File | None]:

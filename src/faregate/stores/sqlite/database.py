@@ -187,13 +187,17 @@ class SqliteDatabase:
         options: dict[str, Any] = {"poolclass": StaticPool}
         if self.path is not None:
             options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
-        engine = create_engine("sqlite://", creator=partial(self.connect, waits), hide_parameters=True, **options)
+        engine = create_engine(
+            "sqlite://", creator=partial(self.connect, waits), hide_parameters=True, **options
+        )
         event.listen(engine, "checkin", self._return)
         event.listen(engine, "connect", _leave_transactions_alone)
         return engine
 
     @contextmanager
-    def transaction(self, engine: Engine, *, writing: bool, at_once: bool = False) -> Generator[SqlConnection]:
+    def transaction(
+        self, engine: Engine, *, writing: bool, at_once: bool = False
+    ) -> Generator[SqlConnection]:
         """Open a transaction, which is committed at the end of the block, or rolled back by an exception.
 
         ``at_once`` has it fail if another process holds the database; otherwise that is waited for.
@@ -225,7 +229,9 @@ def _begin_at_once(connection: Connection, *, writing: bool) -> None:
             connection.execute("BEGIN IMMEDIATE")
         else:
             connection.execute("BEGIN")
-            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # takes the read lock
+            connection.execute(
+                "SELECT 1 FROM sqlite_master LIMIT 1"
+            ).fetchall()  # takes the read lock
     finally:
         connection.execute(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
 
@@ -257,7 +263,11 @@ def rows_missing_from(connection: SqlConnection, columns: dict[str, set[str]]) -
     Tables that an application made together with its own have neither, until a gate opens them.
     """
     single = [table for table in (schema_version, sequence) if table.name in columns]
-    empty = [one for one in single if not connection.exec_driver_sql(f"SELECT 1 FROM {one.name} LIMIT 1").all()]  # noqa: S608
+    empty = [
+        one
+        for one in single
+        if not connection.exec_driver_sql(f"SELECT 1 FROM {one.name} LIMIT 1").all()  # noqa: S608
+    ]
     return [f"the row of {one.name}" for one in empty] if len(empty) < len(single) else []
 
 
@@ -269,9 +279,13 @@ def path_of(url: str) -> str | None:
         # Not quoted: there may be a password in it.
         raise InvalidInput("store: expected a database URL such as sqlite:///gate.db") from None
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise InvalidInput(f"store: {parsed.drivername} is not supported yet; use sqlite:///<file> or sqlite://")
+        raise InvalidInput(
+            f"store: {parsed.drivername} is not supported yet; use sqlite:///<file> or sqlite://"
+        )
     if parsed.host or parsed.query:
-        raise InvalidInput("store: a SQLite URL is sqlite:///<file> (four slashes for an absolute path), no options")
+        raise InvalidInput(
+            "store: a SQLite URL is sqlite:///<file> (four slashes for an absolute path), no options"
+        )
     if parsed.database in (None, "", ":memory:"):
         return None
     if parsed.database.startswith("file:"):
@@ -293,7 +307,9 @@ def _create_private(path: str) -> None:
             return
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise StoreUnavailable(f"{path} cannot be made: its disk is full, so make room") from error
+                raise StoreUnavailable(
+                    f"{path} cannot be made: its disk is full, so make room"
+                ) from error
             raise InvalidInput(
                 f"store: cannot create {path}: {error.strerror}; make its directory, which this process must be "
                 "able to write, or name another file"
@@ -302,12 +318,21 @@ def _create_private(path: str) -> None:
 
 def _connect(database: str, waits: float = 0.0) -> Connection:
     connection = sqlite3.connect(
-        database, uri=True, timeout=waits, isolation_level=None, check_same_thread=False, factory=Connection
+        database,
+        uri=True,
+        timeout=waits,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Connection,
     )
-    connection.text_factory = _text  # a text that was broken by hand is an odd text, no failure of the store
+    connection.text_factory = (
+        _text  # a text that was broken by hand is an odd text, no failure of the store
+    )
     try:
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")  # an acknowledged revocation outlives a power cut
+        connection.execute(
+            "PRAGMA synchronous = FULL"
+        )  # an acknowledged revocation outlives a power cut
     except sqlite3.Error:  # the file is no database, say
         connection.close()
         raise

@@ -25,13 +25,18 @@ from typing import TYPE_CHECKING
 
 from faregate.errors import FaregateError, InvalidInput, StoreUnavailable
 from faregate.stores.sqlite.page import read_page
-from faregate.values.names import some
+from faregate.values.names import abbreviated
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 _MOUNTS = Path("/proc/self/mountinfo")
-_SHARED = ("", "-wal", "-shm", "-page")  # what every process has to find; a key may well be mounted alone
+_SHARED = (
+    "",
+    "-wal",
+    "-shm",
+    "-page",
+)  # what every process has to find; a key may well be mounted alone
 _LASTING = ("-page", ".key")  # made after the tables
 _COMPANIONS = ("-wal", "-shm", *_LASTING)
 # Those who use a database have a lock on these bytes of it: https://sqlite.org/src/file/src/os.h, SHARED_FIRST.
@@ -117,7 +122,9 @@ def _is_mounted(file: str, mounts: bytes) -> bool:
 
 def traces(path: str) -> list[str]:
     """Return the companions that are there; look at them before the database."""
-    there = [file for file in (f"{path}{suffix}" for suffix in _COMPANIONS) if os.path.lexists(file)]
+    there = [
+        file for file in (f"{path}{suffix}" for suffix in _COMPANIONS) if os.path.lexists(file)
+    ]
     return [file for file in there if not (file.endswith("-page") and _announces_nothing(path))]
 
 
@@ -148,11 +155,13 @@ def check_never_used(path: str, companions: list[str]) -> None:
     """Raise InvalidInput if a database without tables had some, as its page or key says."""
     lasting = [file for file in companions if file.endswith(_LASTING)]
     if lasting:
-        raise InvalidInput(f"store: {path} holds nothing of faregate any more, {_how_to_go_on(path, lasting)}")
+        raise InvalidInput(
+            f"store: {path} holds nothing of faregate any more, {_how_to_go_on(path, lasting)}"
+        )
 
 
 def _how_to_go_on(path: str, companions: list[str]) -> str:
-    names = some(companions)
+    names = abbreviated(companions)
     alone = companions == [f"{path}.key"]
     ours = "; if you put the key there for a new store, move it away for the first start and back after it"
     return (
@@ -165,7 +174,7 @@ def check_whole(path: str | None, missing: list[str]) -> None:
     """Raise InvalidInput if tables, columns or rows are missing that no creation leaves out."""
     if missing:
         raise InvalidInput(
-            f"store: {path} lacks {some(missing)}: restore a backup, or name a file in which no other tables have "
+            f"store: {path} lacks {abbreviated(missing)}: restore a backup, or name a file in which no other tables have "
             "these names"
         )
 
@@ -177,7 +186,9 @@ def check_usable(path: str) -> None:
     except OSError:
         return
     if stat.S_ISDIR(mode):
-        raise InvalidInput(f"store: {path} is a directory; name a file in it, such as {path}/gate.db")
+        raise InvalidInput(
+            f"store: {path} is a directory; name a file in it, such as {path}/gate.db"
+        )
     if not stat.S_ISREG(mode):
         raise InvalidInput(f"store: {path} is no file that could hold a database; name another")
 
@@ -190,15 +201,21 @@ def explained(path: str | None, error: Exception) -> FaregateError:
     number = getattr(cause, "errno", None)
 
     if code == sqlite3.SQLITE_NOTADB:
-        return InvalidInput(f"store: {what} is no SQLite database ({cause}): name another file, or restore a backup")
+        return InvalidInput(
+            f"store: {what} is no SQLite database ({cause}): name another file, or restore a backup"
+        )
     if code == sqlite3.SQLITE_CORRUPT:
         return StoreUnavailable(f"{what} is damaged ({cause}): restore a backup")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreUnavailable(f"{what} is held by another process ({cause}): end that, or try again when it is done")
+        return StoreUnavailable(
+            f"{what} is held by another process ({cause}): end that, or try again when it is done"
+        )
     if path is not None and (refused := _not_permitted(path)):
         return StoreUnavailable(f"{refused} ({cause})")
     if code == sqlite3.SQLITE_FULL or number == errno.ENOSPC or _is_full(path):
-        return StoreUnavailable(f"{what} cannot be written ({cause}): its disk is full, so make room")
+        return StoreUnavailable(
+            f"{what} cannot be written ({cause}): its disk is full, so make room"
+        )
     return StoreUnavailable(f"{what} cannot be opened: {cause}")
 
 

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from faregate.decision.compiled import (
     NOTHING,
-    Record,
-    access_record,
-    share_record,
-    stored_networks,
-    stored_scopes,
-    stored_texts,
-    token_record,
+    CompiledCredential,
+    compile_access,
+    compile_share,
+    compile_token,
 )
 from faregate.model import Org, Owner
+from faregate.stores.stored_values import stored_networks, stored_scopes, stored_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,22 +83,22 @@ class SqliteLookup:
         """Whether a look-up need not open the database first."""
         return self._connection is not None or self._keep
 
-    def token(self, digest: bytes) -> Record | None:
+    def token(self, digest: bytes) -> CompiledCredential | None:
         """Return the record of the token whose credential has this digest, or None."""
         rows = (self._connection or self._open()).execute(_RECORD, (digest,)).fetchall()
         return _judged(_token, rows[0], digest) if rows else None
 
-    def access(self, digest: bytes) -> Record | None:
+    def access(self, digest: bytes) -> CompiledCredential | None:
         """Return the record of the access credential that has this digest, or None."""
         rows = self._open().execute(_ACCESS, (digest,)).fetchall()
         return _judged(_access, rows[0], digest) if rows else None
 
-    def share(self, digest: bytes) -> Record | None:
+    def share(self, digest: bytes) -> CompiledCredential | None:
         """Return the record of the share whose secret has this digest, or None."""
         rows = self._open().execute(f"{_SHARE} digest = ?", (digest,)).fetchall()
         return _judged(_share, rows[0], digest) if rows else None
 
-    def share_of(self, share_id: str) -> Record | None:
+    def share_of(self, share_id: str) -> CompiledCredential | None:
         """Return the record of the share with this id, which is no credential's, or None."""
         rows = self._open().execute(f"{_SHARE} id = ?", (share_id,)).fetchall()
         return _judged(_share, rows[0], b"") if rows else None
@@ -149,12 +147,18 @@ class SqliteLookup:
         return self._connection
 
 
-def _judged(read: Callable[[tuple[Any, ...], bytes], Record], row: tuple[Any, ...], digest: bytes) -> Record:
+def _judged(
+    read: Callable[[tuple[Any, ...], bytes], CompiledCredential],
+    row: tuple[Any, ...],
+    digest: bytes,
+) -> CompiledCredential:
     """Return the record of a row; a dead one where somebody changed the row by hand into what is no record."""
     try:
         return read(row, digest)
     except (TypeError, ValueError, IndexError):
-        _logger.exception("the stored record of %r cannot be read; it counts as deactivated", row[0])
+        _logger.exception(
+            "the stored record of %r cannot be read; it counts as deactivated", row[0]
+        )
         return _dead(str(row[0]), digest)
 
 
@@ -166,9 +170,22 @@ def _org(org_id: str | None, name: str | None) -> Org:
     return Org(org_id, name) if org_id or name else _NO_ORG
 
 
-def _token(row: tuple[Any, ...], digest: bytes) -> Record:
-    record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, superseded, unseen = row
-    return token_record(
+def _token(row: tuple[Any, ...], digest: bytes) -> CompiledCredential:
+    (
+        record_id,
+        *owner,
+        org_id,
+        org_name,
+        scopes,
+        cidrs,
+        packed,
+        not_before,
+        expires_at,
+        dead,
+        superseded,
+        unseen,
+    ) = row
+    return compile_token(
         record_id=record_id,
         owner=_owner(owner),
         org=_org(org_id, org_name),
@@ -183,9 +200,21 @@ def _token(row: tuple[Any, ...], digest: bytes) -> Record:
     )
 
 
-def _access(row: tuple[Any, ...], digest: bytes) -> Record:
-    record_id, *owner, org_id, org_name, scopes, cidrs, packed, not_before, expires_at, dead, revoked = row[:15]
-    family = token_record(
+def _access(row: tuple[Any, ...], digest: bytes) -> CompiledCredential:
+    (
+        record_id,
+        *owner,
+        org_id,
+        org_name,
+        scopes,
+        cidrs,
+        packed,
+        not_before,
+        expires_at,
+        dead,
+        revoked,
+    ) = row[:15]
+    family = compile_token(
         kind="refresh",
         record_id=record_id,
         owner=_owner(owner),
@@ -198,7 +227,7 @@ def _access(row: tuple[Any, ...], digest: bytes) -> Record:
         revoked=revoked is not None,
     )
     own_scopes, own_cidrs, own_packed, ends = row[15:]
-    return access_record(
+    return compile_access(
         family,
         granted=stored_scopes(own_scopes, record_id).granted,
         networks=stored_networks(own_cidrs, own_packed, record_id),
@@ -207,9 +236,22 @@ def _access(row: tuple[Any, ...], digest: bytes) -> Record:
     )
 
 
-def _share(row: tuple[Any, ...], digest: bytes) -> Record:
-    record_id, *owner, org_id, org_name, objects, scopes, cidrs, packed, not_before, expires_at, revoked, most = row
-    return share_record(
+def _share(row: tuple[Any, ...], digest: bytes) -> CompiledCredential:
+    (
+        record_id,
+        *owner,
+        org_id,
+        org_name,
+        objects,
+        scopes,
+        cidrs,
+        packed,
+        not_before,
+        expires_at,
+        revoked,
+        most,
+    ) = row
+    return compile_share(
         record_id=record_id,
         shared_by=_owner(owner),
         org=_org(org_id, org_name),
@@ -224,8 +266,8 @@ def _share(row: tuple[Any, ...], digest: bytes) -> Record:
     )
 
 
-def _dead(record_id: str, digest: bytes) -> Record:
-    return token_record(
+def _dead(record_id: str, digest: bytes) -> CompiledCredential:
+    return compile_token(
         record_id=record_id,
         owner=_NOBODY,
         org=_NO_ORG,

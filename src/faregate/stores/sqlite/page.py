@@ -27,7 +27,9 @@ def never() -> memoryview:
 
 def read_page(database: str) -> int:
     """Return what the page of a database announces; OSError if it cannot be read."""
-    descriptor = os.open(_path_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(
+        _path_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    )
     try:
         data = os.read(descriptor, _SIZE)
     finally:

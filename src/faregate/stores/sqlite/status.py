@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,23 @@ import msgspec
 from sqlalchemy import Table, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from faregate.stores.schema import VERSION, feed, missing_from, schema_version, sequence, shares, tokens
+from faregate.stores.schema import (
+    VERSION,
+    feed,
+    missing_from,
+    schema_version,
+    sequence,
+    shares,
+    tokens,
+)
 from faregate.stores.sqlite import files
-from faregate.stores.sqlite.database import WRITER_WAITS, SqliteDatabase, columns_of, path_of, rows_missing_from
+from faregate.stores.sqlite.database import (
+    WRITER_WAITS,
+    SqliteDatabase,
+    columns_of,
+    path_of,
+    rows_missing_from,
+)
 from faregate.values.instants import as_datetime
 
 if TYPE_CHECKING:
@@ -93,8 +107,12 @@ def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
 
     version = _version(connection, there)
     last = first_row(sequence, sequence.c.value)
-    entries = first_row(feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at))
-    damage = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() if thorough else "ok"
+    entries = first_row(
+        feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at)
+    )
+    damage = (
+        connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() if thorough else "ok"
+    )
     missing: list[str] = []
     if thorough:
         columns = columns_of(connection)

@@ -44,7 +44,13 @@ def upgrade() -> None:
     op.create_table(
         "faregate_secrets",
         sa.Column("digest", sa.LargeBinary(32), primary_key=True),
-        sa.Column("token_id", sa.String(36), sa.ForeignKey("faregate_tokens.id"), nullable=False, index=True),
+        sa.Column(
+            "token_id",
+            sa.String(36),
+            sa.ForeignKey("faregate_tokens.id"),
+            nullable=False,
+            index=True,
+        ),
         sa.Column("superseded_at", sa.Double),
         sqlite_with_rowid=False,
     )

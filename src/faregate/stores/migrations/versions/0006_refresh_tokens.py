@@ -14,7 +14,13 @@ def upgrade() -> None:
     op.create_table(
         "faregate_families",
         sa.Column("digest", sa.LargeBinary(32), primary_key=True),
-        sa.Column("token_id", sa.String(36), sa.ForeignKey("faregate_tokens.id"), nullable=False, unique=True),
+        sa.Column(
+            "token_id",
+            sa.String(36),
+            sa.ForeignKey("faregate_tokens.id"),
+            nullable=False,
+            unique=True,
+        ),
         sqlite_with_rowid=False,
     )
     op.create_table(

@@ -11,7 +11,10 @@ down_revision = "0006"
 
 def upgrade() -> None:
     """Add the columns, join makers of what is gone to the table of descent, and make the feed anew for its subjects."""
-    op.add_column("faregate_tokens", sa.Column("leaked", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column(
+        "faregate_tokens",
+        sa.Column("leaked", sa.Boolean, nullable=False, server_default=sa.false()),
+    )
     op.add_column("faregate_tokens", sa.Column("deactivated_by", sa.Text))
     _keep_who_deactivated()
     op.add_column("faregate_sequence", sa.Column("page", sa.Text))
@@ -50,7 +53,9 @@ def _keep_who_deactivated() -> None:
         if name == row["owner_id"] and name not in ("cli", "root"):
             owner = [row["org_id"], row["owner_idp_id"], name]
             key = json.dumps(owner, separators=(",", ":"), ensure_ascii=False)
-        connection.execute(sa.update(tokens).where(tokens.c.id == row["id"]).values(deactivated_by=key))
+        connection.execute(
+            sa.update(tokens).where(tokens.c.id == row["id"]).values(deactivated_by=key)
+        )
 
 
 def _widen_feed() -> None:
@@ -60,7 +65,10 @@ def _widen_feed() -> None:
     op.create_table(
         "faregate_feed",
         sa.Column(
-            "sequence", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+            "sequence",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            primary_key=True,
+            autoincrement=False,
         ),
         sa.Column("at", sa.Double, nullable=False),
         sa.Column("actor", sa.Text),

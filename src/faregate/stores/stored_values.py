@@ -1,0 +1,75 @@
+"""Stored texts read back into values; what was broken by hand opens nothing."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from faregate.decision.compiled import NOTHING
+from faregate.errors import InvalidInput
+from faregate.model import ALLOWED_SCOPES, AllowedScopes
+from faregate.values.grants import Granted, flat_list
+from faregate.values.networks import NOWHERE, Networks
+from faregate.values.scopes import compile_grants
+
+_logger = logging.getLogger("faregate")
+
+
+_TEXTS = msgspec.json.Decoder(tuple[str, ...])
+
+
+_SHORT = 1024  # bytes of stored scopes that are remembered, so that all of them together take a few megabytes
+
+
+def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
+    """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
+    try:
+        blocks = _TEXTS.decode(texts)
+        return (
+            Networks.load(blocks, packed if isinstance(packed, bytes) else b"") if blocks else None
+        )
+    except (msgspec.MsgspecError, InvalidInput):
+        _logger.exception(
+            "the stored networks of %s no longer parse; the record admits no address", record_id
+        )
+        return NOWHERE
+
+
+def stored_texts(texts: bytes | str) -> tuple[str, ...]:
+    """Return a stored list of texts; nothing of one that is no list any more."""
+    try:
+        return _TEXTS.decode(texts)
+    except msgspec.MsgspecError:
+        return ()
+
+
+class StoredScopes(NamedTuple):
+    """Scopes of the store: as they were given, ready to be judged, and as the flat list for people to read."""
+
+    allowed: AllowedScopes
+    granted: Granted
+    shown: tuple[str, ...]
+
+
+def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
+    """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing.
+
+    Most tokens of a store have one of a few texts, which is compiled once for all of them.
+    """
+    try:
+        return _compiled(text) if len(text) <= _SHORT else _compiled.__wrapped__(text)
+    except (msgspec.MsgspecError, InvalidInput):
+        _logger.exception(
+            "the stored scopes of %s no longer parse; the record grants nothing", record_id
+        )
+        return StoredScopes(AllowedScopes(), NOTHING, ())
+
+
+@lru_cache(maxsize=512)
+def _compiled(text: bytes | str) -> StoredScopes:
+    allowed = ALLOWED_SCOPES.decode(text)
+    grants = compile_grants(allowed)
+    return StoredScopes(allowed, Granted.of(grants), flat_list(grants))
