@@ -74,7 +74,7 @@ class Client:
             port = free.getsockname()[1]
         arguments = [sys.executable, "-m", *command.format(kind, port).split()]
         environment = {**os.environ, STORE: store, "PYTHONPATH": str(Path(__file__).parent)}
-        self._server = running.enter_context(subprocess.Popen(arguments, env=environment))
+        self._server = running.enter_context(subprocess.Popen(arguments, env=environment))  # noqa: S603  from above
         running.callback(self._server.terminate)
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         running.callback(self._connection.close)

@@ -127,7 +127,7 @@ def first_sights(file: Path, closing: ExitStack, size: int) -> tuple[Row, list[s
     ]
     fill(file, size - ROWS)
     # A miss is what is not at hand.
-    records: Any = gate._records._records  # pyright: ignore[reportPrivateUsage]
+    records: Any = gate._records._records  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
     return Row(
         f"miss in {size:,} tokens", missed(gate, made), number=ROWS, prepare=records.clear
     ), made
@@ -207,7 +207,7 @@ def fill(file: Path, number: int) -> None:
     with sqlite3.connect(file) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(faregate_tokens)")]
         others = ", ".join(column for column in columns if column != "id")
-        tokens = f"INSERT INTO faregate_tokens (id, {others}) SELECT ?, {others} FROM faregate_tokens LIMIT 1"
+        tokens = f"INSERT INTO faregate_tokens (id, {others}) SELECT ?, {others} FROM faregate_tokens LIMIT 1"  # noqa: S608
         secrets = "INSERT INTO faregate_secrets (digest, token_id) VALUES (?, ?)"
         made = (
             (f"{index:08x}-0000-7000-8000-000000000000", token_bytes(32)) for index in range(number)

@@ -160,6 +160,6 @@ def floor_connection(folder: Path) -> sqlite3.Connection:
 def floor_call(bare: sqlite3.Connection) -> Call:
     """Return the insertion of one row, committed by itself."""
     row = bare.execute("SELECT * FROM faregate_tokens").fetchone()
-    statement = f"INSERT INTO faregate_tokens VALUES ({', '.join('?' * len(row))})"
+    statement = f"INSERT INTO faregate_tokens VALUES ({', '.join('?' * len(row))})"  # noqa: S608  marks alone
     numbers = count()
     return lambda: bare.execute(statement, (f"{next(numbers):036}", *row[1:]))

@@ -114,7 +114,7 @@ def forked(call: Callable[..., None], *arguments: Any) -> int:
     if process == 0:
         try:
             call(*arguments)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever it was is told, and is a failure
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)

@@ -31,9 +31,9 @@ def _like_the_first(*arguments: Any, **options: Any) -> Any:
 
 
 # A compiled statement is kept for its dialect; those of all stores are alike.
-setattr(SQLiteDialect_pysqlite, "__eq__", lambda self, other: type(self) is type(other))
-setattr(SQLiteDialect_pysqlite, "__hash__", lambda self: hash(type(self)))
-setattr(sqlite, "create_engine", _like_the_first)
+setattr(SQLiteDialect_pysqlite, "__eq__", lambda self, other: type(self) is type(other))  # noqa: B010
+setattr(SQLiteDialect_pysqlite, "__hash__", lambda self: hash(type(self)))  # noqa: B010
+setattr(sqlite, "create_engine", _like_the_first)  # noqa: B010
 
 
 class Clock:

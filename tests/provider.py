@@ -20,7 +20,7 @@ ALGORITHMS = {"rsa": "RS256", "ec": "ES256", "ed": "EdDSA", "secret": "HS256"}
 
 
 _MAKERS: dict[str, Callable[[], Any]] = {
-    "small": lambda: rsa.generate_private_key(65537, 1024),
+    "small": lambda: rsa.generate_private_key(65537, 1024),  # noqa: S505  that is what it is for
     "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
     "wide": lambda: ec.generate_private_key(ec.SECP384R1()),
     "ed": ed25519.Ed25519PrivateKey.generate,

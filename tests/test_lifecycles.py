@@ -325,7 +325,7 @@ class Lifecycles(RuleBasedStateMachine):
 
     @rule(who=numbers, old=st.booleans(), address=addresses, what=numbers, itself=st.booleans(), scopes=st.none() | scope_lists,
           blocks=st.none() | st.none() | block_lists, span=st.none() | st.none() | spans, owner=people, org=organizations)  # fmt: skip
-    def update(
+    def update(  # noqa: C901  the rules, one after the other
         self,
         who: int,
         old: bool,
@@ -423,7 +423,7 @@ class Lifecycles(RuleBasedStateMachine):
         grace=st.sampled_from([None, 0.0, 60.0, 500.0]),
         leaked=st.integers(0, 2),
     )
-    def rotate(
+    def rotate(  # noqa: C901  the rules, one after the other
         self,
         who: int,
         old: bool,
@@ -438,7 +438,7 @@ class Lifecycles(RuleBasedStateMachine):
         secret = self.secret_of(who, old=old)
         target = self.pick(self.world.tokens, who if itself else what)
 
-        def model(actor: Token | None) -> Any:
+        def model(actor: Token | None) -> Any:  # noqa: C901  as above
             self.world.find(actor, target, WRITE, free=True)
             own = actor is not None and actor.id == target.id
             if not own:

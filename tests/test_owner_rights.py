@@ -217,7 +217,7 @@ def test_nothing_wider_is_written_beside_a_new_owner(make_gate: Make, store: str
         gate.tokens.create(name="b", scopes=["gate:*", "a"], owner=Owner("boss")).secret
     )
     token = gate.tokens.create(name="t", scopes=["a"], owner=U1)
-    change = lambda: gate.tokens.update(token.token.id, owner=U2, scopes=["a", "b"], by=boss)
+    change = lambda: gate.tokens.update(token.token.id, owner=U2, scopes=["a", "b"], by=boss)  # noqa: E731
     assert reason_of(change) == "insufficient_scope"
     gate.tokens.update(token.token.id, owner=U2, by=boss)
     directory.rights["u2"] = ["a", "b"]

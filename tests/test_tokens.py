@@ -109,7 +109,7 @@ def test_identifiers_sort_in_the_order_of_creation(gate: Gate) -> None:
         ({"expires_at": START}, "past"),
         ({"expires_at": START - 1}, "past"),
         ({"expires_at": 1_900_000_000_000}, "milliseconds"),
-        ({"expires_at": datetime(2030, 1, 1)}, "offset"),
+        ({"expires_at": datetime(2030, 1, 1)}, "offset"),  # noqa: DTZ001  what is refused
         ({"expires_at": "2030-01-01T00:00:00"}, "offset"),
         ({"expires_at": "2030-01-01"}, "expiresAt"),
         ({"expires_at": "tomorrow"}, "expiresAt"),

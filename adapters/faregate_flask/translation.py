@@ -45,7 +45,7 @@ def route() -> str:
     return f"{request.method} {request.url_rule or '-'}"
 
 
-def _add(gate: RequestGate, principal: Principal, elsewhere: bool, response: Response) -> Response:
+def _add(gate: RequestGate, principal: Principal, elsewhere: bool, response: Response) -> Response:  # noqa: FBT001  partial() fills it in
     """Add what the gate has to tell to the answer of an admitted request."""
     present = list(response.headers.keys())
     added = gate.response_headers(

@@ -318,14 +318,14 @@ def _issuer(issuer: Issuer) -> Finding:
     """Look for the keys of an issuer, which are fetched for that if they are not given."""
     keys, place = issuer.keys, "as given"
     if issuer.jwks_url is not None:
-        from faregate.jwts.download import shown
-        from faregate.jwts.jwks import fetch
+        from faregate.jwts.download import shown  # noqa: PLC0415  it needs the packages of the extra, as the issuer did
+        from faregate.jwts.jwks import fetch  # noqa: PLC0415
 
         place = f"at {issuer.jwks_url}"
         place += f", by way of the proxy {shown(issuer.proxy)}" if issuer.proxy is not None else ""
         try:
             keys = fetch(issuer.jwks_url, issuer.algorithms, issuer.proxy)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, it is what was looked for
             return Finding("issuer", FAULT, f"{issuer.issuer}: no keys {place}: {error}")
     skipped = abbreviated(list(keys.skipped)) if keys is not None else ""
     number = len(keys) if keys is not None else 0

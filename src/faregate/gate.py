@@ -77,7 +77,7 @@ class Gate:
         header: str | None = None,
         cookie: str | None = None,
         origins: Sequence[str] = (),
-        policy: Policy = Policy(),
+        policy: Policy = Policy(),  # noqa: B008  it cannot be changed
         owner_rights: Hook | None = None,
         owner_rights_ttl: float = 5.0,
         secret: Secret | None = None,
@@ -102,7 +102,7 @@ class Gate:
         proxies = TrustedProxies(trusted_proxies, forwarded_header)
 
         # Only who makes a gate waits for the libraries behind it.
-        from faregate.parts import Parts
+        from faregate.parts import Parts  # noqa: PLC0415
 
         parts = Parts(
             store,
@@ -247,7 +247,7 @@ class Gate:
         self,
         owner: Owner,
         *,
-        org: Org = Org(),
+        org: Org = Org(),  # noqa: B008  it cannot be changed
         scopes: Sequence[str] | None = None,
         allowed_scopes: AllowedScopes | None = None,
     ) -> Principal:

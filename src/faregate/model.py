@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec

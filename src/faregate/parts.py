@@ -102,7 +102,7 @@ def _trusted(
             "issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)"
         )
     try:
-        from faregate.jwts.reader import TrustedIssuers
+        from faregate.jwts.reader import TrustedIssuers  # noqa: PLC0415
     except ImportError:
         raise InvalidInput(f"issuers: {NEEDS_EXTRA}") from None
     return TrustedIssuers(issuers, identities, clock)

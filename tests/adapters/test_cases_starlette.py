@@ -37,7 +37,7 @@ HTTP = ["function", "coroutine", "endpoint", "method"]
 WEBSOCKET = ["websocket function", "websocket endpoint"]
 
 
-def endpoint_of(kind: str, guard: Guard) -> Any:
+def endpoint_of(kind: str, guard: Guard) -> Any:  # noqa: C901  one branch a kind
     """A guarded endpoint of this kind, which tells who asks."""
 
     def told(connection: HTTPConnection[Any]) -> dict[str, Any]:

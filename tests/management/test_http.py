@@ -40,7 +40,7 @@ class Api:
         clock: Clock,
         framework: str = "flask",
         issuers: Sequence[Issuer] = (),
-        policy: Policy = Policy(),
+        policy: Policy = Policy(),  # noqa: B008  it cannot be changed
     ) -> None:
         if framework == "flask":
             app = Flask(__name__)

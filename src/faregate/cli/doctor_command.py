@@ -28,7 +28,7 @@ def doctor(context: click.Context, source: Source, *, as_json: bool) -> None:
 
     Exit code 0: nothing is wrong, though there may be notes; 1: something is; 3: the store cannot answer.
     """
-    from faregate.diagnosis import DOWN, FAULT, NOTE, Finding, examine
+    from faregate.diagnosis import DOWN, FAULT, NOTE, Finding, examine  # noqa: PLC0415  SQLAlchemy is loaded only by who opens a store
 
     with explained():
         findings = examine(source.existing(), source.settings)

@@ -40,14 +40,14 @@ class Source(msgspec.Struct, frozen=True):
 
     def existing(self) -> str:
         """Return the store's URL if there is one: a misspelt path is no empty store."""
-        from faregate.stores.sqlite.database import path_of
+        from faregate.stores.sqlite.database import path_of  # noqa: PLC0415
 
         url = self.url()
         path = path_of(url) or ""
         try:
             Path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
-            from faregate.stores.sqlite import files
+            from faregate.stores.sqlite import files  # noqa: PLC0415
 
             files.check_kept(path, files.traces(path))
             raise click.UsageError(
@@ -64,7 +64,7 @@ class Source(msgspec.Struct, frozen=True):
                 "No store: give --store or set FAREGATE_STORE, such as sqlite:///gate.db"
             )
         # SQLAlchemy is loaded only by what opens a store.
-        from faregate.stores.sqlite.database import path_of
+        from faregate.stores.sqlite.database import path_of  # noqa: PLC0415
 
         if path_of(self.store) is None:
             raise click.UsageError(
@@ -79,8 +79,8 @@ class Source(msgspec.Struct, frozen=True):
 
 def _check_tables(url: str) -> None:
     """End the command if there are no tables that it could use: looking makes none, in whatever file that is."""
-    from faregate.stores.schema import VERSION
-    from faregate.stores.sqlite.status import read_version
+    from faregate.stores.schema import VERSION  # noqa: PLC0415
+    from faregate.stores.sqlite.status import read_version  # noqa: PLC0415
 
     version = read_version(url)
     if version is None:

@@ -36,8 +36,8 @@ def upgrade(source: Source, *, as_json: bool) -> None:
     if it fails, nothing was changed.
     """
     # Alembic and SQLAlchemy are loaded only to migrate.
-    from faregate.stores.migrations import upgrade as migrate
-    from faregate.stores.sqlite.status import read_status
+    from faregate.stores.migrations import upgrade as migrate  # noqa: PLC0415
+    from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
 
     with explained():
         url = source.existing()
@@ -66,7 +66,7 @@ def status(context: click.Context, source: Source, *, as_json: bool) -> None:
 
     Exit code 0: this faregate can use them; 1: they need 'db upgrade', or a newer faregate.
     """
-    from faregate.stores.sqlite.status import read_status
+    from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
 
     with explained():
         url = source.existing()

@@ -30,7 +30,7 @@ _UNSAID = re.compile(r"[^ -~]")
 
 Credential = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~+/-]+=*\Z")]
 Code = Annotated[str, msgspec.Meta(pattern=r"^[ !#-\[\]-~]{1,64}\Z")]
-CredentialResolver = Annotated[str, msgspec.Meta(pattern=r"^(?i:bearer)\Z")]
+BearerType = Annotated[str, msgspec.Meta(pattern=r"^(?i:bearer)\Z")]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 0: its last second
 
 
@@ -62,7 +62,7 @@ class _Answer(msgspec.Struct):
 
     access_token: Credential
     expires_in: Seconds
-    token_type: CredentialResolver = "Bearer"
+    token_type: BearerType = "Bearer"  # noqa: S105  the type's name
     refresh_token: Credential | None = None
 
     def __repr__(self) -> str:

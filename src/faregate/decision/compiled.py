@@ -6,7 +6,7 @@ record opens anything, its networks as ranges, its grants as a mapping.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable  # noqa: TC003  msgspec reads the annotation
 from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -118,7 +118,7 @@ class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Return this as it is once its owner is gone: deactivated."""
         return msgspec.structs.replace(self, deactivated=True, opens=inf, closes=-inf)
 
-    def bounded(self, grants: Grants | None, gone: bool) -> CompiledCredential:
+    def bounded(self, grants: Grants | None, gone: bool) -> CompiledCredential:  # noqa: FBT001  both are an owner's rights
         """Return this as far as its owner may now: within ``grants``, None for all; nothing once that one is gone."""
         if gone:
             return msgspec.structs.replace(self, granted=NOTHING, not_before=inf, expires_at=-inf)

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from faregate.decision.compiled import CompiledCredential
+from faregate.decision.compiled import CompiledCredential  # noqa: TC001  msgspec reads the annotation
 from faregate.errors import Denied, InvalidInput
-from faregate.model import Org, Owner
+from faregate.model import Org, Owner  # noqa: TC001  msgspec and users read the annotations
 from faregate.values.grants import ANY, Grants, Held, Resources, met, missing_scopes, reached_by
 from faregate.values.names import abbreviated
 from faregate.values.needs import Need, check_needs, describe

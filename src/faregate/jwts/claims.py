@@ -193,7 +193,7 @@ def _asked(
     try:
         value = function(claims)
         if not (value is None or fits(value)):
-            raise InvalidInput(f"it returned {type(value).__name__}")
+            raise InvalidInput(f"it returned {type(value).__name__}")  # noqa: TRY301
     except Exception as error:
         raise _failed(member, error) from error
     return value

@@ -183,7 +183,7 @@ class _Attempt(Thread, Generic[Document]):
         document, error = None, None
         try:
             document = self._read(self._request.send(self._dial, self._deadline - monotonic()))
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001  whatever it is, another address may do better
             error = failure
         with self._changed:
             self.document, self.error = document, error

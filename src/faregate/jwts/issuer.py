@@ -288,7 +288,7 @@ def _given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:
 def _load() -> Any:
     """Return the module of keys, which the packages of the extra ``jwt`` are needed for."""
     try:
-        from faregate.jwts import keys
+        from faregate.jwts import keys  # noqa: PLC0415
     except ImportError:
         raise InvalidInput(f"algorithms: {NEEDS_EXTRA}") from None
     return keys

@@ -154,7 +154,7 @@ def read_set(document: Mapping[str, Any], algorithms: Sequence[str]) -> KeySet:
     """
     listed = document.get("keys")
     if not isinstance(listed, list | tuple):
-        raise ValueError("a JWK set has a list of keys (RFC 7517 section 5)")
+        raise ValueError("a JWK set has a list of keys (RFC 7517 section 5)")  # noqa: TRY004
     listed = cast("Sequence[object]", listed)
     if len(listed) > MAX_KEYS:
         raise ValueError(f"more than {MAX_KEYS} keys")

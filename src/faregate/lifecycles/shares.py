@@ -272,7 +272,7 @@ class Shares:
         return share_of(row, now, gone=self._transactions.gone(owner_of(row)))
 
 
-def _judge(row: Values, gone: bool, now: float, address: str | None) -> None:
+def _judge(row: Values, gone: bool, now: float, address: str | None) -> None:  # noqa: FBT001  one of four facts
     """Raise Denied unless a share may be redeemed from this address, once more."""
     record = share_limits(row).closed() if gone else share_limits(row)
     if not record.admits(now, address):

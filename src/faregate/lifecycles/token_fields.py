@@ -60,7 +60,7 @@ REFRESH = "REFRESH"  # the type whose record is a family of credentials that are
 MAX_PAGE = 1000
 
 
-def given_columns(members: TokenFields, now: float) -> Values:
+def given_columns(members: TokenFields, now: float) -> Values:  # noqa: C901  one member after the other
     """Return the columns of the members that were given; InvalidInput names the member that cannot be taken."""
     unknown = members.keys() - TOKEN_FIELDS
     if unknown:

@@ -107,7 +107,7 @@ class Tokens:
         self,
         *,
         name: str,
-        type: str = "API",
+        type: str = "API",  # noqa: A002  the member's name
         by: By = None,
         **details: Unpack[OptionalTokenFields],
     ) -> Issued:
@@ -164,7 +164,7 @@ class Tokens:
         self,
         *,
         owner: str | None = None,
-        type: str | None = None,
+        type: str | None = None,  # noqa: A002  the member's name
         name: str | None = None,
         deactivated: bool | None = None,
         expires_before: Instant | None = None,

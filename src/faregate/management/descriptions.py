@@ -18,7 +18,7 @@ from faregate.values.scopes import MAX_SCOPES
 
 _ID = "0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21"
 _INSTANT = "2030-01-31T12:00:00Z"
-_SECRET = "fg_tok_0123456789"
+_SECRET = "fg_tok_0123456789"  # noqa: S105  no secret
 
 
 def _say(words: str, example: Any = None, **constraints: Any) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def _listing(
     breadth: Breadth,
     filters: tuple[str, ...],
     sort: str,
-    descending: bool,
+    descending: bool,  # noqa: FBT001  one of what a list is told by
     begins: Beginning,
 ) -> Listing:
     """Return the statements of a list that is narrowed by some filters."""

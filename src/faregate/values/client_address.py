@@ -36,7 +36,7 @@ class Hop(NamedTuple):
 # hypercorn None, waitress "localhost", uWSGI "0.0.0.0", nginx "unix:". No TCP connection comes from any of these.
 # A server that copies text from a header could write them too; such a server is the only rewriter, and "unix" is
 # not trusted beside it. The name that a client binds its own socket to is not among them: it chooses that freely.
-_UNIX_PEERS = frozenset({"", "unix", "localhost", "0.0.0.0"})
+_UNIX_PEERS = frozenset({"", "unix", "localhost", "0.0.0.0"})  # noqa: S104  compared, not bound
 
 
 _UNIX_PREFIX = "unix:"
@@ -157,7 +157,7 @@ def _read_hop(text: str) -> str | None:
     if port and not (port.startswith(":") and _is_port(port[1:])):
         return None
     address = canonical(host)
-    return None if address is None or address.partition("%")[0] in ("0.0.0.0", "::") else address
+    return None if address is None or address.partition("%")[0] in ("0.0.0.0", "::") else address  # noqa: S104  refused, not bound
 
 
 def _is_port(text: str) -> bool:
@@ -167,7 +167,7 @@ def _is_port(text: str) -> bool:
     return _OBFUSCATED_PORT.fullmatch(text) is not None
 
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  the token of RFC 9110, no secret
 
 
 _QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e]|\\[\t \x21-\x7e])*"'

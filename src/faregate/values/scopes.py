@@ -61,7 +61,7 @@ def check_size(allowed: AllowedScopes, grants: Grants) -> None:
     For what is written, as :func:`check_number`. In the flat list each grant repeats the names above it, and JSON may
     be written in ASCII.
     """
-    import json
+    import json  # noqa: PLC0415  only who writes scopes waits for it
 
     size = len(json.dumps((msgspec.to_builtins(allowed), flat_list(grants))))
     if size > MAX_BYTES:

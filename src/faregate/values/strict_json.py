@@ -36,7 +36,7 @@ def parse_object(data: bytes, *, partly: bool = False) -> dict[str, Any]:
     if value is AMBIGUOUS:
         raise ValueError(_TWICE)
     if not isinstance(value, dict):
-        raise ValueError("no object")
+        raise ValueError("no object")  # noqa: TRY004  the text is wrong, not its type
     _check_depth(cast("dict[str, Any]", value), MAX_DEPTH)
     return cast("dict[str, Any]", value)
 

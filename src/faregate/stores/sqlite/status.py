@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
