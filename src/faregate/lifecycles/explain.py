@@ -322,7 +322,11 @@ def _by(told: dict[str, Any]) -> str:
         return f"granted by {told['grant']}"
     if told["grant"] and not told.get("ownersRight", True):
         return f"granted by {told['grant']}, and the owner may not (now)"
-    return f"missing; granted on {abbreviated(told['objects'])} alone" if told["objects"] else "missing"
+    return (
+        f"missing; granted on {abbreviated(told['objects'])} alone"
+        if told["objects"]
+        else "missing"
+    )
 
 
 def _step(

@@ -396,7 +396,10 @@ def _schemas() -> Json:
     schemas["SharePage"] = _page("Share")
     schemas |= _introspections(schemas)
     answer = _object(
-        access_token="string", token_type="string", expires_in="integer", scope="string"  # noqa: S106
+        access_token="string",
+        token_type="string",
+        expires_in="integer",
+        scope="string",  # noqa: S106
     )
     answer["properties"]["refresh_token"] = {"type": "string"}
     schemas["TokenAnswer"] = answer

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, insert, select, update
 
 from faregate.stores.queries import beginning, breadth
-from faregate.stores.rows import Order, Rows, first_of, listing_of, page_parameters, reached
+from faregate.stores.rows import Order, Rows, listing_of, page_parameters, reached
+from faregate.stores.sound_rows import first_of
 from faregate.stores.schema import share_objects, shares
 
 if TYPE_CHECKING:
