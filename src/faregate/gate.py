@@ -152,6 +152,13 @@ class Gate:
 
         ``address`` is the client's, without a port; None where it is not known, which a token with an
         allow-list does not forgive. What the principal may do is asked with its ``require`` and ``allows``.
+
+        >>> gate.verify(secret).identity
+        'ann'
+        >>> gate.verify("fg_tok_unknown")
+        Traceback (most recent call last):
+            ...
+        Denied: unknown_credential: ...
         """
         try:
             # What may be a credential needs no closer look before its digest is known.
