@@ -26,6 +26,7 @@ from conftest import Clock
 
 import faregate
 from faregate import Gate, Owner
+from faregate_flask import Faregate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,13 @@ EXAMPLES = {
         "Gate Gate.verify Gate.introspect Gate.revoke Gate.explain Gate.audit Gate.purge Gate.session "
         "Gate.owner_changed Gate.flush Gate.close"
     ),
+    "faregate_asgi/middleware.py": "GateMiddleware",
+    "faregate_flask/extension.py": (
+        "Faregate Faregate.init_app Faregate.requires Faregate.management"
+    ),
+    "faregate_starlette/guard.py": "requires",
+    "faregate_starlette/management.py": "management",
+    "faregate_wsgi/middleware.py": "GateMiddleware",
 }
 
 Docstring = tuple[str, str, str, int]  # file, name, text, line
@@ -122,6 +130,8 @@ def test_examples_run(docstring: Docstring, names: dict[str, Any]) -> None:
     for value in example.globs.values():
         if isinstance(value, Gate):
             value.close()
+        elif isinstance(value, Faregate):
+            value.gate.close()
     assert not output, "".join(output)
 
 
