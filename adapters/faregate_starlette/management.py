@@ -65,7 +65,8 @@ async def _endpoint(
     request: Request,
 ) -> Response:
     """Answer a request to one path; ``operations`` are those of the path, by method."""
-    # The caller is identified anew. A middleware before this one shall not add headers for its own.
+    # The caller is identified anew. With its own authentication still in the scope, a middleware
+    # in front would add headers for another caller.
     request.scope.pop(AUTHENTICATION, None)
 
     operation = choose(operations, request.method)

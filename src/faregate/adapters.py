@@ -16,7 +16,7 @@ reads its arguments by :func:`apply_requires`.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -166,4 +166,8 @@ def apply_requires(guard: Guard, needs: tuple[Any, ...], on: object) -> Any:
     checked = check_needs(needs)
     if on is not None and not checked:
         raise InvalidInput("requires: on= needs at least one need beside it")
-    return partial(guard, needs=checked, on=on)
+
+    def decorate(endpoint: Any) -> Any:
+        return guard(endpoint, checked, on)
+
+    return decorate

@@ -82,7 +82,7 @@ class Gate:
       secret belongs to a single issuer, and may not be a ``secret`` of the gate.
 
     The constructor opens the store, creates or checks its tables, and closes it. So a gate may be
-    made before a fork. Every error names the file, the fault, and the remedy.
+    made before a fork. An error about the file names the file, the fault and the remedy.
 
     Raises InvalidInput for an invalid setting, and for a file that is no store, has two names or
     was replaced; StoreUnavailable if the store cannot be opened now.
@@ -336,8 +336,8 @@ class Gate:
     ) -> Principal:
         """Return the principal of a user whom the application itself has logged in.
 
-        It is meant for the management API. Warning: nothing is verified here. Call this only for a
-        user who did log in.
+        Pass it to management calls as ``by``, or return it from the ``principal`` function of an
+        adapter's ``management``. Warning: nothing is verified here. Call this only after a login.
 
         ``allowed_scopes``, or ``scopes`` for general scopes alone, limits the user's calls and
         their grants to others. The management API intersects it with ``owner_rights``. A session

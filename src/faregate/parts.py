@@ -68,7 +68,7 @@ class Parts:
         self.issuers = _trusted_issuers(issuers, identities, policy, clock)
 
         # A secret that an issuer knows may not sign tokens of the gate.
-        issuer_secrets = [secret for issuer in issuers for secret in issuer.secrets]
+        issuer_secrets = [hmac for issuer in issuers for hmac in issuer.secrets]
         signing_secret = SigningSecret(secret, self.store.database.path, issuer_secrets)
         share_tokens = ShareTokens(signing_secret, brand)
         self.parser = CredentialParser(brand, share_tokens, self.issuers, max_length)
@@ -90,9 +90,8 @@ class Parts:
 
 def _identities(issuers: Sequence[Issuer]) -> Identities:
     """Return the prefixes of identities by issuer. Raises InvalidInput for any other argument."""
-    if not isinstance(issuers, list | tuple):
-        raise InvalidInput("issuers: expected a list of faregate.Issuer")
-    if not all(isinstance(issuer, Issuer) for issuer in issuers):
+    is_list = isinstance(issuers, list | tuple)
+    if not is_list or not all(isinstance(issuer, Issuer) for issuer in issuers):
         raise InvalidInput("issuers: expected a list of faregate.Issuer")
     return Identities({issuer.issuer: issuer.name for issuer in issuers if issuer.name is not None})
 
