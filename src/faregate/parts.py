@@ -69,7 +69,7 @@ class Parts:
 
         # A secret that an issuer knows may not sign tokens of the gate.
         issuer_secrets = [hmac for issuer in issuers for hmac in issuer.secrets]
-        signing_secret = SigningSecret(secret, self.store.database.path, issuer_secrets)
+        signing_secret = SigningSecret(secret, self.store.database.file, issuer_secrets)
         share_tokens = ShareTokens(signing_secret, brand)
         self.parser = CredentialParser(brand, share_tokens, self.issuers, max_length)
         self.verifier = Verifier(self.records, rights, self.usage, self.parser, clock)

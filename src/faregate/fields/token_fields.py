@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
-from faregate.errors import InvalidInput
 from faregate.fields.field import (
     CIDR_SCHEMA,
     DATE_SCHEMA,

@@ -1,31 +1,7 @@
 """Kept while its users move."""
 
-from faregate.decision.compiled import CompiledCredential, compile_access, compile_token
 from faregate.errors import InvalidInput
-from faregate.fields.field import (
-    Columns as Values,
-    Row as Columns,
-    as_list,
-    names_of,
-    network_columns,
-    org_columns,
-    owner_columns,
-    owner_of,
-    read_expires_at,
-)
-from faregate.fields.token_fields import (
-    FIELD_NAMES as TOKEN_FIELDS,
-    REFRESH,
-    OptionalTokenFields,
-    TokenFields,
-    blank_columns,
-    given_columns,
-    scopes_of,
-    token_of,
-)
 from faregate.lifecycles.change_rules import *  # noqa: F403
-from faregate.stores.compiled_rows import compile_access_row as access_limits
-from faregate.stores.compiled_rows import compile_token_row as limits_of
 
 
 def check_window(limit: object, offset: object, after: object = None) -> None:

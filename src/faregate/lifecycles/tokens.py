@@ -42,10 +42,10 @@ from faregate.lifecycles.deactivation import (
     deactivate,
 )
 from faregate.lifecycles.paging import fill, mark, read_mark
-from faregate.lifecycles.token_fields import check_window
 from faregate.lifecycles.refresh_tokens import LIFETIME
 from faregate.lifecycles.rotation import Rotation
-from faregate.model import Batch, Closed, Failure, Issued, Org, Owner, Page, Token
+from faregate.lifecycles.token_fields import check_window
+from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
 from faregate.stores.compiled_rows import compile_token_row
 from faregate.stores.queries import Place, TokenQuery
 from faregate.values.identifiers import is_id

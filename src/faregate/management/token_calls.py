@@ -24,6 +24,8 @@ from faregate.values.names import json_name
 if TYPE_CHECKING:
     from faregate.credentials.answers import Headers
     from faregate.gate import Gate
+    from msgspec import Struct
+
     from faregate.management.request import ManagementRequest
 
 FILTERS = {
@@ -106,7 +108,7 @@ def activate_many(gate: Gate, call: ManagementRequest) -> Answer:
     return shown(gate.tokens.activate_many(call.read(payloads.ManyTokens).ids, by=call.principal))
 
 
-def _change(gate: Gate, call: ManagementRequest, body: payloads.ChangeToken) -> Answer:
+def _change(gate: Gate, call: ManagementRequest, body: Struct) -> Answer:
     given = payloads.given(body, "token")
     members: dict[str, Any] = {name: value for name, value in given.items() if name in TOKEN_FIELDS}
     fixed = {json_name(name): value for name, value in given.items() if name not in TOKEN_FIELDS}

@@ -14,7 +14,7 @@ from faregate.stores.sound_rows import all_of, first_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement, Connection, Result, Row, Select, Table
+    from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, Table
 
     from faregate.stores.queries import Beginning, Breadth, Place, Reach
 

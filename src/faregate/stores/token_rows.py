@@ -12,8 +12,8 @@ from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, upd
 
 from faregate.stores.queries import ID, beginning, breadth
 from faregate.stores.rows import FAMILY, Order, Rows, listing_of, owned, page_parameters, reached
-from faregate.stores.sound_rows import first_of
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
+from faregate.stores.sound_rows import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -9,7 +9,7 @@ import click
 import msgspec
 import pytest
 from conftest import reason_of
-from management.test_http import Api
+from test_http import Api
 
 from faregate import Gate, InvalidInput, Owner, Token
 from faregate.cli.token_commands import create, update
