@@ -85,7 +85,7 @@ def require_activation(actor: Actor, row: Values) -> None:
         )
 
 
-def close_descent(
+def close_lineage(
     change: Change, actor: Actor, leaked: Values, reason: str | None, now: float
 ) -> Closed:
     """Close the lineage of a leaked token, and return the ids of its tokens and shares.

@@ -51,7 +51,7 @@ from faregate.credentials.opaque import digest, family_digest, mint
 from faregate.decision.principal import Principal
 from faregate.errors import Conflict, InvalidInput
 from faregate.lifecycles.authority import SELF, By
-from faregate.lifecycles.deactivation import LEAKED, REVOKED, close_descent, require_activation
+from faregate.lifecycles.deactivation import LEAKED, REVOKED, close_lineage, require_activation
 from faregate.lifecycles.token_fields import REFRESH, Values, limits_of
 from faregate.model import Issued
 from faregate.values.instants import parse_span
@@ -179,7 +179,7 @@ class Rotation:
 
             closed = None
             if leaked:
-                closed = close_descent(change, actor, row, None, now)
+                closed = close_lineage(change, actor, row, None, now)
             _record_minter(change, actor, row, leaked=leaked)
 
             # Before the commit: a caller who reads the new credential finds its rotation, too.

@@ -20,7 +20,7 @@ from faregate.lifecycles.deactivation import (
     REVOKED,
     activate,
     check_leaked,
-    close_descent,
+    close_lineage,
     deactivate,
 )
 from faregate.lifecycles.paging import fill, mark, read_mark
@@ -305,7 +305,7 @@ class Tokens:
         with self._transactions.changing(by, now) as (change, actor):
             gone = leaked and actor.root and is_id(token_id) and change.tokens.get(token_id) is None
             row = {"id": token_id} if gone else actor.find(change, token_id, "token.deactivate")
-            closed = close_descent(change, actor, row, reason, now) if leaked else Closed()
+            closed = close_lineage(change, actor, row, reason, now) if leaked else Closed()
             if not gone:
                 token = deactivate(change, actor, row, reason, now, leaked=leaked)
                 return msgspec.structs.replace(token, closed=closed) if leaked else token
