@@ -38,7 +38,7 @@ from faregate.lifecycles.deactivation import (
     REVOKED,
     activate,
     check_leaked,
-    close_descent,
+    close_lineage,
     deactivate,
 )
 from faregate.lifecycles.paging import fill, mark, read_mark
@@ -341,10 +341,10 @@ class Tokens:
                 row = actor.find(change, token_id, "token.deactivate")
                 if not leaked:
                     return deactivate(change, actor, row, reason, now)
-                closed = close_descent(change, actor, row, reason, now)
+                closed = close_lineage(change, actor, row, reason, now)
                 token = deactivate(change, actor, row, reason, now, leaked=True)
                 return msgspec.structs.replace(token, closed=closed)
-            closed = close_descent(change, actor, {"id": token_id}, reason, now)
+            closed = close_lineage(change, actor, {"id": token_id}, reason, now)
 
         # Raised once the lineage is closed, and that is committed.
         raise NotFound(f"There is no such token. {closed.words}")
