@@ -244,7 +244,8 @@ def driver_errors(
     database: Database, raised: Callable[[Exception], FaregateError] = _unavailable
 ) -> Generator[None]:
     """Turn the errors of the driver into those of the package: StoreUnavailable, unless ``raised`` differs."""
+    errors: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, *database.errors)
     try:
         yield
-    except (SQLAlchemyError, OSError, *database.errors) as error:
+    except errors as error:
         raise raised(error) from error

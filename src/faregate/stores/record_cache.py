@@ -128,7 +128,7 @@ class RecordCache:
         self._store = store
         self._database = store.database
         self._owner_rights = owner_rights
-        self._errors = (OSError, *store.database.errors)
+        self._errors: tuple[type[Exception], ...] = (OSError, *store.database.errors)
         self._lock = self._new_lock()
         self._lookup = store.database.lookup()
         self._records = _Filed(capacity)

@@ -114,6 +114,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.database = open_database(url)
+        self._errors: tuple[type[Exception], ...] = (OperationalError, *self.database.errors)
         self._make_locks()
         self._engine: Engine | None = None
         self._engines: list[
@@ -226,7 +227,7 @@ class Store:
                 transaction = self.database.transaction(self._open(), writing=writing, at_once=True)
                 try:
                     connection = held.enter_context(transaction)
-                except (OperationalError, *self.database.errors) as error:
+                except self._errors as error:
                     if not self.database.is_busy(error) or time.monotonic() >= deadline:
                         raise
                 else:
