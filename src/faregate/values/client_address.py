@@ -1,8 +1,9 @@
 """The client's address behind trusted proxies (RFC 7239 section 5.2, and X-Forwarded-For).
 
 The law: believe the peer of the connection. If the peer is a trusted proxy, believe the right-most
-hop of the header that is not a trusted proxy itself. A hop to the left of it can be forged. An
-address that cannot be read is unknown, and an unknown address lies in no network.
+hop of the header that is not a trusted proxy itself, or the left-most hop if all are trusted. A hop
+to the left of the client can be forged. An address that cannot be read is unknown, and an unknown
+address lies in no network.
 """
 
 from __future__ import annotations
