@@ -946,7 +946,7 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
         (["audit", "--since", "9" * 5000], 2, "since"),
         (["audit", "--limit", "0"], 2, "limit"),
         (["db", "purge", "--keep", "long"], 2, "90d"),
-        (["--trusted-proxy", "*", "check"], 2, "would believe every sender"),
+        (["--trusted-proxy", "*", "check"], 2, "would trust every sender"),
         (["--forwarded-header", "x-real-ip", "check"], 2, "forwarded_header"),
     ],
 )  # fmt: skip
