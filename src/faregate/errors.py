@@ -83,7 +83,7 @@ REASONS: dict[Reason, Wording] = {
         401,
         "invalid_token",
         "Credential unknown",
-        "This gate does not know the credential.",
+        "The credential is not one that opens this gate.",
     ),
     "deactivated": Wording(
         401, "invalid_token", "Credential deactivated", "The credential was deactivated."
