@@ -12,7 +12,7 @@ moment: what was narrowed, deactivated or rotated since the request began counts
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -49,8 +49,28 @@ READ, WRITE = "gate:tokens:read", "gate:tokens:write"
 READ_SHARES, WRITE_SHARES = "gate:shares:read", "gate:shares:write"
 ROOT, APPLICATION, CLI = "root", "application", "cli"  # kinds of actors without a credential
 SELF = "self"
+Call = Literal[
+    "token.create",
+    "token.get",
+    "token.list",
+    "token.update",
+    "token.rotate",
+    "token.deactivate",
+    "token.activate",
+    "token.delete",
+    "token.deactivate_many",
+    "token.activate_many",
+    "token.introspect",
+    "share.create",
+    "share.get",
+    "share.list",
+    "share.update",
+    "share.revoke",
+    "share.redeem",
+    "audit.list",
+]
 # The scope that each call demands, and the one that it demands of the token itself.
-NEEDS: dict[str, tuple[str, str | None]] = {
+NEEDS: dict[Call, tuple[str, str | None]] = {
     "token.create": (WRITE, WRITE),
     "token.get": (READ, None),
     "token.list": (READ, READ),
@@ -190,7 +210,7 @@ class Actor(msgspec.Struct, frozen=True):
         same = (mine.owner.id, mine.owner.idp_id, mine.org.id) == theirs
         return self.admin and not (same and mine.owner.id is not None)
 
-    def permit(self, call: str, record_id: str = "") -> bool:
+    def permit(self, call: Call, record_id: str = "") -> bool:
         """Raise Denied unless the actor may make this call; tell whether it is about the actor's own token.
 
         ``gate:admin`` adds reach, and no calls. Only a token is ``self``: for any other credential there is none, save
@@ -218,7 +238,7 @@ class Actor(msgspec.Struct, frozen=True):
                 raise Denied("insufficient_scope", words, scope=[ADMIN], record_id=self.id)
         return itself
 
-    def find(self, reading: Reading, record_id: str, call: str) -> dict[str, Any]:
+    def find(self, reading: Reading, record_id: str, call: Call) -> dict[str, Any]:
         """Return the columns of a record that the actor reaches, for a call that it may make.
 
         The scope comes first, then the reach: who may not call learns nothing.

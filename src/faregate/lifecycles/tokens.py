@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import Rights
-    from faregate.lifecycles.authority import By
+    from faregate.lifecycles.authority import By, Call
     from faregate.lifecycles.deactivation import Switch
     from faregate.lifecycles.refresh_tokens import RefreshTokens
     from faregate.lifecycles.transactions import Transactions
@@ -330,11 +330,11 @@ class Tokens:
 
         What cannot be done to one is told with it, and hinders no other.
         """
-        return self._many(token_ids, "token.deactivate", deactivate, by)
+        return self._many(token_ids, "token.deactivate_many", "token.deactivate", deactivate, by)
 
     def activate_many(self, token_ids: Sequence[str], *, by: By = None) -> Batch:
         """Activate up to 100 tokens, each as :meth:`activate` would, and return which that was done to."""
-        return self._many(token_ids, "token.activate", activate, by)
+        return self._many(token_ids, "token.activate_many", "token.activate", activate, by)
 
     def delete(self, token_id: str, *, by: By = None) -> None:
         """Remove the token for good. Its credential is unknown from now on."""
@@ -345,7 +345,9 @@ class Tokens:
             change.refresh.delete(row["id"])
             change.tokens.delete(row["id"])
 
-    def _many(self, token_ids: Sequence[str], call: str, switch: Switch, by: By) -> Batch:
+    def _many(
+        self, token_ids: Sequence[str], batch_call: Call, call: Call, switch: Switch, by: By
+    ) -> Batch:
         ids = dict.fromkeys(
             check_id(one, f"ids[{n}]") for n, one in enumerate(as_list(token_ids, "ids", MAX_BATCH))
         )
@@ -353,7 +355,7 @@ class Tokens:
         successes: list[str] = []
         failures: list[Failure] = []
         with self._transactions.changing(by, now) as (change, actor):
-            actor.permit(f"{call}_many")
+            actor.permit(batch_call)
             for token_id in ids:
                 try:
                     switch(change, actor, actor.find(change, token_id, call), None, now)
