@@ -101,7 +101,7 @@ class RequestGate:
 
         Raises Denied ``deactivated`` if the owner is gone, StoreUnavailable if the application does not tell.
         """
-        return self._transactions.joined(principal)
+        return self._transactions.with_owner_rights(principal)
 
     def client_address(self, values: RequestValues) -> str | None:
         """Return the client's address; None where it is unknown."""

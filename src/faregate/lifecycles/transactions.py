@@ -144,7 +144,7 @@ class Transactions:
 
         return Principal(compile_session(owner, org, scopes_of(fields)).named(self.identities))
 
-    def joined(self, principal: Principal) -> Principal:
+    def with_owner_rights(self, principal: Principal) -> Principal:
         """Return the principal with the present rights of its owner. Not for use in a transaction.
 
         Raises Denied ``deactivated`` if the owner is gone.
