@@ -900,7 +900,7 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
     secret = made.stdout.strip()
     assert runner.invoke(args=["faregate", "check", "--scope", "x"], input=secret).exit_code == 0
     shut = runner.invoke(args=["faregate", "check", "--scope", "y"], input=secret)
-    assert (shut.exit_code, "and the owner may not (now)" in shut.stdout) == (1, True)
+    assert (shut.exit_code, "but the owner has no right to it now" in shut.stdout) == (1, True)
     gate.close()
 
 
@@ -1097,7 +1097,7 @@ def test_refresh_tokens(store: str) -> None:
         run_here("token", "update", shown["id"], "--rotation", "--json", store=store).stdout
     )["requireRotation"]
     checked = run_here("check", store=store, stdin=secret)
-    assert (checked.returncode, "it is exchanged" in checked.stdout) == (1, True)
+    assert (checked.returncode, "exchange it first" in checked.stdout) == (1, True)
     new = run_here("token", "rotate", shown["id"], store=store).stdout.strip()
     assert new.startswith("fg_rft_")
     assert run_here("token", "rotate", shown["id"], "--grace", "5m", store=store).returncode == 2

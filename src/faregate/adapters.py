@@ -113,7 +113,7 @@ class RequestGate:
         For the management API. Raises Denied ``deactivated`` if the owner is gone, StoreUnavailable
         if the application's ``owner_rights`` fails.
         """
-        return self._transactions.joined(principal)
+        return self._transactions.with_owner_rights(principal)
 
     def client_address(self, values: RequestValues) -> str | None:
         """Return the client's address; None where it is unknown."""

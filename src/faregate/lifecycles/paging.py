@@ -20,6 +20,7 @@ from faregate.stores.queries import ID, Place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+MAX_PAGE = 1000  # items
 MAX_BYTES = 4 * 1024 * 1024  # of the JSON of a page's items
 
 # The sort keys that are no instants.
@@ -32,6 +33,16 @@ _encoder = msgspec.json.Encoder()
 
 Row = TypeVar("Row")
 Item = TypeVar("Item")
+
+
+def check_window(limit: object, offset: object, after: object = None) -> None:
+    """Raise InvalidInput unless a page can begin at ``offset`` and hold ``limit`` items."""
+    if not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit: 1 to {MAX_PAGE}")
+    if not isinstance(offset, int) or not 0 <= offset < 2**63:
+        raise InvalidInput("offset: 0 or more")
+    if offset and after is not None:
+        raise InvalidInput("offset, after: give one of them")
 
 
 def fill(

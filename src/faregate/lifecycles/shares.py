@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from faregate.fields.field import Columns, Row
-    from faregate.lifecycles.authority import Actor, By
+    from faregate.lifecycles.authority import Actor, By, Call
     from faregate.lifecycles.transactions import Transactions
     from faregate.policy import Policy
     from faregate.stores.store import Reading
@@ -272,7 +272,7 @@ class Shares:
         until = datetime.fromtimestamp(min(now + REDEEMED_LIFETIME, row["expires_at"]), UTC)
         return Redeemed(token, "Bearer", until, stored_texts(row["object_ids"]))
 
-    def _current(self, share_id: str, call: str, now: float, by: By) -> Share:
+    def _current(self, share_id: str, call: Call, now: float, by: By) -> Share:
         with self._transactions.reading(by, now) as (reading, actor):
             row = actor.find(reading, share_id, call)
         return self._shown(row, now)

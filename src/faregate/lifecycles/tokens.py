@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import Rights
     from faregate.fields.field import Columns, Row
-    from faregate.lifecycles.authority import Actor, By
+    from faregate.lifecycles.authority import Actor, By, Call
     from faregate.lifecycles.deactivation import Switch
     from faregate.lifecycles.refresh_tokens import RefreshTokens
     from faregate.lifecycles.transactions import Transactions
@@ -374,7 +374,7 @@ class Tokens:
         >>> gate.tokens.deactivate_many([token.id]).successes == (token.id,)
         True
         """
-        return self._many(token_ids, "token.deactivate", deactivate, by)
+        return self._many(token_ids, "token.deactivate_many", "token.deactivate", deactivate, by)
 
     def activate_many(self, token_ids: Sequence[str], *, by: By = None) -> Batch:
         """Activate up to 100 tokens, each as :meth:`activate` does, and return what became of each.
@@ -382,7 +382,7 @@ class Tokens:
         >>> gate.tokens.activate_many([token.id]).failures
         ()
         """
-        return self._many(token_ids, "token.activate", activate, by)
+        return self._many(token_ids, "token.activate_many", "token.activate", activate, by)
 
     def delete(self, token_id: str, *, by: By = None) -> None:
         """Delete the token for good. Its credential is unknown from now on.
@@ -495,7 +495,9 @@ class Tokens:
             return {}
         return {owner: self._transactions.rights_of(owner) for owner in owners}
 
-    def _many(self, token_ids: Sequence[str], call: str, switch: Switch, by: By) -> Batch:
+    def _many(
+        self, token_ids: Sequence[str], batch_call: Call, call: Call, switch: Switch, by: By
+    ) -> Batch:
         listed = as_list(token_ids, "ids", MAX_BATCH)
         ids = dict.fromkeys(check_id(item, f"ids[{index}]") for index, item in enumerate(listed))
 
@@ -503,7 +505,7 @@ class Tokens:
         successes: list[str] = []
         failures: list[Failure] = []
         with self._transactions.changing(by, now) as (change, actor):
-            actor.permit(f"{call}_many")
+            actor.permit(batch_call)
             for token_id in ids:
                 try:
                     switch(change, actor, actor.find(change, token_id, call), None, now)
