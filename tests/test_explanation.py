@@ -153,8 +153,16 @@ def test_which_address_from_which_hop(make_gate: Any, header: str) -> None:
     [
         ("192.0.2.1:99", [], "no client is named in x-forwarded-for behind 192.0.2.1:99"),
         ("192.0.2.1", [" "], "no client is named in x-forwarded-for behind 192.0.2.1"),
-        ("", ["10.0.0.1, ,192.0.2.7"], "no client is named in x-forwarded-for behind unix, 192.0.2.7"),
-        ("localhost", ["x"], "x-forwarded-for names 'x', which is not an address, behind localhost"),
+        (
+            "",
+            ["10.0.0.1, ,192.0.2.7"],
+            "no client is named in x-forwarded-for behind unix, 192.0.2.7",
+        ),
+        (
+            "localhost",
+            ["x"],
+            "x-forwarded-for names 'x', which is not an address, behind localhost",
+        ),
         ("nobody", ["10.0.0.1"], "the peer, 'nobody', has no address and is not a trusted proxy"),
     ],
 )
@@ -168,8 +176,7 @@ def test_trap_26_why_an_address_is_unknown(
     assert found.reason == "address_unknown"
     assert step(found, 6).seen["hops"][-1]["address"] is None
     assert (
-        step(found, 6).words
-        == f"the client's address is unknown: {words}; allowed: 192.0.2.0/24"
+        step(found, 6).words == f"the client's address is unknown: {words}; allowed: 192.0.2.0/24"
     )
 
 

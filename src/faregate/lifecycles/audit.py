@@ -9,16 +9,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from faregate.errors import InvalidInput
-from faregate.lifecycles.paging import fill
-from faregate.lifecycles.token_fields import check_window
+from faregate.lifecycles.paging import check_window, fill
 from faregate.model import AuditEntry, AuditPage
 from faregate.stores.queries import FeedQuery
 from faregate.values.instants import as_datetime, parse_instant
 from faregate.values.names import check_id
 
 if TYPE_CHECKING:
+    from faregate.fields.field import Columns
     from faregate.lifecycles.authority import By
-    from faregate.lifecycles.token_fields import Values
     from faregate.lifecycles.transactions import Transactions
 
 # Shown for an instant that was broken by hand in the database.
@@ -69,7 +68,7 @@ def _start(since: object) -> tuple[int | None, float | None]:
     return since, None
 
 
-def _entry(row: Values) -> AuditEntry:
+def _entry(row: Columns) -> AuditEntry:
     return AuditEntry(
         sequence=row["sequence"],
         at=as_datetime(row["at"]) or _UNKNOWN_INSTANT,

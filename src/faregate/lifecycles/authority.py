@@ -29,12 +29,8 @@ import msgspec
 from faregate.decision.compiled import excess_over
 from faregate.decision.principal import Principal
 from faregate.errors import Denied, InvalidInput, NotFound
-from faregate.lifecycles.token_fields import (
-    network_columns,
-    org_columns,
-    owner_columns,
-    token_of,
-)
+from faregate.fields.field import network_columns, org_columns, owner_columns
+from faregate.fields.token_fields import token_of
 from faregate.model import Org, Owner
 from faregate.stores.change_feed import Entry
 from faregate.stores.queries import Reach
@@ -45,14 +41,13 @@ from faregate.values.names import MAX_ID, abbreviated, check_name
 from faregate.values.needs import display
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from faregate.decision.compiled import CompiledCredential
-    from faregate.lifecycles.token_fields import Values
+    from faregate.fields.field import Columns, Row
     from faregate.model import Token
     from faregate.stores.store import Change, Reading
 
-    Columns = Mapping[str, Any]
 
 ADMIN = "gate:admin"
 READ = "gate:tokens:read"
@@ -214,7 +209,7 @@ class Actor(msgspec.Struct, frozen=True):
         return self.principal.allows(ADMIN)
 
     @property
-    def inherited(self) -> Values:
+    def inherited(self) -> Columns:
         """The columns that a new record takes over from the actor if the caller gives no others."""
         own = self.compiled
         if own is None:
@@ -257,7 +252,7 @@ class Actor(msgspec.Struct, frozen=True):
         owner = (own.owner.id, own.owner.idp_id)
         return owner == (compiled.owner.id, compiled.owner.idp_id)
 
-    def outranks(self, token: Columns) -> bool:
+    def outranks(self, token: Row) -> bool:
         """Return True if the owner of a token cannot undo a deactivation by this actor.
 
         This holds for actors without a credential, and for admins unless they are that owner.
@@ -338,7 +333,7 @@ class Actor(msgspec.Struct, frozen=True):
         return row
 
     def require_parties(
-        self, after: Columns, before: Columns, *, owner: Iterable[str], org: Iterable[str]
+        self, after: Row, before: Row, *, owner: Iterable[str], org: Iterable[str]
     ) -> None:
         """Raise Denied if ``after`` names an owner or organization that the actor may not name.
 
@@ -386,7 +381,7 @@ class Actor(msgspec.Struct, frozen=True):
             record_id=self.id,
         )
 
-    def entry(self, now: float, action: str, record: Columns, details: object) -> Entry:
+    def entry(self, now: float, action: str, record: Row, details: object) -> Entry:
         """Return the entry of the change feed for an action of this actor on a record."""
         return self.entry_about(now, action, record["id"], record["org_id"], details)
 
@@ -401,8 +396,8 @@ class Actor(msgspec.Struct, frozen=True):
         change: Change,
         now: float,
         action: str,
-        before: Columns,
-        changed: Columns,
+        before: Row,
+        changed: Row,
         details: object,
     ) -> Token:
         """Write the changed columns of a token and their entry of the feed; return the new token.

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from faregate.errors import Conflict, Denied, InvalidInput
+from faregate.fields.field import Columns
+from faregate.fields.token_fields import token_of
 from faregate.lifecycles.authority import Actor
-from faregate.lifecycles.token_fields import Values, token_of
 from faregate.model import Closed, Token
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ LEAKED = (
     "Rotate it with leaked=true, which leaves it deactivated; then activate it."
 )
 
-Switch = Callable[["Change", Actor, Values, "str | None", float], Token]
+Switch = Callable[["Change", Actor, Columns, "str | None", float], Token]
 
 
 def deactivate(
     change: Change,
     actor: Actor,
-    row: Values,
+    row: Columns,
     reason: str | None,
     now: float,
     *,
@@ -55,7 +56,7 @@ def deactivate(
     return actor.amend(change, now, "token.deactivate", row, values, {"reason": reason})
 
 
-def activate(change: Change, actor: Actor, row: Values, reason: str | None, now: float) -> Token:
+def activate(change: Change, actor: Actor, row: Columns, reason: str | None, now: float) -> Token:
     """Activate a deactivated token and return it. A repetition changes nothing.
 
     Raises Denied unless the actor deactivated the token or is an admin, Conflict for a token that
@@ -74,7 +75,7 @@ def activate(change: Change, actor: Actor, row: Values, reason: str | None, now:
     return actor.amend(change, now, "token.activate", row, values, {"reason": reason})
 
 
-def require_activation(actor: Actor, row: Values) -> None:
+def require_activation(actor: Actor, row: Columns) -> None:
     """Raise Denied unless the actor deactivated the token, or is an admin."""
     same_actor = row["deactivated_by"] == actor.key and not row["deactivated_by_admin"]
     if not (actor.admin or same_actor):
@@ -86,7 +87,7 @@ def require_activation(actor: Actor, row: Values) -> None:
 
 
 def close_lineage(
-    change: Change, actor: Actor, leaked: Values, reason: str | None, now: float
+    change: Change, actor: Actor, leaked: Columns, reason: str | None, now: float
 ) -> Closed:
     """Close the lineage of a leaked token, and return the ids of its tokens and shares.
 
@@ -102,7 +103,7 @@ def close_lineage(
     change.tokens.end_graces(lineage)
 
     # Tokens that are closed as leaked already have nothing to change.
-    closings: list[tuple[Values, Values]] = []
+    closings: list[tuple[Columns, Columns]] = []
     for row in change.tokens.of(lineage):
         if row["id"] == leaked["id"]:
             continue
@@ -132,9 +133,11 @@ def check_leaked(leaked: object) -> bool:
     return leaked
 
 
-def _closing(actor: Actor, row: Values, reason: str | None, now: float, *, leaked: bool) -> Values:
+def _closing(
+    actor: Actor, row: Columns, reason: str | None, now: float, *, leaked: bool
+) -> Columns:
     """Return the columns that a deactivation changes; none if the token is closed like that."""
-    values: Values = {}
+    values: Columns = {}
     if leaked and not row["leaked"]:
         values["leaked"] = True
 
@@ -144,9 +147,11 @@ def _closing(actor: Actor, row: Values, reason: str | None, now: float, *, leake
     return values
 
 
-def _write_closings(change: Change, closings: Sequence[tuple[Values, Values]], now: float) -> None:
+def _write_closings(
+    change: Change, closings: Sequence[tuple[Columns, Columns]], now: float
+) -> None:
     """Write the changed columns of tokens; tokens that change alike are written together."""
-    groups: list[tuple[Values, list[str]]] = []
+    groups: list[tuple[Columns, list[str]]] = []
     for row, values in closings:
         for group_values, token_ids in groups:
             if group_values == values:
@@ -161,7 +166,7 @@ def _write_closings(change: Change, closings: Sequence[tuple[Values, Values]], n
 
 def _switch_columns(
     actor: Actor, reason: str | None, now: float, *, deactivated: bool, by_admin: bool
-) -> Values:
+) -> Columns:
     """Return the columns that a deactivation or an activation changes."""
     return {
         "deactivated": deactivated,

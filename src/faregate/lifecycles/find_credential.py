@@ -12,15 +12,14 @@ from faregate.credentials.parsing import ACCESS, REFRESH, SHARE, TOKEN
 from faregate.credentials.share_tokens import REDEEMED_LIFETIME
 from faregate.decision.compiled import compile_jwt, compile_redeemed
 from faregate.errors import Denied
-from faregate.lifecycles.share_fields import share_limits
-from faregate.lifecycles.token_fields import access_limits, limits_of
+from faregate.stores.compiled_rows import compile_access_row, compile_share_row, compile_token_row
 
 if TYPE_CHECKING:
     from faregate.credentials.parsing import ParsedCredential
     from faregate.credentials.share_tokens import Signed
     from faregate.decision.compiled import CompiledCredential
+    from faregate.fields.field import Columns
     from faregate.jwts.reader import Trusted
-    from faregate.lifecycles.token_fields import Values
     from faregate.stores.store import Reading
 
 
@@ -33,8 +32,8 @@ class FoundCredential(NamedTuple):
 
     parsed: ParsedCredential
     compiled: CompiledCredential
-    row: Values
-    access_row: Values | None = None
+    row: Columns
+    access_row: Columns | None = None
 
 
 def find_credential(reading: Reading, parsed: ParsedCredential, now: float) -> FoundCredential:
@@ -67,7 +66,7 @@ def _find_token(reading: Reading, parsed: ParsedCredential) -> FoundCredential |
         return None
 
     row, superseded_at = match
-    return FoundCredential(parsed, limits_of(row, parsed.digest, superseded_at), row)
+    return FoundCredential(parsed, compile_token_row(row, parsed.digest, superseded_at), row)
 
 
 def _find_access(reading: Reading, parsed: ParsedCredential) -> FoundCredential | None:
@@ -76,7 +75,7 @@ def _find_access(reading: Reading, parsed: ParsedCredential) -> FoundCredential 
         return None
 
     family_row, access_row = match
-    compiled = access_limits(family_row, access_row, parsed.digest)
+    compiled = compile_access_row(family_row, access_row, parsed.digest)
     return FoundCredential(parsed, compiled, family_row, access_row)
 
 
@@ -84,7 +83,7 @@ def _find_share(reading: Reading, parsed: ParsedCredential) -> FoundCredential |
     row = reading.shares.by_digest(parsed.digest)
     if row is None:
         return None
-    return FoundCredential(parsed, share_limits(row, secret=True), row)
+    return FoundCredential(parsed, compile_share_row(row, secret=True), row)
 
 
 def _find_jwt(reading: Reading, parsed: ParsedCredential, trusted: Trusted) -> FoundCredential:
@@ -104,5 +103,5 @@ def _find_redeemed(
 
     # As in a request: a token that was signed with a stolen secret ends with this lifetime.
     expires_at = min(signed.expires_at, now + REDEEMED_LIFETIME)
-    compiled = compile_redeemed(share_limits(row), expires_at, parsed.digest)
+    compiled = compile_redeemed(compile_share_row(row), expires_at, parsed.digest)
     return FoundCredential(parsed, compiled, row)

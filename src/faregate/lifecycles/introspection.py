@@ -19,10 +19,10 @@ from faregate.credentials.parsing import JWT, REDEEMED, SHARE
 from faregate.decision.compiled import KNOWN
 from faregate.decision.principal import Principal
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
+from faregate.fields.share_fields import share_of
+from faregate.fields.token_fields import token_of
 from faregate.lifecycles.authority import Actor
 from faregate.lifecycles.find_credential import FoundCredential, find_credential
-from faregate.lifecycles.share_fields import share_of
-from faregate.lifecycles.token_fields import token_of
 from faregate.model import Introspected, Token
 from faregate.values.grants import common_grants, common_scopes, flat_list
 from faregate.values.instants import as_datetime

@@ -56,8 +56,9 @@ from faregate.credentials.opaque import (
     succeeded,
 )
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
-from faregate.lifecycles.token_fields import Values, access_limits, as_list, limits_of, owner_of
+from faregate.fields.field import Columns, as_list, owner_of
 from faregate.model import AllowedScopes, Exchanged
+from faregate.stores.compiled_rows import compile_access_row, compile_token_row
 from faregate.stores.family import Exchange, Family
 from faregate.values.grants import common_scopes, lacking
 from faregate.values.instants import parse_span
@@ -128,7 +129,7 @@ class RefreshTokens:
                 self._revoke_reused(change, family.row, now, address)
             elif rights is None:
                 # Another caller revoked the family between the two transactions.
-                raise limits_of(family.row).refusal(now, address)
+                raise compile_token_row(family.row).refusal(now, address)
             else:
                 self._transactions.check_owner(owner, owner_of(family.row))
                 _judge(family.row, rights, wanted, now, address)
@@ -140,7 +141,7 @@ class RefreshTokens:
                 "a retired refresh credential of %s was presented; its family is revoked",
                 family.row["id"],
             )
-            raise limits_of(family.row).revoke().refusal(now, address)
+            raise compile_token_row(family.row).revoke().refusal(now, address)
 
         self._usage.note(family.row["id"], now)
         return exchanged
@@ -163,7 +164,7 @@ class RefreshTokens:
             # After a leak, all credentials of the family are replaced: none of them counts.
             if family is None or family.row["revoked_at"] is not None or family.row["leaked"]:
                 return
-            holder = self._transactions.actor_of(limits_of(family.row))
+            holder = self._transactions.actor_of(compile_token_row(family.row))
             _revoke(change, holder, family.row, now, "token.revoke", {})
 
     def delete_access(self, credential: str) -> None:
@@ -182,7 +183,9 @@ class RefreshTokens:
                 return
             family_row, access_row = stored
             change.refresh.delete_access(presented)
-            holder = self._transactions.actor_of(access_limits(family_row, access_row, presented))
+            holder = self._transactions.actor_of(
+                compile_access_row(family_row, access_row, presented)
+            )
             change.enter(holder.entry(now, "access.delete", family_row, {}))
 
     def _read(self, credential: str, address: str | None) -> _Presented:
@@ -197,10 +200,10 @@ class RefreshTokens:
             raise Denied("unknown_credential", address=address)
         return _Presented(credential, digest(credential), family_digest(credential))
 
-    def _revoke_reused(self, change: Change, row: Values, now: float, address: str | None) -> None:
+    def _revoke_reused(self, change: Change, row: Columns, now: float, address: str | None) -> None:
         """Revoke a family whose retired credential was presented."""
         details = {"address": canonical(address) if address else None}
-        holder = self._transactions.actor_of(limits_of(row))
+        holder = self._transactions.actor_of(compile_token_row(row))
         # The entry names the credential, not the owner: the caller may be a thief.
         holder = msgspec.structs.replace(holder, name=f"refresh:{row['id']}")
         _revoke(change, holder, row, now, "token.reuse", details)
@@ -222,7 +225,7 @@ class RefreshTokens:
         values = _access_columns(row, secret, wanted, now)
         change.refresh.add_access(values)
 
-        granted = access_limits(row, values, values["digest"]).grants
+        granted = compile_access_row(row, values, values["digest"]).grants
         held: tuple[Grants, ...] = (granted,)
         if rights.grants is not None:
             held = (granted, rights.grants)
@@ -286,7 +289,7 @@ def _is_reuse(family: Family, presented: _Presented, now: float) -> bool:
     """
     if presented.digest == family.current:
         return False
-    compiled = limits_of(family.row)
+    compiled = compile_token_row(family.row)
     if compiled.revoked or compiled.expires_at <= now or family.row["leaked"]:
         return False
 
@@ -298,10 +301,10 @@ def _is_reuse(family: Family, presented: _Presented, now: float) -> bool:
 
 
 def _judge(
-    row: Values, rights: Rights, wanted: AllowedScopes | None, now: float, address: str | None
+    row: Columns, rights: Rights, wanted: AllowedScopes | None, now: float, address: str | None
 ) -> None:
     """Raise Denied unless a token is alive, in time, in its networks and as wide as ``wanted``."""
-    compiled = limits_of(row)
+    compiled = compile_token_row(row)
     if rights.gone:
         compiled = compiled.closed()
     if not compiled.admits(now, address):
@@ -325,7 +328,7 @@ def _judge(
         )
 
 
-def _access_columns(row: Values, secret: str, wanted: AllowedScopes | None, now: float) -> Values:
+def _access_columns(row: Columns, secret: str, wanted: AllowedScopes | None, now: float) -> Columns:
     """Return the columns of a new access credential, which never outlives its family."""
     scopes = row["allowed_scopes"]
     if wanted is not None:
@@ -337,12 +340,12 @@ def _access_columns(row: Values, secret: str, wanted: AllowedScopes | None, now:
         "allowed_cidr_blocks": row["allowed_cidr_blocks"],
         "networks": row["networks"],
         "created_at": now,
-        "expires_at": min(round(now + ACCESS_LIFETIME, 6), limits_of(row).expires_at),
+        "expires_at": min(round(now + ACCESS_LIFETIME, 6), compile_token_row(row).expires_at),
     }
 
 
 def _revoke(
-    change: Change, actor: Actor, row: Values, now: float, action: str, details: Values
+    change: Change, actor: Actor, row: Columns, now: float, action: str, details: Columns
 ) -> None:
     """Revoke a family for good, and write the entry of ``action``."""
     change.tokens.update({"revoked_at": now, "updated_at": now}, row["id"])

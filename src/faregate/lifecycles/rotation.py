@@ -50,10 +50,12 @@ import msgspec
 from faregate.credentials.opaque import digest, family_digest, mint
 from faregate.decision.principal import Principal
 from faregate.errors import Conflict, InvalidInput
+from faregate.fields.field import Columns
+from faregate.fields.token_fields import REFRESH
 from faregate.lifecycles.authority import SELF, By
 from faregate.lifecycles.deactivation import LEAKED, REVOKED, close_lineage, require_activation
-from faregate.lifecycles.token_fields import REFRESH, Values, limits_of
 from faregate.model import Issued
+from faregate.stores.compiled_rows import compile_token_row
 from faregate.values.instants import parse_span
 
 if TYPE_CHECKING:
@@ -159,7 +161,7 @@ class Rotation:
 
             # A leak leaves no grace, so its rotation is never a mere repetition.
             repeated = repeated and not leaked
-            details: Values = {}
+            details: Columns = {}
             if leaked:
                 details["leaked"] = True
 
@@ -185,7 +187,7 @@ class Rotation:
             # Before the commit: a caller who reads the new credential finds its rotation, too.
             self._remember(row["id"], digest(secret), by, repeated=repeated)
 
-            values: Values = {"rotated_at": now}
+            values: Columns = {"rotated_at": now}
             if row["leaked"]:
                 values["leaked"] = False
             token = actor.amend(change, now, "token.rotate", row, values, details)
@@ -208,18 +210,18 @@ def _caller(by: By) -> _Caller:
 
 
 def _check_rotation(
-    actor: Actor, row: Values, span: float | None, now: float, *, leaked: bool
+    actor: Actor, row: Columns, span: float | None, now: float, *, leaked: bool
 ) -> None:
     """Raise Denied, InvalidInput or Conflict unless the actor may rotate the token as it is."""
     # The answer holds the new credential, so that rotating a wider token would widen the caller.
     if actor.id != row["id"]:
-        actor.require_cover(limits_of(row))
+        actor.require_cover(compile_token_row(row))
     if row["type"] == REFRESH and span:
         raise InvalidInput("grace: not available for refresh tokens; leave it out")
     _check_alive(row, now, actor, leaked=leaked)
 
 
-def _check_alive(row: Values, now: float, actor: Actor, *, leaked: bool) -> None:
+def _check_alive(row: Columns, now: float, actor: Actor, *, leaked: bool) -> None:
     """Raise Conflict for a token that cannot be rotated as it is.
 
     A token that was closed as leaked is rotated with ``leaked``. Raises Denied unless the actor may
@@ -239,7 +241,7 @@ def _check_alive(row: Values, now: float, actor: Actor, *, leaked: bool) -> None
     require_activation(actor, row)
 
 
-def _confirm(change: Change, row: Values, current: bytes | None) -> bytes:
+def _confirm(change: Change, row: Columns, current: bytes | None) -> bytes:
     """Return the digest of the credential to replace; raise Conflict if a family was replaced."""
     if row["type"] == REFRESH:
         if change.refresh.line(row["id"]) != current:
@@ -250,13 +252,13 @@ def _confirm(change: Change, row: Values, current: bytes | None) -> bytes:
     return current
 
 
-def _repeats(actor: Actor, row: Values, replaced: bytes) -> bool:
+def _repeats(actor: Actor, row: Columns, replaced: bytes) -> bool:
     """Return True if a token rotates itself by a credential that was replaced already."""
     compiled = actor.compiled
     return compiled is not None and compiled.id == row["id"] and compiled.digest != replaced
 
 
-def _grace(actor: Actor, row: Values, span: float | None, *, leaked: bool) -> float:
+def _grace(actor: Actor, row: Columns, span: float | None, *, leaked: bool) -> float:
     """Return for how many seconds the replaced credential stays open."""
     if leaked:
         return 0.0
@@ -265,14 +267,14 @@ def _grace(actor: Actor, row: Values, span: float | None, *, leaked: bool) -> fl
     return SELF_GRACE if actor.id == row["id"] else 0.0
 
 
-def _end_of_grace(row: Values, grace: float, now: float) -> float | None:
+def _end_of_grace(row: Columns, grace: float, now: float) -> float | None:
     """Return the end of a grace in epoch seconds, never after the expiry; None without a grace."""
     if not grace:
         return None
     return min(now + grace, row["expires_at"] or now + grace)
 
 
-def _record_minter(change: Change, actor: Actor, row: Values, *, leaked: bool) -> None:
+def _record_minter(change: Change, actor: Actor, row: Columns, *, leaked: bool) -> None:
     """Record the token whose holder knows the new credential, for the case that it leaks.
 
     After a leak the earlier minters are forgotten, since no credential that they know is left. But

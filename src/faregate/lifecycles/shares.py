@@ -34,8 +34,7 @@ from faregate.lifecycles.change_rules import (
     check_unchanged,
     require_covered_change,
 )
-from faregate.lifecycles.paging import fill, mark, read_mark
-from faregate.lifecycles.token_fields import check_window
+from faregate.lifecycles.paging import check_window, fill, mark, read_mark
 from faregate.model import IssuedShare, Page, Redeemed, Share
 from faregate.stores.compiled_rows import compile_share_row
 from faregate.stores.queries import Place, ShareQuery

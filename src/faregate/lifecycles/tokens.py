@@ -41,10 +41,9 @@ from faregate.lifecycles.deactivation import (
     close_lineage,
     deactivate,
 )
-from faregate.lifecycles.paging import fill, mark, read_mark
+from faregate.lifecycles.paging import check_window, fill, mark, read_mark
 from faregate.lifecycles.refresh_tokens import LIFETIME
 from faregate.lifecycles.rotation import Rotation
-from faregate.lifecycles.token_fields import check_window
 from faregate.model import Batch, Failure, Issued, Org, Owner, Page, Token
 from faregate.stores.compiled_rows import compile_token_row
 from faregate.stores.queries import Place, TokenQuery

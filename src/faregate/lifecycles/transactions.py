@@ -12,34 +12,28 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from faregate.decision.compiled import compile_session
 from faregate.decision.principal import Principal
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
+from faregate.fields.field import owner_of
+from faregate.fields.token_fields import given_columns, scopes_of
 from faregate.lifecycles.authority import Actor, By
-from faregate.lifecycles.token_fields import (
-    access_limits,
-    given_columns,
-    limits_of,
-    owner_of,
-    scopes_of,
-)
 from faregate.stores.change_feed import OWNER_CHANGED
+from faregate.stores.compiled_rows import compile_access_row, compile_token_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import OwnerRights, Rights
-    from faregate.lifecycles.token_fields import TokenFields
+    from faregate.fields.token_fields import TokenFields
     from faregate.model import AllowedScopes, Org, Owner
     from faregate.stores.store import Change, Reading, Store
     from faregate.values.identities import Identities
-
-    Columns = Mapping[str, Any]
 
 
 class Transactions:
@@ -199,13 +193,13 @@ def _reread(by: Principal, reading: Reading, now: float) -> CompiledCredential:
         row = reading.tokens.held(by.id, compiled.digest, now)
         if row is None:
             raise Denied("unknown_credential", record_id=by.id, address=by.address)
-        return limits_of(row, digest=compiled.digest)
+        return compile_token_row(row, digest=compiled.digest)
 
     if compiled.kind == "access":
         rows = reading.refresh.by_access(compiled.digest)
         if rows is None:
             raise Denied("unknown_credential", record_id=by.id, address=by.address)
-        return access_limits(*rows, compiled.digest)
+        return compile_access_row(*rows, compiled.digest)
 
     if compiled.kind == "jwt":
         return _reread_jwt(compiled, reading, now)

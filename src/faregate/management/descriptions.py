@@ -13,7 +13,7 @@ from typing import Any, get_args
 from faregate.fields.field import LINE_PATTERN, NAME_SCHEMA, TEXT_PATTERN, Field
 from faregate.fields.share_fields import MAX_OBJECTS, PARAM_FIELDS, SHARE_CHANGES, SHARE_FIELDS
 from faregate.fields.token_fields import FIELD_NAMES, TOKEN_FIELDS, TYPES
-from faregate.lifecycles.token_fields import MAX_PAGE
+from faregate.lifecycles.paging import MAX_PAGE
 from faregate.lifecycles.tokens import MAX_BATCH, MAX_REASON, SORTABLE
 from faregate.model import Kept, Share, State, Token
 from faregate.values.names import MAX_ID, json_name

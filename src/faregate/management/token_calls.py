@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from faregate.credentials.answers import Answer
-from faregate.lifecycles.token_fields import TOKEN_FIELDS
+from faregate.fields.token_fields import FIELD_NAMES
 from faregate.management import payloads
 from faregate.management.request import (
     BOOLEAN,
@@ -22,10 +22,10 @@ from faregate.model import Issued, Token
 from faregate.values.names import json_name
 
 if TYPE_CHECKING:
-    from faregate.credentials.answers import Headers
-    from faregate.gate import Gate
     from msgspec import Struct
 
+    from faregate.credentials.answers import Headers
+    from faregate.gate import Gate
     from faregate.management.request import ManagementRequest
 
 FILTERS = {
@@ -110,8 +110,8 @@ def activate_many(gate: Gate, call: ManagementRequest) -> Answer:
 
 def _change(gate: Gate, call: ManagementRequest, body: Struct) -> Answer:
     given = payloads.given(body, "token")
-    members: dict[str, Any] = {name: value for name, value in given.items() if name in TOKEN_FIELDS}
-    fixed = {json_name(name): value for name, value in given.items() if name not in TOKEN_FIELDS}
+    members: dict[str, Any] = {name: value for name, value in given.items() if name in FIELD_NAMES}
+    fixed = {json_name(name): value for name, value in given.items() if name not in FIELD_NAMES}
     if fixed.get("id") == call.record_id:
         del fixed["id"]  # the path's own, which may be "self"
     versions = _versions(call.if_match)
