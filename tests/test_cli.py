@@ -21,7 +21,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from command import SECRET, environment, run, run_flask, run_here, steps
+from command import INTERRUPTIBLE, SECRET, environment, run, run_flask, run_here, steps
 from flask import Flask, current_app
 
 from faregate import (
@@ -590,7 +590,7 @@ def test_audit_shows_and_follows(store: str) -> None:
         )
         == 1
     )
-    command = [sys.executable, "-m", "faregate", "audit", "-f", "--json", "--limit", "2"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "audit", "-f", "--json", "--limit", "2"]
     with subprocess.Popen(
         command, env=environment(FAREGATE_STORE=store), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -635,8 +635,8 @@ def test_a_follower_notices_that_the_store_was_replaced(tmp_path: Path) -> None:
     others = [gate.tokens.create(name=f"t{number}").token.id for number in range(3)]
     command = [
         sys.executable,
-        "-m",
-        "faregate",
+        "-c",
+        INTERRUPTIBLE,
         "audit",
         "-f",
         "--json",
@@ -924,7 +924,7 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
         (["share", "create", "--object", "x", "--expires-in", "1h"], 2, "scopes"),
         (["share", "create", "--scope", "a", "--expires-in", "1h"], 2, "--object"),
         (["share", "create", "--object", "x", "--scope", "a", "--expires-at", "none"], 2, "a share has an end"),
-        (["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h", "--max-redemptions", "x"], 2, "no number"),
+        (["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h", "--max-redemptions", "x"], 2, "neither a number nor"),
         (["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h", "--attributes", "[]"], 2, "a JSON object"),
         (["share", "show", "nonsense"], 1, "There is no such share."),
         (["share", "update", "nonsense"], 2, "Nothing to change"),
