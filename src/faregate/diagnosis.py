@@ -65,7 +65,10 @@ def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> lis
 
     ``settings`` are arguments of Gate; ``trusted_proxies``, ``forwarded_header``, ``secret``,
     ``brand``, ``issuers`` and ``clock`` are examined. ``mounts`` is Linux's table of mounted file
-    systems. Raises InvalidInput if ``url`` is not the URL of a store in a file.
+    systems. Raises InvalidInput if ``url`` is not the URL of a store in a file::
+
+        for finding in examine("sqlite:///gate.db", {"trusted_proxies": ["10.0.0.0/8"]}):
+            print(finding.verdict, finding.check, finding.words)
     """
     path = path_of(url)
     if path is None:
@@ -263,7 +266,7 @@ def _page(path: str, status: Status) -> Finding:
         return Finding("page", FAULT, words)
 
     if not os.access(page, os.W_OK):
-        words = f"{page} cannot be written by this user, who therefore can change nothing"
+        words = f"{page} cannot be written by this user, so this user can change nothing"
         return Finding("page", NOTE, words)
 
     return Finding("page", OK, f"announces {announced}, the feed is at {status.last}")

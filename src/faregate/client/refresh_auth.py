@@ -220,7 +220,7 @@ class RefreshAuth(httpx2.Auth):
         token = self.access_token()
         response = yield _authorize(request, token)
 
-        if self._is_rejected(response, token) and _is_repeatable(request):
+        if self._record_rejection(response, token) and _is_repeatable(request):
             yield _authorize(request, self.access_token())
 
     async def async_auth_flow(
@@ -234,7 +234,7 @@ class RefreshAuth(httpx2.Auth):
             token = await self._access_token_in_thread()
         response = yield _authorize(request, token)
 
-        if self._is_rejected(response, token) and _is_repeatable(request):
+        if self._record_rejection(response, token) and _is_repeatable(request):
             yield _authorize(request, await self._access_token_in_thread())
 
     def __call__(self, request: Request) -> Request:
@@ -247,7 +247,7 @@ class RefreshAuth(httpx2.Auth):
         token = self.access_token()
 
         def notice(response: Any, **_: Any) -> None:
-            self._is_rejected(response, token)
+            self._record_rejection(response, token)
 
         _authorize(prepared, token).register_hook("response", notice)
         return request
@@ -262,8 +262,8 @@ class RefreshAuth(httpx2.Auth):
                 f"origins: {origin} is not listed, so it gets no access token; list it if it should"
             )
 
-    def _is_rejected(self, response: Any, token: str) -> bool:
-        """Return True if the API rejected ``token`` (RFC 6750 section 3.1), and stop using it."""
+    def _record_rejection(self, response: Any, token: str) -> bool:
+        """Stop using ``token`` if the API rejected it (RFC 6750 section 3.1); return True then."""
         challenge = response.headers.get("WWW-Authenticate", "")
 
         # After a redirect to another origin the token was not sent, so a 401 says nothing about it.

@@ -55,7 +55,15 @@ class ExchangeRefused(FaregateError):
 
     ``error`` is a code of RFC 6749 section 5.2, ``description`` its explanation. After
     ``invalid_grant`` the refresh token is dead, or not allowed from this address: its user has to
-    log in again. ``invalid_answer`` is this client's own code for an answer of another protocol.
+    log in again::
+
+        try:
+            http.get("https://api.example.com/documents")
+        except ExchangeRefused as refused:
+            if refused.error == "invalid_grant":
+                auth.keep(log_in())
+
+    ``invalid_answer`` is this client's own code for an answer of another protocol.
     """
 
     def __init__(self, error: str, description: str) -> None:
