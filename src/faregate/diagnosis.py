@@ -94,7 +94,7 @@ def examine(url: str, settings: Mapping[str, Any], mounts: Path = MOUNTS) -> lis
 
 
 def _files(path: str) -> list[Finding]:
-    """Check who may read and replace the files; missing files are reported by other checks."""
+    """Check the permissions of the files; missing files are reported by other checks."""
     findings = [*_folders(path), *_access(path), *_modes(path)]
     return findings or [Finding("files", OK, f"{path} and the files beside it are private")]
 

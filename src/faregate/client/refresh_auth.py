@@ -14,7 +14,8 @@ origin.
 #
 # 1) The access token:
 #
-#               exchange                  time >= renew_at
+#             exchange, or another
+#             process's exchange                time >= renew_at
 #        NONE ─────────────► FRESH ─────────────────────────────► DUE
 #        ▲  ▲                ▲   │                               │ │ │
 #        │  └────────────────┼───┴── rejected, or file changed ──┘ │ │
@@ -40,7 +41,8 @@ origin.
 #
 # - Exchange, read and write happen under the lock of the file, held by one thread of one process.
 # - The file is read again under the lock: another process may have renewed the tokens meanwhile.
-# - The disk is probed before a refresh token is spent; new tokens are written before they are sent.
+# - The disk is probed before a refresh token is spent. New tokens are written before they are sent;
+#   only if the write fails, they are sent from memory.
 # - Another process's newer tokens win over unsaved ones.
 
 from __future__ import annotations
@@ -214,7 +216,7 @@ class RefreshAuth(httpx2.Auth):
     def sync_auth_flow(
         self, request: httpx2.Request
     ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Send the request with an access token; repeat it with a new one after a rejection."""
+        """Send the request with an access token; repeat it with a new token after a rejection."""
         self._check_origin(request.url)
 
         token = self.access_token()
@@ -319,7 +321,7 @@ class RefreshAuth(httpx2.Auth):
         return tokens.access_token
 
     def _read_newest(self) -> StoredTokens:
-        """Return the tokens of the file, or unsaved ones that replace exactly these."""
+        """Return the tokens of the file, or the unsaved tokens that are to replace them."""
         stored = self._file.read()
         if stored.url != str(self._endpoint.url):
             raise InvalidInput(
