@@ -924,7 +924,7 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
         (["share", "create", "--object", "x", "--expires-in", "1h"], 2, "scopes"),
         (["share", "create", "--scope", "a", "--expires-in", "1h"], 2, "--object"),
         (["share", "create", "--object", "x", "--scope", "a", "--expires-at", "none"], 2, "a share has an end"),
-        (["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h", "--max-redemptions", "x"], 2, "neither a number nor"),
+        (["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h", "--max-redemptions", "x"], 2, "no number"),
         (["share", "create", "--object", "x", "--scope", "a", "--expires-in", "1h", "--attributes", "[]"], 2, "a JSON object"),
         (["share", "show", "nonsense"], 1, "There is no such share."),
         (["share", "update", "nonsense"], 2, "Nothing to change"),

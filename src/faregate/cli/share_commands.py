@@ -45,7 +45,7 @@ def _count(text: str) -> int | object:
         return CLEAR
 
     if not text.isascii() or not text.isdigit():
-        raise click.BadParameter(f"{text!r} is neither a number nor 'none'")
+        raise click.BadParameter(f"{text!r} is no number; expected a number or 'none'")
     return int(text)
 
 
