@@ -21,6 +21,17 @@ app = Flask(__name__)
 app.config.from_prefixed_env("TESTED")  # FAREGATE_… of the application, such as TESTED_FAREGATE_STORE
 Faregate(app)
 """
+# A command that ends on Ctrl-C, even if the tests were started with SIGINT ignored, as by a shell in
+# the background: a child inherits that.
+INTERRUPTIBLE = """\
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from faregate.cli import main
+
+main()
+"""
 SECRET = re.compile(r"fg_(tok|rft|act|shr)_[0-9A-Za-z]{49}")
 
 

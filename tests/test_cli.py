@@ -21,7 +21,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from command import SECRET, environment, run, run_flask, run_here, steps
+from command import INTERRUPTIBLE, SECRET, environment, run, run_flask, run_here, steps
 from flask import Flask, current_app
 
 from faregate import (
@@ -590,7 +590,7 @@ def test_audit_shows_and_follows(store: str) -> None:
         )
         == 1
     )
-    command = [sys.executable, "-m", "faregate", "audit", "-f", "--json", "--limit", "2"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "audit", "-f", "--json", "--limit", "2"]
     with subprocess.Popen(
         command, env=environment(FAREGATE_STORE=store), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -635,8 +635,8 @@ def test_a_follower_notices_that_the_store_was_replaced(tmp_path: Path) -> None:
     others = [gate.tokens.create(name=f"t{number}").token.id for number in range(3)]
     command = [
         sys.executable,
-        "-m",
-        "faregate",
+        "-c",
+        INTERRUPTIBLE,
         "audit",
         "-f",
         "--json",

@@ -459,7 +459,7 @@ def test_an_event_loop_is_left_to_others(service: Service) -> None:
         async with httpx2.AsyncClient(auth=auth) as http, anyio.create_task_group() as tasks:
             await http.get(url)
             anyio.to_thread.current_default_thread_limiter().total_tokens = 1
-            with TokenFile(service.path).turn():
+            with TokenFile(service.path).locked():
                 assert (await http.get(url)).text == "x"
                 service.gate.revoke(service.kept()["access_token"])
                 for _ in range(5):
@@ -508,9 +508,9 @@ def test_a_login_in_the_middle_of_an_exchange_is_told_to_wait(
 ) -> None:
     """With a word on what is going on; what was kept is kept."""
     auth, made = service.login()
-    monkeypatch.setattr(token_file, "_LONGEST_TURN", 0.1)
-    for other in (TokenFile(service.path), auth._keeper):
-        with other.turn(), pytest.raises(OSError, match="takes too long"):
+    monkeypatch.setattr(token_file, "_LOCK_TIMEOUT", 0.1)
+    for other in (TokenFile(service.path), auth._file):
+        with other.locked(), pytest.raises(OSError, match="takes too long"):
             auth.keep("another")
     assert service.kept()["refresh_token"] == made.secret
 
@@ -704,9 +704,9 @@ def test_nobody_waits_for_ever_for_another_process(
 ) -> None:
     """One that was stopped in the middle of an exchange."""
     auth, _ = service.login()
-    monkeypatch.setattr(token_file, "_LONGEST_TURN", 0.2)
+    monkeypatch.setattr(token_file, "_LOCK_TIMEOUT", 0.2)
     with (
-        TokenFile(service.path).turn(),
+        TokenFile(service.path).locked(),
         pytest.raises(ExchangeUnanswered, match="another thread or process"),
     ):
         auth.access_token()
@@ -765,7 +765,7 @@ def test_it_goes_nowhere_else(service: Service, url: str) -> None:
     with httpx2.Client(auth=auth) as http, pytest.raises(InvalidInput, match="origins"):
         http.get(target)
     assert service.seen == []
-    RefreshAuth(service.url, service.path, origins=["https://api.example.com"])._check(
+    RefreshAuth(service.url, service.path, origins=["https://api.example.com"])._check_origin(
         "https://API.example.com:443/x"
     )
 
@@ -798,7 +798,7 @@ def test_representations_hide_what_is_kept(service: Service) -> None:
     """Of the object, and of what it holds."""
     auth, made = service.login()
     access = auth.access_token()
-    for text in (repr(auth), repr(auth._known), repr(auth._keeper.read())):
+    for text in (repr(auth), repr(auth._loaded), repr(auth._file.read())):
         assert made.secret not in text
         assert access not in text
         assert service.kept()["refresh_token"] not in text

@@ -107,7 +107,7 @@ def test_a_real_second_process_revokes(tmp_path: Path, make_gate: Callable[..., 
     for wrong, words in (
         ((), "--jti or --subject"),
         (("--jti", "a", "--subject", "b"), "--jti or --subject"),
-        (("--jti", "a", "--before", "2030-01-01T00:00:00Z"), "goes with --subject"),
+        (("--jti", "a", "--before", "2030-01-01T00:00:00Z"), "only with --subject"),
         (("--jti", "a", "--until", "1980-01-01T00:00:00Z"), "until: lies in the past"),
         (("--jti", ""), "jti"),
         (("--subject", "a\u202eb"), "subject"),

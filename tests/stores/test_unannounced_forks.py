@@ -149,16 +149,16 @@ def test_a_child_misses_its_thread_on_hits_alone(tmp_path: Path) -> None:
 
 
 def test_a_child_lets_go_of_a_clients_file(tmp_path: Path) -> None:
-    """A turn that was the parent's is not kept up by the child, which gets its own."""
-    keeper = TokenFile(tmp_path / "credential")
+    """A lock that was the parent's is not held by the child, which gets a lock of its own."""
+    file = TokenFile(tmp_path / "credential")
 
     def work() -> bool:
         os.read(asked, 1)
-        with keeper.turn():
+        with file.locked():
             return True
 
     asked, told = os.pipe()
-    with keeper.turn():
+    with file.locked():
         child = forked(work)
     os.write(told, b".")
     assert os.waitpid(child, 0)[1] == 0

@@ -1,7 +1,8 @@
-"""The command line: the same commands as ``faregate`` and, with the application's own gate, as ``flask faregate``.
+"""The command line: ``faregate``, and ``flask faregate`` with the application's own gate.
 
-Who may open the store's file is root: no credential is asked. Secrets are printed once, alone on standard output, and
-never taken as arguments, which everybody on the machine can read.
+Anyone who can open the database file has full control; no credential is required. A secret is
+printed once, alone on standard output. It is never taken as an argument, which everybody on the
+machine can read.
 
 Exit codes: 0 done or allowed, 1 refused or denied, 2 usage or bad input, 3 the store cannot answer.
 """
@@ -19,7 +20,7 @@ from faregate.cli.audit_command import audit
 from faregate.cli.check_command import check
 from faregate.cli.doctor_command import doctor
 from faregate.cli.jwt_commands import jwt
-from faregate.cli.output import give_up
+from faregate.cli.output import discard_output
 from faregate.cli.share_commands import share
 from faregate.cli.source import Failure, Source
 from faregate.cli.store_commands import db
@@ -38,23 +39,28 @@ COMMANDS: dict[str, click.Command] = {
     "doctor": doctor,
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-EPILOG = "Exit codes: 0 done or allowed, 1 refused or denied, 2 usage or bad input, 3 the store cannot answer."
+EPILOG = (
+    "Exit codes: 0 done or allowed, 1 refused or denied, 2 usage or bad input, "
+    "3 the store cannot answer."
+)
 
 
 class Commands(click.Group):
-    """A group that ends with a word where what it says cannot be written, and writes what a terminal can show."""
+    """Runs a command; characters that the terminal cannot show are escaped."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command; raise Failure if its output cannot be written."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # which is for click to end quietly
+            # A reader that went away is no error: click ends the command quietly.
+            if error.errno == errno.EPIPE:
                 raise
-            give_up()
+            discard_output()
             raise Failure(f"Cannot be written: {error.strerror}", 1) from error
 
 
@@ -65,7 +71,10 @@ class Commands(click.Group):
     epilog=EPILOG,
 )
 @click.option(
-    "--store", envvar="FAREGATE_STORE", metavar="URL", help="The store, such as sqlite:///gate.db."
+    "--store",
+    envvar="FAREGATE_STORE",
+    metavar="URL",
+    help="URL of the store, such as sqlite:///gate.db.",
 )
 @click.option(
     "--brand",
@@ -80,8 +89,8 @@ class Commands(click.Group):
     multiple=True,
     envvar="FAREGATE_TRUSTED_PROXIES",
     metavar="BLOCK",
-    help="A network of the proxies that the application trusts, for 'check' and 'doctor'; may be repeated, in the "
-    "environment between spaces.",
+    help="A network of proxies that the application trusts, for 'check' and 'doctor'. May be "
+    "repeated; separated by spaces in the environment.",
 )
 @click.option(
     "--forwarded-header",
@@ -89,7 +98,7 @@ class Commands(click.Group):
     default="x-forwarded-for",
     show_default=True,
     metavar="NAME",
-    help="The header in which they name the client: x-forwarded-for or forwarded.",
+    help="The header in which the proxies name the client: x-forwarded-for or forwarded.",
 )
 @click.version_option(package_name="faregate")
 @click.pass_context
@@ -100,12 +109,15 @@ def main(
     proxies: Sequence[str],
     forwarded_header: str,
 ) -> None:
-    """Steer the gate in front of a web application: tokens, shares, and why somebody gets in or not.
+    """Manage the gate in front of a web application: its tokens, shares and audit.
 
-    Who may open the store's file is root: no credential is asked. The options below, given before the command, say
-    where the store is and how the application set up its gate; each can stand in the environment as well
-    (FAREGATE_STORE, FAREGATE_BRAND, FAREGATE_TRUSTED_PROXIES, FAREGATE_FORWARDED_HEADER; FAREGATE_SECRET signs what
-    shares are redeemed for). In a Flask application the same commands are 'flask faregate ...', with its own gate.
+    Anyone who can open the database file has full control; no credential is required.
+
+    The options below stand before the command. They name the store and repeat the settings of the
+    application's gate. Each can be set in the environment as well: FAREGATE_STORE, FAREGATE_BRAND,
+    FAREGATE_TRUSTED_PROXIES, FAREGATE_FORWARDED_HEADER. FAREGATE_SECRET signs the tokens of
+    redeemed shares. In a Flask application the same commands are 'flask faregate ...', with the
+    application's own gate.
     """
     settings: dict[str, Any] = {
         "brand": brand,

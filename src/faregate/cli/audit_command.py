@@ -1,4 +1,4 @@
-"""``faregate audit``: who changed what."""
+"""``faregate audit``: shows and follows the changes of tokens and shares."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ from faregate.cli.source import pass_source
 from faregate.management import payloads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from faregate.cli.source import Source
     from faregate.gate import Gate
     from faregate.model import AuditEntry, AuditPage
 
-POLL = 0.25  # seconds between two looks of --follow
+POLL = 0.25  # seconds between two reads of --follow
+
 _HEAD = ("SEQUENCE", "AT", "ACTOR", "ACTION", "SUBJECT", "ORG", "DETAILS")
-_WIDTHS = (8, 20, 12, 16, 36, 6, 0)  # at least, so that what follows later stands under it
+
+# Minimal widths: entries that follow later stand under the head.
+_WIDTHS = (8, 20, 12, 16, 36, 6, 0)
 
 
 @click.command()
 @click.option(
     "--since",
     metavar="WHEN",
-    help="After this sequence, or from this instant on. Default: the newest.",
+    help="Entries after this sequence, or from this instant on. Default: the newest entries.",
 )
-@click.option("--subject", metavar="ID", help="Only what was done to this token or share.")
-@click.option("--limit", default=100, show_default=True, help="At most so many, 1 to 1000.")
-@click.option("--follow", "-f", is_flag=True, help="Go on, and print what comes, until Ctrl-C.")
+@click.option("--subject", metavar="ID", help="Only changes of this token or share.")
+@click.option("--limit", default=100, show_default=True, help="Number of entries, 1 to 1000.")
+@click.option("--follow", "-f", is_flag=True, help="Print new entries as they come, until Ctrl-C.")
 @json_option
 @pass_source
 def audit(
@@ -50,80 +53,101 @@ def audit(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Show who changed what: the newest changes, or those since.
+    """Show the newest changes, or the changes since WHEN.
 
-    They come in the order in which they were made. WHEN is the SEQUENCE of an entry, or an instant such as
-    2030-01-31T12:00:00Z. Every change of a token or share is here, from Python, HTTP and the command line, until 'db
-    purge' removes it. Denied requests are not: they are records of the logger 'faregate'. With --follow, --json prints
-    one entry a line.
+    Entries are in the order of the changes. WHEN is the SEQUENCE of an entry, or an instant such as
+    2030-01-31T12:00:00Z. The audit holds every change of a token or share by Python, HTTP and the
+    command line, until 'db purge' removes it. Denied requests are not in the audit; the logger
+    'faregate' has them. With --follow, --json prints an entry on each line.
     """
-    start = int(since) if since is not None and re.fullmatch("[0-9]{1,18}", since) else since
+    start: str | int | None = since
+    if since is not None and re.fullmatch("[0-9]{1,18}", since):
+        start = int(since)
+
     with source.gate() as gate:
         page = gate.audit(start, subject=subject, limit=limit)
         if not follow:
-            _show(page, as_json=as_json)
+            _print_page(page, as_json=as_json)
             return
+
+        pages = _following(gate, page, start or 0, subject, limit)
         with suppress(KeyboardInterrupt):
-            if not as_json:
-                table([_HEAD], least=_WIDTHS)
-            _follow(gate, page, start or 0, subject, limit, as_json=as_json)
+            _print_pages(pages, as_json=as_json)
 
 
-def _follow(
-    gate: Gate,
-    page: AuditPage,
-    start: int | str | datetime,
-    subject: str | None,
-    limit: int,
-    *,
-    as_json: bool,
-) -> None:
-    """Print the entries of a page, and then whatever comes."""
+def _following(
+    gate: Gate, page: AuditPage, start: int | str | datetime, subject: str | None, limit: int
+) -> Iterator[AuditPage]:
+    """Yield ``page``, and then the entries after it, page by page.
+
+    A page is empty while there are no new entries.
+    """
     last: AuditEntry | None = None
     while True:
-        for last in page.items:
-            _line(last, as_json=as_json)
-        if not page.more and _reader_gone():
-            return
+        yield page
+        if page.items:
+            last = page.items[-1]
+
         if last is None:
             page = gate.audit(start, subject=subject, limit=limit)
             continue
-        # The entry that was printed last is read again: if another one is there, so is another store.
+
+        # The last entry is read again: if another entry is in its place, so is another store.
         page = gate.audit(last.sequence - 1, subject=subject, limit=max(limit, 2))
         if page.items[:1] == (last,):
             page = msgspec.structs.replace(page, items=page.items[1:])
-            continue
-        oldest = gate.audit(0, limit=1).items
-        if not oldest or oldest[0].sequence <= last.sequence:  # and it was not purged
-            click.echo(
-                "The store was replaced by another one; what follows was done to that since.",
-                err=True,
-            )
-            start, last = last.at, None
+        elif not _is_purged(gate, last):
+            click.echo("The store was replaced; the changes of the new store follow.", err=True)
+            start = last.at
+            last = None
             page = gate.audit(start, subject=subject, limit=limit)
 
 
+def _is_purged(gate: Gate, entry: AuditEntry) -> bool:
+    """Return True if the oldest entry left is newer than ``entry``."""
+    oldest = gate.audit(0, limit=1).items
+    return bool(oldest) and oldest[0].sequence > entry.sequence
+
+
+def _print_pages(pages: Iterable[AuditPage], *, as_json: bool) -> None:
+    """Print entries as they come, until standard output has no reader any more."""
+    if not as_json:
+        table([_HEAD], least=_WIDTHS)
+
+    for page in pages:
+        for entry in page.items:
+            _print_entry(entry, as_json=as_json)
+        if not page.more and _reader_gone():
+            return
+
+
 def _reader_gone() -> bool:
-    """Wait a little; tell whether nobody reads standard output any more, as behind ``| grep -m 1``."""
+    """Wait a moment; return True if nothing reads standard output any more.
+
+    So ``faregate audit -f | grep -m 1 …`` ends even if no entry follows.
+    """
     poller = select.poll()
     try:
         poller.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # it is no file of the system
+    except (OSError, ValueError):
+        # Standard output is not a file of the system, so it cannot be polled.
         time.sleep(POLL)
         return False
     return bool(poller.poll(POLL * 1000))
 
 
-def _show(page: AuditPage, *, as_json: bool) -> None:
+def _print_page(page: AuditPage, *, as_json: bool) -> None:
     if as_json:
         click.echo(payloads.show(page))
         return
+
     table([_HEAD, *map(_cells, page.items)])
     if page.more:
-        click.echo(f"There are more; see --limit, or --since {page.items[-1].sequence}.", err=True)
+        last = page.items[-1].sequence
+        click.echo(f"There are more; see --limit, or --since {last}.", err=True)
 
 
-def _line(entry: AuditEntry, *, as_json: bool) -> None:
+def _print_entry(entry: AuditEntry, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(entry))
     else:
@@ -131,25 +155,23 @@ def _line(entry: AuditEntry, *, as_json: bool) -> None:
 
 
 def _cells(entry: AuditEntry) -> Sequence[str]:
-    details = msgspec.json.encode(entry.details).decode()
-    at = f"{entry.at:%Y-%m-%dT%H:%M:%SZ}"
     return (
         str(entry.sequence),
-        at,
+        f"{entry.at:%Y-%m-%dT%H:%M:%SZ}",
         _actor(entry),
         entry.action,
         entry.subject,
         entry.org_id or "-",
-        details,
+        msgspec.json.encode(entry.details).decode(),
     )
 
 
 def _actor(entry: AuditEntry) -> str:
-    """Return the name of an actor, and who that was: alike names tell nobody apart."""
+    """Return the actor's name with kind and id, since names are not unique."""
     name = entry.actor or "-"
-    if entry.actor_kind is None or name in (
-        entry.actor_kind,
-        f"{entry.actor_kind}:{entry.actor_id}",
-    ):
+    kind = entry.actor_kind
+    if kind is None or name in (kind, f"{kind}:{entry.actor_id}"):
         return name
-    return f"{name} ({' '.join(filter(None, (entry.actor_kind, entry.actor_id)))})"
+
+    identity = " ".join(filter(None, (kind, entry.actor_id)))
+    return f"{name} ({identity})"

@@ -1,4 +1,4 @@
-"""``faregate doctor``: whether everything around the store is as it should be."""
+"""``faregate doctor``: looks for problems around the store."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import msgspec
 
 from faregate.cli.output import echo, table
 from faregate.cli.parameters import json_option
-from faregate.cli.source import explained, pass_source
+from faregate.cli.source import exit_on_error, pass_source
 
 if TYPE_CHECKING:
     from faregate.cli.source import Source
+    from faregate.diagnosis import Finding
 
 
 @click.command()
@@ -20,33 +21,53 @@ if TYPE_CHECKING:
 @pass_source
 @click.pass_context
 def doctor(context: click.Context, source: Source, *, as_json: bool) -> None:
-    """Look for what is wrong around the store.
+    """Look for problems around the store.
 
-    It says what to do about it, and changes nothing itself. It looks at the store and the version of its tables, at the
-    files and who may read them, at the page that tells other processes of changes, at the file system, the clock, the
-    trusted proxies, the secret that shares are redeemed with, and the keys of the application's issuers.
+    Each problem is shown with its remedy; nothing is changed. The doctor examines the store and the
+    version of its tables, the files and their permissions, the page that tells other processes of
+    changes, the file system, the clock, the trusted proxies, the secret that signs the tokens of
+    redeemed shares, and the keys of the application's issuers.
 
-    Exit code 0: nothing is wrong, though there may be notes; 1: something is; 3: the store cannot answer.
+    Exit code 0: no fault was found, though there may be notes; 1: a fault was found; 3: the store
+    cannot answer.
     """
-    from faregate.diagnosis import DOWN, FAULT, NOTE, Finding, examine  # noqa: PLC0415  SQLAlchemy is loaded only by who opens a store
+    # Diagnosis loads SQLAlchemy, which only commands that open a store need.
+    from faregate.diagnosis import DOWN, FAULT, NOTE, Finding, examine  # noqa: PLC0415
 
-    with explained():
-        findings = examine(source.existing(), source.settings)
+    with exit_on_error():
+        findings = examine(source.existing_url(), source.settings)
+
     if source.application is not None:
-        words = "its gate was open before this looked, which makes a missing page anew: 'faregate doctor' looks first"
+        words = (
+            "its gate was open before this examination, and an opening gate creates a missing "
+            "page: run 'faregate doctor' to examine first"
+        )
         findings.append(Finding("application", NOTE, words))
+
     if as_json:
         click.echo(msgspec.json.encode(findings))
     else:
-        table(
-            [
-                one.verdict.upper() if one.verdict in (FAULT, DOWN) else one.verdict,
-                one.check,
-                one.words,
-            ]
-            for one in findings
-        )
-        wrong = sum(one.verdict in (FAULT, DOWN) for one in findings)
-        echo("Nothing is wrong." if not wrong else f"Wrong: {wrong} of {len(findings)}.", err=True)
-    verdicts = {one.verdict for one in findings}
-    context.exit(3 if DOWN in verdicts else 1 if FAULT in verdicts else 0)
+        _print(findings, problems={FAULT, DOWN})
+
+    verdicts = {finding.verdict for finding in findings}
+    if DOWN in verdicts:
+        context.exit(3)
+    if FAULT in verdicts:
+        context.exit(1)
+
+
+def _print(findings: list[Finding], problems: set[str]) -> None:
+    rows: list[tuple[str, str, str]] = []
+    wrong = 0
+    for finding in findings:
+        verdict: str = finding.verdict
+        if verdict in problems:
+            verdict = verdict.upper()
+            wrong += 1
+        rows.append((verdict, finding.check, finding.words))
+
+    table(rows)
+    if wrong:
+        echo(f"Wrong: {wrong} of {len(findings)}.", err=True)
+    else:
+        echo("Nothing is wrong.", err=True)

@@ -1,4 +1,4 @@
-"""``faregate jwt``: revoking JWTs of trusted issuers."""
+"""``faregate jwt``: revokes JWTs of trusted issuers."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ def jwt() -> None:
     "--issuer",
     required=True,
     metavar="ISS",
-    help="Whose they are: the 'iss' of the tokens, as it is.",
+    help="The issuer of the tokens: exactly their 'iss'.",
 )
 @click.option("--jti", metavar="JTI", help="The token with this 'jti'.")
 @click.option(
     "--subject",
     metavar="SUB",
-    help="Every token of this 'sub' with an 'iat' until now, or --before.",
+    help="Every token with this 'sub' that was issued until now, or until --before.",
 )
 @click.option(
     "--before",
     type=instant,
     metavar="INSTANT",
-    help="With --subject: with an 'iat' until then, and no later.",
+    help="With --subject: the latest 'iat' of the revoked tokens.",
 )
 @click.option(
     "--until",
     type=instant,
     metavar="INSTANT",
-    help="When the tokens have expired and this may be forgotten, such as 2030-01-31T12:00:00Z; without it, never.",
+    help="The end of the revocation, when the tokens have expired, such as "
+    "2030-01-31T12:00:00Z. Default: never.",
 )
 @by_option
 @pass_source
@@ -57,20 +58,22 @@ def revoke(
     until: Instant | None,
     by: CommandLine,
 ) -> None:
-    """Revoke one token, or those of a subject, for good.
+    """Revoke a token, or the tokens of a subject, for good.
 
-    Whether there is such a token cannot be told: what the issuer hands out is known to nobody else.
+    The token need not exist: only its issuer knows which tokens it issued.
     """
     if (jti is None) == (subject is None):
         raise click.UsageError("Give --jti or --subject.")
     if subject is None and before is not None:
-        raise click.UsageError("--before goes with --subject.")
+        raise click.UsageError("--before: only with --subject.")
+
     with source.gate() as gate:
         if source.application is None:
             echo(
-                "Whether the gate trusts this issuer is not known here: its name has to be the 'iss' exactly.",
+                "The trusted issuers are not known here: the issuer has to be exactly the 'iss'.",
                 err=True,
             )
+
         if jti is not None:
             gate.jwts.revoke(issuer, jti, until=until, by=by)
             echo(f"The token {jti} of {issuer} is revoked.")

@@ -1,4 +1,4 @@
-"""``faregate share``: the lifecycle of shares."""
+"""``faregate share``: creates, shows, changes, redeems and revokes shares."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from faregate.cli.output import check_open, echo, members, moment, secret, table
+from faregate.cli.output import (
+    check_open,
+    echo,
+    moment,
+    print_list,
+    print_record,
+    print_secret,
+)
 from faregate.cli.parameters import (
-    NOTHING,
+    CLEAR,
     by_option,
     given,
     json_object,
@@ -35,29 +42,32 @@ if TYPE_CHECKING:
 
 def _count(text: str) -> int | object:
     if text == "none":
-        return NOTHING
+        return CLEAR
+
     if not text.isascii() or not text.isdigit():
-        raise click.BadParameter(f"{text!r} is no number, nor 'none'")
+        raise click.BadParameter(f"{text!r} is no number; expected a number or 'none'")
     return int(text)
 
 
 def _attributes(text: str) -> dict[str, Any] | object:
-    return NOTHING if text == "none" else json_object(text)
+    if text == "none":
+        return CLEAR
+    return json_object(text)
 
 
-def _opens(command: Command) -> Command:
-    """Add the options for what a share opens, at creation and later."""
+def _share_options(command: Command) -> Command:
+    """Add the options for the content of a share, at creation and later."""
     command = click.option(
         "--attributes",
         type=_attributes,
         metavar="JSON",
-        help="An object of the application's own; 'none': nothing.",
+        help="An object with data of the application; 'none' removes it.",
     )(command)
     command = click.option(
         "--max-redemptions",
         type=_count,
         metavar="N",
-        help="Redeem only, so many times; 'none': without end.",
+        help="The share can only be redeemed, at most N times; 'none' removes this.",
     )(command)
     return time_options(limit_options(command))
 
@@ -74,9 +84,9 @@ def share() -> None:
     required=True,
     multiple=True,
     metavar="ID",
-    help="What it opens; may be repeated.",
+    help="An object that the share opens; may be repeated.",
 )
-@_opens
+@_share_options
 @by_option
 @json_option
 @pass_source
@@ -85,42 +95,50 @@ def create(
 ) -> None:
     """Create a share and print its secret, once.
 
-    It takes --scope, and --expires-in or --expires-at. The secret alone goes to standard output. It is nobody's: who
-    manages it over HTTP has to be root or an admin without an organization.
+    Required are --scope, and --expires-in or --expires-at. The secret alone goes to standard
+    output. The share has no owner: over HTTP it is managed by root, or by an admin without an
+    organization.
     """
     check_open()
-    details = _changes(**options)
+    changes = _changes(**options)
+
     with source.gate(create=True) as gate:
-        issued = gate.shares.create(objects[0], objects[1:], by=by, **details)
+        issued = gate.shares.create(objects[0], objects[1:], by=by, **changes)
+
     name = f"Share {issued.share.id}"
-    told = f"{name} was created. Its secret is shown this once:"
-    secret(payloads.show(issued) if as_json else issued.secret, "" if as_json else told, name)
+    if as_json:
+        print_secret(payloads.show(issued), "", name)
+    else:
+        print_secret(issued.secret, f"{name} was created. Its secret is shown this once:", name)
 
 
 @share.command("list")
-@click.option("--object", "object_id", metavar="ID", help="Only those that open this object.")
+@click.option("--object", "object_id", metavar="ID", help="Only shares that open this object.")
 @page_options
 @json_option
 @pass_source
 def list_(source: Source, object_id: str | None, limit: int, offset: int, *, as_json: bool) -> None:
-    """List shares, the newest first, dead or alive. Secrets are not kept and so never listed."""
+    """List shares, the newest first.
+
+    Expired and revoked shares are included. Secrets are not stored, and so never listed.
+    """
     with source.gate() as gate:
-        found = gate.shares.list(object_id, limit, offset)
+        page = gate.shares.list(object_id, limit, offset)
+
     if as_json:
-        click.echo(payloads.show(found))
+        click.echo(payloads.show(page))
         return
+
     columns: dict[str, Callable[[Share], str]] = {
-        "ID": lambda one: one.id,
-        "OBJECT": lambda one: one.object_id,
-        "MORE": lambda one: str(len(one.object_ids) - 1),
-        "EXPIRES": lambda one: moment(one.expires_at, "never"),
-        "STATE": lambda one: one.state,
-        "REDEEMED": lambda one: f"{one.redemptions} of {one.params.max_redemptions or 'any'}",
-        "SCOPES": lambda one: " ".join(one.params.scopes),
+        "ID": lambda share: share.id,
+        "OBJECT": lambda share: share.object_id,
+        "MORE": lambda share: str(len(share.object_ids) - 1),
+        "EXPIRES": lambda share: moment(share.expires_at, "never"),
+        "STATE": lambda share: share.state,
+        "REDEEMED": lambda share: f"{share.redemptions} of {share.params.max_redemptions or 'any'}",
+        "SCOPES": lambda share: " ".join(share.params.scopes),
     }
-    table([list(columns), *([show(one) for show in columns.values()] for one in found.items)])
-    if found.total > len(found.items):
-        click.echo(f"{len(found.items)} of {found.total}; see --limit and --offset.", err=True)
+    print_list(columns, page.items, page.total)
 
 
 @share.command()
@@ -128,70 +146,87 @@ def list_(source: Source, object_id: str | None, limit: int, offset: int, *, as_
 @json_option
 @pass_source
 def show(source: Source, share_id: str, *, as_json: bool) -> None:
-    """Show everything about a share but its secret, which is not kept."""
+    """Show a share without its secret, which is not stored."""
     with source.gate() as gate:
-        _show(gate.shares.get(share_id), as_json=as_json)
+        _print(gate.shares.get(share_id), as_json=as_json)
 
 
 @share.command()
 @click.argument("share_id", metavar="ID")
-@_opens
+@_share_options
 @by_option
 @json_option
 @pass_source
 def update(
     source: Source, /, share_id: str, *, by: CommandLine, as_json: bool, **options: Any
 ) -> None:
-    """Change what is given and keep the rest. Scopes and networks are replaced whole; the objects stay.
+    """Change the given members of a share, and no others.
 
-    An expired share can be extended, a revoked one cannot. What was redeemed from it follows at once.
+    Scopes and networks are replaced as a whole; the objects cannot be changed. An expired share can
+    be extended, a revoked share cannot. The change also counts for tokens redeemed from the share,
+    at once.
     """
-    details = _changes(**options)
-    scopes = details.pop("scopes", None)
+    changes = _changes(**options)
+    scopes = changes.pop("scopes", None)
     if scopes is not None:
-        details["params"] = {**details.get("params", {}), "scopes": scopes}
-    if not details:
+        changes["params"] = {**changes.get("params", {}), "scopes": scopes}
+    if not changes:
         raise click.UsageError("Nothing to change: give an option, such as --expires-in.")
+
     with source.gate() as gate:
-        _show(gate.shares.update(share_id, by=by, **details), as_json=as_json)
+        _print(gate.shares.update(share_id, by=by, **changes), as_json=as_json)
 
 
 @share.command()
 @click.argument("share_id", metavar="ID")
 @click.option(
     "--secret",
-    "ask",
+    "with_secret",
     is_flag=True,
-    help="As its holder does: with the secret, read from standard input.",
+    help="Redeem as the holder does, with the secret from standard input.",
 )
 @click.option(
     "--address",
     metavar="ADDRESS",
-    help="The client's address, for a share that is bound to networks.",
+    help="The client's address, for a share with allowed networks.",
 )
 @by_option
 @json_option
 @pass_source
 def redeem(
-    source: Source, share_id: str, address: str | None, *, ask: bool, by: CommandLine, as_json: bool
+    source: Source,
+    share_id: str,
+    address: str | None,
+    *,
+    with_secret: bool,
+    by: CommandLine,
+    as_json: bool,
 ) -> None:
-    """Redeem a share for a token, and print that, once.
+    """Redeem a share for a token, and print the token once.
 
-    The token opens the objects for 15 minutes, and it counts as a redemption. The secret, if used, is read from
-    standard input, or from a prompt that does not show it; it is no argument, since everybody on the machine can read
-    those.
+    The token opens the objects for 15 minutes, and counts as a redemption. With --secret the secret
+    is read from standard input, or from a prompt that does not show it. It is no argument:
+    everybody on the machine can read arguments.
     """
     check_open()
-    given_secret = read_secret("Secret of the share") if ask else None
-    if ask and given_secret is None:
-        raise click.UsageError("--secret: there was none on standard input.")
+
+    secret = None
+    if with_secret:
+        secret = read_secret("Secret of the share")
+        if secret is None:
+            raise click.UsageError("--secret: there was none on standard input.")
+
     with source.gate() as gate:
-        redeemed = gate.shares.redeem(share_id, secret=given_secret, address=address, by=by)
-    opens = f"Opens {', '.join(redeemed.object_ids)} until {moment(redeemed.expires_at, '-')}."
-    told = f"{opens} The token is shown this once:"
-    secret(
-        payloads.show(redeemed) if as_json else redeemed.token, "" if as_json else told, "A token"
-    )
+        redeemed = gate.shares.redeem(share_id, secret=secret, address=address, by=by)
+
+    if as_json:
+        print_secret(payloads.show(redeemed), "", "A token")
+        return
+
+    objects = ", ".join(redeemed.object_ids)
+    expiry = moment(redeemed.expires_at, "-")
+    words = f"Opens {objects} until {expiry}. The token is shown this once:"
+    print_secret(redeemed.token, words, "A token")
 
 
 @share.command()
@@ -200,16 +235,18 @@ def redeem(
 @json_option
 @pass_source
 def revoke(source: Source, share_id: str, *, by: CommandLine, as_json: bool) -> None:
-    """Close a share for good, at once, with what was redeemed from it."""
+    """Revoke a share and its redeemed tokens, at once and for good."""
     with source.gate() as gate:
         revoked = gate.shares.revoke(share_id, by=by)
+
     if as_json:
         click.echo(payloads.show(revoked))
     else:
         echo(f"Share {revoked.id} is revoked.")
 
 
-def _changes(  # each an option of the command line
+# Each argument is an option of the command line.
+def _changes(
     scopes: tuple[str, ...],
     blocks: tuple[str, ...],
     expires_in: timedelta | None,
@@ -219,16 +256,17 @@ def _changes(  # each an option of the command line
     *,
     any_address: bool,
 ) -> dict[str, Any]:
-    """Return the members of a share that the options give, by their names in Python."""
+    """Return the given members of a share, by their names in Python."""
     params = given(maxRedemptions=max_redemptions, attributes=attributes)
     allowed = networks(blocks, any_address=any_address)
     if allowed is not None:
         params["allowedCidrBlocks"] = allowed
+
     return given(scopes=scopes, expires_in=expires_in, expires_at=expires_at, params=params or None)
 
 
-def _show(one: Share, *, as_json: bool) -> None:
+def _print(share: Share, *, as_json: bool) -> None:
     if as_json:
-        click.echo(payloads.show(one))
+        click.echo(payloads.show(share))
     else:
-        members(one)
+        print_record(share)

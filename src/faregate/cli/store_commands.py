@@ -1,4 +1,4 @@
-"""``faregate db``: the store's tables."""
+"""``faregate db``: upgrades, describes and purges the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from faregate.cli.output import echo, moment, table
 from faregate.cli.parameters import by_option, json_option, span
-from faregate.cli.source import Failure, explained, pass_source
+from faregate.cli.source import Failure, exit_on_error, pass_source
 from faregate.errors import InvalidInput
 from faregate.gate import KEEP
 from faregate.management import payloads
@@ -19,42 +19,45 @@ if TYPE_CHECKING:
 
     from faregate.cli.source import Source
     from faregate.lifecycles.authority import CommandLine
+    from faregate.stores.sqlite.status import Status
 
 
 @click.group()
 def db() -> None:
-    """Look after the store's tables."""
+    """Maintain the store and its tables."""
 
 
 @db.command()
 @json_option
 @pass_source
 def upgrade(source: Source, *, as_json: bool) -> None:
-    """Bring the tables to the version that this faregate needs.
+    """Upgrade the tables to the version that this faregate needs.
 
-    Make a backup first, and stop the application: an older faregate does not open newer tables. It is one transaction:
-    if it fails, nothing was changed.
+    Make a backup first, and stop the application: an older faregate does not open newer tables. The
+    upgrade is a single transaction: if it fails, nothing was changed.
     """
     # Alembic and SQLAlchemy are loaded only to migrate.
     from faregate.stores.migrations import upgrade as migrate  # noqa: PLC0415
     from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
 
-    with explained():
-        url = source.existing()
+    with exit_on_error():
+        url = source.existing_url()
         before = read_status(url)
+
         try:
             migrate(url)
         except InvalidInput as error:
             raise Failure(str(error), 1) from error
+
         after = read_status(url)
+
     if as_json:
         click.echo(msgspec.json.encode({"from": before.version, "to": after.version}))
     elif before.version == after.version:
         echo(f"The tables are up to date: version {after.version}.")
     else:
-        echo(
-            f"The tables are up to date: version {after.version}, before {before.version or 'none'}."
-        )
+        former = before.version or "none"
+        echo(f"The tables are up to date: version {after.version}, before {former}.")
 
 
 @db.command()
@@ -62,36 +65,43 @@ def upgrade(source: Source, *, as_json: bool) -> None:
 @pass_source
 @click.pass_context
 def status(context: click.Context, source: Source, *, as_json: bool) -> None:
-    """Show the version of the tables and what is in them.
+    """Show the version of the tables and the number of their records.
 
-    Exit code 0: this faregate can use them; 1: they need 'db upgrade', or a newer faregate.
+    Exit code 0: this faregate can use the tables; 1: they need 'db upgrade', or a newer faregate.
     """
+    # SQLAlchemy is loaded only by commands that open a store.
     from faregate.stores.sqlite.status import read_status  # noqa: PLC0415
 
-    with explained():
-        url = source.existing()
-        found = read_status(url)
+    with exit_on_error():
+        url = source.existing_url()
+        store_status = read_status(url)
+
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        click.echo(msgspec.json.encode(store_status))
     else:
-        version = found.version or "none"
-        table(
-            [
-                ("store", url),
-                ("size", f"{found.bytes:,} bytes"),
-                (
-                    "tables",
-                    version if found.current else f"{version}; this faregate needs {found.needed}",
-                ),
-                ("tokens", f"{found.tokens:,}"),
-                ("shares", f"{found.shares:,}"),
-                (
-                    "audit",
-                    f"{found.entries:,} since {moment(found.oldest, 'ever')}; the newest is {found.sequence:,}",
-                ),
-            ]
-        )
-    context.exit(0 if found.current else 1)
+        _print_status(url, store_status)
+
+    if not store_status.current:
+        context.exit(1)
+
+
+def _print_status(url: str, status: Status) -> None:
+    tables = status.version or "none"
+    if not status.current:
+        tables += f"; this faregate needs {status.needed}"
+
+    since = moment(status.oldest, "ever")
+    audit = f"{status.entries:,} since {since}; the newest is {status.sequence:,}"
+
+    rows = [
+        ("store", url),
+        ("size", f"{status.bytes:,} bytes"),
+        ("tables", tables),
+        ("tokens", f"{status.tokens:,}"),
+        ("shares", f"{status.shares:,}"),
+        ("audit", audit),
+    ]
+    table(rows)
 
 
 @db.command()
@@ -101,26 +111,31 @@ def status(context: click.Context, source: Source, *, as_json: bool) -> None:
     default=f"{KEEP.days}d",
     show_default=True,
     metavar="SPAN",
-    help="Of the audit.",
+    help="Age up to which entries of the audit are kept.",
 )
 @by_option
 @json_option
 @pass_source
 def purge(source: Source, keep: timedelta, *, by: CommandLine, as_json: bool) -> None:
-    """Remove what nobody needs any more.
+    """Remove data that is no longer needed.
 
-    Which is: entries of the audit older than --keep (the newest one always stays), secrets that were rotated and are
-    past their grace, access credentials that are dead, the traces of deleted tokens of which nothing is left, and
-    revocations of JWTs that are over.
-    Tokens and shares stay, expired ones too, and it can be done while the application runs.
+    Removed are entries of the audit older than --keep (the newest entry always stays), rotated
+    secrets past their grace, dead access credentials, traces of deleted tokens without
+    descendants, and revocations of JWTs past their end.
+
+    Tokens and shares stay, expired ones too. The application may be running.
     """
     with source.gate() as gate:
         purged = gate.purge(keep, by=by)
+
     if as_json:
         click.echo(payloads.show(purged))
-    else:
-        echo(
-            f"Removed {purged.entries:,} entries of the audit, {purged.secrets:,} secrets past their grace, "
-            f"{purged.access:,} dead access credentials, {purged.makers:,} traces of deleted tokens, "
-            f"{purged.revocations:,} revocations of JWTs."
-        )
+        return
+
+    echo(
+        f"Removed {purged.entries:,} entries of the audit, "
+        f"{purged.secrets:,} secrets past their grace, "
+        f"{purged.access:,} dead access credentials, "
+        f"{purged.makers:,} traces of deleted tokens, "
+        f"{purged.revocations:,} revocations of JWTs."
+    )

@@ -1,4 +1,4 @@
-"""``faregate token``: the lifecycle of tokens."""
+"""``faregate token``: creates, shows, changes, rotates, closes and deletes tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from faregate.cli.output import check_open, echo, members, moment, secret, table
+from faregate.cli.output import (
+    check_open,
+    echo,
+    moment,
+    print_list,
+    print_record,
+    print_secret,
+)
 from faregate.cli.parameters import (
     allowed_scopes,
     by_option,
@@ -38,40 +45,39 @@ if TYPE_CHECKING:
     from faregate.values.instants import Instant
 
 
-def _grants(command: Command) -> Command:
-    """Add the options for whatever a token may be, at creation and later."""
+def _token_options(command: Command) -> Command:
+    """Add the options for the members of a token, at creation and later."""
     for option in (
         click.option("--org-name", metavar="NAME", help="The organization's name."),
         click.option("--org", metavar="ID", help="The id of the organization."),
-        click.option(
-            "--owner-idp", metavar="ID", help="The identity provider that knows the owner."
-        ),
+        click.option("--owner-idp", metavar="ID", help="The owner's identity provider."),
         click.option("--owner-name", metavar="NAME", help="The owner's name."),
         click.option("--owner", metavar="ID", help="The id of the owner."),
         click.option(
             "--description",
             type=text,
             metavar="TEXT",
-            help="More about it; an empty text takes it away.",
+            help="A description; an empty text removes it.",
         ),
         click.option(
             "--rotation/--no-rotation",
             default=None,
-            help="Of type REFRESH: whether exchanges replace the secret.",
+            help="Whether exchanges replace the secret; only for type REFRESH.",
         ),
         click.option(
             "--not-before",
             type=instant_or_none,
             metavar="INSTANT",
-            help="From when on; 'none': at once.",
+            help="Start of validity; 'none': at once.",
         ),
     ):
         command = option(command)
+
     command = limit_options(time_options(command))
-    words = "Permissions and roles, too: allowedScopes in JSON, instead of --scope."
-    return click.option("--allowed-scopes", type=allowed_scopes, metavar="JSON", help=words)(
-        command
-    )
+
+    words = "Scopes, permissions and roles: allowedScopes in JSON, instead of --scope."
+    option = click.option("--allowed-scopes", type=allowed_scopes, metavar="JSON", help=words)
+    return option(command)
 
 
 @click.group()
@@ -80,7 +86,7 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--name", required=True, help="What the token is for.")
+@click.option("--name", required=True, help="Name of the token, such as its purpose.")
 @click.option(
     "--type",
     "kind",
@@ -89,7 +95,7 @@ def token() -> None:
     metavar="TYPE",
     help="API, REFRESH, PROXY or EXTENSION.",
 )
-@_grants
+@_token_options
 @by_option
 @json_option
 @pass_source
@@ -98,34 +104,41 @@ def create(
 ) -> None:
     """Create a token and print its secret, once.
 
-    The secret alone goes to standard output, so that it can be piped. Without an expiry the token never expires,
-    without --cidr it works from everywhere, without --scope it opens what any valid credential opens, and without
-    --owner it is nobody's. With --scope '*', without owner and organization, it is root: it may do everything. Of type
-    REFRESH it is a refresh token: it opens nothing itself, and expires, after 90 days unless another end is given.
+    The secret alone goes to standard output, so that it can be piped.
+
+    Without an expiry the token never expires. Without --cidr it works from every address. Without
+    --scope it opens the routes that require no scope. Without --owner it has no owner. With --scope
+    '*', without owner and organization, it is root and may do everything.
+
+    A token of type REFRESH is a refresh token: it opens nothing itself, and expires after 90 days
+    unless another expiry is given.
     """
     check_open()
-    details = _details(**options)
+    changes = _changes(**options)
+
     with source.gate(create=True) as gate:
-        issued = gate.tokens.create(name=name, type=kind, by=by, **details)
-    _show_secret(issued, "was created", as_json=as_json)
+        issued = gate.tokens.create(name=name, type=kind, by=by, **changes)
+    _print_secret(issued, "was created", as_json=as_json)
 
 
 @token.command("list")
-@click.option("--owner", metavar="ID", help="Only those of this owner.")
-@click.option("--type", "kind", metavar="TYPE", help="Only those of this type.")
-@click.option("--name", metavar="NAME", help="Only those of this name.")
+@click.option("--owner", metavar="ID", help="Only tokens of this owner.")
+@click.option("--type", "kind", metavar="TYPE", help="Only tokens of this type.")
+@click.option("--name", metavar="NAME", help="Only tokens with this name.")
 @click.option(
-    "--deactivated/--not-deactivated", default=None, help="Only those that are, or are not."
+    "--deactivated/--not-deactivated",
+    default=None,
+    help="Only deactivated tokens, or only the others.",
 )
 @click.option(
-    "--expires-before", type=instant, metavar="INSTANT", help="Only those that expire before."
+    "--expires-before", type=instant, metavar="INSTANT", help="Only tokens that expire before."
 )
 @click.option(
     "--sort",
     default="-createdAt",
     show_default=True,
     metavar="MEMBER",
-    help="In this order; '-': reversed.",
+    help="Sort by this member; '-' before it reverses the order.",
 )
 @page_options
 @json_option
@@ -133,27 +146,28 @@ def create(
 def list_(
     source: Source, /, kind: str | None, limit: int, offset: int, *, as_json: bool, **filters: Any
 ) -> None:
-    """List tokens, the newest first. Secrets are not kept and so never listed.
+    """List tokens, the newest first.
 
-    They can be sorted by name, createdAt, updatedAt, expiresAt, lastUsedAt, type, owner.name and org.name.
+    They can be sorted by name, createdAt, updatedAt, expiresAt, lastUsedAt, type, owner.name and
+    org.name. Secrets are not stored, and so never listed.
     """
     with source.gate() as gate:
-        found = gate.tokens.list(type=kind, limit=limit, offset=offset, **given(**filters))
+        page = gate.tokens.list(type=kind, limit=limit, offset=offset, **given(**filters))
+
     if as_json:
-        click.echo(payloads.show(found))
+        click.echo(payloads.show(page))
         return
+
     now = as_datetime(source.now())
     columns: dict[str, Callable[[Token], str]] = {
-        "ID": lambda one: one.id,
-        "NAME": lambda one: one.name,
-        "OWNER": lambda one: one.owner.id or "-",
-        "EXPIRES": lambda one: moment(one.expires_at, "never"),
-        "STATE": lambda one: _state(one, now),
-        "SCOPES": lambda one: " ".join(one.scope) or "-",
+        "ID": lambda token: token.id,
+        "NAME": lambda token: token.name,
+        "OWNER": lambda token: token.owner.id or "-",
+        "EXPIRES": lambda token: moment(token.expires_at, "never"),
+        "STATE": lambda token: _state(token, now),
+        "SCOPES": lambda token: " ".join(token.scope) or "-",
     }
-    table([list(columns), *([show(one) for show in columns.values()] for one in found.items)])
-    if found.total > len(found.items):
-        click.echo(f"{len(found.items)} of {found.total}; see --limit and --offset.", err=True)
+    print_list(columns, page.items, page.total)
 
 
 @token.command()
@@ -161,16 +175,16 @@ def list_(
 @json_option
 @pass_source
 def show(source: Source, token_id: str, *, as_json: bool) -> None:
-    """Show everything about a token but its secret, which is not kept."""
+    """Show a token without its secret, which is not stored."""
     with source.gate() as gate:
-        _show(source, gate.tokens.get(token_id), as_json=as_json)
+        _print(source, gate.tokens.get(token_id), as_json=as_json)
 
 
 @token.command()
 @click.argument("token_id", metavar="ID")
-@click.option("--name", help="What the token is for.")
-@click.option("--no-scopes", is_flag=True, help="Take every scope, permission and role away.")
-@_grants
+@click.option("--name", help="Name of the token, such as its purpose.")
+@click.option("--no-scopes", is_flag=True, help="Remove every scope, permission and role.")
+@_token_options
 @by_option
 @json_option
 @pass_source
@@ -185,19 +199,21 @@ def update(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Change what is given and keep the rest. Scopes and networks are replaced whole.
+    """Change the given members of a token, and no others.
 
-    The change counts from the next request on. The secret stays; 'token rotate' replaces it.
+    Scopes and networks are replaced as a whole. The change counts from the next request on. The
+    secret stays; 'token rotate' replaces it.
     """
-    details = given(name=name) | _details(**options)
+    changes = given(name=name) | _changes(**options)
     if no_scopes:
-        if details.keys() & {"scopes", "allowed_scopes"}:
+        if changes.keys() & {"scopes", "allowed_scopes"}:
             raise click.UsageError("Give --no-scopes, --scope or --allowed-scopes.")
-        details["scopes"] = []
-    if not details:
+        changes["scopes"] = []
+    if not changes:
         raise click.UsageError("Nothing to change: give an option, such as --description.")
+
     with source.gate() as gate:
-        _show(source, gate.tokens.update(token_id, by=by, **details), as_json=as_json)
+        _print(source, gate.tokens.update(token_id, by=by, **changes), as_json=as_json)
 
 
 @token.command()
@@ -206,10 +222,12 @@ def update(
     "--grace",
     type=span,
     metavar="SPAN",
-    help="How long the old secret opens, up to 7d. Default: not at all.",
+    help="How long the old secret stays valid, up to 7d. Default: not at all.",
 )
 @click.option(
-    "--leaked", is_flag=True, help="Somebody else has it: no grace, and close what it made."
+    "--leaked",
+    is_flag=True,
+    help="The secret has leaked: no grace, and close the token's descendants.",
 )
 @by_option
 @json_option
@@ -223,24 +241,28 @@ def rotate(
     by: CommandLine,
     as_json: bool,
 ) -> None:
-    """Replace the secret and print the new one, once.
+    """Replace the secret and print the new secret, once.
 
-    The secret alone goes to standard output. With --leaked every token that the old one made or rotated is closed as
-    well, every share that it made, and what comes from those. A token that was closed as leaked is rotated with
-    --leaked before it can be activated.
+    The secret alone goes to standard output. With --leaked the token's descendants are closed: the
+    tokens that it created or rotated, the shares that it created, and their descendants in turn. A
+    token that was closed as leaked has to be rotated with --leaked before it can be activated.
     """
     check_open()
+
     with source.gate() as gate:
         issued = gate.tokens.rotate(token_id, grace=grace, leaked=leaked, by=by)
+
     if not as_json:
-        _tell_closed(issued.token.closed)
-    _show_secret(issued, "has a new secret", as_json=as_json)
+        _echo_closed(issued.token.closed)
+    _print_secret(issued, "has a new secret", as_json=as_json)
 
 
 @token.command()
 @click.argument("token_id", metavar="ID")
-@click.option("--reason", metavar="TEXT", help="Why, for the record.")
-@click.option("--leaked", is_flag=True, help="Somebody else has it: close what it made as well.")
+@click.option("--reason", metavar="TEXT", help="The reason, kept with the token.")
+@click.option(
+    "--leaked", is_flag=True, help="The secret has leaked: close the token's descendants as well."
+)
 @by_option
 @json_option
 @pass_source
@@ -253,38 +275,42 @@ def deactivate(
     by: CommandLine,
     as_json: bool,
 ) -> None:
-    """Close a token, at once and everywhere. It can be activated again.
+    """Deactivate a token, at once and everywhere.
 
-    With --leaked whatever came from it is closed, too, and none of it is activated before 'rotate --leaked' has
-    replaced its secret.
+    It can be activated again. With --leaked its descendants are closed as well. None of them can be
+    activated before 'rotate --leaked' has replaced its secret.
     """
     with source.gate() as gate:
         closed = gate.tokens.deactivate(token_id, reason=reason, leaked=leaked, by=by)
+
     if as_json:
         click.echo(payloads.show(closed))
-    else:
-        echo(
-            f"Token {closed.id} ({closed.name}) is deactivated, by {closed.deactivated_updated_by}."
-        )
-        _tell_closed(closed.closed)
+        return
+
+    echo(f"Token {closed.id} ({closed.name}) is deactivated, by {closed.deactivated_updated_by}.")
+    _echo_closed(closed.closed)
 
 
 @token.command()
 @click.argument("token_id", metavar="ID")
-@click.option("--reason", metavar="TEXT", help="Why, for the record.")
+@click.option("--reason", metavar="TEXT", help="The reason, kept with the token.")
 @by_option
 @json_option
 @pass_source
 def activate(
     source: Source, token_id: str, reason: str | None, *, by: CommandLine, as_json: bool
 ) -> None:
-    """Open a token again that was deactivated, whoever did that."""
+    """Activate a deactivated token.
+
+    Any actor may have deactivated it.
+    """
     with source.gate() as gate:
-        opened = gate.tokens.activate(token_id, reason=reason, by=by)
+        activated = gate.tokens.activate(token_id, reason=reason, by=by)
+
     if as_json:
-        click.echo(payloads.show(opened))
+        click.echo(payloads.show(activated))
     else:
-        echo(f"Token {opened.id} ({opened.name}) is active.")
+        echo(f"Token {activated.id} ({activated.name}) is active.")
 
 
 @token.command()
@@ -293,16 +319,18 @@ def activate(
 @json_option
 @pass_source
 def delete(source: Source, token_id: str, *, by: CommandLine, as_json: bool) -> None:
-    """Remove a token, for good. What it made stays."""
+    """Delete a token for good; its descendants stay."""
     with source.gate() as gate:
         gate.tokens.delete(token_id, by=by)
+
     if as_json:
         click.echo(msgspec.json.encode({"id": token_id, "deleted": True}))
     else:
         echo(f"Token {token_id} is deleted.")
 
 
-def _details(  # each an option of the command line
+# Each argument is an option of the command line.
+def _changes(
     scopes: tuple[str, ...],
     allowed_scopes: AllowedScopes | None,
     blocks: tuple[str, ...],
@@ -319,10 +347,8 @@ def _details(  # each an option of the command line
     rotation: bool | None,
     any_address: bool,
 ) -> dict[str, Any]:
-    """Return the members of a token that the options give, by their names in Python."""
-    whose = {"id": owner, "name": owner_name, "idp_id": owner_idp}
-    where = {"id": org, "name": org_name}
-    details = given(
+    """Return the given members of a token, by their names in Python."""
+    changes = given(
         scopes=scopes,
         allowed_scopes=allowed_scopes,
         expires_in=expires_in,
@@ -330,39 +356,55 @@ def _details(  # each an option of the command line
         not_before=not_before,
         require_rotation=rotation,
         description=description,
-        owner=Owner(**whose) if any(one is not None for one in whose.values()) else None,
-        org=Org(**where) if any(one is not None for one in where.values()) else None,
     )
+
+    if (owner, owner_name, owner_idp) != (None, None, None):
+        changes["owner"] = Owner(id=owner, name=owner_name, idp_id=owner_idp)
+    if (org, org_name) != (None, None):
+        changes["org"] = Org(id=org, name=org_name)
+
     allowed = networks(blocks, any_address=any_address)
-    return details if allowed is None else {**details, "allowed_cidr_blocks": allowed}
+    if allowed is not None:
+        changes["allowed_cidr_blocks"] = allowed
+
+    return changes
 
 
-def _show_secret(issued: Issued, words: str, *, as_json: bool) -> None:
+def _print_secret(issued: Issued, words: str, *, as_json: bool) -> None:
     name = f"Token {issued.token.id}"
-    told = f"{name} ({issued.token.name}) {words}. Its secret is shown this once:"
-    secret(payloads.show(issued) if as_json else issued.secret, "" if as_json else told, name)
+    if as_json:
+        print_secret(payloads.show(issued), "", name)
+    else:
+        words = f"{name} ({issued.token.name}) {words}. Its secret is shown this once:"
+        print_secret(issued.secret, words, name)
 
 
-def _tell_closed(closed: Closed | None) -> None:
+def _echo_closed(closed: Closed | None) -> None:
     if closed is None:
         return
-    for kind, ids in (("Token", closed.tokens), ("Share", closed.shares)):
-        for record_id in ids:
-            echo(f"{kind} {record_id} came from it and is closed.", err=True)
+
+    for token_id in closed.tokens:
+        echo(f"Token {token_id} came from it and is closed.", err=True)
+    for share_id in closed.shares:
+        echo(f"Share {share_id} came from it and is closed.", err=True)
 
 
-def _show(source: Source, one: Token, *, as_json: bool) -> None:
+def _print(source: Source, token: Token, *, as_json: bool) -> None:
     if as_json:
-        click.echo(payloads.show(one))
-        return
-    members(one, state=_state(one, as_datetime(source.now())))
+        click.echo(payloads.show(token))
+    else:
+        print_record(token, state=_state(token, as_datetime(source.now())))
 
 
-def _state(one: Token, now: datetime | None) -> str:
-    if one.deactivated or one.revoked_at is not None:
-        return "deactivated" if one.deactivated else "revoked"
-    if now and one.expires_at is not None and one.expires_at <= now:
+def _state(token: Token, now: datetime | None) -> str:
+    """Return the state of a token at ``now``; None stands for an instant that no calendar has."""
+    if token.deactivated:
+        return "deactivated"
+    if token.revoked_at is not None:
+        return "revoked"
+
+    if now is not None and token.expires_at is not None and token.expires_at <= now:
         return "expired"
-    return (
-        "not yet valid" if now and one.not_before is not None and one.not_before > now else "active"
-    )
+    if now is not None and token.not_before is not None and token.not_before > now:
+        return "not yet valid"
+    return "active"

@@ -1,6 +1,6 @@
-"""The other end of refresh tokens: an ``httpx`` authentication that keeps its access credential fresh.
+"""The client's side of refresh tokens: authentication for ``httpx2`` and ``requests``.
 
-Nothing here imports the gate, a store or a framework: this runs in the programs that call a guarded API.
+Nothing here imports the gate, a store or a framework: it runs in programs that call a guarded API.
 """
 
 from faregate.client.refresh_auth import RefreshAuth

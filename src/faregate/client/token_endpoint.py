@@ -1,8 +1,9 @@
-"""A token endpoint, as its client sees it: asked for an exchange until it is known what came of that.
+"""A token endpoint (RFC 6749 section 3.2), asked for exchanges until their outcome is known.
 
-An exchange that was made and whose answer was lost has to be asked for again, soon, or the refresh token is gone. So
-whatever does not tell what came of it counts as lost: a connection that broke, an answer that was cut or takes too
-long, and each status that a proxy may send after the gate has done its work.
+The gate repeats an exchange identically for 30 seconds; after that the refresh token is lost. So a
+lost answer has to be asked for again, soon. An answer counts as lost if it leaves the outcome open:
+a broken connection, a truncated or slow body, and each status that a proxy may send after the gate
+has exchanged the token.
 """
 
 from __future__ import annotations
@@ -18,27 +19,51 @@ import msgspec
 from faregate.client.token_file import UNREADABLE
 from faregate.errors import FaregateError, InvalidInput
 
-TIMEOUT = 5.0  # seconds for one attempt to get somewhere, and for its answer to come to its end
-PATIENCE = 28.0  # seconds in which attempts begin: hardly less than an exchange may be repeated
+TIMEOUT = 5.0  # seconds for one attempt to connect, and for the whole answer to arrive
 
+# Attempts begin within 28 seconds: a little less than the gate repeats an exchange.
+PATIENCE = 28.0  # seconds
+
+_FIRST_PAUSE = 0.1  # seconds, doubled after each attempt
+_LONGEST_PAUSE = 2.0  # seconds
+
+# After these the request has not reached the gate.
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
-_PUT_OFF = 429  # besides those the one answer after which nothing was exchanged: a proxy's 503 may come too late
-_UNKNOWN = frozenset({408, 425, _PUT_OFF})  # as is whatever is 500 or above
-_LONGEST = 65_536  # bytes of an answer
-_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
-_UNSAID = re.compile(r"[^ -~]")
 
+# The only status after which certainly nothing was exchanged. A proxy may send 503 after the gate
+# has done its work.
+_TOO_MANY_REQUESTS = 429
+
+# These leave the outcome open, as does every status from 500 on.
+_INCONCLUSIVE = frozenset({408, 425, _TOO_MANY_REQUESTS})
+
+_LONGEST_ANSWER = 65_536  # bytes
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_UNPRINTABLE = re.compile(r"[^ -~]")
+
+# RFC 6750 section 2.1 and RFC 6749 appendix A.7.
 Credential = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~+/-]+=*\Z")]
 Code = Annotated[str, msgspec.Meta(pattern=r"^[ !#-\[\]-~]{1,64}\Z")]
 BearerType = Annotated[str, msgspec.Meta(pattern=r"^(?i:bearer)\Z")]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 0: its last second
+
+# 0 is valid: the remaining life of a refresh token is rounded down.
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class ExchangeRefused(FaregateError):
-    """The gate does not exchange the refresh token: ``error`` is its code, ``description`` its words.
+    """The gate refuses to exchange the refresh token.
 
-    The codes are those of RFC 6749 section 5.2. ``invalid_grant`` says that the refresh token is dead, or may not be
-    used from here: whoever it was given to has to log in again. ``invalid_answer`` is one that no token endpoint gives.
+    ``error`` is a code of RFC 6749 section 5.2, ``description`` its explanation. After
+    ``invalid_grant`` the refresh token is dead, or not allowed from this address: its user has to
+    log in again::
+
+        try:
+            http.get("https://api.example.com/documents")
+        except ExchangeRefused as refused:
+            if refused.error == "invalid_grant":
+                auth.keep(log_in())
+
+    ``invalid_answer`` is this client's own code for an answer of another protocol.
     """
 
     def __init__(self, error: str, description: str) -> None:
@@ -51,13 +76,13 @@ class ExchangeRefused(FaregateError):
 
 
 class ExchangeUnanswered(FaregateError):
-    """The gate could not be asked, or its answer did not come.
+    """The gate could not be reached, or its answer was lost.
 
-    Try again, and soon: if an exchange was made whose answer was lost, it can be repeated for 30 seconds and no longer.
+    Try again soon: an exchange whose answer was lost can be repeated for 30 seconds.
     """
 
 
-class _Answer(msgspec.Struct):
+class _TokenResponse(msgspec.Struct):
     """The answer of RFC 6749 section 5.1."""
 
     access_token: Credential
@@ -66,22 +91,27 @@ class _Answer(msgspec.Struct):
     refresh_token: Credential | None = None
 
     def __repr__(self) -> str:
-        return f"_Answer(expires_in={self.expires_in!r})"
+        return f"_TokenResponse(expires_in={self.expires_in!r})"
 
 
-class _Refusal(msgspec.Struct):
+class _ErrorResponse(msgspec.Struct):
     """The answer of RFC 6749 section 5.2."""
 
     error: Code
     error_description: str = "no reason was given"
 
 
-# Made while one thread loads this, as those of faregate.model.
-_answer, _refusal = msgspec.json.Decoder(_Answer), msgspec.json.Decoder(_Refusal)
+# Decoders are made at import, while a single thread runs, as those of faregate.model.
+_token_response = msgspec.json.Decoder(_TokenResponse)
+_error_response = msgspec.json.Decoder(_ErrorResponse)
 
 
 class Granted(NamedTuple):
-    """What an exchange was answered with. It was asked for at ``began``, in epoch seconds, and lives from then on."""
+    """The tokens of an exchange.
+
+    ``began`` is the time of the request in epoch seconds; the access token lives for
+    ``expires_in`` seconds from then on. ``refresh_token`` is None if the former stays valid.
+    """
 
     access_token: str
     refresh_token: str | None
@@ -92,8 +122,8 @@ class Granted(NamedTuple):
         return f"Granted(expires_in={self.expires_in!r})"
 
 
-class _Answered(NamedTuple):
-    """What came back: the status, the body, and for how many seconds not to ask again."""
+class _Answer(NamedTuple):
+    """An HTTP response: its status, its body, and the seconds of its ``Retry-After``."""
 
     status: int
     content: bytes
@@ -101,16 +131,36 @@ class _Answered(NamedTuple):
 
     @property
     def lost(self) -> bool:
-        """Whether this does not tell what came of the exchange."""
-        cut = self.content.lstrip()[:1] in (b"", b"{") and not self.content.rstrip().endswith(b"}")
-        return self.status >= 500 or self.status in _UNKNOWN or (self.status == 200 and cut)
+        """Whether the outcome of the exchange is still open."""
+        if self.status >= 500 or self.status in _INCONCLUSIVE:
+            return True
+        return self.status == 200 and self._truncated
+
+    @property
+    def _truncated(self) -> bool:
+        """Whether the body is empty, or JSON without its end; HTML is an answer."""
+        if self.content.lstrip()[:1] not in (b"", b"{"):
+            return False
+        return not self.content.rstrip().endswith(b"}")
 
     def __repr__(self) -> str:
-        return f"_Answered({self.status})"
+        return f"_Answer({self.status})"
+
+
+class _Lost(NamedTuple):
+    """An attempt without an outcome; ``retry_after`` is in seconds."""
+
+    problem: str
+    may_be_exchanged: bool
+    retry_after: float = 0.0
 
 
 class TokenEndpoint:
-    """The endpoint at ``url``, https or on this machine; ``http`` is the client that asks it, if not one of its own."""
+    """The token endpoint of a gate.
+
+    ``url`` is https, or on this machine. Requests are made with the client ``http``, or with a new
+    client each.
+    """
 
     def __init__(self, url: str, http: httpx2.Client | None) -> None:
         check_url(url)
@@ -118,79 +168,128 @@ class TokenEndpoint:
         self._http = http
 
     def exchange(self, refresh_token: str, scope: str, *, hurry: bool) -> Granted:
-        """Exchange a refresh token. Until it is answered the same is asked again, which has the same outcome.
+        """Return the answer to an exchange (RFC 6749 section 6).
 
-        In a ``hurry`` only what may have been exchanged already is asked again. ExchangeRefused, ExchangeUnanswered.
+        Retries until the outcome is known; the gate answers a repeated exchange identically. In a
+        ``hurry`` it retries only if the gate may have exchanged the token already. Raises
+        ExchangeRefused, and ExchangeUnanswered after 28 seconds.
         """
-        deadline, pause, done = time.monotonic() + PATIENCE, 0.1, False
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        form |= {"scope": scope} if scope else {}
+        if scope:
+            form["scope"] = scope
+
+        deadline = time.monotonic() + PATIENCE
+        pause = _FIRST_PAUSE
+        may_be_exchanged = False
+
         while True:
-            began, wait = time.time(), pause
-            try:
-                answer = self._post(form)
-            except httpx2.RequestError as error:
-                done = done or not isinstance(error, _UNSENT)
-                trouble = f"{type(error).__name__}: {error}"
-            else:
-                granted = None if answer.lost else _told(answer, began)
-                if granted is not None:
-                    return granted
-                if (
-                    not answer.lost and not done
-                ):  # nobody's word but a proxy's, if anything was exchanged before
-                    words = f"{self.url} answered {answer.status}, and not as a token endpoint does"
-                    raise ExchangeRefused("invalid_answer", words)
-                done = done or answer.status != _PUT_OFF
-                wait = max(wait, answer.retry_after)
-                trouble = f"the answer is {answer.status}, and does not tell what came of it"
-            if time.monotonic() + wait > deadline or (hurry and not done):
-                raise ExchangeUnanswered(f"{self.url} did not answer: {trouble}")
+            outcome = self._attempt(form, may_be_exchanged=may_be_exchanged)
+            if isinstance(outcome, Granted):
+                return outcome
+
+            may_be_exchanged = may_be_exchanged or outcome.may_be_exchanged
+            wait = max(pause, outcome.retry_after)
+
+            out_of_time = time.monotonic() + wait > deadline
+            if out_of_time or (hurry and not may_be_exchanged):
+                raise ExchangeUnanswered(f"{self.url} did not answer: {outcome.problem}")
+
             time.sleep(wait)
-            pause = min(2 * pause, 2.0)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _post(self, form: dict[str, str]) -> _Answered:
+    def _attempt(self, form: dict[str, str], *, may_be_exchanged: bool) -> Granted | _Lost:
+        """Return the outcome of one request; ``may_be_exchanged`` tells about those before it."""
+        began = time.time()
+        try:
+            answer = self._post(form)
+        except httpx2.RequestError as error:
+            problem = f"{type(error).__name__}: {error}"
+            return _Lost(problem, may_be_exchanged=not isinstance(error, _UNSENT))
+
+        if not answer.lost:
+            granted = _read(answer, began)
+            if granted is not None:
+                return granted
+
+            # Once the token may be exchanged, a strange answer may come from a proxy: ask again.
+            if not may_be_exchanged:
+                words = f"{self.url} answered {answer.status}, not as a token endpoint does"
+                raise ExchangeRefused("invalid_answer", words)
+
+        return _Lost(
+            f"status {answer.status} leaves the outcome open",
+            may_be_exchanged=answer.status != _TOO_MANY_REQUESTS,
+            retry_after=answer.retry_after,
+        )
+
+    def _post(self, form: dict[str, str]) -> _Answer:
         if self._http is not None:
-            return self._read(self._http, form)
-        # What is said in plain words stays on this machine: no proxy of the environment's hears it.
+            return self._stream(self._http, form)
+
+        # Plain http stays on this machine: no proxy of the environment may see it.
         with httpx2.Client(trust_env=self.url.scheme == "https") as http:
-            return self._read(http, form)
+            return self._stream(http, form)
 
-    def _read(self, http: httpx2.Client, form: dict[str, str]) -> _Answered:
-        content, deadline = b"", time.monotonic() + TIMEOUT
-        no_other = httpx2.Auth()  # in place of what the client sends along by itself
+    def _stream(self, http: httpx2.Client, form: dict[str, str]) -> _Answer:
+        """Return the response to ``form``; ReadError if its body is too long or too slow."""
+        content = b""
+        deadline = time.monotonic() + TIMEOUT
+
+        # The client's own authentication must not reach the token endpoint.
+        no_auth = httpx2.Auth()
         with http.stream(
-            "POST", self.url, data=form, timeout=TIMEOUT, follow_redirects=False, auth=no_other
-        ) as answer:
-            for chunk in answer.iter_bytes():
+            "POST", self.url, data=form, timeout=TIMEOUT, follow_redirects=False, auth=no_auth
+        ) as response:
+            for chunk in response.iter_bytes():
                 content += chunk
-                if len(content) > _LONGEST or time.monotonic() > deadline:
-                    raise httpx2.ReadError("it does not come to its end", request=answer.request)
-            later = answer.headers.get("Retry-After", "") if answer.status_code == _PUT_OFF else ""
-            return _Answered(
-                answer.status_code,
-                content,
-                float(later) if re.fullmatch(r"[0-9]{1,9}", later) else 0.0,
-            )
+                if len(content) > _LONGEST_ANSWER or time.monotonic() > deadline:
+                    raise httpx2.ReadError("the answer has no end", request=response.request)
+
+            return _Answer(response.status_code, content, _retry_after(response))
 
 
-def _told(answer: _Answered, began: float) -> Granted | None:
-    """Return what was granted, None if this is no token endpoint's answer; ExchangeRefused if it says no."""
+def _retry_after(response: httpx2.Response) -> float:
+    """Return the seconds of ``Retry-After`` (RFC 9110 section 10.2.3), 0.0 for dates and others."""
+    if response.status_code != _TOO_MANY_REQUESTS:
+        return 0.0
+
+    seconds = response.headers.get("Retry-After", "")
+    if not re.fullmatch(r"[0-9]{1,9}", seconds):
+        return 0.0
+    return float(seconds)
+
+
+def _read(answer: _Answer, began: float) -> Granted | None:
+    """Return the granted tokens, None for an answer of another protocol.
+
+    Raises ExchangeRefused for an error response of RFC 6749 section 5.2.
+    """
     with suppress(*UNREADABLE):
         if answer.status == 200:
-            told = _answer.decode(answer.content)
-            return Granted(told.access_token, told.refresh_token, began, told.expires_in)
-        refusal = _refusal.decode(answer.content)
-        raise ExchangeRefused(refusal.error, _UNSAID.sub("?", refusal.error_description[:500]))
+            response = _token_response.decode(answer.content)
+            return Granted(
+                response.access_token, response.refresh_token, began, response.expires_in
+            )
+
+        error = _error_response.decode(answer.content)
+        description = _UNPRINTABLE.sub("?", error.error_description[:500])
+        raise ExchangeRefused(error.error, description)
+
     return None
 
 
 def check_url(url: str) -> None:
-    """Raise InvalidInput for a URL to which no credential may go, since others could listen there."""
+    """Raise InvalidInput for a URL to which no credential may be sent.
+
+    Others could listen there.
+    """
     parsed = httpx2.URL(url)
-    if parsed.scheme != "https" and not (parsed.scheme == "http" and parsed.host in _HERE):
+
+    local = parsed.scheme == "http" and parsed.host in _LOOPBACK
+    if parsed.scheme != "https" and not local:
         raise InvalidInput(
-            "url, origins: https, unless it is on this machine: who listens would have the credential"
+            "url, origins: https is required, except on this machine; "
+            "others could read the credential"
         )
     if parsed.userinfo:
         raise InvalidInput("url, origins: leave out user and password")

@@ -1,6 +1,8 @@
-"""The file in which a client keeps its newest credentials: nobody else reads it, and one at a time changes it.
+"""The file with a client's newest tokens.
 
-It is written whole or not at all, and is on the disk before what it holds is used.
+- No other user reads it: mode 0600 in a folder of 0700.
+- One thread of one process at a time changes it, under the lock of a file beside it.
+- It is replaced whole or not at all, and is on the disk before its tokens are used.
 """
 
 from __future__ import annotations
@@ -22,169 +24,206 @@ from faregate.values import forks
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_LONGEST_TURN = 60.0  # seconds that somebody else may take before this gives up
-_LOOK_EVERY = 0.02
-# What reading JSON may raise; the second holds all that was read, and so is never passed on.
+_LOCK_TIMEOUT = 60.0  # seconds to wait for another thread or process
+_LOCK_PAUSE = 0.02  # seconds between attempts to lock the file
+_ROOM = 16_384  # bytes that have to be free on the disk
+
+# Raised for a file or an answer that is not the expected JSON. UnicodeDecodeError holds the whole
+# text, tokens included, so it must never be passed on.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_ROOM = 16_384  # bytes that there must be for what is to be written
 
 
 class StoredTokens(msgspec.Struct, frozen=True):
-    """What the file holds. ``renew_at`` and ``expires_at`` are epoch seconds, ``scope`` is what was asked for."""
+    """The content of the file.
+
+    ``url`` is the only endpoint for ``refresh_token``, ``scope`` the scope of the last request for
+    an access token. ``renew_at`` and ``expires_at`` are epoch seconds.
+    """
 
     refresh_token: str
-    url: str  # where it is exchanged, and nowhere else
+    url: str
     access_token: str = ""
     scope: str = ""
     renew_at: float = 0.0
     expires_at: float = 0.0
 
     def __repr__(self) -> str:
-        return f"Kept(expires_at={self.expires_at!r})"
+        return f"StoredTokens(expires_at={self.expires_at!r})"
 
 
-_kept = msgspec.json.Decoder(
-    StoredTokens
-)  # made while one thread loads this, as those of faregate.model
+# Made at import, while a single thread runs, as the decoders of faregate.model.
+_decoder = msgspec.json.Decoder(StoredTokens)
 
 
 class TokenFile:
-    """Keeps credentials in the file at ``path``; a child that is forked in the middle of a turn has no part in it."""
+    """Reads, writes and locks the file at ``path``.
+
+    A child process that is forked under the lock does not hold it.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser().resolve()  # who comes by a link means the same file
+        # A symbolic link and its target are the same file, with the same lock.
+        self.path = Path(path).expanduser().resolve()
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         forks.register(self)
 
     @contextmanager
-    def turn(self, *, wait: bool = True) -> Generator[None]:
-        """Have this thread of this process alone work on the file.
+    def locked(self, *, wait: bool = True) -> Generator[None]:
+        """Lock the file among all threads and processes for the block.
 
-        BlockingIOError if it is somebody else's turn, unless this may ``wait``, or for too long; OSError.
+        Raises BlockingIOError if another thread or process holds the lock: at once unless
+        ``wait``, else after 60 seconds. Raises OSError if the lock's file cannot be opened.
         """
         forks.look()
-        lock, deadline = self._lock, time.monotonic() + (_LONGEST_TURN if wait else 0.0)
+
+        deadline = time.monotonic()
+        if wait:
+            deadline += _LOCK_TIMEOUT
+
+        # A fork replaces self._lock in the child; the block releases the lock that it took.
+        lock = self._lock
         if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise self._taken()
+            raise self._busy()
+
         try:
-            descriptor = os.open(
-                f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(f"{self.path}.lock", flags, 0o600)
             self._descriptor = descriptor
             try:
-                if not _waited_for(descriptor, deadline):
-                    raise self._taken()
+                if not _flock(descriptor, deadline):
+                    raise self._busy()
                 yield
             finally:
-                if (
-                    self._descriptor == descriptor
-                ):  # and this is not a child that was forked in the middle of it
-                    self._descriptor = None
-                    with suppress(OSError):
-                        fcntl.flock(
-                            descriptor, fcntl.LOCK_UN
-                        )  # at once, even if such a child still has it open
-                    os.close(descriptor)
+                self._unlock(descriptor)
         finally:
             lock.release()
 
-    def make_room(self) -> None:
-        """Make the folder of the file, for nobody else, unless it is there."""
+    def _unlock(self, descriptor: int) -> None:
+        # A child that was forked in the block has closed its copy already.
+        if self._descriptor != descriptor:
+            return
+
+        self._descriptor = None
+        # Closing alone would leave the lock to a child that still has the descriptor open.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+    def make_folder(self) -> None:
+        """Create the folder of the file with mode 0700 if it does not exist."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def mark(self) -> tuple[int, ...] | None:
-        """Return what is another whenever the file was written since, None if there is none."""
+    def fingerprint(self) -> tuple[int, ...] | None:
+        """Return a fingerprint that changes with every write; None without a file."""
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
     def read(self) -> StoredTokens:
-        """Return what is kept. InvalidInput if that is nothing, or if it is not this user's alone."""
+        """Return the stored tokens.
+
+        Raises InvalidInput if there are none, or if the file is another user's or readable by
+        other users.
+        """
         try:
             with self.path.open("rb") as file:
-                found, content = os.fstat(file.fileno()), file.read()
+                status = os.fstat(file.fileno())
+                content = file.read()
         except FileNotFoundError:
-            raise self.nothing() from None
-        if found.st_mode & 0o077:
-            raise InvalidInput(
-                f"{self.path}: others can read it; give it mode 0600, or log in again"
-            )
-        if (
-            found.st_uid != os.geteuid()
-        ):  # root could read it; but then the other user could no longer
-            raise InvalidInput(
-                f"{self.path}: is another user's; use it as that one, or log in to a file of your own"
-            )
-        with suppress(*UNREADABLE):
-            return _kept.decode(content)
-        raise InvalidInput(f"{self.path}: holds no refresh token; log in again, and keep() it")
+            raise self.not_logged_in() from None
 
-    def nothing(self) -> InvalidInput:
-        """Return the error that says that nothing is kept yet."""
-        return InvalidInput(f"{self.path}: there is no refresh token yet; log in, and keep() it")
+        if status.st_mode & 0o077:
+            raise InvalidInput(
+                f"{self.path}: readable by other users; set mode 0600, or log in again"
+            )
+        # Root could read it, but writing it would lock its user out.
+        if status.st_uid != os.geteuid():
+            raise InvalidInput(
+                f"{self.path}: another user's file; run as that user, or log in to another file"
+            )
+
+        with suppress(*UNREADABLE):
+            return _decoder.decode(content)
+        raise InvalidInput(f"{self.path}: holds no refresh token; log in again and call keep()")
+
+    def not_logged_in(self) -> InvalidInput:
+        """Return the error for a file that does not exist yet."""
+        return InvalidInput(f"{self.path}: no refresh token yet; log in and call keep()")
 
     def probe(self) -> None:
-        """Raise OSError if the file could not be written: before that is needed for what cannot be had again."""
-        self._draft(bytes(_ROOM))
+        """Raise OSError if the file could not be written.
 
-    def write(self, kept: StoredTokens) -> None:
-        """Write the file. OSError if that cannot be; then it is as it was."""
-        self._draft(msgspec.json.encode(kept)).replace(self.path)
-        with suppress(OSError):  # a file system that cannot sync a directory
+        Called before a refresh token is spent: its successor cannot be had again.
+        """
+        self._write_draft(bytes(_ROOM))
+
+    def write(self, tokens: StoredTokens) -> None:
+        """Replace the content of the file; raises OSError and leaves it unchanged on failure."""
+        self._write_draft(msgspec.json.encode(tokens)).replace(self.path)
+
+        # Some file systems cannot sync a directory.
+        with suppress(OSError):
             directory = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)
             finally:
                 os.close(directory)
 
-    def _draft(self, content: bytes) -> Path:
-        """Write the file under another name, as one that nobody else can have opened before."""
+    def _write_draft(self, content: bytes) -> Path:
+        """Write ``content`` to a new file beside the file, and return its path.
+
+        A new file: another process may have opened an existing file before its mode was set.
+        """
         draft = Path(f"{self.path}.new")
-        draft.unlink(missing_ok=True)  # it is left of a turn that was cut short
-        descriptor = os.open(
-            draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        # A killed process may have left a draft.
+        draft.unlink(missing_ok=True)
+
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(draft, flags, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
-            while content:  # of a disk that is nearly full it is a part that was written
-                content = content[os.write(descriptor, content) :]
+            # A nearly full disk may take a part at a time.
+            while content:
+                written = os.write(descriptor, content)
+                content = content[written:]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return draft
 
-    def _taken(self) -> BlockingIOError:
-        words = "another thread or process is about an exchange, and takes too long; try again"
+    def _busy(self) -> BlockingIOError:
+        words = "another thread or process is exchanging, and takes too long; try again"
         return BlockingIOError(errno.EAGAIN, words, str(self.path))
 
     def hold(self) -> None:
-        """Let the process fork at any time: a turn may take longer than who forks can wait."""
+        """Do nothing: a fork must not wait for an exchange, which may take a minute."""
 
     def before_fork(self) -> None:
-        """Leave everything as it is."""
+        """Do nothing: the parent keeps its lock."""
 
     def after_fork(self, *, child: bool) -> None:
-        """In the child, which would keep the file locked for as long as it lives, let go."""
+        """Release the lock in the child, which would hold it for as long as it lives."""
         if child:
             self.renew(child=True)
 
     def renew(self, *, child: bool) -> None:
-        """Let go of the lock, and in a child of the file."""
+        """Replace the lock of the threads, and in a child close its copy of the lock's file."""
         self._lock = threading.Lock()
         if child and self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
-def _waited_for(descriptor: int, deadline: float) -> bool:
-    """Lock a file; say whether that could be done before the deadline."""
+def _flock(descriptor: int, deadline: float) -> bool:
+    """Lock a file; return False if another process held the lock until the deadline."""
     while True:
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
+
         if time.monotonic() >= deadline:
             return False
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_LOCK_PAUSE)
