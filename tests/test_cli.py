@@ -146,7 +146,7 @@ def test_brand_is_that_of_the_application(store: str) -> None:
     ("arguments", "code", "words"),
     [
         (["token", "create"], 2, "--name"),
-        (["token", "create", "--name", ""], 2, "name: 1 to 200 characters"),
+        (["token", "create", "--name", ""], 2, "name: expected 1 to 200 characters"),
         (["token", "create", "--name", "a", "--scope", "a b"], 2, "scopes[0]"),
         (["token", "create", "--name", "a", "--cidr", "10.0.0.1/8"], 2, "did you mean 10.0.0.0/8?"),
         (["token", "create", "--name", "a", "--expires-in", "soon"], 2, "90d"),

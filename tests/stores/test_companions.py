@@ -20,6 +20,7 @@ from conftest import reason_of
 from faregate import Gate, NotFound, StoreUnavailable
 from faregate.credentials.opaque import mint
 from faregate.stores import database
+from faregate.stores.schema import VERSION
 from faregate.stores.sqlite import page
 from faregate.stores.sqlite.companions import Companions
 
@@ -386,7 +387,7 @@ def test_tables_of_another_version_shut_a_running_process(
     assert [
         record.getMessage().count("have version " + version) for record in caplog.records
     ].count(1) == 1
-    edit(path, "UPDATE faregate_schema SET version_num = '0007'")
+    edit(path, "UPDATE faregate_schema SET version_num = ?", VERSION)
     gate.verify(issued.secret)
     assert not gate.tokens.get(issued.token.id).deactivated
 

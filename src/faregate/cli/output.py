@@ -121,7 +121,7 @@ def _lines(record: dict[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
         if value in (None, [], {}, "") or name == "allowedScopes":
             continue
 
-        if isinstance(value, dict) and name != "attributes":
+        if isinstance(value, dict) and name not in ("attributes", "metadata"):
             yield from _lines(cast("dict[str, Any]", value), f"{prefix}{name}.")
         elif isinstance(value, list):
             # Lists of records hold strings alone.

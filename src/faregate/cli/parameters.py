@@ -18,8 +18,9 @@ from faregate.model import AllowedScopes
 from faregate.values.instants import parse_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from faregate.fields.field import Field
     from faregate.values.instants import Instant
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
@@ -67,6 +68,11 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise click.BadParameter("expected a JSON object")
     return cast("dict[str, Any]", value)
+
+
+def json_object_or_none(text: str) -> dict[str, Any] | object:
+    """Return a JSON object, CLEAR for ``none``."""
+    return CLEAR if text == "none" else json_object(text)
 
 
 def allowed_scopes(text: str) -> AllowedScopes:
@@ -137,6 +143,24 @@ def page_options(command: Command) -> Command:
     return click.option(
         "--limit", default=100, show_default=True, help="Number of records, 1 to 1000."
     )(command)
+
+
+def field_options(fields: Sequence[Field], command: Command) -> Command:
+    """Add the options of declared fields, each under the field's name in Python."""
+    kinds = {"text": text, "instant": instant_or_none, "switch": None, "json": json_object_or_none}
+    for field in reversed(fields):
+        option = field.option
+        if option is not None:
+            add = click.option(
+                option.flag,
+                field.name,
+                type=kinds[option.kind],
+                default=None,
+                metavar=option.metavar,
+                help=option.help,
+            )
+            command = add(command)
+    return command
 
 
 def limit_options(command: Command) -> Command:

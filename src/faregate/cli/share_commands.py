@@ -18,7 +18,7 @@ from faregate.cli.parameters import (
     CLEAR,
     by_option,
     given,
-    json_object,
+    json_object_or_none,
     json_option,
     limit_options,
     networks,
@@ -49,17 +49,11 @@ def _count(text: str) -> int | object:
     return int(text)
 
 
-def _attributes(text: str) -> dict[str, Any] | object:
-    if text == "none":
-        return CLEAR
-    return json_object(text)
-
-
 def _share_options(command: Command) -> Command:
     """Add the options for the content of a share, at creation and later."""
     command = click.option(
         "--attributes",
-        type=_attributes,
+        type=json_object_or_none,
         metavar="JSON",
         help="An object with data of the application; 'none' removes it.",
     )(command)

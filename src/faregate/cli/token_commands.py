@@ -18,18 +18,18 @@ from faregate.cli.output import (
 from faregate.cli.parameters import (
     allowed_scopes,
     by_option,
+    field_options,
     given,
     instant,
-    instant_or_none,
     json_option,
     limit_options,
     networks,
     page_options,
     span,
-    text,
     time_options,
 )
 from faregate.cli.source import pass_source
+from faregate.fields.token_fields import TOKEN_FIELDS
 from faregate.management import payloads
 from faregate.model import Org, Owner
 from faregate.values.instants import as_datetime
@@ -53,27 +53,10 @@ def _token_options(command: Command) -> Command:
         click.option("--owner-idp", metavar="ID", help="The owner's identity provider."),
         click.option("--owner-name", metavar="NAME", help="The owner's name."),
         click.option("--owner", metavar="ID", help="The id of the owner."),
-        click.option(
-            "--description",
-            type=text,
-            metavar="TEXT",
-            help="A description; an empty text removes it.",
-        ),
-        click.option(
-            "--rotation/--no-rotation",
-            default=None,
-            help="Whether exchanges replace the secret; only for type REFRESH.",
-        ),
-        click.option(
-            "--not-before",
-            type=instant_or_none,
-            metavar="INSTANT",
-            help="Start of validity; 'none': at once.",
-        ),
     ):
         command = option(command)
 
-    command = limit_options(time_options(command))
+    command = limit_options(time_options(field_options(TOKEN_FIELDS, command)))
 
     words = "Scopes, permissions and roles: allowedScopes in JSON, instead of --scope."
     option = click.option("--allowed-scopes", type=allowed_scopes, metavar="JSON", help=words)
@@ -336,26 +319,25 @@ def _changes(
     blocks: tuple[str, ...],
     expires_in: timedelta | None,
     expires_at: Instant | object | None,
-    not_before: Instant | object | None,
-    description: str | object | None,
     owner: str | None,
     owner_name: str | None,
     owner_idp: str | None,
     org: str | None,
     org_name: str | None,
     *,
-    rotation: bool | None,
     any_address: bool,
+    **declared: Any,
 ) -> dict[str, Any]:
-    """Return the given members of a token, by their names in Python."""
+    """Return the given fields of a token, by their names in Python.
+
+    ``declared`` holds the options that follow from the declarations of fields.
+    """
     changes = given(
         scopes=scopes,
         allowed_scopes=allowed_scopes,
         expires_in=expires_in,
         expires_at=expires_at,
-        not_before=not_before,
-        require_rotation=rotation,
-        description=description,
+        **declared,
     )
 
     if (owner, owner_name, owner_idp) != (None, None, None):
