@@ -52,10 +52,10 @@ class _Address(NamedTuple):
     """An address of a host, as ``getaddrinfo`` returns it."""
 
     family: socket.AddressFamily
-    place: tuple[str | int, ...] | tuple[int, bytes]
+    sockaddr: tuple[str | int, ...] | tuple[int, bytes]
 
     def __str__(self) -> str:
-        return str(self.place[0])
+        return str(self.sockaddr[0])
 
 
 def get(
@@ -124,7 +124,7 @@ def _resolve(url: str, proxy: str | None) -> list[_Address]:
         raise OSError(f"no address of {host} is found: {error}") from error
 
     by_family: dict[int, list[_Address]] = {}
-    for address in dict.fromkeys(_Address(family, place) for family, _, _, _, place in infos):
+    for address in dict.fromkeys(_Address(family, sockaddr) for family, _, _, _, sockaddr in infos):
         by_family.setdefault(address.family, []).append(address)
 
     addresses: list[_Address] = []
@@ -139,15 +139,15 @@ def _resolve(url: str, proxy: str | None) -> list[_Address]:
 def _check_private(host: str, addresses: Sequence[_Address]) -> None:
     """Raise OSError if plain http would leave loopback, or the private networks."""
     network = PRIVATE
-    words = "a private network"
+    expected = "a private network"
     if LOOPBACK_HOST.fullmatch(host):
         network = LOOPBACK
-        words = "loopback"
+        expected = "loopback"
 
     outside = [str(address) for address in addresses if not network.admit(str(address))]
     if outside:
         raise OSError(
-            f"{host} is {abbreviated(outside)}, no address of {words}: "
+            f"{host} is {abbreviated(outside)}, no address of {expected}: "
             "use https, or correct the host name"
         )
 
@@ -255,7 +255,7 @@ class _Attempt(Thread, Generic[Document]):
             connected.settimeout(max(self._deadline - monotonic(), 0.001))
             with self._changed:
                 self._line = connected.dup()
-            connected.connect(self.address.place)
+            connected.connect(self.address.sockaddr)
         except BaseException:
             connected.close()
             raise
