@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Claims = Mapping[str, Any]
 
 # Names of claims, or a function of all claims.
-Told = str | Sequence[str] | Callable[[Claims], Any]
+ClaimSelector = str | Sequence[str] | Callable[[Claims], Any]
 Keys = Mapping[str, Any] | str | bytes
 
 ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
@@ -115,8 +115,8 @@ class Issuer:
         typ: str | None = "at+jwt",
         leeway: float = 30.0,
         audience_claim: str = "aud",
-        scopes_claim: Told = "scope",
-        org_claim: Told | None = None,
+        scopes_claim: ClaimSelector = "scope",
+        org_claim: ClaimSelector | None = None,
         required_claims: Sequence[str] = ACCESS_TOKEN,
         resources: Callable[[Claims], Sequence[str] | None] | None = None,
         allowed_cidr_blocks: Sequence[str] = (),
