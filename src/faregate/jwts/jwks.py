@@ -14,8 +14,9 @@ The states of a fetched set, and how a token with a known name fares in each:
       ├─ waits for a fetch; store_unavailable if it fails             │
       └───────────────────────────── as before the first fetch ───────┘
 
-In the current state, a known name is answered at once. An unknown name waits for a fetch if it was
-not looked up before, and if no other name has caused a fetch lately. Otherwise it has no key.
+In the current state, a known name is answered at once. An unknown name may cause a fetch, if no
+other name has lately, or wait for the fetch of another name. A name that was not in the set after
+its fetch has no key, and causes no other fetch until the set is replaced.
 """
 
 from __future__ import annotations
