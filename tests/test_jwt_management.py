@@ -509,9 +509,9 @@ def test_an_explanation_says_what_is_wrong_with_it(
             "its aud is 'https://other.example', and not https://api.example",
         ),
         (token(client_id=None), 3, "it has no client_id"),
-        (token(header={"kid": "x"}), 3, "no issuer that is trusted has a key of its kid"),
+        (token(header={"kid": "x"}), 3, "no trusted issuer has a key of its kid"),
         (token(header={"typ": "JWT"}), 3, "the typ of its header"),
-        (token(iss="https://nobody.example"), 3, "its iss is no issuer that is trusted"),
+        (token(iss="https://nobody.example"), 3, "its iss is not a trusted issuer"),
         (token()[:-4] + "AAAA", 3, "signature"),
         ("a.b.c", 2, "5 characters"),
     ):

@@ -315,8 +315,8 @@ def test_a_secret_is_as_long_as_its_hash() -> None:
         (jwk("ed", x="AAAA"), "read"),
         ({"kty": "oct", "k": part(SECRET), "kid": "rsa2"}, "fits no algorithm"),
         ({"kty": "oct", "k": part(SECRET), "kid": "rsa2", "alg": "HS256"}, "alg"),
-        ("rsa2", "no JWK"),
-        (None, "no JWK"),
+        ("rsa2", "not a JWK"),
+        (None, "not a JWK"),
     ],
 )
 def test_a_key_that_serves_nothing_costs_no_other(
@@ -417,8 +417,8 @@ def test_a_certificate_holds_a_key(make_gate: Callable[..., Gate]) -> None:
         ({"algorithms": "HS256"}, "secret|keys"),
         ({"algorithms": 5}, "algorithms"),
         ({"algorithms": [["RS256"]]}, "algorithms"),
-        ({"keys": None}, "give one"),
-        ({"jwks_url": "https://id.example/jwks"}, "give one"),
+        ({"keys": None}, "give either"),
+        ({"jwks_url": "https://id.example/jwks"}, "give either"),
         ({"keys": {}}, "list of keys"),
         ({"keys": {"keys": []}}, "no key can be used"),
         ({"keys": {"keys": [jwk("rsa")] * 101}}, "100"),

@@ -16,7 +16,7 @@ import pytest
 from conftest import START, reason_of
 
 from faregate import Gate, InvalidInput, Issuer, Policy, StoreUnavailable
-from faregate.jwts.issuer import Told
+from faregate.jwts.issuer import ClaimSelector
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -117,7 +117,7 @@ def test_many_groups_make_a_long_token(make_gate: Callable[..., Gate]) -> None:
     )
 
 
-READ: list[tuple[Told, dict[str, Any], list[str]]] = [
+READ: list[tuple[ClaimSelector, dict[str, Any], list[str]]] = [
     ("scp", {"scp": "a b"}, ["a", "b"]),
     ("scp", {"scp": ["a", "b c"]}, ["a"]),
     (["scp", "roles"], {"scp": "a", "roles": ["b", "a"]}, ["a", "b"]),
@@ -142,7 +142,7 @@ READ: list[tuple[Told, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("told", "claims", "scopes"), READ, ids=range(len(READ)))
 def test_scopes_are_where_they_are_said_to_be(
-    told: Told, claims: dict[str, Any], scopes: list[str], make_gate: Callable[..., Gate]
+    told: ClaimSelector, claims: dict[str, Any], scopes: list[str], make_gate: Callable[..., Gate]
 ) -> None:
     """In a claim or in several, in their members, or where a function finds them: literal in any case."""
     gate = make_gate("sqlite://", issuers=[provider.issuer(scopes_claim=told)])
@@ -185,7 +185,7 @@ def test_all_claims_with_scopes_are_counted_together(make_gate: Callable[..., Ga
     ids=range(9),
 )  # fmt: skip
 def test_the_organization_is_where_it_is_said_to_be(
-    told: Told, claims: dict[str, Any], org: str | None, make_gate: Callable[..., Gate]
+    told: ClaimSelector, claims: dict[str, Any], org: str | None, make_gate: Callable[..., Gate]
 ) -> None:
     """Without one, a token is refused once it is named."""
     gate = make_gate("sqlite://", issuers=[provider.issuer(org_claim=told)])

@@ -1,9 +1,16 @@
-"""Gets a document over HTTP: bounded in time and length, in whatever form RFC 9110 lets a server send it.
+"""Fetches a document over HTTP, bounded in time and length, in every form of RFC 9110.
 
-A host may have several addresses, of which some may never answer. They share the time: each is asked in its turn,
-beside those before it that are still silent, and the first document counts (RFC 8305 does so for connections alone;
-here a server that connects and then says nothing holds up nobody either). urllib3 does the HTTP: it follows no redirect
-and no proxy of the environment, decodes within bounds, and depends on nothing.
+The law: a host may have several addresses, and a silent address must not use up the time of the
+others. The addresses are asked in turn, each while earlier addresses are still silent. The first
+document wins. RFC 8305 does so for connections alone. Here the whole exchange is covered, because
+a server may connect and then send nothing.
+
+    getaddrinfo ──> attempt 1 ────────────────────────────── silent, hung up
+                       └─ pause ─> attempt 2 ── document ──> returned
+                                      └─ pause ─> attempt 3 (not started)
+
+urllib3 speaks HTTP. It has no dependencies, decodes within bounds, and follows neither redirects
+nor the proxies of the environment.
 """
 
 from __future__ import annotations
@@ -34,21 +41,21 @@ Document = TypeVar("Document")
 
 USER_AGENT = f"faregate/{__version__}"
 
-# Not Brotli, which urllib3 may know: older versions of that package decode a bomb to its end.
+# Brotli is left out: older versions of its package decode a bomb to its end.
 _CODINGS = frozenset(HTTPResponse.CONTENT_DECODERS) - {"br"}
 _ACCEPT_ENCODING = ", ".join(sorted(_CODINGS - {"x-gzip"}))
 _MOST_CODINGS = 3  # within each other
-_MOST_ADDRESSES = 16  # of IPv4 and of IPv6 that are asked in one fetch, each by a thread
+_MOST_ADDRESSES = 16  # of each IP version in a fetch: every attempt is a thread
 
 
 class _Address(NamedTuple):
-    """One of a host's, as ``getaddrinfo`` finds them."""
+    """An address of a host, as ``getaddrinfo`` returns it."""
 
     family: socket.AddressFamily
-    place: tuple[str | int, ...] | tuple[int, bytes]
+    sockaddr: tuple[str | int, ...] | tuple[int, bytes]
 
     def __str__(self) -> str:
-        return str(self.place[0])
+        return str(self.sockaddr[0])
 
 
 def get(
@@ -60,30 +67,38 @@ def get(
     seconds: float,
     longest: int,
 ) -> Document:
-    """Return what ``read`` makes of the document at an address, by way of a proxy if one is given.
+    """Return the document at a URL, as ``read`` parses it.
 
-    ``read`` raises ValueError for what is no such document: then another address of the host may have it. ``longest``
-    are bytes, decoded or not.
+    ``accept``: the ``Accept`` header.
+    ``read``: parses the body. A ValueError fails the attempt; another address may still succeed.
+    ``proxy``: address of an HTTP proxy, or None.
+    ``seconds``: time for all addresses together. It begins after the host is resolved, because a
+    resolver whose first server is down is always slow.
+    ``longest``: limit of the body in bytes, encoded and decoded.
 
-    The ``seconds`` begin when the addresses of the host are known: a resolver whose first server is down takes longer
-    each time. In plain http only addresses of private networks are asked. OSError where the document is not to be had,
-    with the reason for each address.
+    Plain http is only sent to addresses of private networks. Raises OSError, with the reason for
+    each address, if no address has the document.
     """
-    addresses = _find(url, proxy)
+    addresses = _resolve(url, proxy)
+    request = _Request(url, accept, proxy, longest)
     deadline = monotonic() + seconds
-    changed, attempts = Condition(), list[_Attempt[Document]]()
+    changed = Condition()
+    attempts: list[_Attempt[Document]] = []
 
     try:
         for address in addresses:
-            attempt = _Attempt(
-                _Request(url, accept, proxy, longest), read, address, deadline, changed
-            )
+            attempt = _Attempt(request, read, address, deadline, changed)
             attempts.append(attempt)
             attempt.start()
 
             last = len(attempts) == len(addresses)
-            until = deadline if last else min(deadline, monotonic() + seconds / 2 / len(addresses))
+            until = deadline
+            if not last:
+                # Half of the time is for the starts, and half is left for the last address.
+                pause = seconds / 2 / len(addresses)
+                until = min(deadline, monotonic() + pause)
             document = _await(attempts, changed, until, all_of_them=last)
+
             if document is not None:
                 return document
             if monotonic() >= deadline:
@@ -95,60 +110,80 @@ def get(
 
 
 def shown(proxy: str) -> str:
-    """Return a proxy's address as people may see it: without user and password."""
+    """Return the address of a proxy without user and password."""
     return urlsplit(proxy).netloc.rpartition("@")[2]
 
 
-def _find(url: str, proxy: str | None) -> list[_Address]:
-    """Return the addresses to connect to; OSError if there are none, or if one of them must not be asked."""
+def _resolve(url: str, proxy: str | None) -> list[_Address]:
+    """Return the addresses to connect to; OSError if there are none, or if an address is unsafe."""
     parts = urlsplit(proxy or url)
     host = str(parts.hostname)
     try:
-        found = socket.getaddrinfo(host, _port(parts), type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, _port(parts), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise OSError(f"no address of {host} is found: {error}") from error
 
     by_family: dict[int, list[_Address]] = {}
-    for address in dict.fromkeys(_Address(family, place) for family, _, _, _, place in found):
+    for address in dict.fromkeys(_Address(family, sockaddr) for family, _, _, _, sockaddr in infos):
         by_family.setdefault(address.family, []).append(address)
-    addresses = [address for same in by_family.values() for address in same[:_MOST_ADDRESSES]]
-    if parts.scheme == "https" or proxy is not None:
-        return addresses
 
-    network, words = (
-        (LOOPBACK, "loopback") if LOOPBACK_HOST.fullmatch(host) else (PRIVATE, "a private network")
-    )
-    others = [str(address) for address in addresses if not network.admit(str(address))]
-    if others:
-        raise OSError(
-            f"{host} is {abbreviated(others)}, no address of {words}: use https, or mend the name"
-        )
+    addresses: list[_Address] = []
+    for same_family in by_family.values():
+        addresses += same_family[:_MOST_ADDRESSES]
+
+    if parts.scheme != "https" and proxy is None:
+        _check_private(host, addresses)
     return addresses
+
+
+def _check_private(host: str, addresses: Sequence[_Address]) -> None:
+    """Raise OSError if plain http would leave loopback, or the private networks."""
+    network = PRIVATE
+    expected = "a private network"
+    if LOOPBACK_HOST.fullmatch(host):
+        network = LOOPBACK
+        expected = "loopback"
+
+    outside = [str(address) for address in addresses if not network.admit(str(address))]
+    if outside:
+        raise OSError(
+            f"{host} is {abbreviated(outside)}, no address of {expected}: "
+            "use https, or correct the host name"
+        )
 
 
 def _await(
     attempts: Sequence[_Attempt[Document]], changed: Condition, until: float, *, all_of_them: bool
 ) -> Document | None:
-    """Return the first document; None where the time is over, or the last attempt or all of them have failed."""
+    """Return the first document; None at ``until``, or once the last attempt has failed.
+
+    With ``all_of_them``, every attempt must have failed.
+    """
     awaited = attempts if all_of_them else attempts[-1:]
 
     def settled() -> bool:
-        return any(one.document is not None for one in attempts) or all(
-            one.error is not None for one in awaited
-        )
+        if any(attempt.document is not None for attempt in attempts):
+            return True
+        return all(attempt.error is not None for attempt in awaited)
 
     with changed:
         changed.wait_for(settled, until - monotonic())
-    return next((one.document for one in attempts if one.document is not None), None)
+
+    documents = (attempt.document for attempt in attempts if attempt.document is not None)
+    return next(documents, None)
 
 
 def _failure(attempts: Sequence[_Attempt[Document]], seconds: float, proxy: str | None) -> OSError:
-    """Return the error of all attempts; it has no cause, which might show a log what a server wrote."""
-    silence = f"no answer in {seconds:g} s"
-    words = [
-        f"{one.address}: {silence if one.error is None else _reason(one.error)}" for one in attempts
-    ]
-    return OSError(f"{'by way of the proxy ' if proxy else ''}{abbreviated(words)}")
+    """Return the error of all attempts, without a cause: it might log the bytes of a server."""
+    reasons: list[str] = []
+    for attempt in attempts:
+        reason = f"no answer in {seconds:g} s"
+        if attempt.error is not None:
+            reason = _reason(attempt.error)
+        reasons.append(f"{attempt.address}: {reason}")
+
+    route = "by way of the proxy " if proxy else ""
+    return OSError(f"{route}{abbreviated(reasons)}")
 
 
 def _reason(error: Exception) -> str:
@@ -159,7 +194,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Attempt(Thread, Generic[Document]):
-    """Asks one address. ``document`` or ``error`` is set at its end, and ``changed`` is told."""
+    """Asks a single address. At its end it sets ``document`` or ``error``, and notifies."""
 
     def __init__(
         self,
@@ -173,27 +208,40 @@ class _Attempt(Thread, Generic[Document]):
         self.address = address
         self.document: Document | None = None
         self.error: Exception | None = None
-        self._request, self._read, self._deadline = request, read, deadline
-        self._changed = changed  # guards what follows
-        self._line: socket.socket | None = None  # a second handle: TLS takes the first one
+        self._request = request
+        self._read = read
+        self._deadline = deadline
+
+        # Guards the members below, document and error.
+        self._changed = changed
+
+        # A duplicate handle to hang up with: TLS takes over the original.
+        self._line: socket.socket | None = None
         self._late = False
 
     def run(self) -> None:
-        """Ask."""
-        document, error = None, None
+        """Fetch and parse the document."""
+        document = None
+        error = None
         try:
             document = self._read(self._request.send(self._dial, self._deadline - monotonic()))
-        except Exception as failure:  # noqa: BLE001  whatever it is, another address may do better
+        # Whatever the failure is, another address may do better.
+        except Exception as failure:  # noqa: BLE001
             error = failure
+
         with self._changed:
-            self.document, self.error = document, error
+            self.document = document
+            self.error = error
             if self._line is not None:
                 self._line.close()
                 self._line = None
             self._changed.notify_all()
 
     def hang_up(self) -> None:
-        """Break off: a socket's own time-out begins anew with each byte, so slow bytes might take for ever."""
+        """Shut the connection down, whatever it waits for.
+
+        The timeout of a socket restarts with each byte, so a slow server could hold it for ever.
+        """
         with self._changed:
             self._late = True
             if self._line is not None:
@@ -207,19 +255,20 @@ class _Attempt(Thread, Generic[Document]):
             connected.settimeout(max(self._deadline - monotonic(), 0.001))
             with self._changed:
                 self._line = connected.dup()
-            connected.connect(self.address.place)
+            connected.connect(self.address.sockaddr)
         except BaseException:
             connected.close()
             raise
 
-        if self._late:  # it may have been too early to hang up
+        # A hang-up before the socket existed had nothing to shut down.
+        if self._late:
             connected.close()
             raise TimeoutError("too late")
         return connected
 
 
 class _Request(NamedTuple):
-    """What is asked for, and how."""
+    """A GET request, and the limit of its answer in bytes."""
 
     url: str
     accept: str
@@ -227,15 +276,23 @@ class _Request(NamedTuple):
     longest: int
 
     def send(self, dial: Callable[[], socket.socket], seconds: float) -> bytes:
-        """Return the document that comes over what ``dial`` connects."""
+        """Return the decoded body of the answer.
+
+        ``dial``: returns a connected socket.
+        ``seconds``: timeout of each read and write.
+        """
         parts = urlsplit(self.url)
         connection = self._connection(parts, dial, max(seconds, 0.001))
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+        target = parts.path or "/"
+        if parts.query:
+            target += f"?{parts.query}"
         headers = {
             "Accept": self.accept,
             "Accept-Encoding": _ACCEPT_ENCODING,
             "User-Agent": USER_AGENT,
         }
+
         try:
             connection.request("GET", target, headers=headers, preload_content=False)
             response = connection.getresponse()
@@ -250,7 +307,9 @@ class _Request(NamedTuple):
         self, parts: SplitResult, dial: Callable[[], socket.socket], seconds: float
     ) -> HTTPConnection:
         first = parts if self.proxy is None else urlsplit(self.proxy)
-        host, port = str(first.hostname), _port(first)
+        host = str(first.hostname)
+        port = _port(first)
+
         if parts.scheme == "https":
             context = ssl.create_default_context()
             connection: _Connection = _TlsConnection(
@@ -266,17 +325,19 @@ class _Request(NamedTuple):
         return connection
 
     def _read(self, response: HTTPResponse) -> bytes:
-        # 203 is a 200 that a gateway before the server has changed (RFC 9110 section 15.3.4), as a coding does.
+        # 203 is a 200 that an intermediary changed (RFC 9110 section 15.3.4), as by a coding.
         if response.status not in (200, 203):
             raise ValueError(
-                f"the answer is {response.status} and not 200; a redirect is not followed"
+                f"the answer is {response.status} and not 200; redirects are not followed"
             )
+
+        # The extra byte shows a body that is too long.
         body = response.read(self.longest + 1, decode_content=False)
         self._check_length(body)
         return self._decode(body, response.headers.get("Content-Encoding", ""))
 
     def _decode(self, body: bytes, header: str) -> bytes:
-        """Undo the content codings (RFC 9110 section 8.4)."""
+        """Return the body without its content codings (RFC 9110 section 8.4)."""
         codings = [coding.strip().lower() for coding in header.split(",")]
         codings = [coding for coding in codings if coding not in ("", "identity")]
         if not codings:
@@ -301,18 +362,19 @@ class _Request(NamedTuple):
 
 
 class _Response(http.client.HTTPResponse):
-    """One that is final: servers may send others before it (RFC 9110 section 15.2), such as 103 Early Hints."""
+    """Skips interim responses (RFC 9110 section 15.2), such as 103 Early Hints."""
 
     def begin(self) -> None:
-        """Read status and headers."""
+        """Read status and headers of the final response."""
         super().begin()
         while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # The base class reads headers again only if there are none.
             self.headers = self.msg = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
             super().begin()
 
 
 class _Connection(HTTPConnection):
-    """One over a socket that is made elsewhere."""
+    """Uses a socket that is connected elsewhere."""
 
     response_class = _Response
     dial: Callable[[], socket.socket]
@@ -322,11 +384,11 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    """One with TLS."""
+    """Adds TLS."""
 
 
 def _login(proxy: SplitResult) -> dict[str, str]:
-    """Return the header that tells a proxy who asks (RFC 7617), if its address says so."""
+    """Return the header with user and password of a proxy (RFC 7617); empty without a user."""
     if proxy.username is None:
         return {}
     login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
@@ -334,4 +396,6 @@ def _login(proxy: SplitResult) -> dict[str, str]:
 
 
 def _port(parts: SplitResult) -> int:
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    if parts.port:
+        return parts.port
+    return 443 if parts.scheme == "https" else 80

@@ -1,4 +1,8 @@
-"""Whose JWTs are trusted, with which keys, and what is asked of them."""
+"""Settings of a trusted issuer: its keys, and the rules for its tokens.
+
+The law: every argument is checked when the issuer is made, and an argument that would be unsafe
+under RFC 8725 is refused. Nothing is fetched here.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,19 @@ if TYPE_CHECKING:
     from faregate.jwts.keys import KeySet
 
 Claims = Mapping[str, Any]
-Told = (
-    str | Sequence[str] | Callable[[Claims], Any]
-)  # names of claims, or a function of all of them
+
+# Names of claims, or a function of all claims.
+ClaimSelector = str | Sequence[str] | Callable[[Claims], Any]
 Keys = Mapping[str, Any] | str | bytes
 
 ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")  # RFC 9068 section 2.2
 NEEDS_EXTRA = "JWTs need the packages of an extra: pip install 'faregate[jwt]'"
-ALWAYS = ("iss", "exp", "sub")  # and the one that holds the audience
-NO_AUDIENCE = (
-    "iss",
-    "sub",
-    "exp",
-    "nbf",
-    "iat",
-    "jti",
-)  # what RFC 7519 section 4.1 has for something else
+
+# Required in every token, beside the claim that holds the audience.
+ALWAYS = ("iss", "exp", "sub")
+
+# RFC 7519 section 4.1 gives these claims another meaning.
+NO_AUDIENCE = ("iss", "sub", "exp", "nbf", "iat", "jti")
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f.]*:[0-9a-f:.]*)")
@@ -43,35 +44,63 @@ MOST_LEEWAY = 120.0  # seconds
 
 
 class Issuer:
-    """Somebody whose JWTs open the gate, such as the identity provider of a company.
+    """Describes an issuer whose JWTs open the gate, such as a company's identity provider.
 
-    ``issuer`` and ``audience`` (a text, or several of which one must be meant) are compared as they are;
-    ``audience_claim`` is the claim that holds the latter, ``aud``, or what a provider writes in its place:
-    ``client_id``, ``azp``; an ``aud`` that is there as well has to hold it, too. ``algorithms`` are those of JWA
-    (RFC 7518, RFC 8037, RFC 9864) that are accepted, either of HMAC or of public keys. The keys are those of
-    ``jwks_url``, a JWK set that is fetched over https (http on loopback), or ``keys``: a JWK set as a dict, one public
-    key as PEM, or the secret of an HMAC algorithm.
+    Example::
 
-    They are fetched by way of ``proxy``, such as ``http://proxy.example:3128``, if one is given, and never by way of a
-    proxy of the environment. ``plain_http=True`` allows ``http`` in ``jwks_url``, for a provider in a private network:
-    addresses outside of RFC 1918, RFC 4193 and RFC 6598, and of loopback, are refused when the keys are fetched.
+        Issuer(
+            "https://id.example.com/",
+            "https://api.example.com",
+            ["RS256"],
+            name="corp",
+            jwks_url="https://id.example.com/keys",
+        )
 
-    ``name`` stands before the ``sub`` in the identity of its tokens, as in ``corp:alice``. Of several issuers, one may
-    be without a name: its subjects are known by their ``sub`` alone.
+    Signature:
 
-    ``typ`` is that of the header; None demands that there is none. ``leeway`` are the seconds, 0 to 120, by which the
-    issuer's clock may differ. ``scopes_claim`` names the claim with the scopes, a text with spaces between or a
-    list; of several names those that are there are united. ``org_claim`` names the one with the organization's id,
-    without which a token is refused; of several names the first that is there counts. A name may lead into members, as
-    in ``realm_access.roles``. Either may be a function of the claims that returns what such a claim holds; None
-    refuses the token, and an empty list leaves it without scopes.
-    ``required_claims`` must be there, ``iss exp aud sub`` in any case. ``resources`` limits the scopes: a function of
-    the claims that returns the ids of objects, or None for any. Functions are called at once, and what one raises is
-    StoreUnavailable. Networks other than ``allowed_cidr_blocks``, where there are any, are refused. ``manages`` lets
-    tokens keep scopes that start with ``gate:``, and so call the management API; what they make is bounded by the
-    policy's ``max_lifetime``.
+    ``issuer``: the exact ``iss`` of its tokens.
+    ``algorithms``: accepted algorithms of JWA (RFC 7518, RFC 8037, RFC 9864); either HMAC or public
+    keys, never both.
+    ``jwks_url``: address of a JWK set, fetched over https, or over http on loopback.
+    ``keys``: instead of ``jwks_url``, a JWK set as a dict, a public key as PEM, or an HMAC secret.
+    ``proxy``: proxy for the fetch, such as ``http://proxy.example:3128``. Proxies of the
+    environment are never used.
+    ``plain_http``: True allows ``http`` in ``jwks_url``, for a provider in a private network. The
+    fetch refuses addresses outside of loopback, RFC 1918, RFC 4193 and RFC 6598.
 
-    Raises InvalidInput, naming the argument, for what cannot be, or is not safe (RFC 8725).
+    Identity:
+
+    ``name``: prefix of the ``sub`` in identities, as in ``corp:alice``. At most one issuer goes
+    without; its subjects are known by their ``sub`` alone.
+    ``org_claim``: claim with the organization's id, without which a token is refused. Of several
+    names, the first that is present counts.
+
+    Rules:
+
+    ``audience``: exact audiences; a token must be meant for at least one.
+    ``audience_claim``: claim with the audience: ``aud``, or the provider's substitute, such as
+    ``client_id`` or ``azp``. An ``aud`` that is also present is checked, too.
+    ``typ``: required ``typ`` of the header; None demands a header without it.
+    ``leeway``: tolerated difference of the issuer's clock, 0 to 120 seconds.
+    ``required_claims``: claims without which a token is refused; ``iss exp sub`` and the audience
+    are required in any case.
+    ``allowed_cidr_blocks``: networks from which its tokens are accepted; empty means all.
+
+    Permissions:
+
+    ``scopes_claim``: claim with the scopes, a list or a string with spaces between. The scopes of
+    several claims are united.
+    ``resources``: function of the claims that returns the ids of the objects to which the scopes
+    are limited, or None for every object.
+    ``manages``: True keeps scopes that start with ``gate:``, so that tokens may call the management
+    API. The policy's ``max_lifetime`` bounds the credentials that they create.
+
+    ``scopes_claim`` and ``org_claim`` take a name, several names, or a function of the claims that
+    returns the value. A dotted name leads into members, as in ``realm_access.roles``. A function
+    that returns None refuses the token; an empty list leaves it without scopes. Functions are plain
+    and called at once; an exception in a function becomes StoreUnavailable.
+
+    Raises InvalidInput, naming the argument, for a value that is impossible or unsafe (RFC 8725).
     """
 
     def __init__(
@@ -86,8 +115,8 @@ class Issuer:
         typ: str | None = "at+jwt",
         leeway: float = 30.0,
         audience_claim: str = "aud",
-        scopes_claim: Told = "scope",
-        org_claim: Told | None = None,
+        scopes_claim: ClaimSelector = "scope",
+        org_claim: ClaimSelector | None = None,
         required_claims: Sequence[str] = ACCESS_TOKEN,
         resources: Callable[[Claims], Sequence[str] | None] | None = None,
         allowed_cidr_blocks: Sequence[str] = (),
@@ -96,119 +125,161 @@ class Issuer:
         plain_http: bool = False,
     ) -> None:
         self.issuer = check_name(issuer, "issuer", MAX_ID)
-        if name is not None and (
-            not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in KINDS
-        ):
-            raise InvalidInput(
-                f"name: 1 to 64 letters, digits, '.', '_' and '-', and none of {', '.join(KINDS)}"
-            )
-        self.name = name
-        self.prefix = (
-            f"jwt:{quote(self.issuer, safe='')}/"  # of the names of what its tokens stand for
-        )
-        self.audiences = frozenset(
-            check_id(one, "audience") for one in _texts(audience, "audience")
-        )
-        if "*" in self.audiences:
-            raise InvalidInput(
-                "audience: '*' would take tokens that are meant for others; name this API"
-            )
-        self.algorithms = _algorithms(_texts(algorithms, "algorithms"))
+        self.name = _identity_name(name)
+
+        # Every record id of its tokens starts with this prefix.
+        self.prefix = f"jwt:{quote(self.issuer, safe='')}/"
+
+        self.audiences = _audiences(audience)
+        self.algorithms = _algorithms(_strings(algorithms, "algorithms"))
         self.typ = None if typ is None else media_type(check_id(typ, "typ"))
-        self.leeway = parse_span(leeway, "leeway")
-        if self.leeway > MOST_LEEWAY:
-            raise InvalidInput(
-                f"leeway: at most {MOST_LEEWAY:.0f} seconds; have the clocks set instead"
-            )
+        self.leeway = _leeway(leeway)
         self.audience_claim = _audience_claim(audience_claim)
-        self.scopes_claim = _told(scopes_claim, "scopes_claim")
-        self.org_claim = None if org_claim is None else _told(org_claim, "org_claim", ordered=True)
-        required = [
-            check_id(one, "required_claims")
-            for one in _texts(required_claims, "required_claims", least=0)
-        ]
-        if (
-            required_claims is ACCESS_TOKEN
-        ):  # of RFC 9068, but for the audience where that is in another one
-            required.remove("aud")
-        self.required_claims = tuple(dict.fromkeys((*ALWAYS, self.audience_claim, *required)))
-        if resources is not None and (not callable(resources) or iscoroutinefunction(resources)):
-            raise InvalidInput(
-                "resources: a plain function of the claims that returns ids of objects, or None"
-            )
-        self.resources = resources
-        blocks = _texts(allowed_cidr_blocks, "allowed_cidr_blocks", least=0)
-        self.networks = Networks.parse(blocks, "allowed_cidr_blocks") if blocks else None
-        for member, switch in (("manages", manages), ("plain_http", plain_http)):
-            if not isinstance(switch, bool):
-                raise InvalidInput(
-                    f"{member}: True or False itself; a text such as 'False' would count as true"
-                )
-        self.manages = manages
-        self.plain_http = plain_http
+        self.scopes_claim = _selector(scopes_claim, "scopes_claim")
+        self.org_claim = None
+        if org_claim is not None:
+            self.org_claim = _selector(org_claim, "org_claim", ordered=True)
+        self.required_claims = _required_claims(required_claims, self.audience_claim)
+        self.resources = _resources(resources)
+
+        blocks = _strings(allowed_cidr_blocks, "allowed_cidr_blocks", least=0)
+        self.networks = None
+        if blocks:
+            self.networks = Networks.parse(blocks, "allowed_cidr_blocks")
+
+        self.manages = _switch(manages, "manages")
+        self.plain_http = _switch(plain_http, "plain_http")
+
         if (jwks_url is None) == (keys is None):
-            raise InvalidInput("jwks_url, keys: give one of them")
+            raise InvalidInput("jwks_url, keys: give either, and not both")
         if jwks_url is None and (proxy is not None or plain_http):
-            raise InvalidInput(
-                "proxy, plain_http: only with jwks_url; nothing is fetched for keys that are given"
-            )
-        self.jwks_url = (
-            None
-            if jwks_url is None
-            else _check_url(jwks_url, self.algorithms, plain_http=plain_http)
-        )
-        self.proxy = None if proxy is None else _check_proxy(proxy, self.jwks_url)
-        self.keys = None if keys is None else _given_keys(keys, self.algorithms)
+            raise InvalidInput("proxy, plain_http: only with jwks_url; given keys are not fetched")
+
+        self.jwks_url = None
+        if jwks_url is not None:
+            self.jwks_url = _check_url(jwks_url, self.algorithms, plain_http=plain_http)
+        self.proxy = None
+        if proxy is not None:
+            self.proxy = _check_proxy(proxy, self.jwks_url)
+        self.keys = None
+        if keys is not None:
+            self.keys = _given_keys(keys, self.algorithms)
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """The secrets with which its tokens are signed; none where it has public keys."""
-        return () if self.keys is None else self.keys.secrets
+        """The HMAC secrets that sign its tokens; empty for public keys."""
+        if self.keys is None:
+            return ()
+        return self.keys.secrets
 
     def __repr__(self) -> str:
         return f"Issuer({self.issuer!r})"
 
 
 def media_type(text: str) -> str:
-    """Return a ``typ`` in the form in which two are compared: RFC 7515 section 4.1.9, RFC 2045 section 5.1."""
+    """Return a ``typ`` in comparable form (RFC 7515 section 4.1.9, RFC 2045 section 5.1).
+
+    >>> media_type("application/AT+JWT")
+    'at+jwt'
+    """
     return text.lower().removeprefix("application/")
+
+
+def _identity_name(name: object) -> str | None:
+    if name is None:
+        return None
+
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in KINDS:
+        raise InvalidInput(
+            f"name: 1 to 64 letters, digits, '.', '_' and '-', and none of {', '.join(KINDS)}"
+        )
+    return name
+
+
+def _audiences(audience: object) -> frozenset[str]:
+    names = frozenset(check_id(name, "audience") for name in _strings(audience, "audience"))
+    if "*" in names:
+        raise InvalidInput(
+            "audience: '*' would accept tokens that are meant for others; name this API"
+        )
+    return names
+
+
+def _leeway(value: float) -> float:
+    leeway = parse_span(value, "leeway")
+    if leeway > MOST_LEEWAY:
+        raise InvalidInput(
+            f"leeway: at most {MOST_LEEWAY:.0f} seconds; synchronize the clocks instead"
+        )
+    return leeway
 
 
 def _audience_claim(value: object) -> str:
     name = check_id(value, "audience_claim")
     if name in NO_AUDIENCE:
         raise InvalidInput(
-            f"audience_claim: '{name}' does not say for whom a token is (RFC 7519 section 4.1), and would take tokens "
-            "that are meant for others; name the claim that does"
+            f"audience_claim: '{name}' does not hold an audience (RFC 7519 section 4.1), and would "
+            "accept tokens that are meant for others; name the claim that does"
         )
     return name
 
 
-def _told(
-    value: object, member: str, *, ordered: bool = False
+def _required_claims(names: Sequence[str], audience_claim: str) -> tuple[str, ...]:
+    required = [
+        check_id(name, "required_claims") for name in _strings(names, "required_claims", least=0)
+    ]
+
+    # The default of RFC 9068 includes aud, which another audience claim replaces.
+    if names is ACCESS_TOKEN:
+        required.remove("aud")
+    return tuple(dict.fromkeys((*ALWAYS, audience_claim, *required)))
+
+
+def _resources(
+    function: Callable[[Claims], Sequence[str] | None] | None,
+) -> Callable[[Claims], Sequence[str] | None] | None:
+    if function is not None and (not callable(function) or iscoroutinefunction(function)):
+        raise InvalidInput(
+            "resources: a plain function of the claims that returns ids of objects, or None"
+        )
+    return function
+
+
+def _switch(value: object, argument: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(
+            f"{argument}: expected True or False; a text such as 'False' would count as true"
+        )
+    return value
+
+
+def _selector(
+    value: object, argument: str, *, ordered: bool = False
 ) -> tuple[str, ...] | Callable[[Claims], Any]:
+    """Return names of claims as a tuple, or a function of the claims as it is."""
     if callable(value):
         if iscoroutinefunction(value):
             raise InvalidInput(
-                f"{member}: a plain function of the claims; nothing awaits an async one"
+                f"{argument}: a plain function of the claims; an async function is not awaited"
             )
         return cast("Callable[[Claims], Any]", value)
 
     if ordered and isinstance(value, set | frozenset):
         raise InvalidInput(
-            f"{member}: a list of names; which of a set is the first differs between processes"
+            f"{argument}: expected a list of names; the order of a set differs between processes"
         )
-    return tuple(check_id(one, member) for one in _texts(value, member))
+    return tuple(check_id(name, argument) for name in _strings(value, argument))
 
 
-def _texts(value: object, member: str, least: int = 1) -> list[str]:
+def _strings(value: object, argument: str, least: int = 1) -> list[str]:
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, list | tuple | set | frozenset):
-        raise InvalidInput(f"{member}: expected a text or a list of texts")
-    texts = list(cast("Sequence[str]", listed))
-    if len(texts) < least:
-        raise InvalidInput(f"{member}: is empty")
-    return texts
+        raise InvalidInput(f"{argument}: expected a text or a list of texts")
+
+    strings = list(cast("Sequence[str]", listed))
+    if len(strings) < least:
+        raise InvalidInput(f"{argument}: is empty")
+    return strings
 
 
 def _algorithms(names: Sequence[object]) -> tuple[str, ...]:
@@ -218,26 +289,28 @@ def _algorithms(names: Sequence[object]) -> tuple[str, ...]:
             raise InvalidInput(
                 f"algorithms: {name!r} is none of {', '.join(known)} (RFC 8725 section 3.1)"
             )
-    listed = tuple(dict.fromkeys(str(name) for name in names))
-    if len({name.startswith("HS") for name in listed}) > 1:
+
+    algorithms = tuple(dict.fromkeys(str(name) for name in names))
+    if len({name.startswith("HS") for name in algorithms}) > 1:
         raise InvalidInput(
-            "algorithms: HMAC and public keys do not go together: a public key would be a secret that all know "
-            "(RFC 8725 section 2.1); make two issuers"
+            "algorithms: HMAC and public keys do not go together; everybody could sign with a "
+            "public key as HMAC secret (RFC 8725 section 2.1); make two issuers"
         )
-    return listed
+    return algorithms
 
 
 def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> str:
-    """Return the address of a JWK set if it is safe to be asked."""
+    """Return the address of a JWK set if a fetch from it is safe."""
     if algorithms[0].startswith("HS"):
-        raise InvalidInput("jwks_url: a secret is not fetched; give it as keys")
+        raise InvalidInput("jwks_url: an HMAC secret is not fetched; give it as keys")
+
     parts = _split(url, "jwks_url: expected https://host/path")
     if parts.username is not None or parts.fragment:
         raise InvalidInput("jwks_url: expected https://host/path, without user and fragment")
     if parts.scheme == "https":
         if plain_http:
             raise InvalidInput(
-                "plain_http: only with an http jwks_url; this one is https, leave plain_http out"
+                "plain_http: only with an http jwks_url; leave plain_http out for https"
             )
         return str(url)
 
@@ -246,23 +319,30 @@ def _check_url(url: object, algorithms: Sequence[str], *, plain_http: bool) -> s
         raise InvalidInput("jwks_url: expected https://host/path")
     if not plain_http and not LOOPBACK_HOST.fullmatch(host):
         raise InvalidInput(
-            "jwks_url: https, or whoever is on the way hands out keys; http on loopback, or with plain_http=True in a "
-            "private network"
+            "jwks_url: https is required, because plain http lets the network replace the keys; "
+            "http only on loopback, or with plain_http=True in a private network"
         )
+
+    # A host name is resolved, and checked again, at each fetch.
     if pack(host) is not None and not PRIVATE.admit(host):
         raise InvalidInput(
-            "jwks_url: https for an address that is of no private network; plain_http does not allow it"
+            "jwks_url: https is required, because the address is of no private network; "
+            "plain_http does not allow it"
         )
     return str(url)
 
 
-def _check_proxy(url: object, fetched: str | None) -> str:
-    """Return the address of an HTTP proxy. What is wrong is told without it: a password may be in there."""
-    if fetched is not None and fetched.lower().startswith("http:"):
+def _check_proxy(url: object, jwks_url: str | None) -> str:
+    """Return the address of an HTTP proxy. Errors never quote it: it may contain a password."""
+    if jwks_url is not None and jwks_url.lower().startswith("http:"):
         raise InvalidInput(
-            "proxy: only with an https jwks_url; a proxy could change what passes in plain http"
+            "proxy: only with an https jwks_url; a proxy could change keys in plain http"
         )
-    expected = "proxy: expected http://host:port, or http://user:password@host:port with both percent-encoded"
+
+    expected = (
+        "proxy: expected http://host:port, or http://user:password@host:port "
+        "with both percent-encoded"
+    )
     parts = _split(url, expected)
     if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise InvalidInput(expected)
@@ -270,12 +350,14 @@ def _check_proxy(url: object, fetched: str | None) -> str:
 
 
 def _split(url: object, expected: str) -> SplitResult:
-    """Return the parts of an address with a host that can be asked; InvalidInput with what was expected."""
+    """Return the parts of an address with a valid host; InvalidInput with the expected form."""
     try:
         parts = urlsplit(check_id(url, "url"))
-        host, port = parts.hostname or "", parts.port
+        host = parts.hostname or ""
+        port = parts.port
     except ValueError:
         raise InvalidInput(expected) from None
+
     if not _HOST.fullmatch(host) or port == 0 or not str(url).isascii() or " " in str(url):
         raise InvalidInput(f"{expected}, in ASCII and without space")
     return parts
@@ -286,7 +368,8 @@ def _given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:
 
 
 def _load() -> Any:
-    """Return the module of keys, which the packages of the extra ``jwt`` are needed for."""
+    """Return the module of keys; InvalidInput without the packages of the extra ``jwt``."""
+    # Imported late, so that gates without issuers run without the extra.
     try:
         from faregate.jwts import keys  # noqa: PLC0415
     except ImportError:

@@ -1,8 +1,22 @@
-"""Where an issuer's keys come from: given once, or fetched from its JWK set and kept current in the background.
+"""Sources of an issuer's keys: given once, or fetched from a JWK set and kept current.
 
-Everything is fetched by one thread, so there is one fetch at a time, and a token whose key is known waits for
-nothing. A set that could not be fetched again counts for an hour; then, as before the first one, nobody gets in
-whose key it would tell.
+The law: a single thread fetches, so fetches never overlap, and a token with a known key waits for
+nothing. Unknown names cause at most a single fetch in ``ASK_EVERY`` seconds, however many tokens
+carry them.
+
+The states of a fetched set, and how a token with a known name fares in each:
+
+    none ──── fetched ────> current ──── STALE without a fetch ────> stale
+      │                      │   ^                                    │
+      │                      └───┘ fetched again, every EVERY         │
+      │                            seconds, or RETRY after a failure  │
+      │                                                               │
+      ├─ waits for a fetch; store_unavailable if it fails             │
+      └───────────────────────────── as before the first fetch ───────┘
+
+In the current state, a known name is answered at once. An unknown name may cause a fetch, if no
+other name has lately, or wait for the fetch of another name. A name that was not in the set after
+its fetch has no key, and causes no other fetch until the set is replaced.
 """
 
 from __future__ import annotations
@@ -32,16 +46,16 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("faregate")
 
-EVERY = 300.0  # seconds from one fetch to the next
-RETRY = 10.0  # seconds from a fetch that failed to the next
+EVERY = 300.0  # seconds from a fetch to the next
+RETRY = 10.0  # seconds from a failed fetch to the next
 STALE = 3600.0  # seconds for which a set counts that cannot be fetched again
-ASK_EVERY = 30.0  # seconds between fetches for the sake of unknown names
-TIMEOUT = 3.0  # seconds for a fetch once its host is found, and for who waits for one
+ASK_EVERY = 30.0  # seconds between fetches for unknown names
+TIMEOUT = 3.0  # seconds for a fetch after its host is resolved, and for a wait for it
 MAX_BYTES = 256 * 1024
 
-_UNKNOWN = 10_000  # names that are remembered to be unknown
-_LOOK_EVERY = 10.0  # seconds after which the thread looks whether anybody needs it still
-_WAITING = 8  # requests that wait at once for the sake of unknown names
+_UNKNOWN = 10_000  # unknown names that are remembered
+_LOOK_EVERY = 10.0  # seconds between the thread's checks that its keys are still in use
+_WAITING = 8  # requests that may wait at once for unknown names
 _ACCEPT = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1"
 
 
@@ -49,55 +63,67 @@ Holds = Callable[[float], bool | None]
 
 
 class KeySource(Protocol):
-    """Where the keys of one issuer are."""
+    """Finds the keys of an issuer."""
 
     def may_have(self, kid: str | None, algorithm: str) -> bool:
-        """Tell whether :meth:`find` could find a key: at once, and at no cost."""
+        """Return True if :meth:`find` could find a key, without a wait and at no cost."""
         ...
 
     def find(self, kid: str | None, algorithm: str, *, wait: bool) -> Key | None:
-        """Return the key that a token names; None if there is none. StoreUnavailable if that cannot be told."""
+        """Return the key that a token names; None if the issuer has none.
+
+        ``wait``: whether the call may wait for a fetch.
+
+        Raises StoreUnavailable while the keys are not known, and WouldWait if a fetch is needed
+        and ``wait`` is False.
+        """
         ...
 
     def watch(self, kid: str | None, algorithm: str, key: Key) -> Holds | None:
-        """Return what tells at an instant whether a token would be verified by the same key; None where keys stay.
+        """Return a function that checks whether a name still stands for the same key.
 
-        It answers None where that cannot be told.
+        The function takes UTC epoch seconds, and returns None while the keys are not known.
+        None instead of a function: the keys never change.
         """
         ...
 
     def close(self) -> None:
-        """Stop what runs in the background."""
+        """Stop the thread in the background, if there is any."""
         ...
 
 
 class GivenKeys:
-    """Keys that never change."""
+    """Finds keys that never change."""
 
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
 
     def may_have(self, kid: str | None, algorithm: str) -> bool:
-        """Tell whether there is such a key."""
+        """Return True if there is a key."""
         return self._keys.find(kid, algorithm) is not None
 
     def find(self, kid: str | None, algorithm: str, *, wait: bool) -> Key | None:
-        """Return the key that a token names."""
+        """Return the key that a token names, or None."""
         del wait
         return self._keys.find(kid, algorithm)
 
     def watch(self, kid: str | None, algorithm: str, key: Key) -> None:
-        """Return None: the keys are what they were."""
+        """Return None: the keys never change."""
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Do nothing: there is no thread."""
 
 
 class FetchedKeys:
-    """The keys of a JWK set at ``url`` that serve one of ``algorithms``, fetched by way of ``proxy`` if there is one.
+    """Finds keys in a JWK set, which a thread keeps current.
 
-    How old a set is, is counted by the monotonic clock and by ``clock``, UTC epoch seconds, and the greater age
-    counts: the one stands still while a machine sleeps, the other may be set back.
+    ``url``: address of the JWK set.
+    ``algorithms``: keys for other algorithms are skipped.
+    ``clock``: returns UTC epoch seconds.
+    ``proxy``: address of an HTTP proxy, or None.
+
+    The age of a set is the greater of two: by the monotonic clock, which may stand still while a
+    machine sleeps, and by ``clock``, which may be set back.
     """
 
     def __init__(
@@ -107,27 +133,37 @@ class FetchedKeys:
         clock: Callable[[], float],
         proxy: str | None = None,
     ) -> None:
-        self._url, self._proxy = url, proxy
+        self._url = url
+        self._proxy = proxy
         self._algorithms = tuple(algorithms)
         self._clock = clock
-        self._fetched: tuple[KeySet, float, float] | None = None  # and when, by either clock
-        self._unknown: FIFOCache[int, bool] = FIFOCache(
-            _UNKNOWN
-        )  # by hash: names are as long as who sends them likes
-        self._changed = Condition()  # guards what follows; told when a fetch has ended
+
+        # The set, and the time of its fetch by the monotonic clock and by ``clock``.
+        self._fetched: tuple[KeySet, float, float] | None = None
+
+        # Hashes of unknown names, because a token may carry a name of any length.
+        self._unknown: FIFOCache[int, bool] = FIFOCache(_UNKNOWN)
+
+        # Guards the members below, and is notified at the end of each fetch.
+        self._changed = Condition()
         self._thread: Thread | None = None
         self._wake = Event()
-        self._fetching, self._failing = False, False
+        self._fetching = False
+        self._failing = False
         self._ended = 0  # fetches
-        self._asked, self._waiting = (
-            False,
-            0,
-        )  # for the sake of unknown names: a fetch, and requests for its end
-        self._next_at, self._blocked_until, self._ask_at = 0.0, 0.0, 0.0
+
+        # Whether a fetch for an unknown name is under way, and how many requests wait.
+        self._asked = False
+        self._waiting = 0
+
+        # Instants of the monotonic clock.
+        self._next_at = 0.0
+        self._blocked_until = 0.0
+        self._ask_at = 0.0
         forks.register(self)
 
     def may_have(self, kid: str | None, algorithm: str) -> bool:
-        """Tell whether there is such a key, or it may be asked for."""
+        """Return True if there is a key, or if a fetch may find it."""
         keys = self._current(self._clock())
         return (
             keys is None
@@ -136,16 +172,22 @@ class FetchedKeys:
         )
 
     def find(self, kid: str | None, algorithm: str, *, wait: bool) -> Key | None:
-        """Return the key that a token names, after a fetch if it is not known and one may be made.
+        """Return the key that a token names; a fetch may come first.
 
-        StoreUnavailable while no set counts. WouldWait where a fetch would have to be waited for.
+        ``wait``: whether the call may wait for a fetch.
+
+        Raises StoreUnavailable while no set counts, and WouldWait if a fetch is needed and
+        ``wait`` is False.
         """
         self._keep_running()
-        keys, name = self._current(self._clock()), hash((kid, algorithm))
+        keys = self._current(self._clock())
+        name = hash((kid, algorithm))
+
         if keys is not None:
             key = keys.find(kid, algorithm)
             if key is not None or not self._may_ask(name):
                 return key
+
         if not wait:
             raise WouldWait
         self._keep_running(wait=True)
@@ -153,6 +195,7 @@ class FetchedKeys:
             self._await_any()
         else:
             self._ask(kid, algorithm, name)
+
         keys = self._current(self._clock())
         if keys is None:
             raise StoreUnavailable from TimeoutError(
@@ -161,13 +204,15 @@ class FetchedKeys:
         return keys.find(kid, algorithm)
 
     def watch(self, kid: str | None, algorithm: str, key: Key) -> Holds:
-        """Return what tells at an instant whether a token would be verified by the same key."""
+        """Return a function that checks whether a name still stands for the same key."""
         return partial(self._holds, kid, algorithm, key.identity)
 
     def _holds(self, kid: str | None, algorithm: str, identity: bytes, now: float) -> bool | None:
-        """Tell whether a name still stands for the same key in the set as it is now; None where none counts."""
-        if self._thread is None:  # after a fork, say: tokens that are remembered depend on it, too
+        """Return True if a name still stands for the same key; None while no set counts."""
+        # After a fork the thread is gone, and cached tokens need current keys as well.
+        if self._thread is None:
             self._keep_running()
+
         keys = self._current(now)
         if keys is None:
             return None
@@ -181,34 +226,46 @@ class FetchedKeys:
             self._stop()
 
     def hold(self) -> None:
-        """Take the lock. A thread that is being started is not waited for: the child starts its own."""
+        """Take the lock, without a wait for a starting thread: the child starts its own."""
         self._changed.acquire()
 
     def before_fork(self) -> None:
-        """Nothing is kept open: a connection lasts for one fetch, and stays this side's."""
+        """Do nothing: a connection lasts for a single fetch, and stays with the parent."""
 
     def after_fork(self, *, child: bool) -> None:
-        """In the child there is no thread yet, and nobody waits. What was fetched is as good there."""
+        """Release the lock. A child has no thread and no waiting request, but keeps the set."""
         self._changed.release()
         if child:
             self.renew(child=True)
 
     def renew(self, *, child: bool) -> None:
-        """Have the next token start a thread; one that has become a greenlet ends."""
+        """Make locks anew, and let the next token start a thread."""
+        # The old thread may have become a greenlet; the event ends it.
         if not child:
             self._wake.set()
-        self._changed, self._wake, self._thread = Condition(), Event(), None
-        self._fetching, self._asked, self._waiting = False, False, 0
+
+        self._changed = Condition()
+        self._wake = Event()
+        self._thread = None
+        self._fetching = False
+        self._asked = False
+        self._waiting = 0
 
     def refresh(self, wake: Event) -> float | None:
-        """Fetch the set if it is time, or ``wake`` is set; return the seconds to wait, None to end. For the thread."""
+        """Fetch the set if it is time, or if ``wake`` is set; called by the thread alone.
+
+        Return the seconds until the next call, or None if the thread must end.
+        """
         with self._changed:
+            # Another event belongs to a newer thread.
             if self._wake is not wake:
                 return None
             if not wake.is_set() and monotonic() < self._next_at:
                 return self._next_at - monotonic()
             wake.clear()
             self._fetching = True
+
+        # The lock is not held during the fetch, so that known keys stay available.
         fetched = None
         try:
             fetched = self._fetch()
@@ -216,16 +273,27 @@ class FetchedKeys:
             with self._changed:
                 if self._wake is wake:
                     self._keep(fetched)
-        return EVERY if fetched is not None else RETRY
+
+        if fetched is None:
+            return RETRY
+        return EVERY
 
     def _keep(self, fetched: tuple[KeySet, float, float] | None) -> None:
-        """Put what was fetched in the place of what was there; without it, that stays for as long as it counts."""
-        self._next_at = monotonic() + (EVERY if fetched is not None else RETRY)
-        self._blocked_until = 0.0 if fetched is not None else self._next_at
+        """Replace the set, and notify the requests that wait.
+
+        After a failed fetch the old set stays, until it is stale.
+        """
         if fetched is not None:
+            self._next_at = monotonic() + EVERY
+            self._blocked_until = 0.0
             self._fetched = fetched
             self._unknown.clear()
-        self._fetching = self._asked = False
+        else:
+            self._next_at = monotonic() + RETRY
+            self._blocked_until = self._next_at
+
+        self._fetching = False
+        self._asked = False
         self._ended += 1
         self._changed.notify_all()
 
@@ -233,13 +301,15 @@ class FetchedKeys:
         try:
             keys = fetch(self._url, self._algorithms, self._proxy)
             fetched = (keys, monotonic(), self._clock())
-        except Exception as error:  # whatever it is, the thread goes on
+        # Whatever the failure is, the thread goes on.
+        except Exception as error:
             if not self._failing:
                 _logger.warning(
                     "the keys of %s cannot be fetched: %s", self._url, error, exc_info=True
                 )
             self._failing = True
             return None
+
         if self._failing:
             _logger.warning("the keys of %s were fetched again", self._url)
         if not keys:
@@ -249,55 +319,62 @@ class FetchedKeys:
         return fetched
 
     def _current(self, now: float) -> KeySet | None:
-        """Return the set if it still counts."""
+        """Return the set, or None if it is stale or was never fetched."""
         fetched = self._fetched
         if fetched is None or monotonic() - fetched[1] >= STALE or now - fetched[2] >= STALE:
             return None
         return fetched[0]
 
     def _may_ask(self, name: int) -> bool:
-        """Tell whether an unknown name is worth a fetch: its first, and not soon after the last; few wait for one."""
+        """Return True if an unknown name may cause a fetch, or wait for a fetch under way.
+
+        A name may do so once, fetches keep ``ASK_EVERY`` seconds apart, and few requests wait.
+        """
         if name in self._unknown:
             return False
-        return self._waiting < _WAITING if self._asked else monotonic() >= self._ask_at
+        if self._asked:
+            return self._waiting < _WAITING
+        return monotonic() >= self._ask_at
 
     def _ask(self, kid: str | None, algorithm: str, name: int) -> None:
-        """Have the set fetched for the sake of an unknown name, wait for it, and remember what is not in it."""
+        """Wait for a fetch for an unknown name, and remember the name if the set lacks it."""
         with self._changed:
             if not self._may_ask(name):
                 return
             if not self._asked:
-                self._asked, self._ask_at = True, monotonic() + ASK_EVERY
+                self._asked = True
+                self._ask_at = monotonic() + ASK_EVERY
+
             self._waiting += 1
-            before, running = self._fetched, self._fetching
+            before = self._fetched
+            running = self._fetching
             try:
                 self._await_fetch()
             finally:
                 self._waiting -= 1
-                self._asked = (
-                    self._asked and self._waiting > 0
-                )  # a fetch that took too long is waited for no more
+
+                # After the last wait, nobody expects a late fetch any more.
+                self._asked = self._asked and self._waiting > 0
+
+            # A fetch that was already running may have begun before the key was published.
             after = self._fetched
-            # What ran already may have begun before the key was published.
-            if (
-                after is not None
-                and after is not before
-                and not running
-                and after[0].find(kid, algorithm) is None
-            ):
+            if after is None or after is before or running:
+                return
+            if after[0].find(kid, algorithm) is None:
                 self._unknown[name] = True
 
     def _await_any(self) -> None:
-        """Wait for a set where none counts, unless a fetch has just failed.
+        """Wait for a set while none counts, unless a fetch has just failed.
 
-        For the first fetch of all, everybody waits; later few do, or a provider that hangs would hold up what else the
-        application does.
+        Every request waits for the very first fetch. Later few do, because a provider that hangs
+        would hold up the rest of the application.
         """
         with self._changed:
-            if self._current(self._clock()) is not None or (
-                self._ended and self._waiting >= _WAITING
-            ):
+            if self._current(self._clock()) is not None:
                 return
+            if self._ended and self._waiting >= _WAITING:
+                return
+
             if self._fetching or monotonic() >= self._blocked_until:
                 self._waiting += 1
                 try:
@@ -306,26 +383,28 @@ class FetchedKeys:
                     self._waiting -= 1
 
     def _await_fetch(self) -> None:
-        """Wait for the fetch that runs, or else for a new one; no longer than one may take."""
+        """Wait up to ``TIMEOUT`` seconds for the fetch that runs, or else for a new fetch."""
         if not self._fetching:
             self._wake.set()
         before = self._ended
         self._changed.wait_for(lambda: self._ended != before, TIMEOUT)
 
     def _keep_running(self, *, wait: bool = False) -> None:
-        """Start the thread if there is none; one of many who come at once does, and holds no lock meanwhile.
+        """Start the thread if there is none.
 
-        Only who may ``wait`` does so for a lock, and looks whether the thread has died: others may hold a store's.
+        Only a call that may ``wait`` waits for the lock, and replaces a thread that has died: other
+        callers may hold the lock of a store.
         """
         if self._thread is not None and not wait:
             return
+
         forks.look()
         changed = self._changed
         if not changed.acquire(blocking=wait):
             return
         try:
-            found = self._thread
-            if wait and found is not None and found.ident is not None and not found.is_alive():
+            old = self._thread
+            if wait and old is not None and old.ident is not None and not old.is_alive():
                 self._stop()
             if self._thread is not None:
                 return
@@ -336,41 +415,52 @@ class FetchedKeys:
             self._thread = thread
         finally:
             changed.release()
+
+        # The start happens outside of the lock; concurrent calls see the thread set, and return.
         try:
             thread.start()
-        except RuntimeError:  # no thread to be had: the next token tries again
+        # The system has no thread left: the next token tries again.
+        except RuntimeError:
             with self._changed:
                 if self._thread is thread:
                     self._stop()
             _logger.warning("the keys of %s cannot be fetched now", self._url, exc_info=True)
 
     def _stop(self) -> None:
-        stopped, self._wake, self._thread = self._wake, Event(), None
-        self._fetching = self._asked = False
+        stopped = self._wake
+        self._wake = Event()
+        self._thread = None
+        self._fetching = False
+        self._asked = False
         stopped.set()
         self._changed.notify_all()
 
 
 def _keep_fetching(source: weakref.ref[FetchedKeys], wake: Event) -> None:
-    """Refresh until told to stop, or until nobody holds the keys any more."""
+    """Refresh the keys until the thread is stopped, or until they are garbage."""
     pause: float | None = 0.0
     while pause is not None:
         wake.wait(min(pause, _LOOK_EVERY))
-        alive = source()
-        if alive is None:
+        keys = source()
+        if keys is None:
             return
-        pause = alive.refresh(wake)
-        del alive
+        pause = keys.refresh(wake)
+
+        # A strong reference would keep the keys alive during the wait.
+        del keys
 
 
 def fetch(url: str, algorithms: Sequence[str], proxy: str | None = None) -> KeySet:
-    """Return the keys of the JWK set at an address that serve one of the algorithms.
+    """Fetch a JWK set, and return its keys for the algorithms.
 
-    OSError where no address of its host has one.
+    ``url``: address of the JWK set.
+    ``proxy``: address of an HTTP proxy, or None.
+
+    Raises OSError if no address of the host has a JWK set.
     """
 
     def read(body: bytes) -> KeySet:
-        # RFC 8259 section 8.1: none may write a byte order mark, and a reader may pass over it.
+        # RFC 8259 section 8.1 forbids a byte order mark, and lets a parser ignore it.
         return read_set(parse_object(body.removeprefix(BOM_UTF8), partly=True), algorithms)
 
     return download.get(url, _ACCEPT, read, proxy=proxy, seconds=TIMEOUT, longest=MAX_BYTES)

@@ -1,7 +1,8 @@
-"""The keys by which JWTs of an issuer are verified: JWK sets (RFC 7517), PEM, and secrets.
+"""Verification keys of an issuer: JWK sets (RFC 7517), PEM, and HMAC secrets.
 
-Each key serves one algorithm: that of its ``alg``, else the only one of the issuer for its type and curve. So a token
-chooses a key by its name, and never how the key is used (RFC 8725 sections 3.1 and 3.2).
+The law: each key serves a single algorithm. It is the value of its ``alg``, or else the issuer's
+only algorithm for its type and curve. A token chooses a key by name, and never how the key is used
+(RFC 8725 sections 3.1 and 3.2).
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ MAX_KEYS = 100
 
 
 class Family(NamedTuple):
-    """What keys an algorithm takes (RFC 7518 sections 3.1 and 6.1, RFC 8037), by type and curve, and its signature.
+    """The keys that an algorithm takes, and the length of its signature.
 
-    ``signature`` is the length in bytes, None where it is the key's.
+    ``kty``, ``curve``: type and curve of the key (RFC 7518 sections 3.1 and 6.1, RFC 8037).
+    ``signature``: length in bytes; None where it depends on the key.
     """
 
     kty: str
@@ -45,7 +47,7 @@ class Family(NamedTuple):
     signature: int | None
 
 
-# EdDSA stands for two curves, told apart by the key; RFC 9864 gives each a name of its own.
+# EdDSA covers two curves, and the key tells them apart; RFC 9864 names each.
 ALGORITHMS: dict[str, tuple[Family, ...]] = {
     "HS256": (Family("oct", None, 32),),
     "HS384": (Family("oct", None, 48),),
@@ -63,15 +65,19 @@ ALGORITHMS: dict[str, tuple[Family, ...]] = {
     "Ed25519": (Family("OKP", "Ed25519", 64),),
     "Ed448": (Family("OKP", "Ed448", 114),),
 }
-_MEMBERS = {
+
+# Public members by key type: private members of a JWK are never read.
+_PUBLIC_MEMBERS = {
     "RSA": ("n", "e"),
     "EC": ("crv", "x", "y"),
     "OKP": ("crv", "x"),
     "oct": ("k",),
-}  # what is public of a key
+}
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _LONGEST = 1400  # characters of a member: a modulus of 8,192 bits
-_BITS = range(2048, 8192 + 1)  # of a modulus: RFC 7518 section 3.3, and what a request can wait for
+
+# RFC 7518 section 3.3 sets the minimum; longer moduli would hold up a request.
+_BITS = range(2048, 8192 + 1)
 _EXPONENTS = range(3, 2**32)
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_=\s-]+")
@@ -79,19 +85,21 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_=\s-]+")
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 
-def _shown(text: object) -> str:
-    """Return a text of an issuer's as it may stand in a log."""
+def _quoted(text: object) -> str:
+    """Return a text of an issuer in a form that is safe in a log."""
     return ascii(text)[:200]
 
 
 class Unusable(ValueError):
-    """A key that verifies nothing here, and why."""
+    """A key cannot verify anything here; the message says why."""
 
 
 class Key(NamedTuple):
-    """One key for one algorithm. ``identity`` says which key of which name it is; ``size`` is its signatures'.
+    """A key for a single algorithm.
 
-    ``secret`` is that of HMAC, with which whoever has it also signs.
+    ``identity``: digest of name, algorithm and key material.
+    ``size``: length of its signatures in bytes.
+    ``secret``: the HMAC secret, which signs as well as verifies; None for a public key.
     """
 
     kid: str | None
@@ -106,25 +114,26 @@ class Key(NamedTuple):
 
 
 class KeySet:
-    """The keys of one issuer, by the names and algorithms of tokens.
+    """Finds the keys of an issuer by the names and algorithms in its tokens.
 
-    Different keys of the same name and algorithm cannot be told apart, so none of them counts. ``skipped`` says what
-    was left out.
+    Different keys with the same name and algorithm cannot be told apart, so all are left out.
+    ``skipped`` lists the keys that were left out, each with its reason.
     """
 
     def __init__(self, keys: Iterable[Key], skipped: Sequence[str] = ()) -> None:
-        named: dict[tuple[str | None, str], dict[bytes, Key]] = {}
+        by_name: dict[tuple[str | None, str], dict[bytes, Key]] = {}
         for key in keys:
-            named.setdefault((key.kid, key.algorithm), {})[key.identity] = key
-        self._keys = {
-            name: next(iter(same.values())) for name, same in named.items() if len(same) == 1
-        }
+            by_name.setdefault((key.kid, key.algorithm), {})[key.identity] = key
+
+        self._keys: dict[tuple[str | None, str], Key] = {}
+        clashes: list[str] = []
+        for name, namesakes in by_name.items():
+            if len(namesakes) == 1:
+                self._keys[name] = next(iter(namesakes.values()))
+            else:
+                clashes.append(f"several keys are called {_quoted(name[0])}")
+
         self._sole = next(iter(self._keys.values())) if len(self._keys) == 1 else None
-        clashes = [
-            f"several keys are called {_shown(name[0])}"
-            for name, same in named.items()
-            if len(same) > 1
-        ]
         self.skipped = (*skipped, *clashes)
 
     def __len__(self) -> int:
@@ -132,14 +141,14 @@ class KeySet:
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """The secrets of HMAC among the keys."""
+        """The HMAC secrets among the keys."""
         return tuple(key.secret for key in self._keys.values() if key.secret is not None)
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         """Return the key that a token names, or None.
 
-        A token without a name means the only key, and any name means an only key that has none; where there are
-        several, none is tried that was not named (RFC 7515 section 4.1.4).
+        A token without ``kid`` means the only key, and every ``kid`` means an only key without a
+        name. Among several keys, a key that was not named is never tried (RFC 7515 section 4.1.4).
         """
         key = self._keys.get((kid, algorithm)) if kid is not None else None
         if key is None and self._sole is not None and None in (kid, self._sole.kid):
@@ -148,16 +157,19 @@ class KeySet:
 
 
 def read_set(document: Mapping[str, Any], algorithms: Sequence[str]) -> KeySet:
-    """Return the keys of a JWK set (RFC 7517 section 5) that serve one of the algorithms; others are skipped.
+    """Return the keys of a JWK set (RFC 7517 section 5) that serve the algorithms.
 
-    ValueError for what is no such set, or has more than :data:`MAX_KEYS` keys.
+    Other keys are skipped. Raises ValueError for a document that is not a JWK set, or that has
+    more than :data:`MAX_KEYS` keys.
     """
     listed = document.get("keys")
     if not isinstance(listed, list | tuple):
         raise ValueError("a JWK set has a list of keys (RFC 7517 section 5)")  # noqa: TRY004
+
     listed = cast("Sequence[object]", listed)
     if len(listed) > MAX_KEYS:
         raise ValueError(f"more than {MAX_KEYS} keys")
+
     keys: list[Key] = []
     skipped: list[str] = []
     for index, jwk in enumerate(listed):
@@ -169,76 +181,98 @@ def read_set(document: Mapping[str, Any], algorithms: Sequence[str]) -> KeySet:
 
 
 def given_keys(keys: object, algorithms: Sequence[str]) -> KeySet:
-    """Return the keys that an application gives: a JWK set as a mapping, PEM, or a secret for HMAC.
+    """Return the keys that an application gives: a JWK set as a mapping, PEM, or an HMAC secret.
 
-    InvalidInput where there is none to verify with, or a secret is too short or is really a public key.
+    Raises InvalidInput if no key can verify, or if a secret is too short or is an asymmetric key.
     """
     if isinstance(keys, Mapping):
-        try:
-            found = read_set(cast("Mapping[str, Any]", keys), algorithms)
-        except ValueError as error:
-            raise InvalidInput(f"keys: {error}") from None
-        secret = algorithms[0].startswith("HS")
-        if not found or (secret and found.skipped):
-            raise InvalidInput(
-                f"keys: no key can be used; {abbreviated(list(found.skipped)) or 'the set is empty'}"
-            )
-        return found
+        return _given_set(cast("Mapping[str, Any]", keys), algorithms)
     if not isinstance(keys, str | bytes):
         raise InvalidInput(
             "keys: a JWK set as a dict, a public key as PEM, or the secret of an HMAC algorithm"
         )
+
     try:
-        if algorithms[0].startswith("HS"):
-            raw = keys.encode() if isinstance(keys, str) else keys
-            return KeySet([_secret_key(raw, None, _only(algorithms, "oct", None))])
-        return KeySet([_read_pem(keys, algorithms)])
+        if not algorithms[0].startswith("HS"):
+            return KeySet([_read_pem(keys, algorithms)])
+        raw = keys.encode() if isinstance(keys, str) else keys
+        return KeySet([_secret_key(raw, None, _only(algorithms, "oct", None))])
     except UnicodeError:
-        raise InvalidInput("keys: a text that can be written as UTF-8") from None
+        raise InvalidInput("keys: expected text that can be encoded as UTF-8") from None
     except Unusable as error:
         raise InvalidInput(f"keys: {error}") from None
 
 
+def _given_set(document: Mapping[str, Any], algorithms: Sequence[str]) -> KeySet:
+    try:
+        keys = read_set(document, algorithms)
+    except ValueError as error:
+        raise InvalidInput(f"keys: {error}") from None
+
+    # A weak secret is an error of the application; a strange public key belongs to the provider.
+    has_secrets = algorithms[0].startswith("HS")
+    if not keys or (has_secrets and keys.skipped):
+        reason = abbreviated(list(keys.skipped)) or "the set is empty"
+        raise InvalidInput(f"keys: no key can be used; {reason}")
+    return keys
+
+
 def _read_jwk(jwk: object, algorithms: Sequence[str]) -> Key:
-    """Return one key of a set (RFC 7517 section 4); of a private one no more than what is public of it."""
+    """Return a key of a set (RFC 7517 section 4), without the private members."""
     if not isinstance(jwk, dict):
-        raise Unusable("no JWK, or one with a member that comes twice (RFC 7517 section 4)")
+        raise Unusable("it is not a JWK, or has a duplicate member (RFC 7517 section 4)")
+
     members = cast("dict[str, object]", jwk)
-    kid, kty, use, operations = (members.get(name) for name in ("kid", "kty", "use", "key_ops"))
-    if not isinstance(kid, str | None) or not isinstance(kty, str) or kty not in _MEMBERS:
-        raise Unusable("its kid is no text, or its kty none that is known here")
-    if use not in (None, "sig"):
-        raise Unusable("its use is not 'sig' (RFC 7517 section 4.2)")
-    if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
-        raise Unusable("its key_ops have no 'verify' (RFC 7517 section 4.3)")
-    public = {name: members.get(name) for name in _MEMBERS[kty]}
-    if not all(isinstance(value, str) and len(value) <= _LONGEST for value in public.values()):
-        raise Unusable(f"a member of {', '.join(public)} is missing, is no text or is too long")
+    kid = members.get("kid")
+    kty = members.get("kty")
+    if not isinstance(kid, str | None) or not isinstance(kty, str) or kty not in _PUBLIC_MEMBERS:
+        raise Unusable("its kid is not a string, or its kty is not supported")
+    _check_purpose(members)
+
+    public = _public_members(members, kty)
     curve = str(public["crv"]) if "crv" in public else None
     algorithm = members.get("alg")
     if algorithm is None:
         algorithm = _only(algorithms, kty, curve)
     elif algorithm not in algorithms:
         raise Unusable("its alg is none of the issuer's")
+
     try:
         loaded = _implementation(str(algorithm)).from_jwk({"kty": kty, **public})
     except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Unusable(f"it cannot be read: {_shown(str(error))}") from None
+        raise Unusable(f"it cannot be read: {_quoted(str(error))}") from None
+
     if isinstance(loaded, bytes):
         return _secret_key(loaded, kid, str(algorithm))
     return _public_key(cast("PublicKey", loaded), kid, str(algorithm))
 
 
+def _check_purpose(members: dict[str, object]) -> None:
+    """Raise Unusable for a key that is not meant for verification."""
+    if members.get("use") not in (None, "sig"):
+        raise Unusable("its use is not 'sig' (RFC 7517 section 4.2)")
+
+    operations = members.get("key_ops")
+    if operations is not None and (not isinstance(operations, list) or "verify" not in operations):
+        raise Unusable("its key_ops have no 'verify' (RFC 7517 section 4.3)")
+
+
+def _public_members(members: dict[str, object], kty: str) -> dict[str, object]:
+    public = {name: members.get(name) for name in _PUBLIC_MEMBERS[kty]}
+    if not all(isinstance(value, str) and len(value) <= _LONGEST for value in public.values()):
+        raise Unusable(f"a member of {', '.join(public)} is missing, is no text or is too long")
+    return public
+
+
 def _read_pem(text: str | bytes, algorithms: Sequence[str]) -> Key:
-    """Return the key of a PEM text (RFC 7468): a public key, or that of a certificate."""
+    """Return the key of a PEM text (RFC 7468): a public key, or the key of a certificate."""
     raw = text.encode() if isinstance(text, str) else text
     labels = _PEM.findall(raw.decode(errors="replace"))
     if len(labels) != 1:
-        raise Unusable("one public key as PEM is expected; give several as a JWK set")
+        raise Unusable("expected a single public key as PEM; give several keys as a JWK set")
     if "PRIVATE" in labels[0]:
-        raise Unusable(
-            "this is a private key, which only the issuer should have; give the public one"
-        )
+        raise Unusable("private key: only the issuer may have it; give the public key")
+
     try:
         if labels[0] == "CERTIFICATE":
             loaded: object = x509.load_pem_x509_certificate(raw).public_key()
@@ -246,51 +280,57 @@ def _read_pem(text: str | bytes, algorithms: Sequence[str]) -> Key:
             loaded = load_pem_public_key(raw)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Unusable("this PEM cannot be read as a public key") from None
+
     if not isinstance(loaded, PublicKey):
-        raise Unusable("this is a key of a type that is not known here")
+        raise Unusable("the type of this key is not supported")
     return _public_key(loaded, None, _only(algorithms, *_kind(loaded)))
 
 
 def _public_key(key: PublicKey, kid: str | None, algorithm: str) -> Key:
-    kty, curve = _kind(key)
-    families = [
-        family for family in ALGORITHMS[algorithm] if (family.kty, family.curve) == (kty, curve)
-    ]
+    kind = _kind(key)
+    families = [family for family in ALGORITHMS[algorithm] if (family.kty, family.curve) == kind]
     if not families:
+        kty, curve = kind
         raise Unusable(f"{algorithm} takes no key of the type {kty} {curve or ''}".rstrip())
+
     size = families[0].signature
     if isinstance(key, RSAPublicKey):
-        if key.key_size not in _BITS:
-            raise Unusable(
-                f"an RSA key of {key.key_size} bits, instead of {_BITS[0]} to {_BITS[-1]}"
-            )
-        exponent = key.public_numbers().e
-        if exponent not in _EXPONENTS or not exponent % 2:
-            raise Unusable("an RSA key with an exponent that no honest one has")
+        _check_rsa(key)
+        # The signature is as long as the modulus (RFC 8017 section 8).
         size = (key.key_size + 7) // 8
+
     material = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return _key(kid, algorithm, material, size or 0, key)
+
+
+def _check_rsa(key: RSAPublicKey) -> None:
+    if key.key_size not in _BITS:
+        raise Unusable(f"an RSA key of {key.key_size} bits; it must have {_BITS[0]} to {_BITS[-1]}")
+
+    exponent = key.public_numbers().e
+    if exponent not in _EXPONENTS or not exponent % 2:
+        raise Unusable("the exponent of this RSA key is not safe")
 
 
 def _secret_key(secret: bytes, kid: str | None, algorithm: str) -> Key:
     size = ALGORITHMS[algorithm][0].signature or 0
     if len(secret) < size:
         raise Unusable(
-            f"a secret of {len(secret)} bytes; {algorithm} takes {size} or more (RFC 7518 section 3.2)"
+            f"a secret of {len(secret)} bytes; {algorithm} takes {size} or more "
+            "(RFC 7518 section 3.2)"
         )
     if is_asymmetric(secret):
         raise Unusable(
-            "this is a public or private key, which others may know, and no secret (RFC 8725 section 2.1)"
+            "this is a public or private key, which others may know, and no secret "
+            "(RFC 8725 section 2.1)"
         )
     return _key(kid, algorithm, secret, size, secret)
 
 
 def _key(kid: str | None, algorithm: str, material: bytes, size: int, key: object) -> Key:
-    named = repr((kid, algorithm)).encode() + b"\0" + material
+    identity = sha256(repr((kid, algorithm)).encode() + b"\0" + material).digest()
     secret = key if isinstance(key, bytes) else None
-    return Key(
-        kid, algorithm, sha256(named).digest(), size, partial(_verify, algorithm, key), secret
-    )
+    return Key(kid, algorithm, identity, size, partial(_verify, algorithm, key), secret)
 
 
 def _verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> bool:
@@ -298,7 +338,9 @@ def _verify(algorithm: str, key: Any, signed: bytes, signature: bytes) -> bool:
 
 
 def _implementation(algorithm: str) -> Algorithm:
-    return jwt.get_algorithm_by_name("EdDSA" if algorithm in ("Ed25519", "Ed448") else algorithm)
+    # PyJWT knows both curves by the name EdDSA alone.
+    name = "EdDSA" if algorithm in ("Ed25519", "Ed448") else algorithm
+    return jwt.get_algorithm_by_name(name)
 
 
 def _kind(key: PublicKey) -> tuple[str, str | None]:
@@ -306,27 +348,30 @@ def _kind(key: PublicKey) -> tuple[str, str | None]:
         return "RSA", None
     if isinstance(key, EllipticCurvePublicKey):
         return "EC", _CURVES.get(key.curve.name, key.curve.name)
-    return "OKP", "Ed25519" if isinstance(key, Ed25519PublicKey) else "Ed448"
+    if isinstance(key, Ed25519PublicKey):
+        return "OKP", "Ed25519"
+    return "OKP", "Ed448"
 
 
 def _only(algorithms: Sequence[str], kty: str, curve: str | None) -> str:
-    """Return the one algorithm for keys of a type and curve."""
-    fitting = [
-        one
-        for one in algorithms
-        if any((of.kty, of.curve) == (kty, curve) for of in ALGORITHMS[one])
-    ]
-    if len(fitting) != 1:
-        kind = kty if curve is None else f"{kty} {_shown(curve)}"
-        several = f"has no alg, and of the issuer's {' and '.join(fitting)} would fit"
-        raise Unusable(
-            f"a key of the type {kind} {several if fitting else 'fits no algorithm of the issuer'}"
-        )
-    return fitting[0]
+    """Return the only algorithm for keys of a type and curve; Unusable if there are several."""
+    fitting: list[str] = []
+    for algorithm in algorithms:
+        kinds = [(family.kty, family.curve) for family in ALGORITHMS[algorithm]]
+        if (kty, curve) in kinds:
+            fitting.append(algorithm)
+    if len(fitting) == 1:
+        return fitting[0]
+
+    kind = kty if curve is None else f"{kty} {_quoted(curve)}"
+    reason = "fits no algorithm of the issuer"
+    if fitting:
+        reason = f"has no alg, and of the issuer's {' and '.join(fitting)} would fit"
+    raise Unusable(f"a key of the type {kind} {reason}")
 
 
 def is_asymmetric(secret: bytes) -> bool:
-    """Tell whether a secret is really a public or private key or a set of them, in whatever wrapping."""
+    """Return True if a secret is really an asymmetric key or a key set, raw or in base64."""
     candidates = [secret, secret.strip()]
     if _BASE64.fullmatch(secret):
         for decode in (base64.b64decode, base64.urlsafe_b64decode):
@@ -338,6 +383,7 @@ def is_asymmetric(secret: bytes) -> bool:
 
 
 def _is_key(candidate: bytes) -> bool:
+    # PyJWT refuses asymmetric keys as HMAC secrets, whatever their encoding.
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(candidate)
     except jwt.InvalidKeyError:
