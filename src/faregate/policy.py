@@ -34,12 +34,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
       seconds. Without it the longest lifetime counts. The token expires with its maker, if that is
       earlier.
     - ``require_expiry``: refuses a token that never expires.
-    - ``max_tokens_per_owner``: how many tokens an owner may have. Expired and revoked tokens are not
-      counted, nor are tokens without an owner.
+    - ``max_tokens_per_owner``: the number of tokens that an owner may have. Expired and revoked
+      tokens are not counted, nor are tokens without an owner.
     - ``allowed_scopes``: the widest grants of a token or share, as AllowedScopes or a list of
       general scopes.
 
-    An existing token or share stays as it is until it is changed::
+    An existing token or share stays as it is until it is changed. For example, at most 90 days::
 
         Policy(max_lifetime=timedelta(days=90), require_expiry=True)
 
@@ -71,14 +71,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def expiry(
         self, created: float, inherited: float | None, usual: float | None = None
     ) -> float | None:
-        """Return the expiry of a token without a given expiry, in UTC epoch seconds; None for never.
+        """Return the expiry of a token without a given expiry; None if it never expires.
 
-        ``created`` is the instant of its creation, ``inherited`` the expiry of its maker, None if
-        the maker never expires. ``usual`` is the lifetime of its type in seconds, which a default
-        lifetime of the policy replaces. The earliest of the given expiries counts.
+        All instants are UTC epoch seconds, and the earliest expiry counts. ``created`` is the
+        instant of its creation. ``inherited`` is the expiry of its maker, None if the maker never
+        expires. ``usual`` is the lifetime of its type in seconds; a default lifetime replaces it.
         """
-        spans = [_seconds(self.default_lifetime, "default_lifetime")]
-        if spans == [None]:
+        default = _seconds(self.default_lifetime, "default_lifetime")
+        spans = [default]
+        if default is None:
             spans = [self._longest, usual]
 
         expiries = [created + span for span in spans if span is not None]
@@ -93,7 +94,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """
         longest = self._longest
         if expires is None and (self.require_expiry or longest is not None):
-            raise InvalidInput("expiresAt: is required by the policy of this gate")
+            raise InvalidInput("expiresAt: required by the policy of this gate")
 
         # Expiries have microseconds, so the bound is rounded to them, too.
         if expires is not None and longest is not None and expires > round(created + longest, 6):
