@@ -39,9 +39,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     - ``allowed_scopes``: the widest grants of a token or share, as AllowedScopes or a list of
       general scopes.
 
-    An existing token or share stays as it is until it is changed. For example, at most 90 days::
+    An existing token or share stays as it is until it is changed.
 
-        Policy(max_lifetime=timedelta(days=90), require_expiry=True)
+    >>> strict = Gate("sqlite://", policy=Policy(allowed_scopes=["docs:*"]))
+    >>> strict.tokens.create(name="deploy", scopes=["docs:read", "users:read"])
+    Traceback (most recent call last):
+    InvalidInput: scopes: the policy of this gate does not allow users:read
 
     Raises InvalidInput for invalid bounds.
     """

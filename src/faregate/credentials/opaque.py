@@ -42,7 +42,7 @@ def check_brand(brand: object) -> str:
     Raises InvalidInput otherwise.
     """
     if not isinstance(brand, str) or not _BRAND.fullmatch(brand):
-        raise InvalidInput("brand: one to 16 characters a-z and 0-9, the first a letter")
+        raise InvalidInput("brand: 1 to 16 characters a-z and 0-9, the first a letter")
     return brand
 
 
@@ -89,7 +89,12 @@ def family_digest(credential: str) -> bytes:
 
 
 def kind_of(text: str, brand: str) -> str | None:
-    """Return the kind of a well-formed opaque credential of ``brand``, or None. Asks no store."""
+    """Return the kind of a well-formed opaque credential of ``brand``, or None. Asks no store.
+
+    >>> from faregate.credentials.opaque import kind_of, mint
+    >>> kind_of(mint("fg", "tok"), "fg"), kind_of("fg_tok_mistyped", "fg")
+    ('tok', None)
+    """
     match = _OPAQUE.fullmatch(text)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""The first step of a verification: what record a credential's text refers to.
+"""The first steps of a verification: the form of a credential's text, and the key of its record.
 
 Everything here is decided by the text, the gate's secret and the issuers' keys. The store is not
 asked, so junk is refused without a look-up.

@@ -1,6 +1,6 @@
 """JSON Web Tokens (RFC 7519) that the gate signs itself, for redeemed shares.
 
-They are HS256 with the gate's own secret and one fixed header (explicit typing, RFC 8725 section
+They are HS256 with the gate's own secret and a fixed header (explicit typing, RFC 8725 section
 3.11). The header is compared as text, so that the token chooses neither algorithm nor key. A token
 carries the id of its share and no rights: the share's record is looked up on each request.
 """

@@ -105,7 +105,7 @@ class SigningSecret:
         parsed = _parse(source, member)
         if any(same_key(secret, other) for secret in parsed for other in self._others):
             raise InvalidInput(
-                f"{member}: is the HMAC secret of one of the issuers, who could sign shares with "
+                f"{member}: is the HMAC secret of one of the issuers, which could sign shares with "
                 "it; give the gate a secret of its own"
             )
         return parsed
@@ -134,10 +134,14 @@ class SigningSecret:
 
 
 def same_key(left: bytes, right: bytes) -> bool:
-    """Return True if two secrets sign alike, or if one can be read from a spelling of the other.
+    """Return True if two secrets sign alike, or if either can be read from a spelling of the other.
 
     HMAC fills up short secrets and hashes long ones (RFC 2104 section 2). Other spellings are a
     trailing line feed, a list that holds the secret, Base64 (as in a JWK) and hexadecimal digits.
+
+    >>> from faregate.credentials.signing_secret import same_key
+    >>> same_key(b"x" * 32, (b"x" * 32).hex().encode())
+    True
     """
     return not _signatures(left).isdisjoint(_signatures(right))
 

@@ -22,6 +22,10 @@ from faregate.values.needs import Need, check_needs, describe
 class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The caller of this request, with a verified credential. Only the gate makes principals.
 
+    >>> principal = gate.verify(secret)
+    >>> principal.kind, principal.owner.id, principal.identity
+    ('token', 'ann', 'ann')
+
     ``compiled`` is the credential. ``address`` is the client's address, None if it is not known.
     ``rights`` are the current rights of the owner, None without limits.
     """
@@ -58,7 +62,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def shared_by(self) -> Owner | None:
-        """The owner of the share's maker, who is not the caller; None for a token."""
+        """The owner of the share's maker, not of the caller; None for a token."""
         return self.compiled.shared_by
 
     @property
@@ -83,9 +87,12 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Return if all needs are met on the object ``on``; raise Denied otherwise.
 
         ``on`` is any value and compared as text. Without ``on`` only a grant for any resource meets
-        a need::
+        a need.
 
-            principal.require("docs:read", on=document.id)
+        >>> principal.require("docs:read", on="plan")
+        >>> principal.require("docs:write")
+        Traceback (most recent call last):
+        Denied: insufficient_scope: The credential does not grant docs:write.
 
         Raises Denied ``insufficient_scope`` (RFC 6750 section 3.1), or ``object_not_shared`` if a
         share has the scope but not the object. Raises InvalidInput for an invalid need.
@@ -120,13 +127,23 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
             self.require(*needs, on=on)
 
     def allows(self, need: Need, *more: Need, on: object = None) -> bool:
-        """Return True if :meth:`require` would return."""
+        """Return True if :meth:`require` would return.
+
+        >>> principal.allows("docs:read"), principal.allows("docs:write")
+        (True, False)
+        """
         needs = check_needs((need, *more))
         wanted = resource_text(on)
         return all(self._met(checked, wanted) for checked in needs)
 
     def allowed_objects(self, need: Need) -> Resources:
-        """Return the objects on which ``need`` is met: ``ANY``, or a set, which may be empty."""
+        """Return the objects on which ``need`` is met: ``ANY``, or a set, which may be empty.
+
+        >>> principal.allowed_objects("docs:read")
+        ANY
+        >>> gate.verify(share_secret).allowed_objects("docs:read")
+        frozenset({'plan'})
+        """
         (checked,) = check_needs((need,))
         if self.compiled.root:
             return ANY
@@ -178,7 +195,12 @@ class PathParameter(msgspec.Struct, frozen=True):
 def path(name: str) -> PathParameter:
     """Return a placeholder for the value of the route's parameter ``name``.
 
-    For ``on=`` of an adapter's ``requires``. Raises InvalidInput if ``name`` is no text, or empty.
+    For ``on=`` of an adapter's ``requires``: a route ``/docs/{doc_id}`` has ``on=path("doc_id")``.
+
+    >>> path("doc_id")
+    PathParameter(name='doc_id')
+
+    Raises InvalidInput if ``name`` is no text, or empty.
     """
     if not isinstance(name, str) or not name:
         raise InvalidInput("path: expected the name of a route's parameter")
