@@ -62,13 +62,11 @@ _AMBIGUOUS = re.compile(
     rf"//|{_DOT_SEGMENT}|[\\\x00-\x1f\x7f-\x9f\ufffd]|%(?:2f|5c|3b|[01][0-9a-f]|7f|u[0-9a-f]{{4}})",
     re.IGNORECASE,
 )
-# In a raw path: as above, but a single encoding is ordinary, and a server may merge empty segments
-# before it routes.
+# In a raw path: encoded separators, dot segments and bytes that are no UTF-8. Any other character
+# may be encoded once. A server may merge empty segments before it routes, so they are no sign.
 _ENCODED = re.compile(rf"%(?:2f|5c|u[0-9a-f]{{4}})|(?!//)(?:{_DOT_SEGMENT})|\ufffd", re.IGNORECASE)
 _DECODINGS = 4  # times; no honest client encodes more often
-_SHORT = (
-    512  # characters of decoded and raw path together; the demand of longer paths is not cached
-)
+_SHORT = 512  # characters of decoded and raw path together, up to which a demand is cached
 _PARAMETERS = re.compile(r";[^/]*")
 _UNLIKELY = re.compile(r"[*{}<>?#%;]")
 

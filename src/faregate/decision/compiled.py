@@ -222,6 +222,7 @@ def compile_token(
     expires = inf if expires_at is None else expires_at
     superseded = inf if superseded_at is None else superseded_at
 
+    # A secret that was replaced works until its grace is over.
     opens = starts
     closes = min(expires, superseded)
     if deactivated or revoked:
@@ -295,6 +296,7 @@ def compile_share(
     starts = -inf if not_before is None else not_before
     objects = frozenset(object_ids)
 
+    # A share that must be redeemed opens nothing by its own secret.
     opens = starts
     closes = expires_at
     if revoked or redeem_only:
@@ -351,6 +353,7 @@ def compile_jwt(
     else:
         granted = _on(claims.objects, claims.scopes)
 
+    # A JWT is not valid before it was issued, whatever "nbf" says.
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
     not_before = max(starts, default=-inf)
 
@@ -426,6 +429,7 @@ def excess_over(parent: CompiledCredential, child: CompiledCredential) -> list[s
     if child.root and not parent.root:
         excess.append("root")
 
+    # Root has every grant in every organization. Its networks and its lifetime may be limited.
     if not parent.root:
         excess += [display(key) for key in lacking(parent.grants, child.grants)]
         if parent.org.id != child.org.id:

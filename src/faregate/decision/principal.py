@@ -101,7 +101,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
         if self.rights is None:
             granted = self.compiled.granted
             try:
-                # Only needs that were checked are in these sets.
+                # These sets hold valid needs alone, so a hit needs no further check.
                 if need in granted.scopes:
                     if not more or granted.scopes.issuperset(more):
                         return

@@ -37,6 +37,7 @@ class Weights:
         """Count a credential that is held from now on."""
         self.total += _own_weight(compiled)
 
+        # By identity: equal parts that are two objects take memory twice.
         for part in _parts(compiled):
             key = id(part)
             holders = self._holders.get(key, 0)
