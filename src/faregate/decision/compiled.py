@@ -24,6 +24,7 @@ from faregate.values.scopes import compile_grants
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from faregate.errors import Reason
     from faregate.jwts.claims import Claims
     from faregate.values.identities import Identities
 
@@ -42,7 +43,7 @@ class Fault(NamedTuple):
     """The step that a credential does not pass, and the reason of the denial."""
 
     step: int
-    reason: str
+    reason: Reason
 
 
 class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
