@@ -37,10 +37,14 @@ MIDNIGHT = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 # The names of each file that users call, and that need an example.
 EXAMPLES = {
+    "faregate/decision/principal.py": (
+        "Principal Principal.require Principal.allows Principal.allowed_objects path"
+    ),
     "faregate/gate.py": (
         "Gate Gate.verify Gate.introspect Gate.revoke Gate.explain Gate.audit Gate.purge Gate.session "
         "Gate.owner_changed Gate.flush Gate.close"
     ),
+    "faregate/policy.py": "Policy",
     "faregate_asgi/middleware.py": "GateMiddleware",
     "faregate_flask/extension.py": (
         "Faregate Faregate.init_app Faregate.requires Faregate.management"

@@ -1,4 +1,7 @@
-"""What an application demands of everything that its gate issues, beyond what each maker may."""
+"""Bounds that an application sets for everything that its gate issues.
+
+They come on top of the bounds of each maker, whose tokens never grant more than the maker has.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,26 @@ Span = timedelta | float
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds for the tokens and shares of a gate, whoever makes or changes them, root included.
+    """Bounds the tokens and shares of a gate. They apply to every maker, root included.
 
-    ``max_lifetime`` and ``default_lifetime`` count from the creation, as a timedelta or in seconds. A token whose
-    expiry is left out expires with its maker, after the default lifetime or after the longest one, whichever is
-    first; ``require_expiry`` refuses one that never expires. ``max_tokens_per_owner`` counts the tokens of an owner
-    that have not expired and were not revoked; those of nobody are not counted. ``allowed_scopes``, an AllowedScopes
-    or a list of general scopes, is the widest that any token or share may grant. What exists already stays as it is
-    until it is changed. Raises InvalidInput for bounds that cannot be.
+    - ``max_lifetime``: the longest lifetime from the creation on, as a timedelta or in seconds.
+    - ``default_lifetime``: the lifetime of a token without a given expiry, as a timedelta or in
+      seconds. Without it the longest lifetime counts. The token expires with its maker, if that is
+      earlier.
+    - ``require_expiry``: refuses a token that never expires.
+    - ``max_tokens_per_owner``: the number of tokens that an owner may have. Expired and revoked
+      tokens are not counted, nor are tokens without an owner.
+    - ``allowed_scopes``: the widest grants of a token or share, as AllowedScopes or a list of
+      general scopes.
+
+    An existing token or share stays as it is until it is changed.
+
+    >>> strict = Gate("sqlite://", policy=Policy(allowed_scopes=["docs:*"]))
+    >>> strict.tokens.create(name="deploy", scopes=["docs:read", "users:read"])
+    Traceback (most recent call last):
+    InvalidInput: scopes: the policy of this gate does not allow users:read
+
+    Raises InvalidInput for invalid bounds.
     """
 
     max_lifetime: Span | None = None
@@ -41,47 +56,66 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     allowed_scopes: AllowedScopes | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        longest, default = self._longest, _seconds(self.default_lifetime, "default_lifetime")
+        longest = self._longest
+        default = _seconds(self.default_lifetime, "default_lifetime")
         if longest is not None and default is not None and default > longest:
             raise InvalidInput("policy: default_lifetime is longer than max_lifetime")
+
         if not isinstance(self.require_expiry, bool):
             raise InvalidInput("policy: require_expiry is True or False")
+
         most = self.max_tokens_per_owner
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
             raise InvalidInput("policy: max_tokens_per_owner is a whole number from 1 on, or None")
+
+        # Compiled once now, so that invalid scopes are refused at the start.
         _ = self._grants
 
     def expiry(
         self, created: float, inherited: float | None, usual: float | None = None
     ) -> float | None:
-        """Return the expiry of a token that is made without one: the earliest that maker and policy give.
+        """Return the expiry of a token without a given expiry; None if it never expires.
 
-        ``usual`` is the lifetime of its type, for which a default lifetime stands in.
+        All instants are UTC epoch seconds, and the earliest expiry counts. ``created`` is the
+        instant of its creation. ``inherited`` is the expiry of its maker, None if the maker never
+        expires. ``usual`` is the lifetime of its type in seconds; a default lifetime replaces it.
         """
         default = _seconds(self.default_lifetime, "default_lifetime")
-        spans = (self._longest, usual) if default is None else (default,)
-        ends = [inherited, *(None if span is None else created + span for span in spans)]
-        return min((end for end in ends if end is not None), default=None)
+        spans = [default]
+        if default is None:
+            spans = [self._longest, usual]
+
+        expiries = [created + span for span in spans if span is not None]
+        if inherited is not None:
+            expiries.append(inherited)
+        return min(expiries, default=None)
 
     def check_expiry(self, created: float, expires: float | None) -> None:
-        """Raise InvalidInput for an expiry that is too late, or missing."""
+        """Return if a token created at ``created`` may expire at ``expires``; None is never.
+
+        Both are UTC epoch seconds. Raises InvalidInput otherwise.
+        """
         longest = self._longest
         if expires is None and (self.require_expiry or longest is not None):
-            raise InvalidInput("expiresAt: is required by the policy of this gate")
+            raise InvalidInput("expiresAt: required by the policy of this gate")
+
+        # Expiries have microseconds, so the bound is rounded to them, too.
         if expires is not None and longest is not None and expires > round(created + longest, 6):
             allowed = timedelta(seconds=longest)
             raise InvalidInput(
-                f"expiresAt: the policy of this gate allows {allowed} from the creation on, no longer"
+                f"expiresAt: at most {allowed} after the creation, by the policy of this gate"
             )
 
     def check_grants(self, grants: Grants) -> None:
-        """Raise InvalidInput, naming what is too much, for grants beyond the allowed scopes."""
+        """Return if ``grants`` are within the allowed scopes; raise InvalidInput otherwise."""
         allowed = self._grants
-        beyond = [] if allowed is None else [display(key) for key in lacking(allowed, grants)]
-        if beyond:
-            raise InvalidInput(
-                f"scopes: the policy of this gate does not allow {abbreviated(beyond)}"
-            )
+        if allowed is None:
+            return
+
+        excess = [display(key) for key in lacking(allowed, grants)]
+        if excess:
+            words = abbreviated(excess)
+            raise InvalidInput(f"scopes: the policy of this gate does not allow {words}")
 
     @property
     def _longest(self) -> float | None:
@@ -92,15 +126,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         allowed = self.allowed_scopes
         if allowed is None:
             return None
+
         if isinstance(allowed, list | tuple):
             allowed = AllowedScopes(general_scopes=tuple(allowed))
         return compile_grants(as_allowed_scopes(allowed))
 
 
 def _seconds(span: Span | None, member: str) -> float | None:
+    """Return a lifetime in seconds; raise InvalidInput for none or an invalid lifetime."""
     if span is None:
         return None
+
     seconds = parse_span(span, f"policy: {member}")
     if not seconds:
-        raise InvalidInput(f"policy: {member} must be more than nothing")
+        raise InvalidInput(f"policy: {member} must be longer than 0 seconds")
     return seconds

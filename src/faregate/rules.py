@@ -1,7 +1,11 @@
-"""Which path needs what: rules that an ASGI or WSGI middleware judges before the application is asked.
+"""Rules by path, which an ASGI or WSGI middleware judges before it calls the application.
 
-The path is the one that the application's router sees. Where rules are given, what no rule opens stays shut,
-and so does every path that a router, a proxy or a file system might read in another way than this one.
+The law:
+
+- The path is the path that the application's router sees, decoded.
+- Where rules are given, a path that no rule opens stays shut, unless the default says otherwise.
+- An ambiguous path stays shut: a router, a proxy or a file system might read it in another way.
+- Where two readings of a path are common, the demands of both readings must be met.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What a rule asks for instead of a need."""
+    """A demand that is no need, like ``PUBLIC`` or ``AUTHENTICATED``."""
 
     name: str
 
@@ -34,35 +38,44 @@ class Condition(msgspec.Struct, frozen=True):
         return self.name
 
 
-PUBLIC: Final = Condition("PUBLIC")  # anybody; a credential is looked at, and none is asked for
-AUTHENTICATED: Final = Condition("AUTHENTICATED")  # whoever has any valid credential
+# Any request. A credential is verified if there is one.
+PUBLIC: Final = Condition("PUBLIC")
+# Any valid credential.
+AUTHENTICATED: Final = Condition("AUTHENTICATED")
+# The default for paths without a rule: as PUBLIC, and a guard of the application decides.
+IDENTIFY: Final = Condition("identify")
 
 Demand = Need | Sequence[Need] | Condition
 _Demand = tuple[Need, ...] | Condition
 Default = Literal["deny", "identify"]
 
-# Whoever stands before or behind may decode more often than the router does, read on to the next slash what Java's
-# servers call parameters of a segment ("/a;x" is "/a" to them), put a decoded path into a URL, where "?" and "#" end
-# it, or leave a space away; and take dot segments away (RFC 3986 section 5.2.4).
+_FOREVER = float("inf")
+
+# A proxy in front or a server behind may read a path in another way than the router. It may decode
+# more often. It may cut off parameters of a segment: "/a;x" is "/a" to Java's servers. It may put a
+# decoded path into a URL, where "?" and "#" end it, or drop a space. It may remove dot segments
+# (RFC 3986 section 5.2.4).
 _DOT_SEGMENT = r"/(?!\Z)\.{0,2}(?:[/;]|\Z)|/\.{1,2}[?#\s]"
-# Empty and dot segments, backslashes, control characters, what is no UTF-8, and what separates if it is decoded again.
+# In a decoded path: empty and dot segments, backslashes, control characters, bytes that are no
+# UTF-8, and separators that are encoded twice.
 _AMBIGUOUS = re.compile(
     rf"//|{_DOT_SEGMENT}|[\\\x00-\x1f\x7f-\x9f\ufffd]|%(?:2f|5c|3b|[01][0-9a-f]|7f|u[0-9a-f]{{4}})",
     re.IGNORECASE,
 )
-# Of a path as it was sent, one encoding is the ordinary one; an empty segment may be gone before it is routed.
+# In a raw path: encoded separators, dot segments and bytes that are no UTF-8. Any other character
+# may be encoded once. A server may merge empty segments before it routes, so they are no sign.
 _ENCODED = re.compile(rf"%(?:2f|5c|u[0-9a-f]{{4}})|(?!//)(?:{_DOT_SEGMENT})|\ufffd", re.IGNORECASE)
-_DECODINGS = 4  # nobody encodes oftener, unless to hide something
-_SHORT = 512  # characters of a path, in both spellings, whose rule is remembered
+_DECODINGS = 4  # times; no honest client encodes more often
+_SHORT = 512  # characters of decoded and raw path together, up to which a demand is cached
 _PARAMETERS = re.compile(r";[^/]*")
 _UNLIKELY = re.compile(r"[*{}<>?#%;]")
 
 
 class Scopes:
-    """The general scopes of a principal, to ask ``in`` for: one is in them if the principal meets the need for it.
+    """Contains every general scope that the principal satisfies, for ``scope in auth.scopes``.
 
-    So wildcards count, and a share is in none, since no object was named. ``authenticated`` is in them for
-    whoever was identified, by Starlette's convention.
+    Wildcards count. A share satisfies no scope here, since no object is named. ``authenticated`` is
+    contained for every principal, by Starlette's convention.
     """
 
     def __init__(self, principal: Principal | None) -> None:
@@ -71,21 +84,28 @@ class Scopes:
     def __contains__(self, scope: object) -> bool:
         if self._principal is None or not isinstance(scope, str):
             return False
+
         try:
             return scope == "authenticated" or self._principal.allows(scope)
-        except InvalidInput:  # no scope that one could need, a wildcard for example
+        except InvalidInput:
+            # The text can be no need: a wildcard, for example.
             return False
 
     def __iter__(self) -> Iterator[str]:
-        if self._principal is not None:
-            yield "authenticated"
-            yield from sorted(
-                scope for scope in self._principal.compiled.granted.scopes if scope in self
-            )
+        if self._principal is None:
+            return
+
+        yield "authenticated"
+        scopes = self._principal.compiled.granted.scopes
+        yield from sorted(scope for scope in scopes if scope in self)
 
 
 class Authentication(msgspec.Struct, frozen=True):
-    """A request that came in: who it comes from, or why that is not known. Adapters hand it on to the guards."""
+    """The authentication of an admitted request, which adapters hand on to the guards.
+
+    ``principal`` is the caller, None for a request without a valid credential. ``denied`` is then
+    the reason. ``elsewhere`` is True if ``Authorization`` did not hold the credential.
+    """
 
     gate: RequestGate
     principal: Principal | None
@@ -93,54 +113,62 @@ class Authentication(msgspec.Struct, frozen=True):
     elsewhere: bool = False
 
     def identified(self) -> Principal:
-        """Return the principal, or raise the Denied that says why there is none."""
+        """Return the principal; raise Denied with the reason if there is none."""
         if self.principal is None:
-            # A new one each time: what is raised again would gather tracebacks.
-            known = self.denied or Denied("missing_credential")
+            # A copy: an exception that is raised again and again gathers tracebacks.
+            denied = self.denied or Denied("missing_credential")
             raise Denied(
-                known.reason, known.detail, record_id=known.record_id, address=known.address
+                denied.reason, denied.detail, record_id=denied.record_id, address=denied.address
             )
         return self.principal
 
     @property
     def scopes(self) -> Scopes:
-        """What the principal may do, as frameworks ask it of a request's credentials."""
+        """The general scopes of the principal, as frameworks expect them of a request."""
         return Scopes(self.principal)
 
     def announces(self) -> bool:
-        """Tell whether :meth:`additions` may have anything to say."""
+        """Return False if :meth:`additions` would return no header for any answer."""
         return self.principal is not None and (
             self.elsewhere or self.principal.compiled.expires_at < _FOREVER
         )
 
     def additions(self, status: int, present: Iterable[str]) -> tuple[tuple[str, str], ...]:
-        """Return the headers to add to the answer, as :meth:`faregate.adapters.RequestGate.response_headers` says."""
+        """Return the headers to add to the answer.
+
+        They are those of :meth:`faregate.adapters.RequestGate.response_headers`. ``status`` is the
+        answer's, ``present`` are the names of the headers that it has already.
+        """
         if self.principal is None:
             return ()
+
         return self.gate.response_headers(
             self.principal, elsewhere=self.elsewhere, status=status, present=present
         )
 
 
-_FOREVER = float("inf")
-
-
 def admit(
     gate: RequestGate, demand: _Demand, principal: Principal, *, elsewhere: bool = False
 ) -> Authentication:
-    """Return the visit of a principal that meets what its path asks for; else raise Denied."""
+    """Return the authentication of a principal that meets its path's demand; else raise Denied."""
     if isinstance(demand, tuple):
         principal.require_all(demand)
     return Authentication(gate, principal, None, elsewhere)
 
 
 class Rules:
-    """Needs by path. A path that ends in ``/`` is a prefix, any other is exact, and the longest wins.
+    """Finds the demand of a path.
 
-    ``rules`` maps paths to a need, a list of needs that are all to be met, ``PUBLIC`` or ``AUTHENTICATED``.
-    ``default`` says what becomes of other paths: ``deny``, the default where rules are given, or ``identify``,
-    the default without: whoever comes is identified if possible, and a guard further in decides. Raises
-    InvalidInput for a rule that cannot be meant.
+    ``rules`` maps paths to demands: a need, a list of needs that must all be met, ``PUBLIC`` or
+    ``AUTHENTICATED``. A path that ends in ``/`` is a prefix. Any other path is exact. The longest
+    match wins::
+
+        Rules({"/healthz": PUBLIC, "/api/": AUTHENTICATED, "/api/docs/": "docs:read"})
+
+    ``default`` is the demand of other paths. ``deny`` shuts them; it is the default where rules are
+    given. ``identify`` identifies the caller if possible, and a guard of the application decides.
+
+    Raises InvalidInput for an invalid rule or default.
     """
 
     def __init__(
@@ -150,19 +178,21 @@ class Rules:
             raise InvalidInput("rules: expected a mapping of paths to needs")
         if default not in (None, "deny", "identify"):
             raise InvalidInput("default: 'deny' or 'identify'")
+
         self._strict = rules is not None
         self._deny = default == "deny" or (default is None and self._strict)
-        self.open = not (self._strict or self._deny)  # every path is, and none has to be looked at
-        needs = {
+        # True if every path is open, so that no path has to be looked at.
+        self.open = not (self._strict or self._deny)
+
+        demands = {
             _check_path(path): _check_demand(path, demand) for path, demand in (rules or {}).items()
         }
-        self._exact = {path: demand for path, demand in needs.items() if not path.endswith("/")}
-        self._prefix = {path: demand for path, demand in needs.items() if path.endswith("/")}
-        self._named = frozenset(needs)
-        self._remembered = lru_cache(maxsize=1024)(self._demand)
-        self._prefixes = tuple(
-            sorted(self._prefix.items(), key=lambda rule: len(rule[0]), reverse=True)
+        self._exact = {path: demand for path, demand in demands.items() if not path.endswith("/")}
+        self._by_prefix = {path: demand for path, demand in demands.items() if path.endswith("/")}
+        self._longest_first = tuple(
+            sorted(self._by_prefix.items(), key=lambda rule: len(rule[0]), reverse=True)
         )
+        self._cached_demand = lru_cache(maxsize=1024)(self._demand)
 
     def enter(
         self,
@@ -173,14 +203,17 @@ class Rules:
         *,
         wait: bool = True,
     ) -> Authentication:
-        """Return the visit of a request that may come in; else raise Denied.
+        """Return the authentication of a request that is admitted; else raise Denied.
 
-        ``path`` is decoded and without the prefix under which the application is mounted, ``raw_path`` as it was
-        sent, or empty where that is not known. WouldWait as :meth:`faregate.adapters.RequestGate.identify` raises it.
+        ``path`` is decoded, without the prefix under which the application is mounted. ``raw_path``
+        is the path as it was sent, empty if it is not known.
+
+        Raises WouldWait as :meth:`faregate.adapters.RequestGate.identify` does.
         """
         demand = IDENTIFY if self.open else self.demand(path, raw_path)
         if demand is None:
             raise _not_open(gate, values)
+
         try:
             principal, elsewhere = gate.identify(values, wait=wait)
         except Denied as denied:
@@ -190,58 +223,79 @@ class Rules:
         return admit(gate, demand, principal, elsewhere=elsewhere)
 
     def answer(self, gate: RequestGate, denied: Denied, method: str, path: str) -> Answer:
-        """Return the answer to a denial on a path, and log it; the rule is looked up for the log alone."""
-        return gate.answer(denied, route=f"{method} {self.name(path)}" if logs_denials() else "-")
+        """Return the answer to a denial on a path, and log it with the rule of the path."""
+        route = "-"
+        if logs_denials():
+            route = f"{method} {self.name(path)}"
+        return gate.answer(denied, route=route)
 
     def name(self, path: str) -> str:
-        """Return the rule that a path falls under, for the log: the path itself may hold anything."""
-        found = (
-            path
-            if path in self._exact
-            else next((rule for rule, _ in self._prefixes if path.startswith(rule)), "-")
-        )
-        return found if self.demand(path, "") is not None else "-"
+        """Return the path of the rule that matches a path, or ``-``.
+
+        The log names the rule, since the client chooses the path itself.
+        """
+        if self.demand(path, "") is None:
+            return "-"
+        if path in self._exact:
+            return path
+
+        matches = (rule for rule, _ in self._longest_first if path.startswith(rule))
+        return next(matches, "-")
 
     def demand(self, path: str, raw_path: str) -> _Demand | None:
-        """Return what a path asks for, or None where it is shut."""
-        # Long paths are not remembered: a client chooses them.
+        """Return the demand of a path, or None if it is shut."""
+        # Long paths are not cached: clients choose them, and would fill the memory.
         if len(path) + len(raw_path) <= _SHORT:
-            return self._remembered(path, raw_path)
+            return self._cached_demand(path, raw_path)
         return self._demand(path, raw_path)
 
     def _demand(self, path: str, raw_path: str) -> _Demand | None:
         if not self._strict:
             return None if self._deny else IDENTIFY
-        path = path or "/"  # the place where the application is mounted
+
+        # The path is empty at the place where the application is mounted.
+        path = path or "/"
         if _hides(_AMBIGUOUS, path) or _hides(_ENCODED, raw_path) or not path.startswith("/"):
             return None
+
         demand = self._ruled(path)
         if demand is None or ";" not in path:
             return demand
+
+        # Java's servers read the path without its parameters.
         plain = self._ruled(_PARAMETERS.sub("", path))
-        return None if plain is None else _stricter(demand, plain)
+        if plain is None:
+            return None
+        return _stricter(demand, plain)
 
     def _ruled(self, path: str) -> _Demand | None:
-        """Return what a path asks for that can be read in one way only, or None where no rule opens it."""
+        """Return the demand of an unambiguous path, or None if no rule opens it."""
         if path in self._exact:
             return self._exact[path]
-        found = next((demand for prefix, demand in self._prefixes if path.startswith(prefix)), None)
-        if found is None and self._deny:
+
+        matches = (demand for prefix, demand in self._longest_first if path.startswith(prefix))
+        match = next(matches, None)
+        if match is None and self._deny:
             return None
-        # Some routers take a final slash for nothing: what a shorter rule opens, the other spelling's still guards.
-        twin = (
-            self._exact.get(path.rstrip("/"))
-            if path.endswith("/")
-            else self._prefix.get(f"{path}/")
-        )
-        return (found or IDENTIFY) if path in self._named else _stricter(found or IDENTIFY, twin)
+        demand = match or IDENTIFY
+        if path in self._by_prefix:
+            return demand
+
+        # Some routers ignore a final slash. A shorter rule must not open a path whose other
+        # spelling has a rule of its own.
+        if path.endswith("/"):
+            twin = self._exact.get(path.rstrip("/"))
+        else:
+            twin = self._by_prefix.get(f"{path}/")
+        return _stricter(demand, twin)
 
 
 def _hides(wrong: re.Pattern[str], path: str) -> bool:
-    """Tell whether ``wrong`` is in a path, or comes out of it when it is decoded again and again."""
+    """Return True if ``wrong`` is in a path, or appears when the path is decoded repeatedly."""
     for _ in range(_DECODINGS + 1):
         if wrong.search(path):
             return True
+
         decoded = unquote(path) if "%" in path else path
         if decoded == path:
             return False
@@ -250,19 +304,18 @@ def _hides(wrong: re.Pattern[str], path: str) -> bool:
 
 
 def _stricter(demand: _Demand, other: _Demand | None) -> _Demand:
-    """Return what both ask for."""
+    """Return a demand that is met only if both demands are met."""
     if other is None or other in (PUBLIC, IDENTIFY):
         return demand
-    if isinstance(demand, tuple) and isinstance(other, tuple):
+    if not isinstance(demand, tuple):
+        return other
+    if isinstance(other, tuple):
         return demand + other
-    return demand if isinstance(demand, tuple) else other
-
-
-IDENTIFY: Final = Condition("identify")
+    return demand
 
 
 def _not_open(gate: RequestGate, values: RequestValues) -> Denied:
-    """Return the denial of a path that is shut to everybody; whether a credential is valid is not looked at."""
+    """Return the denial of a path that is shut to every caller. The credential is not verified."""
     address = gate.client_address(values)
     try:
         gate.resolver.resolve(values)
@@ -274,6 +327,7 @@ def _not_open(gate: RequestGate, values: RequestValues) -> Denied:
 
 
 def _check_path(path: object) -> str:
+    """Return the path of a rule; raise InvalidInput for a path that no request could match."""
     if (
         not isinstance(path, str)
         or not path.startswith("/")
@@ -281,20 +335,23 @@ def _check_path(path: object) -> str:
         or _UNLIKELY.search(path)
     ):
         raise InvalidInput(
-            f"rules: {path!r} is no path such as '/healthz', or '/api/' for all below; it is compared as it is, "
-            "decoded, without wildcards and parameters"
+            f"rules: {path!r} is no path like '/healthz', or '/api/' for all paths below; "
+            "give it decoded, without wildcards and parameters"
         )
     return path
 
 
 def _check_demand(path: str, demand: object) -> _Demand:
+    """Return the demand of a rule; raise InvalidInput for an invalid demand."""
     if isinstance(demand, Condition) and demand in (PUBLIC, AUTHENTICATED):
         return demand
-    listed = (
-        tuple(cast("Sequence[object]", demand)) if isinstance(demand, list | tuple) else (demand,)
-    )
-    if not listed:
+
+    needs: tuple[object, ...] = (demand,)
+    if isinstance(demand, list | tuple):
+        needs = tuple(cast("Sequence[object]", demand))
+    if not needs:
         raise InvalidInput(
-            f"rules: {path!r} has an empty list of needs; AUTHENTICATED asks for any valid credential"
+            f"rules: {path!r} has an empty list of needs; "
+            "give AUTHENTICATED for any valid credential"
         )
-    return check_needs(listed)
+    return check_needs(needs)

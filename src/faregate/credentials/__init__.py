@@ -1,4 +1,4 @@
-"""Credentials as texts: where a request presents one, what it refers to, how a denial is answered.
+"""Credentials as texts: their place in a request, their form, and the answer to a denial.
 
 Nothing here looks into a store. A text is read, or minted and signed, and adapters get HTTP answers
 as values.

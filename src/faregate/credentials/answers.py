@@ -1,6 +1,6 @@
 """HTTP answers to denials and refusals (RFC 6750 section 3, RFC 9110 section 11, RFC 9457).
 
-They are values. An adapter hands them to its framework. Each denial leaves one record in the log.
+They are values. An adapter hands them to its framework. Each denial leaves a record in the log.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def logs_denials() -> bool:
 
 
 def log_denial(denied: Denied, route: str) -> None:
-    """Write the one INFO record of a denial. The caller chose none of its values freely."""
+    """Write the INFO record of a denial. The caller chose none of its values freely."""
     if denied.logged:
         return
     denied.logged = True

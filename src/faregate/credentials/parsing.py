@@ -1,4 +1,8 @@
-"""What a credential's text names, told before any look-up: nothing here asks the store."""
+"""The first steps of a verification: the form of a credential's text, and the key of its record.
+
+Everything here is decided by the text, the gate's secret and the issuers' keys. The store is not
+asked, so junk is refused without a look-up.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,22 @@ if TYPE_CHECKING:
     from faregate.credentials.share_tokens import ShareTokens, Signed
     from faregate.jwts.reader import Trusted, TrustedIssuers
 
-TOKEN, REFRESH, ACCESS, SHARE, REDEEMED, JWT = (
-    "token",
-    "refresh",
-    "access",
-    "share",
-    "redeemed",
-    "jwt",
-)
-_RECORDS = {"tok": TOKEN, "rft": REFRESH, "act": ACCESS, "shr": SHARE}
+TOKEN = "token"  # noqa: S105  a kind, no secret
+REFRESH = "refresh"
+ACCESS = "access"
+SHARE = "share"
+REDEEMED = "redeemed"
+JWT = "jwt"
+
+_KINDS = {"tok": TOKEN, "rft": REFRESH, "act": ACCESS, "shr": SHARE}
 
 
 class ParsedCredential(NamedTuple):
-    """What a credential names.
+    """The kind of a credential, and the key under which its record is found.
 
-    What is looked up of a ``token``, ``refresh`` or ``access`` credential or a ``share`` is found by the digest, of a
-    ``redeemed`` one by its share; a ``jwt`` of an issuer says itself what it stands for.
+    ``digest`` is the SHA-256 of the text. It is the key of a ``token``, ``refresh`` or ``access``
+    credential and of a ``share``. ``signed`` holds the claims of a ``redeemed`` token, among them
+    the id of its share. ``trusted`` holds the claims of an issuer's ``jwt``, which needs no record.
     """
 
     kind: str
@@ -37,7 +41,11 @@ class ParsedCredential(NamedTuple):
 
 
 class CredentialParser:
-    """Reads the texts of credentials of one brand, and of the issuers that are trusted, if there are any."""
+    """Reads the texts of credentials.
+
+    ``brand`` is the gate's brand, ``share_tokens`` reads its redeemed tokens, ``issuers`` the JWTs
+    of trusted issuers, if there are any. ``longest`` bounds the length, in characters.
+    """
 
     def __init__(
         self, brand: str, share_tokens: ShareTokens, issuers: TrustedIssuers | None, longest: int
@@ -48,13 +56,14 @@ class CredentialParser:
         self._longest = longest
 
     def digest(self, credential: str) -> bytes:
-        """Return the SHA-256 of a text that may be a credential, under which its record is found.
+        """Return the SHA-256 of a presented text, the key of its record.
 
-        Raises Denied ``malformed_credential`` for a text that is too long, or holds half of a surrogate pair: that is
-        in the alphabet of no credential.
+        Raises Denied ``malformed_credential`` for a text that is too long or holds half of a
+        surrogate pair, which is in the alphabet of no credential.
         """
         if len(credential) > self._longest:
             raise self._too_long(credential)
+
         try:
             return digest_of(credential)
         except UnicodeEncodeError:
@@ -63,36 +72,48 @@ class CredentialParser:
     def read(
         self, credential: str, digest: bytes | None = None, *, wait: bool = True
     ) -> ParsedCredential:
-        """Return what a credential names; its ``digest`` is given by who has it already.
+        """Return the kind of a credential and the key of its record.
 
-        Raises Denied for what no look-up could find: ``malformed_credential`` for no b64token and what is too long,
-        ``unknown_credential`` for another brand or kind, a wrong checksum, a signature of nobody who is trusted.
-        StoreUnavailable while an issuer's keys are not known; WouldWait where they would have to be waited for.
+        ``digest`` is the text's SHA-256, if the caller has it already.
+
+        Raises Denied for a text that no look-up could find: ``malformed_credential`` if it is no
+        b64token (RFC 6750 section 2.1) or too long, ``unknown_credential`` for another brand or
+        kind, a wrong checksum or an untrusted signature. Raises StoreUnavailable while an issuer's
+        keys are not known, WouldWait if ``wait`` is False and they have to be fetched.
         """
         if len(credential) <= MAX_OPAQUE:
             kind = kind_of(credential, self._brand)
-            if kind is not None:  # which is a b64token, too
-                return ParsedCredential(_RECORDS[kind], digest or digest_of(credential))
+            if kind is not None:
+                # Every opaque credential is a b64token, too.
+                return ParsedCredential(_KINDS[kind], digest or digest_of(credential))
         elif len(credential) > self._longest:
             raise self._too_long(credential)
 
-        raw = credential.encode(errors="replace")  # a half of a surrogate pair is in no credential
+        # Half of a surrogate pair becomes "?", which is in the alphabet of no credential either.
+        raw = credential.encode(errors="replace")
         marks = marks_of(raw)
         if marks is None:
             raise Denied("malformed_credential")
         if marks != b"..":
             raise Denied("unknown_credential")
+        return self._read_jwt(credential, raw, digest or digest_of(credential), wait=wait)
 
-        if digest is None:
-            digest = digest_of(credential)
+    def _read_jwt(
+        self, credential: str, raw: bytes, digest: bytes, *, wait: bool
+    ) -> ParsedCredential:
+        """Return a JWT of this gate or of a trusted issuer; raise Denied for any other."""
         signed = self._share_tokens.read(credential)
         if signed is not None:
             return ParsedCredential(REDEEMED, digest, signed)
         if self._issuers is not None:
             return ParsedCredential(JWT, digest, trusted=self._issuers.read(raw, wait=wait))
-        why = "this gate trusts no issuer of JWTs" if raw.startswith(b"e") else None
+
+        why = None
+        if raw.startswith(b"e"):  # as the Base64 of a JSON object does
+            why = "this gate trusts no issuer of JWTs"
         raise Denied("unknown_credential", why=why)
 
     def _too_long(self, credential: str) -> Denied:
-        words = f"The credential has {len(credential):,} characters; at most {self._longest:,} are taken."
+        length = len(credential)
+        words = f"The credential has {length:,} characters; at most {self._longest:,} are taken."
         return Denied("malformed_credential", words)

@@ -37,8 +37,8 @@ class RequestValues(msgspec.Struct, frozen=True, gc=False):
     """The values of a request that identify its caller. An adapter takes them out of its request.
 
     ``authorization``, ``forwarded``, ``header`` and ``cookies`` hold the values of all lines of a
-    header, in their order: ``Authorization``, the configured forwarded header, the configured header
-    of one's own, ``Cookie``. ``peer`` is the other end of the connection, ``query`` the raw query
+    header, in their order: ``Authorization``, the configured forwarded header, the application's
+    own header, ``Cookie``. ``peer`` is the other end of the connection, ``query`` the raw query
     string. ``unsafe`` is True for a request that may change something, and for the handshake of a
     WebSocket.
     """
@@ -57,7 +57,7 @@ class RequestValues(msgspec.Struct, frozen=True, gc=False):
 
 
 class Presented(NamedTuple):
-    """The one credential of a request; ``elsewhere`` is True if ``Authorization`` did not hold it."""
+    """The credential of a request; ``elsewhere`` is True if ``Authorization`` did not hold it."""
 
     credential: str
     elsewhere: bool
@@ -69,10 +69,10 @@ class Presented(NamedTuple):
 class CredentialResolver:
     """Finds the credential of a request in the places that are switched on.
 
-    ``authorization`` is the header ``Authorization``; a proxy may need that for itself. ``query`` is the
-    parameter ``access_token``, ``header`` the name of another header, ``cookie`` the name of a cookie
-    (``__Host-…``). A browser sends a cookie by itself. So a cookie counts only where nothing else was
-    presented, and on an unsafe method only beside an ``Origin`` of ``origins``.
+    ``authorization`` is the header ``Authorization``; a proxy may need that for itself. ``query``
+    is the parameter ``access_token``, ``header`` the name of another header, ``cookie`` the name of
+    a cookie (``__Host-…``). A browser sends a cookie by itself. So a cookie counts only where
+    nothing else was presented, and on an unsafe method only beside an ``Origin`` of ``origins``.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class CredentialResolver:
                 )
         if not (authorization or query or header or cookie):
             raise InvalidInput(
-                "authorization: without it another place has to be switched on: header, cookie or query"
+                "authorization: without it another place has to be switched on: "
+                "header, cookie or query"
             )
         _check_header(header)
         _check_cookie(cookie)
@@ -106,10 +107,10 @@ class CredentialResolver:
         self.elsewhere = query or bool(header) or bool(cookie)
 
     def resolve(self, values: RequestValues) -> Presented:
-        """Return the one credential of a request.
+        """Return the credential of a request.
 
-        Raises Denied: ``multiple_credentials``, or ``missing_credential``. Whether the text is well-formed
-        is judged later.
+        Raises Denied: ``multiple_credentials``, or ``missing_credential``. Whether the text is
+        well-formed is judged later.
         """
         bearers = self._in_authorization(values)
         explicit = [*bearers, *self._in_query(values), *self._in_header(values)]
@@ -177,7 +178,8 @@ def query_pairs(query: str) -> list[tuple[str, str]]:
 def from_client_password(values: RequestValues) -> RequestValues:
     """Return the values with the password of a client's Basic credentials as its bearer credential.
 
-    Client libraries authenticate so (RFC 7617, RFC 6749 section 2.3.1). Other values return unchanged.
+    Client libraries authenticate so (RFC 7617, RFC 6749 section 2.3.1). Other values return
+    unchanged.
     """
     if len(values.authorization) != 1:
         return values

@@ -1,8 +1,8 @@
-"""JSON Web Tokens (RFC 7519): those that the gate signs itself, for shares that were redeemed.
+"""JSON Web Tokens (RFC 7519) that the gate signs itself, for redeemed shares.
 
-They are HS256 with the gate's own secret and one fixed header (RFC 8725 section 3.11, explicit typing), which
-is compared as text: the token chooses neither algorithm nor key. They carry the share's id and no rights:
-what the share opens is looked up on each request.
+They are HS256 with the gate's own secret and a fixed header (explicit typing, RFC 8725 section
+3.11). The header is compared as text, so that the token chooses neither algorithm nor key. A token
+carries the id of its share and no rights: the share's record is looked up on each request.
 """
 
 from __future__ import annotations
@@ -17,23 +17,34 @@ from faregate.errors import InvalidInput
 from faregate.values.instants import END_OF_TIME
 
 if TYPE_CHECKING:
+    from jwt.types import Options
+
     from faregate.credentials.signing_secret import SigningSecret
+
+# PyJWT's types name those of a library for public keys, which is not needed here.
+# pyright: reportUnknownMemberType=false
 
 ALGORITHM = "HS256"
 TYPE = "faregate-share+jwt"
-REDEEMED_LIFETIME = 900.0  # seconds that a redeemed token lives, at most
+REDEEMED_LIFETIME = 900.0  # seconds, the longest lifetime of a redeemed token
+
 _CLAIMS = ["iss", "aud", "sub", "jti", "iat", "exp"]
-# pyright: reportUnknownMemberType=false
-# PyJWT's types name those of a library for public keys, which is not needed here.
-_HEADER = jwt.encode({}, bytes(32), ALGORITHM, headers={"typ": TYPE}, sort_headers=True).partition(
-    "."
-)[0]
-# Three parts of base64url and nothing that a lenient decoder would skip. PyJWT refuses other spellings of the last.
+_EMPTY = jwt.encode({}, bytes(32), ALGORITHM, headers={"typ": TYPE}, sort_headers=True)
+_HEADER = _EMPTY.partition(".")[0]
+# Three parts of base64url, without any character that a lenient decoder would skip. PyJWT refuses
+# other spellings of the signature.
 _FORM = re.compile(rf"{re.escape(_HEADER)}\.[A-Za-z0-9_-]{{1,2000}}\.[A-Za-z0-9_-]{{43}}")
+# Instants are judged by the gate's clock, not by PyJWT's.
+_OPTIONS: Options = {
+    "require": _CLAIMS,
+    "verify_exp": False,
+    "verify_iat": False,
+    "verify_nbf": False,
+}
 
 
 class Signed(NamedTuple):
-    """What a token of ours says: whose it is, and until when. The instants are UTC epoch seconds."""
+    """The claims of a redeemed token. The instants are UTC epoch seconds."""
 
     share_id: str
     expires_at: float
@@ -42,11 +53,16 @@ class Signed(NamedTuple):
 
 
 class ShareTokens:
-    """Signs and reads the tokens of redeemed shares of one brand."""
+    """Signs and reads the tokens of redeemed shares.
+
+    ``secret`` holds the secrets to sign and verify with, ``brand`` is the gate's brand, which names
+    the issuer. Raises InvalidInput if a given secret is an asymmetric key.
+    """
 
     def __init__(self, secret: SigningSecret, brand: str) -> None:
         for given in secret.given:
             _check_symmetric(given)
+
         self._secret = secret
         self.issuer = f"urn:faregate:{brand}"
 
@@ -62,43 +78,54 @@ class ShareTokens:
             "exp": expires_at,
         }
         headers = {"typ": TYPE}
-        token = jwt.encode(
-            claims, self._secret.newest(), ALGORITHM, headers=headers, sort_headers=True
-        )
+        secret = self._secret.newest()
+        token = jwt.encode(claims, secret, ALGORITHM, headers=headers, sort_headers=True)
         return token, token_id
 
     def read(self, text: str) -> Signed | None:
-        """Return what a token says that this gate signed; None for any other text.
+        """Return the claims of a token that this gate signed, expired or not; None for other texts.
 
-        Whether it has expired is for the gate's clock to say. StoreUnavailable if the secret cannot be read.
+        Raises StoreUnavailable if the secret cannot be read.
         """
         if not _FORM.fullmatch(text):
             return None
+
         for secret in self._secret.known():
-            try:
-                claims = jwt.decode(
-                    text,
-                    secret,
-                    algorithms=[ALGORITHM],
-                    audience=self.issuer,
-                    issuer=self.issuer,
-                    options={
-                        "require": _CLAIMS,
-                        "verify_exp": False,
-                        "verify_iat": False,
-                        "verify_nbf": False,
-                    },
-                )
-            except jwt.InvalidTokenError:
-                continue
-            share_id, token_id, *instants = (claims[name] for name in ("sub", "jti", "exp", "iat"))
-            if all(type(one) in (int, float) and 0 <= one < END_OF_TIME for one in instants):
-                return Signed(str(share_id), float(instants[0]), str(token_id), float(instants[1]))
+            signed = self._verified(text, secret)
+            if signed is not None:
+                return signed
         return None
+
+    def _verified(self, text: str, secret: bytes) -> Signed | None:
+        """Return the claims of a token that ``secret`` signed, or None."""
+        try:
+            claims = jwt.decode(
+                text,
+                secret,
+                algorithms=[ALGORITHM],
+                audience=self.issuer,
+                issuer=self.issuer,
+                options=_OPTIONS,
+            )
+        except jwt.InvalidTokenError:
+            return None
+
+        expires_at = claims["exp"]
+        issued_at = claims["iat"]
+        if not _is_instant(expires_at) or not _is_instant(issued_at):
+            return None
+        return Signed(str(claims["sub"]), float(expires_at), str(claims["jti"]), float(issued_at))
+
+
+def _is_instant(claim: object) -> bool:
+    # True and False are integers to Python, so the type itself is compared.
+    if type(claim) is int or type(claim) is float:
+        return 0 <= claim < END_OF_TIME
+    return False
 
 
 def _check_symmetric(secret: bytes) -> None:
-    """Raise InvalidInput if a secret is really a public or private key, which others may know (RFC 8725 2.1)."""
+    """Raise InvalidInput for a public or private key, which others may know (RFC 8725 2.1)."""
     try:
         jwt.get_algorithm_by_name(ALGORITHM).prepare_key(secret)
     except jwt.InvalidKeyError:

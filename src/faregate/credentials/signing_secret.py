@@ -1,7 +1,7 @@
-"""The secret that the gate signs with: given, or made once beside the database.
+"""The secrets that the gate signs with: given, or made once beside the database.
 
-A list, newest first: the first signs, all verify, so that a secret can be replaced while tokens that the old
-one signed are still alive. It is never in the database.
+They are a list, newest first. The first signs and all verify, so a secret can be replaced while
+tokens of the old secret are still alive. A secret is never in the database.
 """
 
 from __future__ import annotations
@@ -24,57 +24,74 @@ SHORTEST = 32  # bytes, as long as the hash of HS256 (RFC 7518 section 3.2)
 ENVIRONMENT = "FAREGATE_SECRET"
 _HASHES = ("sha256", "sha384", "sha512")
 _SEPARATORS = re.compile(rb"[,\s]+")
-_TELLING = 20  # bytes
+_SHORTEST_SPELLING = 20  # bytes; two secrets may have a shorter word in common
 
 Secret = str | bytes | Sequence[str | bytes]
 
 
 class SigningSecret:
-    """Where the secrets come from: ``given``, the environment, the file ``<database>.key``, or this process.
+    """Reads the secrets from ``given``, the environment, a file or this process, in this order.
 
-    ``database`` is the path of the database's file, None for memory. In a text, commas and white space stand
-    between secrets. ``others`` are secrets that somebody else signs with: whoever has the gate's could make shares.
-    Raises InvalidInput for a secret that is too short, is a key of another kind, or one of those.
+    ``database`` is the path of the database's file, None in memory. The secret's file is
+    ``<database>.key``. A text holds several secrets with commas or white space between them.
+    ``others`` are the HMAC secrets of issuers: an issuer that has the gate's secret could make
+    shares.
+
+    Raises InvalidInput for a secret that is too short, or that an issuer has.
     """
 
     def __init__(
         self, given: Secret | None, database: str | None, others: Sequence[bytes] = ()
     ) -> None:
-        member = "secret" if given is not None else ENVIRONMENT
-        source = given if given is not None else os.environ.get(ENVIRONMENT)
         self._path = None if database is None else Path(f"{database}.key")
         self._identity: tuple[int, ...] | None = None
-        self._fixed = source is not None or self._path is None
         self._secrets: tuple[bytes, ...] = ()
         self._others = tuple(others)
+
+        member = "secret"
+        source: object = given
+        if given is None:
+            member = ENVIRONMENT
+            source = os.environ.get(ENVIRONMENT)
+        self._fixed = source is not None or self._path is None
+
         if source is not None:
             self._secrets = self._parse(source, member)
         elif self._path is None:
             self._secrets = (secrets.token_bytes(SHORTEST),)
         elif others:
+            # A file with an issuer's secret is refused at the start, not on the first redemption.
             with suppress(OSError):
                 self._parse(_read(self._path), str(self._path))
 
     @property
     def given(self) -> tuple[bytes, ...]:
-        """The secrets that were given as such, not those of the file."""
+        """The secrets that do not come from the file."""
         return self._secrets if self._fixed else ()
 
     def newest(self) -> bytes:
-        """Return the secret to sign with, and make it if there is none yet. StoreUnavailable if that fails."""
+        """Return the secret to sign with; make it if there is none yet.
+
+        Raises StoreUnavailable if that fails.
+        """
         if not self.known():
             self._create()
         for secret in self.known():
             return secret
-        raise StoreUnavailable  # somebody took the file away in the same instant
+        # The file was removed in the same instant.
+        raise StoreUnavailable
 
     def known(self) -> tuple[bytes, ...]:
-        """Return the secrets to verify with, newest first; none where nothing was ever signed."""
+        """Return the secrets to verify with, newest first; none if the gate has never signed.
+
+        Raises StoreUnavailable if the file cannot be read.
+        """
         if self._fixed or self._path is None:
             return self._secrets
+
         try:
-            found = self._path.stat()
-            identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            status = self._path.stat()
+            identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             if identity != self._identity:
                 self._secrets = self._parse(_read(self._path), str(self._path))
                 self._identity = identity
@@ -85,18 +102,19 @@ class SigningSecret:
         return self._secrets
 
     def _parse(self, source: object, member: str) -> tuple[bytes, ...]:
-        found = _parse(source, member)
-        if any(same_key(secret, other) for secret in found for other in self._others):
+        parsed = _parse(source, member)
+        if any(same_key(secret, other) for secret in parsed for other in self._others):
             raise InvalidInput(
-                f"{member}: is the HMAC secret of one of the issuers, who could sign shares with it; "
-                "give the gate a secret of its own"
+                f"{member}: is the HMAC secret of one of the issuers, which could sign shares with "
+                "it; give the gate a secret of its own"
             )
-        return found
+        return parsed
 
     def _create(self) -> None:
-        """Write a new secret under another name and link it into place: whoever comes second takes the first's."""
+        """Write a new secret to a draft, then link it into place; an existing secret stays."""
         if self._path is None:
             return
+
         database = str(self._path).removesuffix(".key")
         text = secrets.token_urlsafe(SHORTEST).encode() + b"\n"
         draft = Path(f"{self._path}.{secrets.token_hex(8)}")
@@ -115,44 +133,59 @@ class SigningSecret:
             draft.unlink(missing_ok=True)
 
 
-def same_key(one: bytes, other: bytes) -> bool:
-    """Tell whether two secrets sign alike, or one is the other in another spelling, which whoever has it can read.
+def same_key(left: bytes, right: bytes) -> bool:
+    """Return True if two secrets sign alike, or if either can be read from a spelling of the other.
 
-    HMAC fills up short ones and hashes long ones (RFC 2104 section 2). A file's line feed, a list that a secret is in,
-    Base64 (with which a JWK writes it) and hexadecimal digits are other spellings.
+    HMAC fills up short secrets and hashes long ones (RFC 2104 section 2). Other spellings are a
+    trailing line feed, a list that holds the secret, Base64 (as in a JWK) and hexadecimal digits.
+
+    >>> from faregate.credentials.signing_secret import same_key
+    >>> same_key(b"x" * 32, (b"x" * 32).hex().encode())
+    True
     """
-    return not _signatures(one).isdisjoint(_signatures(other))
+    return not _signatures(left).isdisjoint(_signatures(right))
 
 
 def _signatures(secret: bytes) -> frozenset[bytes]:
-    return frozenset(digest(one, b"", name) for one in _spellings(secret) for name in _HASHES)
+    spellings = _spellings(secret)
+    return frozenset(digest(spelling, b"", name) for spelling in spellings for name in _HASHES)
 
 
 def _spellings(secret: bytes) -> set[bytes]:
+    """Return the secret, and each longer spelling of it."""
     texts = {secret, secret.strip(), *_SEPARATORS.split(secret)}
+
     decoded: set[bytes] = set()
     for text in texts:
-        for decode in (base64.b64decode, base64.urlsafe_b64decode, binascii.unhexlify):
-            with suppress(ValueError):
-                decoded.add(
-                    decode(text if decode is binascii.unhexlify else text.rstrip(b"=") + b"==")
-                )
-    # What is shorter is a word that two may have in common.
-    return {secret} | {one for one in texts | decoded if len(one) >= _TELLING}
+        padded = text.rstrip(b"=") + b"=="
+        with suppress(ValueError):
+            decoded.add(base64.b64decode(padded))
+        with suppress(ValueError):
+            decoded.add(base64.urlsafe_b64decode(padded))
+        with suppress(ValueError):
+            decoded.add(binascii.unhexlify(text))
+
+    spellings = texts | decoded
+    return {secret} | {text for text in spellings if len(text) >= _SHORTEST_SPELLING}
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
-    except UnicodeDecodeError:  # which would quote a part of it
+    except UnicodeDecodeError:
+        # Its message would quote a part of the secret.
         raise InvalidInput(f"{path}: a secret is a text that can be read as UTF-8") from None
 
 
 def _write(path: Path, text: bytes, database: str) -> None:
-    """Make a file that the database's users read, and nobody else. FileExistsError if there is one."""
+    """Make a file that only the database's users can read.
+
+    Raises FileExistsError if there is a file already.
+    """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        make_alike(database, descriptor, most=0o660)  # whoever reads it signs: never for everybody
+        # Its readers can sign, so it is never readable for everybody.
+        make_alike(database, descriptor, most=0o660)
         os.write(descriptor, text)
         os.fsync(descriptor)
     finally:
@@ -162,23 +195,27 @@ def _write(path: Path, text: bytes, database: str) -> None:
 def _parse(source: object, member: str) -> tuple[bytes, ...]:
     listed: Sequence[object] = ()
     if isinstance(source, str):
-        listed = [one for one in re.split(_SEPARATORS.pattern.decode(), source) if one]
+        words = re.split(_SEPARATORS.pattern.decode(), source)
+        listed = [word for word in words if word]
     elif isinstance(source, bytes):
         listed = [source]
     elif isinstance(source, list | tuple):
         listed = cast("Sequence[object]", source)
+
     if not listed:
         raise InvalidInput(f"{member}: a text or a list of texts, newest first")
-    return tuple(_check(one, member) for one in listed)
+    return tuple(_check(secret, member) for secret in listed)
 
 
 def _check(secret: object, member: str) -> bytes:
     if not isinstance(secret, str | bytes):
         raise InvalidInput(f"{member}: a secret is a text or bytes")
+
     try:
         raw = secret.encode() if isinstance(secret, str) else secret
     except UnicodeEncodeError:
         raise InvalidInput(f"{member}: a secret is a text that can be written as UTF-8") from None
+
     if len(raw) < SHORTEST:
         raise InvalidInput(
             f"{member}: {SHORTEST} bytes or more each; make one with 'openssl rand -base64 33'"

@@ -1,7 +1,7 @@
-"""A credential's record in the form in which requests are judged by it.
+"""The form of a credential in which requests are judged.
 
-Everything that can be worked out before a request is worked out here, once: the interval in which the
-record opens anything, its networks as ranges, its grants as a mapping.
+Everything that can be worked out before a request is worked out here, once: the interval in which
+the credential opens anything, its networks as ranges, its grants as a mapping.
 """
 
 from __future__ import annotations
@@ -24,33 +24,66 @@ from faregate.values.scopes import compile_grants
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from faregate.errors import Reason
     from faregate.jwts.claims import Claims
     from faregate.values.identities import Identities
 
 
-# The steps of a verification, in their order. From the third on they are about a record.
-PRESENTED, WELL_FORMED, KNOWN, ALIVE, IN_TIME, NETWORK, ENOUGH = range(1, 8)
+# The steps of a verification, in their order. From KNOWN on they are about a record.
+PRESENTED = 1
+WELL_FORMED = 2
+KNOWN = 3
+ALIVE = 4
+IN_TIME = 5
+NETWORK = 6
+ENOUGH = 7
 
 
 class Fault(NamedTuple):
-    """What speaks against a credential: the step that it does not pass, and the reason."""
+    """The step that a credential does not pass, and the reason of the denial."""
 
     step: int
-    reason: str
+    reason: Reason
 
 
 class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a verified credential stands for, ready to be judged.
+    """A credential with everything that a judgement needs. All instants are UTC epoch seconds.
 
-    ``opens`` and ``closes`` are epoch seconds; a dead record has an empty interval. ``networks`` is None
-    where any address will do.
-    The state behind the interval is kept to tell the reason of a refusal. ``digest`` is the credential's.
-    A share is nobody's: its maker's owner is ``shared_by``, and ``redeem_only`` says that this credential of
-    it opens nothing but its redemption. ``unseen`` is the new secret of a rotation until it is first presented.
-    ``alias`` is the identity where the owner's id alone would name another one; see :mod:`faregate.values.identities`.
-    An access credential is of its family's record, and opens what both open. A use of what is ``noted`` is written
-    down. A JWT counts by the clock of its issuer, which may differ by ``leeway`` seconds, from ``issued_at`` on, for as
-    long as its key is ``trusted`` (None: for good), and unless the store has one of ``revocations``.
+    Identity:
+
+    - ``kind``: ``token``, ``refresh``, ``access``, ``share``, ``jwt`` or ``session``.
+    - ``id``: the record's id. An access credential has the id of its family's record.
+    - ``digest``: the SHA-256 of the credential's text, its key in the cache.
+    - ``owner``, ``org``: the owner and organization. The owner of a share is empty.
+    - ``shared_by``: the owner of a share's maker; None for all other kinds.
+    - ``alias``: the identity, where the owner's id alone would name another owner; see
+      :mod:`faregate.values.identities`.
+
+    Limits:
+
+    - ``opens``, ``closes``: the interval in which the credential opens anything, the end excluded.
+      It is empty for a dead credential.
+    - ``networks``: the networks that may use it; None for any address.
+    - ``granted``: the grants. An access credential has those that its family grants, too.
+
+    State, kept beside the interval to find the reason of a denial:
+
+    - ``not_before``, ``expires_at``: the validity period of the record or of the JWT's claims.
+    - ``superseded_at``: the end of the grace after a rotation.
+    - ``deactivated``, ``revoked``: whether the record is dead.
+    - ``redeem_only``: whether the credential is a share's own, good for redemption alone.
+
+    Uses:
+
+    - ``tracks_use``: whether uses are recorded as ``lastUsedAt``.
+    - ``unseen``: whether it is the new credential of a rotation that nobody has presented yet.
+
+    JWTs alone:
+
+    - ``leeway``: seconds by which the issuer's clock may differ.
+    - ``issued_at``: the claim ``iat``. A revocation counts for the JWTs issued up to its instant.
+    - ``trusted``: tells whether its key is still trusted at an instant; None for good.
+    - ``revocations``: the subjects under which the store may have revoked it.
     """
 
     kind: str
@@ -79,47 +112,52 @@ class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def grants(self) -> dict[Key, Resources]:
-        """What is granted: names, and the resources on which each is."""
+        """The granted names, each with the resources on which it is granted."""
         return self.granted.grants
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """The subjects of the change feed that are about this."""
+        """The subjects of change feed entries that concern this credential."""
         return self.revocations or (self.id,)
 
     @property
     def effective_owner(self) -> Owner:
-        """The owner whose rights this depends on: its own, or, of a share, its maker's."""
+        """The owner whose rights limit this credential: its own, or the maker of the share."""
         return self.shared_by or self.owner
 
     @property
     def root(self) -> bool:
-        """Whether this is root (everything, everywhere): a token with ``*``, nobody's, of no organization."""
+        """Whether this is root: a token with ``*`` that has neither owner nor organization."""
         everything = self.grants.get(("general", "scope", "*")) == ANY
         return everything and self.kind == "token" and self.owner.id is None and self.org.id is None
 
     @property
     def identity(self) -> str:
-        """One name for whoever this is: the owner's, else ``<kind>:<id>``."""
+        """The alias, else the owner's id, else ``<kind>:<id>``."""
         return self.alias or self.owner.id or f"{self.kind}:{self.id}"
 
     def admits(self, now: float, address: str | None) -> bool:
-        """Tell whether this is alive, in time at ``now``, and open to ``address``."""
+        """Return True if this is alive, in time at ``now``, and open to ``address``."""
         return self.opens <= now < self.closes and (
             self.networks is None or self.networks.admit(address)
         )
 
     def named(self, identities: Identities) -> CompiledCredential:
-        """Return this with its alias, if it needs one."""
+        """Return this with its alias, if it needs an alias."""
         alias = identities.alias(self.kind, self.id, self.owner)
-        return self if alias is None else msgspec.structs.replace(self, alias=alias)
+        if alias is None:
+            return self
+        return msgspec.structs.replace(self, alias=alias)
 
     def closed(self) -> CompiledCredential:
-        """Return this as it is once its owner is gone: deactivated."""
+        """Return this as deactivated, which it is once its owner is gone."""
         return msgspec.structs.replace(self, deactivated=True, opens=inf, closes=-inf)
 
     def bounded(self, grants: Grants | None, gone: bool) -> CompiledCredential:  # noqa: FBT001  both are an owner's rights
-        """Return this as far as its owner may now: within ``grants``, None for all; nothing once that one is gone."""
+        """Return this within the rights of its owner.
+
+        ``grants`` are the owner's, None for all. A ``gone`` owner's credential opens nothing.
+        """
         if gone:
             return msgspec.structs.replace(self, granted=NOTHING, not_before=inf, expires_at=-inf)
         if grants is None:
@@ -127,34 +165,38 @@ class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return msgspec.structs.replace(self, granted=Granted.of(common_grants(self.grants, grants)))
 
     def revoke(self) -> CompiledCredential:
-        """Return this as it is once it is revoked."""
+        """Return this as revoked."""
         return msgspec.structs.replace(self, revoked=True, opens=inf, closes=-inf)
 
     def refusal(self, now: float, address: str | None) -> Denied:
-        """Return why this does not admit: the first fault decides."""
+        """Return the denial for the first fault of a request that is not admitted."""
         fault = next(self.faults(now, address), Fault(ALIVE, "deactivated"))
         return Denied(fault.reason, record_id=self.id, address=address)
 
     def faults(self, now: float, address: str | None) -> Iterator[Fault]:
-        """Yield all that speaks against a request at ``now`` from ``address``, in the order in which it counts."""
+        """Yield each fault of a request at ``now`` from ``address``, in the order of the steps."""
+        # The comparisons are negated, so that NaN is a fault, too.
         if not now < self.superseded_at:
             yield Fault(KNOWN, "unknown_credential")
+
         if self.deactivated:
             yield Fault(ALIVE, "deactivated")
         if self.revoked:
             yield Fault(ALIVE, "revoked")
+
         if not now >= self.not_before - self.leeway:
             yield Fault(IN_TIME, "not_yet_valid")
         if not now < self.expires_at + self.leeway:
             yield Fault(IN_TIME, "expired")
         if self.redeem_only:
             yield Fault(IN_TIME, "redemption_required")
+
         if self.networks is not None and not self.networks.admit(address):
             unknown = address is None or canonical(address) is None
             yield Fault(NETWORK, "address_unknown" if unknown else "address_not_allowed")
 
     def __repr__(self) -> str:
-        return f"Record({self.kind}:{self.id})"
+        return f"CompiledCredential({self.kind}:{self.id})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("kind", self.kind), ("id", self.id)]
@@ -176,23 +218,30 @@ def compile_token(
     unseen: bool = False,
     digest: bytes = b"",
 ) -> CompiledCredential:
-    """Return the record of a token, or of one of kind ``refresh``."""
-    opens = -inf if not_before is None else not_before
+    """Return the compiled record of a token, or of a refresh token if ``kind`` is ``refresh``."""
+    starts = -inf if not_before is None else not_before
     expires = inf if expires_at is None else expires_at
     superseded = inf if superseded_at is None else superseded_at
-    dead = deactivated or revoked
+
+    # A secret that was replaced works until its grace is over.
+    opens = starts
+    closes = min(expires, superseded)
+    if deactivated or revoked:
+        opens = inf
+        closes = -inf
+
     return CompiledCredential(
         kind=kind,
         id=record_id,
         owner=owner,
         org=org,
-        opens=inf if dead else opens,
-        closes=-inf if dead else min(expires, superseded),
+        opens=opens,
+        closes=closes,
         networks=networks,
         granted=granted,
         deactivated=deactivated,
         revoked=revoked,
-        not_before=opens,
+        not_before=starts,
         expires_at=expires,
         superseded_at=superseded,
         unseen=unseen,
@@ -209,13 +258,16 @@ def compile_access(
     expires_at: float,
     digest: bytes,
 ) -> CompiledCredential:
-    """Return the record of an access credential: what it and its family, as that is now, both open."""
-    if granted is not family.granted:  # as it is where it was not asked to be narrower
+    """Return the compiled access credential: it opens only as much as its family opens now."""
+    # Most access credentials share the grants of their family, which need no intersection.
+    if granted is not family.granted:
         granted = Granted.of(common_grants(granted.grants, family.grants))
+
     if networks is None or family.networks is None:
         networks = networks or family.networks
     else:
         networks = networks.common(family.networks)
+
     return msgspec.structs.replace(
         family,
         kind="access",
@@ -241,20 +293,27 @@ def compile_share(
     redeem_only: bool = False,
     digest: bytes = b"",
 ) -> CompiledCredential:
-    """Compile a share's record: its general scopes, on its objects and nothing else."""
-    opens = -inf if not_before is None else not_before
-    closed = revoked or redeem_only
+    """Return the compiled record of a share: its general scopes, on its objects alone."""
+    starts = -inf if not_before is None else not_before
     objects = frozenset(object_ids)
+
+    # A share that must be redeemed opens nothing by its own secret.
+    opens = starts
+    closes = expires_at
+    if revoked or redeem_only:
+        opens = inf
+        closes = -inf
+
     return CompiledCredential(
         kind="share",
         id=record_id,
         owner=Owner(),
         org=org,
-        opens=inf if closed else opens,
-        closes=-inf if closed else expires_at,
+        opens=opens,
+        closes=closes,
         networks=networks,
         granted=_on(objects, scopes),
-        not_before=opens,
+        not_before=starts,
         expires_at=expires_at,
         revoked=revoked,
         redeem_only=redeem_only,
@@ -264,15 +323,22 @@ def compile_share(
 
 
 def compile_redeemed(share: CompiledCredential, until: float, digest: bytes) -> CompiledCredential:
-    """Return the record of a token that was redeemed from a share and ends at ``until``, or with the share.
+    """Return the compiled token of a redeemed share; it ends at ``until``, or with the share.
 
-    What the share opens is not copied: a share may be redeemed a thousand times.
+    The grants are the share's own and not copied: a share may be redeemed a thousand times.
     """
     expires = min(until, share.expires_at)
+
+    opens = share.not_before
+    closes = expires
+    if share.revoked:
+        opens = inf
+        closes = -inf
+
     return msgspec.structs.replace(
         share,
-        opens=inf if share.revoked else share.not_before,
-        closes=-inf if share.revoked else expires,
+        opens=opens,
+        closes=closes,
         expires_at=expires,
         redeem_only=False,
         digest=digest,
@@ -282,11 +348,16 @@ def compile_redeemed(share: CompiledCredential, until: float, digest: bytes) -> 
 def compile_jwt(
     claims: Claims, trusted: Callable[[float], bool | None] | None, digest: bytes
 ) -> CompiledCredential:
-    """Return the record of an issuer's JWT, as long as it is not revoked: what it stands for is in its claims alone."""
-    objects = claims.objects
-    granted = _on_any(claims.scopes) if objects is None else _on(objects, claims.scopes)
+    """Return the compiled claims of an issuer's JWT. Revocations are not looked up here."""
+    if claims.objects is None:
+        granted = _on_any(claims.scopes)
+    else:
+        granted = _on(claims.objects, claims.scopes)
+
+    # A JWT is not valid before it was issued, whatever "nbf" says.
     starts = [start for start in (claims.not_before, claims.issued_at) if start is not None]
     not_before = max(starts, default=-inf)
+
     return CompiledCredential(
         kind="jwt",
         id=claims.record_id,
@@ -308,7 +379,7 @@ def compile_jwt(
 
 @lru_cache(maxsize=1024)
 def _on_any(scopes: tuple[str, ...]) -> Granted:
-    """Return general scopes on any resource: once for all the JWTs that have the same."""
+    """Return general scopes on any resource, shared by all JWTs with equal scopes."""
     return _on(ANY, scopes)
 
 
@@ -321,15 +392,19 @@ NOTHING = _on(ANY, ())
 
 
 def compile_session(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> CompiledCredential:
-    """Return the record of somebody whom the application has logged in: without limits of network and time.
+    """Return the compiled session of a user whom the application has logged in.
 
-    Its id is no record's: whatever people are called, it begins as no identifier of a token or share does. Those whom
-    different providers know by the same id have different ones.
+    It has no limits of network and time. Its id starts with ``session:``, as the id of no record
+    does, and names the provider, so that equal ids of two providers differ.
     """
-    names = (owner.id,) if owner.idp_id is None else (owner.idp_id, owner.id)
+    names = [owner.id]
+    if owner.idp_id is not None:
+        names.insert(0, owner.idp_id)
+    quoted = [quote(name or "", safe="") for name in names]
+
     return CompiledCredential(
         kind="session",
-        id="session:" + "/".join(quote(name or "", safe="") for name in names),
+        id="session:" + "/".join(quoted),
         owner=owner,
         org=org,
         opens=-inf,
@@ -342,29 +417,32 @@ def compile_session(owner: Owner, org: Org, allowed_scopes: AllowedScopes) -> Co
 
 
 def covers(parent: CompiledCredential, child: CompiledCredential) -> bool:
-    """Tell whether ``parent`` is at least as wide as ``child``.
+    """Return True if ``parent`` passes every request that ``child`` passes.
 
-    The subset test over grants, networks, time and organization: every request that ``child`` passes,
-    ``parent`` passes too.
+    Grants, networks, time and organization are compared as sets.
     """
     return not excess_over(parent, child)
 
 
 def excess_over(parent: CompiledCredential, child: CompiledCredential) -> list[str]:
-    """Return, in words, each way in which ``child`` is wider than ``parent``; empty means covered."""
-    wider: list[str] = []
+    """Return, in words, each limit in which ``child`` is wider than ``parent``."""
+    excess: list[str] = []
     if child.root and not parent.root:
-        wider.append("root")
+        excess.append("root")
+
+    # Root has every grant in every organization. Its networks and its lifetime may be limited.
     if not parent.root:
-        wider += [display(key) for key in lacking(parent.grants, child.grants)]
+        excess += [display(key) for key in lacking(parent.grants, child.grants)]
         if parent.org.id != child.org.id:
-            wider.append("another organization")
+            excess.append("another organization")
+
     if parent.networks is not None and (
         child.networks is None or not parent.networks.covers(child.networks)
     ):
-        wider.append("networks beyond its own")
+        excess.append("networks beyond its own")
+
     if child.expires_at > parent.expires_at:
-        wider.append("a later expiry than its own")
+        excess.append("a later expiry than its own")
     if child.not_before < parent.not_before:
-        wider.append("an earlier start than its own")
-    return wider
+        excess.append("an earlier start than its own")
+    return excess

@@ -1,6 +1,7 @@
-"""What a record weighs in a cache, roughly: a handful of numbers, once, when it is filed.
+"""The rough weight of a compiled credential in a cache, in bytes.
 
-What several records have in common, as the tokens of one share do, is weighed once for all of them.
+It is worked out once, when the credential is filed. A part that several credentials share, as the
+tokens of a share do, counts once for all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from faregate.model import Owner
     from faregate.values.grants import Granted, Grants
 
-RECORD = 700  # bytes: its members, its digest, its places in two dictionaries
+RECORD = 700  # bytes: its fields, its digest, its places in two dictionaries
 _GRANT = 250  # bytes of a name under its realm and kind
 _TEXT = 110  # bytes of a text in a set, beside its characters
 _BLOCK = 80  # bytes of a network's text
@@ -26,26 +27,29 @@ _RANGE = 110  # bytes of the first and the last address of a range
 
 
 class Weights:
-    """The weight of all records that are held, those parts that they share counted once."""
+    """Sums the weight of all held credentials in ``total``, with shared parts counted once."""
 
     def __init__(self) -> None:
         self.total = 0
         self._holders: dict[int, int] = {}
 
-    def add(self, record: CompiledCredential) -> None:
-        """Count a record that is held from now on."""
-        self.total += _own_weight(record)
-        for part in _parts(record):
+    def add(self, compiled: CompiledCredential) -> None:
+        """Count a credential that is held from now on."""
+        self.total += _own_weight(compiled)
+
+        # By identity: equal parts that are two objects take memory twice.
+        for part in _parts(compiled):
             key = id(part)
             holders = self._holders.get(key, 0)
             self._holders[key] = holders + 1
             if not holders:
                 self.total += _part_weight(part)
 
-    def remove(self, record: CompiledCredential) -> None:
-        """Count a record no more."""
-        self.total -= _own_weight(record)
-        for part in _parts(record):
+    def remove(self, compiled: CompiledCredential) -> None:
+        """Stop counting a credential."""
+        self.total -= _own_weight(compiled)
+
+        for part in _parts(compiled):
             holders = self._holders.pop(id(part), 1) - 1
             if holders:
                 self._holders[id(part)] = holders
@@ -53,20 +57,21 @@ class Weights:
                 self.total -= _part_weight(part)
 
     def clear(self) -> None:
-        """Count none any more."""
+        """Stop counting all credentials."""
         self.total = 0
         self._holders.clear()
 
 
-def record_weight(record: CompiledCredential) -> int:
-    """Return what one record weighs by itself."""
-    return _own_weight(record) + sum(map(_part_weight, _parts(record)))
+def record_weight(compiled: CompiledCredential) -> int:
+    """Return the weight of a credential that shares no part, in bytes."""
+    return _own_weight(compiled) + sum(map(_part_weight, _parts(compiled)))
 
 
 def grants_weight(grants: Grants | None) -> int:
-    """Return what grants weigh; a set of resources that several of them have counts once."""
+    """Return the weight of grants in bytes; a set of resources counts once."""
     if grants is None:
         return 0
+
     sets = {
         id(resources): resources
         for resources in grants.values()
@@ -77,27 +82,30 @@ def grants_weight(grants: Grants | None) -> int:
 
 
 def owner_weight(owner: Owner | None) -> int:
-    """Return what the texts of an owner weigh."""
+    """Return the weight of an owner's texts in bytes."""
     if owner is None:
         return 0
+
     texts: tuple[str | None, ...] = astuple(owner)
     return sum(map(getsizeof, filter(None, texts)))
 
 
-def _own_weight(record: CompiledCredential) -> int:
-    """Return what a record weighs beside the parts that others may share."""
+def _own_weight(compiled: CompiledCredential) -> int:
+    """Return the weight without the parts that other credentials may share."""
     texts: tuple[str | None, ...] = (
-        record.id,
-        record.alias,
-        *astuple(record.org),
-        *astuple(record.owner),
+        compiled.id,
+        compiled.alias,
+        *astuple(compiled.org),
+        *astuple(compiled.owner),
     )
-    return RECORD + sum(map(getsizeof, filter(None, texts))) + owner_weight(record.shared_by)
+    return RECORD + sum(map(getsizeof, filter(None, texts))) + owner_weight(compiled.shared_by)
 
 
-def _parts(record: CompiledCredential) -> tuple[Networks | Granted, ...]:
-    """Return the parts of a record that others may share."""
-    return (record.granted,) if record.networks is None else (record.granted, record.networks)
+def _parts(compiled: CompiledCredential) -> tuple[Networks | Granted, ...]:
+    """Return the parts that other credentials may share."""
+    if compiled.networks is None:
+        return (compiled.granted,)
+    return (compiled.granted, compiled.networks)
 
 
 def _part_weight(part: Networks | Granted) -> int:

@@ -1,4 +1,5 @@
-"""The way of a presented credential: read, look up, judge; and note the use.
+"""The steps of a verification: read the credential, look it up, judge it, note its use.
 
-It takes values and returns a principal, or raises Denied. It changes no record but for its last use.
+The result is a principal, or Denied. A record is not changed, except for the instant of its last
+use.
 """

@@ -1,8 +1,28 @@
-"""When each token was used last: noted in memory on the request, written behind in batches.
+"""The last use of each token: noted in memory on the request, written later in batches.
 
-Writing moves one column, forward only, and nothing else: a whole row written back would revive what was
-deactivated meanwhile. A failure to write never reaches a request; a note is forgotten only after it was
-committed, so whatever cuts a batch short, it waits for the next time.
+The law:
+
+- A batch moves the column of the last use, forward only. A row written back as a whole would revive
+  a token that was deactivated in between.
+- A failure to write never reaches a request.
+- A note is forgotten only after its commit. If a batch is cut short, its notes wait for the next.
+- A request never waits for the thread, nor for its start.
+
+The states of the thread that writes::
+
+                      note(), resume()
+          idle  ------------------------>  running  --+
+           ^                                  |  ^    |  every few seconds: write a batch
+           |                                  |  +----+
+           +----------------------------------+
+             close(): the notes are written
+             after_fork(child=True): the notes belong to the parent and are dropped
+             renew(): after a fork without hooks; the notes stay
+             the system has no thread left: the notes wait
+
+``_thread`` is None in the state idle, and each thread has a stop event of its own, so that an old
+thread cannot run beside a new one for long. The thread holds only a weak reference to its Usage. It
+ends by itself once the Usage is gone, whose finalizer writes the last notes.
 """
 
 from __future__ import annotations
@@ -23,98 +43,111 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("faregate")
 
 EVERY = 10.0  # seconds between batches
-_SEE_WAITS = 0.1  # seconds that a request waits for other writers
-_SEE_AGAIN = 1.0  # seconds after which the next request tries it again
+_PRESENTATION_WAITS = 0.1  # seconds that a request waits for other writers
+_PRESENTATION_RETRY = 1.0  # seconds after a failure until the next attempt
 _BATCH = 500  # tokens a transaction, so that the write lock is held briefly
-_WAITS = (
-    2.0  # seconds for a write lock that another holds: whoever ends or forks waits for this, too
-)
-_AT_MOST = (
-    5.0  # seconds after which no batch is begun, so that a process ends in time for its supervisor
-)
+
+# Seconds for a write lock that another process holds. An exit or a fork waits for this, too.
+_WAITS = 2.0
+# Seconds after which no batch is begun, so that a process ends in time for its supervisor.
+_AT_MOST = 5.0
 
 
 class Usage:
-    """Collects uses and writes them every :data:`EVERY` seconds, at exit, and when it is no longer needed.
+    """Collects uses, and writes them every :data:`EVERY` seconds and at exit.
 
-    ``notes`` holds, by record, when that was used last. A use may be written there directly where the thread that
-    writes was started before; :meth:`note` starts it, and :meth:`resume` where it has ended.
+    ``store`` is written to, ``every`` are the seconds between batches, :data:`EVERY` if None.
+
+    ``notes`` holds the instant of the last use by record id, in UTC epoch seconds. A caller may
+    write a use there directly if the thread was started before, by :meth:`note` or :meth:`resume`.
     """
 
     def __init__(self, store: Store, every: float | None = None) -> None:
         self._store = store
         self._every = EVERY if every is None else every
         self.notes: dict[str, float] = {}
-        self._lock = threading.Lock()  # held for a moment, and never while a thread starts
+
+        # Held for a moment, and never while a thread starts.
+        self._lock = threading.Lock()
         self._thread: Thread | None = None
-        self._noted = False  # whether there was a use at all, here or before the process forked
         self._stop = Event()
-        self._not_before = 0.0
+        # True once there was a use, in this process or in a parent before the fork.
+        self._noted = False
+
+        self._no_attempt_before = 0.0
         self._at_end = weakref.finalize(self, _write, store, self.notes, 0.0)
         forks.register(self)
 
     def note(self, record_id: str, now: float) -> None:
-        """Remember that a record was used now, and have that written in a while. Writes nothing itself."""
+        """Remember that a record was used at ``now``. The thread writes it later."""
         self.notes[record_id] = now
         self._noted = True
         self.resume()
 
     def resume(self) -> None:
-        """Start the thread where there is something to write and none runs, as after a fork."""
+        """Start the thread if there was a use and no thread runs, as after a fork."""
         if self._thread is None and self._noted:
             self._start()
 
-    def may_see(self, digest: bytes) -> bool:
-        """Return False if :meth:`see` would do nothing: the presentation is remembered, and no write is tried yet."""
-        return digest not in self._store.presented or monotonic() >= self._not_before
+    def may_note_presentation(self, digest: bytes) -> bool:
+        """Return False if :meth:`note_presentation` would do nothing.
 
-    def see(self, digest: bytes) -> None:
-        """Note, before the request is answered, that a rotated token's new credential was presented.
+        That is so while the presentation is remembered and no attempt to write is due.
+        """
+        return digest not in self._store.presented or monotonic() >= self._no_attempt_before
 
-        A store that cannot write closes nothing that it can read: then the presentation is remembered, and the next
-        write of this process notes it. A use that is admitted brings one within a batch's time. Rotations of this
-        process are such writes, so they know of it. Until then (or for good, if the process is killed) a rotation in
-        another process takes the credential for unseen: it may replace it, and opens nothing by that.
+    def note_presentation(self, digest: bytes) -> None:
+        """Write, before the request is answered, that a rotation's new credential was presented.
+
+        A store that cannot be written must not deny what it can read. So a failure is logged, and
+        the presentation is remembered until the next write of this process, which includes it. The
+        use of the admitted token causes a write within a batch's time. A rotation in this process
+        is a write, too.
+
+        Until then a rotation in another process takes the credential for unseen and may replace
+        it. That opens nothing. It stays so for good if the process is killed before the write.
         """
         self._store.presented[digest] = None
-        if monotonic() < self._not_before:
+        if monotonic() < self._no_attempt_before:
             return
+
         try:
-            with self._store.changing(_SEE_WAITS):
-                pass  # a write notes what is remembered
+            with self._store.changing(_PRESENTATION_WAITS):
+                # Each transaction writes the remembered presentations.
+                pass
         except StoreUnavailable:
-            self._not_before = (
-                monotonic() + _SEE_AGAIN
-            )  # meanwhile requests go on without waiting for it
+            # Until then requests go on without waiting for the lock.
+            self._no_attempt_before = monotonic() + _PRESENTATION_RETRY
             _logger.warning(
                 "it could not be noted that a new credential was presented", exc_info=True
             )
 
     def flush(self) -> None:
-        """Write what was noted."""
+        """Write all notes."""
         _write(self._store, self.notes, 0.0)
 
     def write_behind(self) -> None:
-        """Write what was noted, and give other writers as much time as that takes."""
+        """Write all notes, and leave the lock to other writers for half of the time."""
         _write(self._store, self.notes, 1.0)
 
     def close(self) -> None:
-        """Stop the thread and write what was noted. The next note starts it again."""
+        """Stop the thread and write all notes. The next note starts a new thread."""
         forks.look()
         with self._lock:
             self._stop.set()
-            self._thread, self._noted = None, False
+            self._thread = None
+            self._noted = False
         self.flush()
 
     def hold(self) -> None:
-        """Take the lock. A thread that is being started is not waited for: the child starts its own."""
+        """Take the lock. A thread that is starting is not waited for: the child starts its own."""
         self._lock.acquire()
 
     def before_fork(self) -> None:
-        """Nothing is open here: the thread works under the store's lock."""
+        """Do nothing: the thread writes under the store's lock, which the store holds."""
 
     def after_fork(self, *, child: bool) -> None:
-        """In the child there is no thread yet, and the notes are the parent's to write."""
+        """Release the lock. A child has no thread yet, and drops its parent's notes."""
         if child:
             self._thread = None
             self._stop = Event()
@@ -122,59 +155,72 @@ class Usage:
         self._lock.release()
 
     def renew(self, *, child: bool) -> None:
-        """Have the next note start a thread. The notes stay: a child cannot tell its own from its parent's."""
+        """Replace lock and thread after a fork without hooks.
+
+        The notes stay: a child cannot tell its own from its parent's.
+        """
         if not child:
             self._stop.set()
-        self._lock, self._thread, self._stop = threading.Lock(), None, Event()
+        self._lock = threading.Lock()
+        self._thread = None
+        self._stop = Event()
 
     def _start(self) -> None:
-        """Start the thread if there is none. Of many who come at once one does, and the others do not wait for it."""
+        """Start the thread if there is none. Only the first of several callers waits for it."""
         forks.look()
         with self._lock:
             if self._thread is not None:
                 return
+
             self._stop = Event()
             arguments = (weakref.ref(self), self._stop, self._every)
             thread = Thread(
                 target=_keep_writing, args=arguments, name="faregate-usage", daemon=True
             )
             self._thread = thread
+
         try:
             thread.start()
-        except RuntimeError:  # no thread to be had: the notes wait for one, or for the end
+        except RuntimeError:
+            # The system has no thread left. The notes wait for the next attempt, or for the exit.
             _logger.warning("the times of last use cannot be written now", exc_info=True)
             with self._lock:
                 if self._thread is thread:
                     self._thread = None
 
 
-def _keep_writing(usage: weakref.ref[Usage], stop: Event, every: float) -> None:
-    """Flush until told to stop, or until nobody holds the usage any more."""
+def _keep_writing(usage_ref: weakref.ref[Usage], stop: Event, every: float) -> None:
+    """Write the notes every ``every`` seconds, until ``stop`` is set or the Usage is gone."""
     while not stop.wait(every):
-        alive = usage()
-        if alive is None:
+        usage = usage_ref()
+        if usage is None:
             return
+
         try:
-            alive.write_behind()
+            usage.write_behind()
         except Exception:
             _logger.exception("the times of last use could not be written")
-        del alive
+
+        # While this waits, it must not keep the Usage alive.
+        del usage
 
 
-def _write(store: Store, notes: dict[str, float], others: float) -> None:
-    """Write the notes of now in batches, for a few seconds; what is not written stays noted.
+def _write(store: Store, notes: dict[str, float], pause: float) -> None:
+    """Write the notes in batches, for a few seconds at most; the rest stays noted.
 
-    Between batches other writers have ``others`` times as long as a batch took.
+    Between two batches the lock is left to other writers for ``pause`` times the length of a batch.
     """
-    due = sorted(notes.copy().items())  # by id, so that two who write lock rows in one order
-    give_up = monotonic() + _AT_MOST
-    for start in range(0, len(due), _BATCH):
-        batch = due[start : start + _BATCH]
+    # By id, so that two processes that write lock the rows in the same order.
+    uses = sorted(notes.copy().items())
+    deadline = monotonic() + _AT_MOST
+
+    for start in range(0, len(uses), _BATCH):
+        batch = uses[start : start + _BATCH]
         began = monotonic()
-        if began > give_up:
+        if began > deadline:
             _logger.warning(
                 "the times of last use of %d tokens wait: the store takes too long",
-                len(due) - start,
+                len(uses) - start,
             )
             return
 
@@ -186,17 +232,17 @@ def _write(store: Store, notes: dict[str, float], others: float) -> None:
                 "the times of last use could not be written; trying again later", exc_info=True
             )
             return
+
         for record_id, at in batch:
             _forget(notes, record_id, at)
 
-        if start + _BATCH < len(due):
-            sleep(
-                others * (monotonic() - began)
-            )  # whoever waits for the lock looks again now and then
+        # Writers that wait for the lock look for it only now and then.
+        if start + _BATCH < len(uses):
+            sleep(pause * (monotonic() - began))
 
 
-def _forget(notes: dict[str, float], record_id: str, at: float) -> None:
-    """Take a note out that was written, unless there is a newer one by now."""
-    noted = notes.pop(record_id, at)
-    if noted > at:
+def _forget(notes: dict[str, float], record_id: str, written: float) -> None:
+    """Remove a note that was written; a newer note of the record stays."""
+    noted = notes.pop(record_id, written)
+    if noted > written:
         notes.setdefault(record_id, noted)

@@ -1,8 +1,15 @@
-"""From a credential's text to a principal: read, look up, judge, and the first failure decides.
+"""The verification of a credential: read its text, look it up, judge it. The first failure decides.
 
-The order is that of RFC 6750 section 3.1 and of what the caller has proved. Before the look-up only the
-text is judged; from the look-up on the caller has shown possession, so the true reason may be told. The
-needs of a route come last, in :meth:`faregate.decision.principal.Principal.require`.
+The order is that of RFC 6750 section 3.1. Before the look-up only the text is judged, so
+a denial says nothing about the records. After the look-up the caller has proved possession, and the
+true reason may be told. The needs of a route come last, in
+:meth:`faregate.decision.principal.Principal.require`.
+
+The ways of a request, from the fastest on::
+
+    peek()                      the compiled credential is cached and current, and admits
+    verify(wait=False)          short look-ups are made; WouldWait where a thread has to wait
+    verify()                    waits for the store, the issuers' keys, the owner's rights
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from faregate.stores.record_cache import RecordCache
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faregate.credentials.parsing import CredentialParser
+    from faregate.credentials.parsing import CredentialParser, ParsedCredential
     from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import OwnerRights, Rights
     from faregate.model import Owner
@@ -32,14 +39,18 @@ _FIND = {TOKEN: RecordCache.token, ACCESS: RecordCache.access, SHARE: RecordCach
 
 
 class Verifier:
-    """Judges credentials against the records of one store, by one clock."""
+    """Verifies credentials.
+
+    ``records`` caches the records of the store, ``owner_rights`` the rights of their owners.
+    ``usage`` collects uses, ``parser`` reads the texts, ``clock`` returns UTC epoch seconds.
+    """
 
     def __init__(
         self,
         records: RecordCache,
         owner_rights: OwnerRights,
         usage: Usage,
-        references: CredentialParser,
+        parser: CredentialParser,
         clock: Callable[[], float],
     ) -> None:
         self._records = records
@@ -47,108 +58,137 @@ class Verifier:
         self._limits = owner_rights.limits
         self._usage = usage
         self._notes = usage.notes
-        self._parser = references
+        self._parser = parser
         self._clock = clock
 
     def peek(self, digest: bytes, address: str | None) -> Principal | None:
-        """Return the principal of a credential whose record is at hand, and admits; None says nothing at all.
+        """Fast path: return the principal of a cached credential that admits the request.
 
-        This is what most requests are: it waits for nothing, and asks neither store nor feed.
+        ``digest`` is the credential's SHA-256, ``address`` the client's. Nothing is waited for, and
+        neither store nor feed is read. None if :meth:`verify` must be called; None is not a denial.
         """
         records = self._records
         if monotonic() >= records.look_at or records.view[0] != records.applied:
             return None
 
-        # A digest that is known implies the right kind and checksum, so they are looked at only on a miss.
-        record = records.at_hand(digest)
+        # A known digest implies the right kind and checksum. They are checked only on a miss.
+        compiled = records.at_hand(digest)
         now = self._clock()
-        # What Record.admits says, written out: a call would be a thirtieth of what all of this costs.
-        if record is None or not record.opens <= now < record.closes:
+
+        # CompiledCredential.admits, inlined: a call would add a thirtieth to the cost of a hit.
+        if compiled is None or not compiled.opens <= now < compiled.closes:
             return None
-        networks = record.networks
+        networks = compiled.networks
         if (
             networks is not None
             and address not in networks.admitted
             and not networks.admit(address)
         ):
             return None
-        if record.trusted is not None and not record.trusted(now):
+        if compiled.trusted is not None and not compiled.trusted(now):
             return None
 
         grants = None
         if self._limits:
-            rights = self._owner_rights.known(record.effective_owner)
+            rights = self._owner_rights.known(compiled.effective_owner)
             if rights is None or rights.gone:
                 return None
             grants = rights.grants
 
-        if record.tracks_use:
-            # Whoever looked the record up, or confirmed it, has started the thread that writes this.
-            self._notes[record.id] = now
-        return Principal(record, address, grants)
+        if compiled.tracks_use:
+            # The look-up, or the last confirmation of the cache, has started the writing thread.
+            self._notes[compiled.id] = now
+        return Principal(compiled, address, grants)
 
     def verify(
         self, credential: str, digest: bytes, address: str | None, *, wait: bool = True
     ) -> Principal:
-        """Return the principal of a credential that is known, alive, in time and in its networks; else raise Denied.
+        """Return the principal of a credential that is known, alive, in time and in its networks.
 
-        What is at hand is found sooner by :meth:`peek`. ``address`` is the client's, as text without a port, or None.
-        WouldWait where ``wait`` is False and the answer is not at hand.
+        ``digest`` is the SHA-256 of the text ``credential``. ``address`` is the client's, as text
+        without a port, or None. :meth:`peek` returns a cached principal sooner.
+
+        Raises Denied for the first step that fails. Raises StoreUnavailable if the store, an
+        issuer's keys or the owner's rights are not available, WouldWait if ``wait`` is False and
+        the answer has to be waited for.
         """
-        record = self._look_up(credential, digest, wait=wait)
-        rights = self._rights(record.effective_owner, wait=wait) if self._limits else UNLIMITED
+        compiled = self._look_up(credential, digest, wait=wait)
+
+        rights = UNLIMITED
+        if self._limits:
+            rights = self._rights(compiled.effective_owner, wait=wait)
         if rights.gone:
-            record = record.closed()
+            compiled = compiled.closed()
+
         now = self._clock()
-        if record.admits(now, address):
-            if record.tracks_use:
-                self._usage.note(record.id, now)
-            return Principal(record, address, rights.grants)
-        raise record.refusal(now, address)
+        if not compiled.admits(now, address):
+            raise compiled.refusal(now, address)
+        if compiled.tracks_use:
+            self._usage.note(compiled.id, now)
+        return Principal(compiled, address, rights.grants)
 
     def _look_up(self, credential: str, digest: bytes, *, wait: bool) -> CompiledCredential:
+        """Return the compiled credential, from the cache or else from the store."""
         try:
-            record = self._records.cached(digest, wait=wait)
+            compiled = self._records.cached(digest, wait=wait)
         except StoreUnavailable:
-            self._finder(
-                credential, digest, wait=wait
-            )  # junk is junk, whether the store answers or not
+            # Junk is denied as junk, whether the store answers or not.
+            self._parse(credential, digest, wait=wait)
             raise
-        # A forked process has the records, which were confirmed just now, and not yet the thread that writes notes.
+
+        # A forked process has the records, confirmed just now, but no thread that writes notes yet.
         self._usage.resume()
-        if record is None and self._records.is_unknown(digest):
+
+        if compiled is None and self._records.is_unknown(digest):
             raise Denied("unknown_credential")
-        if record is None or (record.trusted is not None and not record.trusted(self._clock())):
-            find = self._finder(credential, digest, wait=wait)
-            record = self._records.fetch(digest, find, wait=wait)
-        if record is not None and record.unseen and self._usage.may_see(digest):
+
+        # A cached JWT whose key is no longer known as trusted is read again.
+        if compiled is None or (
+            compiled.trusted is not None and not compiled.trusted(self._clock())
+        ):
+            find = self._finder(self._parse(credential, digest, wait=wait))
+            compiled = self._records.fetch(digest, find, wait=wait)
+
+        if compiled is not None and compiled.unseen and self._usage.may_note_presentation(digest):
             if not wait:
                 raise WouldWait
-            # From now on the credential before it rotates nothing. Meanwhile it may have been replaced.
-            self._usage.see(digest)
-            record = self._records.fetch(digest, RecordCache.token)
-        if record is None:
+
+            # From now on the credential before it rotates nothing. It may have been replaced in
+            # between, so it is looked up again.
+            self._usage.note_presentation(digest)
+            compiled = self._records.fetch(digest, RecordCache.token)
+
+        if compiled is None:
             raise Denied("unknown_credential")
-        return record
+        return compiled
 
     def _rights(self, owner: Owner, *, wait: bool) -> Rights:
-        """Return what an owner may do. The application is asked where that may take its time."""
+        """Return the rights of an owner. The application is asked only if ``wait`` is True."""
         rights = self._owner_rights.known(owner)
         if rights is None and not wait:
             raise WouldWait
         return rights or self._owner_rights.ask(owner)
 
-    def _finder(self, credential: str, digest: bytes, *, wait: bool) -> Find:
-        """Return the look-up for a credential of this kind; Denied for what no look-up could find."""
-        reference = self._parser.read(credential, digest, wait=wait)
-        if reference.trusted is not None:
-            record = compile_jwt(*reference.trusted, digest)
-            return lambda records, _: records.unless_revoked(record)
-        if reference.kind == REFRESH:  # which is exchanged, and opens nothing itself
+    def _parse(self, credential: str, digest: bytes, *, wait: bool) -> ParsedCredential:
+        """Return the parsed credential; raise Denied for a text that no look-up could find."""
+        parsed = self._parser.read(credential, digest, wait=wait)
+
+        # A refresh credential is exchanged, and opens nothing itself.
+        if parsed.kind == REFRESH:
             raise Denied("unknown_credential")
-        if reference.signed is None:
-            return _FIND[reference.kind]
-        share_id = reference.signed.share_id
-        # No longer than a token lives: one that was signed with a stolen secret is soon read again.
-        until = min(reference.signed.expires_at, self._clock() + REDEEMED_LIFETIME)
+        return parsed
+
+    def _finder(self, parsed: ParsedCredential) -> Find:
+        """Return the look-up for a credential of this kind."""
+        if parsed.trusted is not None:
+            compiled = compile_jwt(*parsed.trusted, parsed.digest)
+            return lambda records, _: records.unless_revoked(compiled)
+
+        if parsed.signed is None:
+            return _FIND[parsed.kind]
+
+        share_id = parsed.signed.share_id
+        # At most the lifetime of a redeemed token, so that a token of a stolen secret is soon read
+        # again.
+        until = min(parsed.signed.expires_at, self._clock() + REDEEMED_LIFETIME)
         return lambda records, digest: records.redeemed(digest, share_id, until)
