@@ -444,7 +444,7 @@ def test_scopes_equal_after_a_round_trip() -> None:
 FIRST = """
 import sys, threading
 from faregate.management import payloads
-from faregate.stores.stored_values import stored_scopes
+from faregate.fields.stored_values import stored_scopes
 sys.setswitchinterval(1e-6)
 barrier = threading.Barrier(16)
 scopes = b'{"organizationScopes": {"permissions": [{"permissionId": "p"}], "roles": [{"name": "r"}]}}'

@@ -172,7 +172,7 @@ class Denied(FaregateError):
         why: str | None = None,
     ) -> None:
         known = REASONS[reason]
-        self.reason = reason
+        self.reason: Reason = reason
         self.status = known.status
         self.error = known.error
         self.title = known.title

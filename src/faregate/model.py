@@ -7,6 +7,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from faregate.errors import Reason  # noqa: TC001  msgspec reads the annotations
+
 Kept = Literal["ROLES", "PERMISSIONS"]
 State = Literal["live", "expired", "revoked", "deactivated"]
 
@@ -304,7 +306,7 @@ class Step(msgspec.Struct, frozen=True, rename="camel"):
     number: int
     name: str
     passed: bool | None
-    reason: str | None
+    reason: Reason | None
     words: str
     seen: dict[str, Any]
 
@@ -313,7 +315,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """What a request comes to, and why: ``reason`` and ``status`` of the first step that is not passed, else None."""
 
     allowed: bool
-    reason: str | None
+    reason: Reason | None
     status: int | None
     steps: tuple[Step, ...]
 

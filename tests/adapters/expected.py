@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from table import Row, Scene
 
-from faregate.errors import REASONS
+from faregate.errors import REASONS, Reason
 
 # What a client may send for an application to take it for somebody else; no application behind a gate sees it.
 FORGED = [("remote-user", "root"), ("remote_user", "root")]
@@ -37,10 +37,11 @@ def check_answer(
             assert json.loads(body) == {"for": scene.record_id if row.identified else None}
         assert sent.get("cache-control") == ("private" if row.private else None)
         return
-    assert status == REASONS[expect].status, body
+    wording = REASONS[cast("Reason", expect)]
+    assert status == wording.status, body
     assert sent["content-type"] == "application/problem+json"
     assert sent["cache-control"] == "no-store"
-    assert ("www-authenticate" in sent) == (REASONS[expect].error is not None or status == 401)
+    assert ("www-authenticate" in sent) == (wording.error is not None or status == 401)
     if row.challenge is not None and expect == row.expect:
         assert sent["www-authenticate"] == row.challenge
     if row.method == "HEAD":

@@ -30,7 +30,7 @@ from faregate.decision.compiled import (
     WELL_FORMED,
 )
 from faregate.decision.principal import Principal, resource_text
-from faregate.errors import REASONS, Denied, InvalidInput, StoreUnavailable
+from faregate.errors import REASONS, Denied, InvalidInput, Reason, StoreUnavailable
 from faregate.lifecycles.find_credential import FoundCredential, find_credential
 from faregate.model import Explanation, Step
 from faregate.values.grants import AnyResource, granting
@@ -245,7 +245,7 @@ def _judge(
         compiled = compiled.closed()
 
     # The first fault of a step gives its reason, as in a request.
-    reasons: dict[int, str] = {}
+    reasons: dict[int, Reason] = {}
     for fault in compiled.faults(now, client.address):
         reasons.setdefault(fault.step, fault.reason)
 
@@ -262,7 +262,7 @@ def _judge(
 # Step 3: known.
 
 
-def _known(target: FoundCredential, reason: str | None) -> Step:
+def _known(target: FoundCredential, reason: Reason | None) -> Step:
     compiled = target.compiled
     superseded_at = _instant(compiled.superseded_at)
     facts: dict[str, Any] = {
@@ -299,7 +299,7 @@ def _jwt_words(compiled: CompiledCredential, claims: Claims) -> str:
 # Step 4: alive.
 
 
-def _alive(target: FoundCredential, rights: Rights, reason: str | None) -> Step:
+def _alive(target: FoundCredential, rights: Rights, reason: Reason | None) -> Step:
     words, facts = _state(target, rights)
     return _step(ALIVE, words, facts, reason=reason)
 
@@ -344,7 +344,7 @@ def _token_state(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 # Step 5: in time.
 
 
-def _in_time(compiled: CompiledCredential, now: float, reason: str | None) -> Step:
+def _in_time(compiled: CompiledCredential, now: float, reason: Reason | None) -> Step:
     not_before = _instant(compiled.not_before)
     expires_at = _instant(compiled.expires_at)
     facts: dict[str, Any] = {
@@ -368,7 +368,7 @@ def _in_time(compiled: CompiledCredential, now: float, reason: str | None) -> St
 # Step 6: from an allowed network.
 
 
-def _from_network(compiled: CompiledCredential, client: _Client, reason: str | None) -> Step:
+def _from_network(compiled: CompiledCredential, client: _Client, reason: Reason | None) -> Step:
     blocks: list[str] = []
     matched = None
     if compiled.networks is not None:
@@ -403,7 +403,7 @@ def _enough(principal: Principal, needs: tuple[Need, ...], on: str | None) -> St
     if not needs:
         return _step(ENOUGH, "any valid credential is enough", {"needs": [], "on": on})
 
-    reason = None
+    reason: Reason | None = None
     try:
         principal.require(*needs, on=on)
     except Denied as denied:
@@ -449,7 +449,7 @@ def _need_words(facts: dict[str, Any]) -> str:
 
 
 def _step(
-    number: int, words: str, facts: dict[str, Any] | None = None, *, reason: str | None = None
+    number: int, words: str, facts: dict[str, Any] | None = None, *, reason: Reason | None = None
 ) -> Step:
     """Return a step. It was not checked if it has neither facts nor a reason."""
     passed = reason is None
