@@ -27,7 +27,7 @@ import verification
 import writes
 from measure import Figure, Row, counted, marked, timed
 
-from faregate.stores.sqlite import page
+from faregate.stores import database
 from faregate.verification import usage
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def run_marked(names: list[str]) -> None:
 
     So no look at the files falls due, and no last use is written meanwhile.
     """
-    page.LOOK_EVERY = 3_600.0
+    database.LOOK_EVERY = 3_600.0
     usage.EVERY = 3_600.0
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         marked([row for name in names for row in rows_of(name, Path(folder), closing, short=True)])

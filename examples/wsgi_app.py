@@ -35,7 +35,9 @@ rules: dict[str, Demand] = {
 
 # A Django project in one file; of a larger one, wrap the application in its wsgi.py.
 settings.configure(
-    SECRET_KEY="of this example, which signs nothing", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"]  # noqa: S106
+    SECRET_KEY="of this example, which signs nothing",
+    ROOT_URLCONF=__name__,
+    ALLOWED_HOSTS=["*"],  # noqa: S106
 )
 
 

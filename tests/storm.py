@@ -23,7 +23,7 @@ from mmap import mmap
 from pathlib import Path
 
 from faregate import Denied, Gate, StoreUnavailable
-from faregate.stores.sqlite.page import LOOK_EVERY
+from faregate.stores.database import LOOK_EVERY
 
 FOLDER, SECONDS = Path(sys.argv[1]), float(sys.argv[2])
 FILE = FOLDER / "gate.db"

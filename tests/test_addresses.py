@@ -197,7 +197,7 @@ def test_zones_are_short_words_of_ipv6(text: str) -> None:
         ({"trusted_proxies": ["*"]}, r"'\*'"),
         ({"trusted_proxies": ["10.0.0.1/8"]}, "host bits"),
         ({"trusted_proxies": ["10.0.0.0/255.0.0.0"]}, "prefix length"),
-        ({"trusted_proxies": ["proxy.example"]}, "no CIDR block"),
+        ({"trusted_proxies": ["proxy.example"]}, "not a CIDR block"),
         ({"trusted_proxies": "10.0.0.0/8"}, "list"),
         ({"forwarded_header": "X-Real-IP"}, "forwarded_header"),
         ({"realm": 'a"b'}, "realm"),

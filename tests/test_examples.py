@@ -54,7 +54,7 @@ def test_the_demonstration_walks_to_its_end(tmp_path: Path) -> None:
         "redemptions_exhausted",
     ):
         assert code in codes
-    assert "6  NO  from an allowed network  127.0.0.1; allowed are 10.0.0.0/8" in demo.stdout
+    assert "6  NO  from an allowed network  127.0.0.1; allowed: 10.0.0.0/8" in demo.stdout
     assert demo.stdout.count("share.redeem") == 1
     for kind in ("tok", "rft", "act", "shr"):
         assert f"fg_{kind}_" not in demo.stdout

@@ -86,7 +86,7 @@ def test_the_first_failure_decides_and_the_others_are_told(gate: Gate, clock: Cl
         "reason": "lost",
     }
     assert "deactivated by ann at 1970-01-12T13:46:40Z: lost" in step(found, 4).words
-    assert step(found, 6).words == "192.0.2.1; allowed are 10.0.0.0/8"
+    assert step(found, 6).words == "192.0.2.1; allowed: 10.0.0.0/8"
     assert [one["met"] for one in needs(found)] == [True, False]
 
 
@@ -151,11 +151,19 @@ def test_which_address_from_which_hop(make_gate: Any, header: str) -> None:
 @pytest.mark.parametrize(
     ("peer", "forwarded", "words"),
     [
-        ("192.0.2.1:99", [], "nobody is named in x-forwarded-for behind 192.0.2.1:99"),
-        ("192.0.2.1", [" "], "nobody is named in x-forwarded-for behind 192.0.2.1"),
-        ("", ["10.0.0.1, ,192.0.2.7"], "nobody is named in x-forwarded-for behind unix, 192.0.2.7"),
-        ("localhost", ["x"], "x-forwarded-for names 'x' behind localhost, which is no address"),
-        ("nobody", ["10.0.0.1"], "the peer, 'nobody', has none, and is no trusted proxy"),
+        ("192.0.2.1:99", [], "no client is named in x-forwarded-for behind 192.0.2.1:99"),
+        ("192.0.2.1", [" "], "no client is named in x-forwarded-for behind 192.0.2.1"),
+        (
+            "",
+            ["10.0.0.1, ,192.0.2.7"],
+            "no client is named in x-forwarded-for behind unix, 192.0.2.7",
+        ),
+        (
+            "localhost",
+            ["x"],
+            "x-forwarded-for names 'x', which is not an address, behind localhost",
+        ),
+        ("nobody", ["10.0.0.1"], "the peer, 'nobody', has no address and is not a trusted proxy"),
     ],
 )
 def test_trap_26_why_an_address_is_unknown(
@@ -168,8 +176,7 @@ def test_trap_26_why_an_address_is_unknown(
     assert found.reason == "address_unknown"
     assert step(found, 6).seen["hops"][-1]["address"] is None
     assert (
-        step(found, 6).words
-        == f"the client's address is unknown: {words}; allowed are 192.0.2.0/24"
+        step(found, 6).words == f"the client's address is unknown: {words}; allowed: 192.0.2.0/24"
     )
 
 
@@ -198,7 +205,7 @@ def test_which_grant_and_which_is_missing(gate: Gate) -> None:
         None,
         ["plan"],
     )
-    assert "missing; granted on plan alone" in step(found, 7).words
+    assert "missing; granted only on plan" in step(found, 7).words
     root = gate.tokens.create(name="root", scopes=["*"]).secret
     assert needs(gate.explain(root, needs=Role("any", service="s")))[0]["grant"] == "root"
     assert "any valid credential" in step(gate.explain(root), 7).words
@@ -250,7 +257,7 @@ def test_the_rights_of_the_owner(make_gate: Any, store: str) -> None:
         (True, "*", "a"),
         (False, "*", None),
     ]
-    assert "b: granted by *, and the owner may not (now)" in step(found, 7).words
+    assert "b: granted by *, but the owner has no right to it now" in step(found, 7).words
     rights.clear()
     found = gate.explain(secret)
     assert (found.reason, step(found, 4).words) == ("deactivated", "its owner 'ann' is gone")

@@ -573,7 +573,9 @@ def test_a_child_is_never_wider_than_its_maker(gate: Gate, wider: dict[str, Any]
             else {"name": "c", **wider, "by": maker}
         )
     assert (created.value.reason, created.value.status) == ("insufficient_scope", 403)
-    assert created.value.detail != "The credential does not grant what this needs."
+    assert (
+        created.value.detail != "The credential does not grant the scope that this request needs."
+    )
     child = gate.tokens.create(name="c", by=maker).token
     # In an update a party without an id is the party that is stored.
     expected = "ok" if wider in ({"owner": Owner()}, {"org": Org()}) else "insufficient_scope"

@@ -66,14 +66,14 @@ def test_uses_are_written_after_a_fork(tmp_path: Path, fork: str) -> None:
     script = f"""
 import ctypes, os, sys, threading, time
 from faregate import Denied, Gate
-from faregate.stores.sqlite import page
-page.LOOK_EVERY = 0.2
+from faregate.stores import database
+database.LOOK_EVERY = 0.2
 gate = Gate(sys.argv[1])
 secret = gate.tokens.create(name="a").secret
 gate.verify(secret)
 if {fork}() == 0:
     time.sleep(0.3)
-    page.LOOK_EVERY = 60
+    database.LOOK_EVERY = 60
     try:
         gate.verify("nobody's")
     except Denied:

@@ -1,4 +1,7 @@
-"""The gate in front of any ASGI application, HTTP and WebSocket. It translates and decides nothing."""
+"""The gate in front of any ASGI application, for HTTP and WebSocket.
+
+It translates between ASGI and the core, and decides nothing itself.
+"""
 
 from faregate_asgi.middleware import GateMiddleware
 

@@ -1,4 +1,8 @@
-"""From an ASGI scope to the values of the core, and from the core's answers to ASGI's messages."""
+"""Translation from an ASGI scope to the core's values, and from the core's answers to messages.
+
+Names of headers are bytes in lower case, as ASGI demands. Values are decoded as Latin-1, which
+keeps every byte.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +23,31 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-# The header that applications take for the server's word about who calls: bridges to WSGI and Django turn both
-# spellings into HTTP_REMOTE_USER, which Django's RemoteUserMiddleware reads over ASGI. X-Forwarded-User, X-Remote-User
-# and the like become nobody's REMOTE_USER: they are between the application and the proxy that sets them.
+# Applications take this header for the server's word about the caller. Bridges to WSGI and Django
+# turn both spellings into HTTP_REMOTE_USER, which Django's RemoteUserMiddleware reads over ASGI. No
+# bridge turns X-Forwarded-User, X-Remote-User or their like into it: these headers are between the
+# application and the proxy that sets them.
 REMOTE_USER = (b"remote-user", b"remote_user")
 
 
 class Reader:
-    """Takes the values by which a caller is identified out of the requests to one gate."""
+    """Reads the values that identify a caller out of the scopes of requests to a gate."""
 
     def __init__(self, gate: RequestGate) -> None:
         resolver = gate.resolver
+        # An empty name stands for a header that this gate does not read.
         self._forwarded = gate.proxies.header.encode() if gate.proxies.any else b""
         self._header = (resolver.header or "").lower().encode()
         self._cookie = b"cookie" if resolver.cookie else b""
         self._origin = b"origin" if resolver.cookie else b""
         self._query = resolver.query
-        self._others = frozenset(
-            {self._forwarded, self._header, self._cookie, self._origin} - {b""}
-        )
+        names = {self._forwarded, self._header, self._cookie, self._origin}
+        self._others = frozenset(names - {b""})
 
     def values(self, scope: Scope) -> RequestValues:
-        """Return the values of a request, of which none is taken that the gate does not look at.
+        """Return the values of a request, without those that the gate does not read.
 
-        A handshake of a WebSocket is an unsafe request.
+        The handshake of a WebSocket is an unsafe request.
         """
         authorization: list[str] = []
         others: dict[bytes, list[str]] = {}
@@ -51,10 +56,15 @@ class Reader:
                 authorization.append(value.decode("latin-1"))
             elif name in self._others:
                 others.setdefault(name, []).append(value.decode("latin-1"))
+
         client = scope.get("client")
         peer = client[0] if client else None
         if not (others or self._query):
             return RequestValues(authorization, peer)
+
+        origin = None
+        if b"origin" in others:
+            origin = ", ".join(others[b"origin"])
         return RequestValues(
             authorization,
             peer,
@@ -63,7 +73,7 @@ class Reader:
             header=others.get(self._header, ()),
             cookies=others.get(self._cookie, ()),
             unsafe=scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS,
-            origin=", ".join(others[b"origin"]) if b"origin" in others else None,
+            origin=origin,
         )
 
 
@@ -79,32 +89,42 @@ def path(scope: Scope) -> str:
     root: str = scope.get("root_path", "")
     if not root or not whole.startswith(root):
         return whole
-    rest = whole[len(root) :]
-    return rest if rest.startswith("/") or not rest else whole
+
+    inner = whole[len(root) :]
+    # "/app" is a root of "/app/docs", and not of "/application".
+    if inner and not inner.startswith("/"):
+        return whole
+    return inner
 
 
 def raw_path(scope: Scope) -> str:
-    """Return the path as it was sent, where the server tells, else an empty text."""
+    """Return the path as it was sent, or an empty text if the server does not provide it."""
     raw: bytes = scope.get("raw_path") or b""
     return raw.decode("latin-1").partition("?")[0]
 
 
 def method(scope: Scope) -> str:
     """Return the method of a request, for the log."""
-    return "WEBSOCKET" if scope["type"] == "websocket" else str(scope["method"])
+    if scope["type"] == "websocket":
+        return "WEBSOCKET"
+    return str(scope["method"])
 
 
 async def respond(answer: Answer, scope: Scope, send: Send) -> None:
-    """Send an answer of the core; to a WebSocket as its denial, or as a close where the server knows no better."""
-    headers = encode.__wrapped__((*answer.headers, ("Content-Length", str(len(answer.body)))))
+    """Send an answer of the core.
+
+    A WebSocket is denied with the answer, or closed where the server has no denial response.
+    """
     prefix = "http.response"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            await send(
-                {"type": "websocket.close", "code": 1008}
-            )  # RFC 6455 section 7.4.1: policy violation
+            # 1008 is a policy violation (RFC 6455 section 7.4.1).
+            await send({"type": "websocket.close", "code": 1008})
             return
         prefix = "websocket.http.response"
+
+    # Not cached: the length of the body, and a scope in the challenge, are of this answer alone.
+    headers = encode.__wrapped__((*answer.headers, ("Content-Length", str(len(answer.body)))))
     body = b"" if scope.get("method") == "HEAD" else answer.body
     await send({"type": f"{prefix}.start", "status": answer.status, "headers": headers})
     await send({"type": f"{prefix}.body", "body": body})
@@ -112,5 +132,8 @@ async def respond(answer: Answer, scope: Scope, send: Send) -> None:
 
 @lru_cache(maxsize=1024)
 def encode(headers: tuple[tuple[str, str], ...]) -> list[tuple[bytes, bytes]]:
-    """Return headers as ASGI sends them: bytes, the names in lower case. Remembered: many answers have the same."""
+    """Return headers as ASGI sends them: bytes, the names in lower case.
+
+    Cached, since many answers have the same headers.
+    """
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 
 def command_group(app: Flask, gate: Gate, settings: dict[str, Any]) -> click.Group:
-    """Return the commands for an application whose ``settings`` are those of its gate."""
+    """Return the commands for an application; ``settings`` are the arguments of its gate."""
 
     @click.group(
         "faregate", cls=Commands, commands=COMMANDS, epilog=EPILOG, context_settings=CONTEXT
     )
     @click.pass_context
     def faregate(context: click.Context) -> None:
-        """Steer the gate of this application: tokens, shares, and why somebody gets in or not.
+        """Manage the gate of this application: its tokens, its shares, and its decisions.
 
-        Who may run this is root: no credential is asked. The store and whatever else there is to set are those of the
-        application, its policy and the rights of its owners included. If its gate does not open, because the tables are
-        too old, say, neither do these commands: 'faregate --store URL ...' does the same without the application.
+        Anyone who can run this command has full control: no credential is asked for. The gate has
+        the application's settings, its policy and its owners' rights included. If the gate does not
+        open, for instance because its tables are too old, these commands fail as well. Then use
+        'faregate --store URL ...', which does not load the application.
         """
         if not has_app_context():
             context.with_resource(app.app_context())

@@ -1,10 +1,14 @@
-"""The Flask extension: the gate of an application, and the decorator that guards its views."""
+"""The Flask extension: the gate of an application, and the decorator that guards its views.
+
+Its law: a view that was guarded anywhere is reached through its guard alone. Routes that lead past
+the guard answer 500, see :mod:`faregate_flask.views`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial, wraps
+from functools import wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from weakref import WeakSet
@@ -13,8 +17,8 @@ from flask import Flask, current_app, has_app_context, request
 from werkzeug.local import LocalProxy
 
 from faregate import Denied, Gate, InvalidInput, Misconfigured, Principal
+from faregate.adapters import apply_requires
 from faregate.decision.principal import PathParameter
-from faregate.values.needs import Need, check_needs
 from faregate_flask.commands import command_group
 from faregate_flask.management import management_blueprint
 from faregate_flask.translation import identify, refusal
@@ -24,12 +28,12 @@ if TYPE_CHECKING:
     from flask import Blueprint
 
     from faregate.adapters import RequestGate
-
-
-from faregate_flask.management import Login
+    from faregate.values.needs import Need
+    from faregate_flask.management import Login
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+PREFIX = "FAREGATE_"
 SETTINGS = (
     "STORE",
     "BRAND",
@@ -53,66 +57,81 @@ SETTINGS = (
 _KEY = "faregate.principal"
 
 
-def _current() -> Principal:
+def _current_principal() -> Principal:
+    """Return the principal of the current request, which its guard has stored."""
     principal = request.environ.get(_KEY)
     if principal is None:
-        raise Misconfigured("There is no principal here: guard the view with @faregate.requires")
+        raise Misconfigured("No principal here: guard the view with @faregate.requires")
     return cast("Principal", principal)
 
 
-current_principal = cast("Principal", LocalProxy(_current))
+#: The principal of the current request, in a view under ``@faregate.requires``. Elsewhere its use
+#: raises Misconfigured.
+current_principal = cast("Principal", LocalProxy(_current_principal))
 
 
 class Faregate:
     """Guards the views of Flask applications by the gate that ``FAREGATE_*`` configures.
 
-    ``FAREGATE_STORE`` is required; the others are the arguments of :class:`faregate.Gate` in capitals.
-    ``app.extensions["faregate"]`` is the gate of an application.
+    ``FAREGATE_STORE`` is required; the others are the arguments of :class:`faregate.Gate` in
+    capitals. ``app.extensions["faregate"]`` is the gate of an application.
+
+    >>> from flask import Flask
+    >>> from faregate_flask import Faregate, current_principal
+    >>> app = Flask("docs")
+    >>> app.config["FAREGATE_STORE"] = "sqlite://"
+    >>> faregate = Faregate(app)
+
+    >>> @app.get("/me")
+    ... @faregate.requires
+    ... def me():
+    ...     return current_principal.identity
+
+    >>> issued = faregate.gate.tokens.create(name="laptop", owner=Owner(id="ann"))
+    >>> headers = {"Authorization": f"Bearer {issued.secret}"}
+    >>> app.test_client().get("/me", headers=headers).text
+    'ann'
     """
 
     def __init__(self, app: Flask | None = None) -> None:
         self._gates: list[Gate] = []
+        # The functions that have a guard somewhere, and the views of all applications.
         self._guarded: WeakSet[Callable[..., Any]] = WeakSet()
         self._views: list[Views] = []
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Make the application's gate. InvalidInput if a setting is missing, unknown, or cannot be."""
-        prefix = "FAREGATE_"
-        config = cast("dict[str, Any]", app.config)
-        given = {
-            key.removeprefix(prefix): value
-            for key, value in config.items()
-            if key.startswith(prefix)
-        }
-        if "STORE" not in given:
-            raise InvalidInput(
-                'FAREGATE_STORE: is required, such as app.config["FAREGATE_STORE"] = "sqlite:///gate.db"'
-            )
-        if unknown := sorted(given.keys() - set(SETTINGS)):
-            names = ", ".join(prefix + name for name in unknown)
-            raise InvalidInput(
-                f"{names}: no such setting; there are {', '.join(prefix + name for name in SETTINGS)}"
-            )
-        settings = {name.lower(): value for name, value in given.items()}
+        """Create the application's gate, and register its error handler and its commands.
+
+        >>> from flask import Flask
+        >>> from faregate_flask import Faregate
+        >>> faregate = Faregate()
+        >>> app = Flask("docs")
+        >>> app.config["FAREGATE_STORE"] = "sqlite://"
+        >>> faregate.init_app(app)
+
+        Raises InvalidInput if a setting is missing, unknown or invalid.
+        """
+        settings = _read_settings(cast("dict[str, Any]", app.config))
         gate = Gate(**settings)
         self._gates.append(gate)
-        views = (
-            app.view_functions
-            if isinstance(app.view_functions, Views)
-            else Views(app.view_functions)
-        )
+
+        # A second extension of the same application shares the views of the first.
+        views: Any = app.view_functions
+        if not isinstance(views, Views):
+            views = Views(views)
         views.watch(self._guarded)
         app.view_functions = views
         self._views.append(views)
+
         app.extensions["faregate"] = gate
         app.register_error_handler(Denied, _answer_denied)
         app.cli.add_command(command_group(app, gate, settings))
 
     @property
     def gate(self) -> Gate:
-        """The gate of the current application, or, outside of any, of the only one."""
+        """The gate of the current application; outside of any application, the only gate."""
         if has_app_context() and "faregate" in current_app.extensions:
             return cast("Gate", current_app.extensions["faregate"])
         if len(self._gates) == 1:
@@ -126,25 +145,46 @@ class Faregate:
     @overload
     def requires(self, /, *needs: Need, on: object = None) -> Callable[[View], View]: ...
     def requires(self, /, *needs: Any, on: object = None) -> Any:
-        """Let only requests through whose principal meets all needs; without needs, any valid credential.
+        """Guard a view: only requests pass whose principal meets all needs.
 
-        Stands under the route decorator, on functions and coroutines alike: ``@faregate.requires``,
-        ``@faregate.requires("docs:read")``, ``@faregate.requires("docs:read", on=path("doc_id"))``. ``on`` names
-        the object: a value, or ``path(…)``, the route's parameter, whose absence is an error, never a pass.
+        Without needs, any valid credential passes. ``on`` is the object: a value, or ``path(…)``
+        for a parameter of the route. A missing parameter is an error, never a pass. The decorator
+        stands below the route decorator, on functions and coroutines alike.
+
+        >>> from flask import Flask
+        >>> from faregate_flask import Faregate
+        >>> app = Flask("docs")
+        >>> app.config["FAREGATE_STORE"] = "sqlite://"
+        >>> faregate = Faregate(app)
+
+        >>> @app.get("/docs/<doc_id>")
+        ... @faregate.requires("docs:read", on=path("doc_id"))
+        ... def show(doc_id):
+        ...     return {"id": doc_id}
+
+        >>> app.test_client().get("/docs/plan").status_code
+        401
+
+        Raises InvalidInput for a value that is not a need, and for ``on`` without needs.
         """
-        if len(needs) == 1 and callable(needs[0]) and on is None:
-            return self._guard(needs[0], (), None)
-        checked = check_needs(needs)
-        if on is not None and not checked:
-            raise InvalidInput("requires: on= needs at least one need beside it")
-        return partial(self._guard, needs=checked, on=on)
+        return apply_requires(self._guard, needs, on)
 
     def management(self, principal: Login | None = None) -> Blueprint:
-        """Return a blueprint with the calls of the HTTP API, to register under a prefix of your choice.
+        """Return a blueprint with the HTTP API, to register under a prefix of your choice.
 
-        Its callers present a credential; or, where your users log in otherwise, ``principal`` is a function of the
-        request that returns who is logged in, as ``gate.session(…)`` makes it, or None. Unsafe methods then take an
-        ``Origin`` of ``FAREGATE_ORIGINS``.
+        Its callers present a credential. If your users log in otherwise, ``principal`` is a
+        function of the request that returns the principal of the logged-in user, made by
+        ``gate.session(…)``, or None. Unsafe methods then need an ``Origin`` of
+        ``FAREGATE_ORIGINS``.
+
+        >>> from flask import Flask
+        >>> from faregate_flask import Faregate
+        >>> app = Flask("docs")
+        >>> app.config["FAREGATE_STORE"] = "sqlite://"
+        >>> faregate = Faregate(app)
+        >>> app.register_blueprint(faregate.management(), url_prefix="/admin")
+        >>> app.test_client().get("/admin/tokens").status_code
+        401
         """
         return management_blueprint(principal)
 
@@ -155,40 +195,62 @@ class Faregate:
 
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            app: Flask = _behind(current_app)
-            environ: dict[str, Any] = _behind(request).environ
+            app: Flask = _without_proxy(current_app)
+            environ: dict[str, Any] = _without_proxy(request).environ
             gate: RequestGate = app.extensions["faregate"].requests
             try:
                 principal = identify(gate, environ)
-                principal.require_all(needs, None if on is None else _object(on))
+                principal.require_all(needs, None if on is None else _resource(on))
                 environ[_KEY] = principal
-                return (
-                    app.ensure_sync(view)(*args, **kwargs)
-                    if asynchronous
-                    else view(*args, **kwargs)
-                )
+                if asynchronous:
+                    return app.ensure_sync(view)(*args, **kwargs)
+                return view(*args, **kwargs)
             except Denied as denied:
                 refused = refusal(gate, denied)
                 if _has_own_handler(denied):
                     raise
                 raise refused from denied
 
-        below: Any = view
-        while below is not None:
-            with suppress(TypeError):  # a view that cannot be hashed cannot be watched
-                self._guarded.add(below)
-                for views in self._views:
-                    views.shut(below)
-            below = getattr(below, "__wrapped__", None)
+        self._shut_routes_past_guard(view)
         return guarded
 
+    def _shut_routes_past_guard(self, view: Callable[..., Any]) -> None:
+        """Watch a guarded view and the functions that it wraps, and shut their present routes."""
+        function: Any = view
+        while function is not None:
+            # A function without a hash cannot be watched.
+            with suppress(TypeError):
+                self._guarded.add(function)
+                for views in self._views:
+                    views.shut(function)
+            function = getattr(function, "__wrapped__", None)
 
-def _behind(proxy: Any) -> Any:
-    """Return the object behind a proxy: an attribute of the proxy costs as much as the whole check."""
+
+def _read_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an application's gate."""
+    given = {
+        key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)
+    }
+    if "STORE" not in given:
+        raise InvalidInput(
+            'FAREGATE_STORE: required; set app.config["FAREGATE_STORE"] = "sqlite:///gate.db"'
+        )
+
+    unknown = sorted(given.keys() - set(SETTINGS))
+    if unknown:
+        unknown_names = ", ".join(PREFIX + name for name in unknown)
+        known_names = ", ".join(PREFIX + name for name in SETTINGS)
+        raise InvalidInput(f"{unknown_names}: no such setting; use {known_names}")
+    return {name.lower(): value for name, value in given.items()}
+
+
+def _without_proxy(proxy: Any) -> Any:
+    """Return the object of a proxy: an attribute of the proxy costs as much as the whole check."""
     return proxy._get_current_object()  # noqa: SLF001  werkzeug documents the name
 
 
-def _object(on: object) -> object:
+def _resource(on: object) -> object:
+    """Return the object that ``on=`` of a guard names, with the route's parameter filled in."""
     if not isinstance(on, PathParameter):
         return on
     parameters = request.view_args or {}
@@ -200,19 +262,19 @@ def _object(on: object) -> object:
 
 
 def _has_own_handler(denied: Denied) -> bool:
-    """Tell whether the application has a handler for Denied itself."""
-    named = current_app.error_handler_spec
-    found = (
-        named[scope][None].get(kind)
+    """Return True if the application has a handler for Denied itself."""
+    handlers_by_scope = current_app.error_handler_spec
+    handlers = (
+        handlers_by_scope[scope][None].get(kind)
         for kind in type(denied).__mro__
+        if issubclass(kind, Denied)
         for scope in (*request.blueprints, None)
-        if scope in named and issubclass(kind, Denied)
+        if scope in handlers_by_scope
     )
-    return any(handler not in (None, _answer_denied) for handler in found)
+    return any(handler not in (None, _answer_denied) for handler in handlers)
 
 
 def _answer_denied(denied: Denied) -> Any:
-    """Answer a Denied that a view raised itself, as if its guard had."""
-    return current_app.handle_http_exception(
-        refusal(current_app.extensions["faregate"].requests, denied)
-    )
+    """Answer a Denied that a view raised itself, as its guard would have answered."""
+    gate: RequestGate = current_app.extensions["faregate"].requests
+    return current_app.handle_http_exception(refusal(gate, denied))

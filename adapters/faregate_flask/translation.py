@@ -1,7 +1,8 @@
-"""From Flask's request to the values of the core, and from the core's answers to Flask's.
+"""Translation from Flask's request to the core's values, and from the core's answers to Flask's.
 
-A denial is raised as the HTTPException of its status, so that the application's own error handlers see it;
-where there is none, it answers for itself, with problem+json and the challenge of RFC 6750.
+A denial is raised as the HTTPException of its status, so that the application's own error handlers
+see it. Without such a handler it answers for itself, with problem+json and the challenge of RFC
+6750.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
 def identify(gate: RequestGate, environ: Environ) -> Principal:
     """Return the principal of the current request, or raise Denied."""
-    principal, elsewhere = peek(environ, gate), False
+    principal = peek(environ, gate)
+    elsewhere = False
     if principal is None:
         principal, elsewhere = gate.identify(request_values(environ, gate))
+
+    # Most answers get no header, and so no function that runs after the request.
     if elsewhere or principal.compiled.expires_at < inf:
-        after_this_request(partial(_add, gate, principal, elsewhere))
+        after_this_request(partial(_add_headers, gate, principal, elsewhere))
     return principal
 
 
@@ -36,27 +40,38 @@ def respond(answer: Answer) -> Response:
     """Return the core's answer as Flask's."""
     response = Response(answer.body, answer.status, answer.headers)
     if not answer.body:
-        response.headers.remove("Content-Type")  # Flask's default, for a body that is not there
+        # Flask sets a default even for an empty body.
+        response.headers.remove("Content-Type")
     return response
 
 
 def route() -> str:
-    """Return the current request's route as it was registered: a path that a client chose may hold anything."""
+    """Return the current request's route as it was registered.
+
+    Its path is not used: a client may put anything there.
+    """
     return f"{request.method} {request.url_rule or '-'}"
 
 
-def _add(gate: RequestGate, principal: Principal, elsewhere: bool, response: Response) -> Response:  # noqa: FBT001  partial() fills it in
-    """Add what the gate has to tell to the answer of an admitted request."""
-    present = list(response.headers.keys())
+def _add_headers(
+    gate: RequestGate,
+    principal: Principal,
+    elsewhere: bool,  # noqa: FBT001  partial() fills it in
+    response: Response,
+) -> Response:
+    """Add the gate's headers to the answer of an admitted request."""
     added = gate.response_headers(
-        principal, elsewhere=elsewhere, status=response.status_code, present=present
+        principal,
+        elsewhere=elsewhere,
+        status=response.status_code,
+        present=list(response.headers.keys()),
     )
     response.headers.extend(added)
     return response
 
 
 class _Refusal(HTTPException):
-    """A denial on its way through Flask; ``denied`` tells an application's handler what happened."""
+    """Carries a denial through Flask; an application's handler finds it in ``denied``."""
 
     denied: Denied
     answer: Answer
@@ -66,23 +81,29 @@ class _Refusal(HTTPException):
 
 
 @cache
-def _refusal_of(status: int) -> type[_Refusal]:
-    """Return a subclass of werkzeug's exception of this status: a handler for 403 is found by its class."""
+def _refusal_class(status: int) -> type[_Refusal]:
+    """Return a subclass of werkzeug's exception of this status.
+
+    Flask finds a handler for 403 by that class.
+    """
     base = default_exceptions.get(status, HTTPException)
     return type(f"Refusal{status}", (_Refusal, base), {"code": status})
 
 
 def refusal(gate: RequestGate, denied: Denied) -> HTTPException:
-    """Return the exception that answers a denial of the current request, which is logged here."""
-    exception = _refusal_of(denied.status)(denied.detail)
+    """Return the exception that answers a denial of the current request, and log the denial."""
+    exception = _refusal_class(denied.status)(denied.detail)
     exception.denied = denied
     exception.answer = gate.answer(denied, route=route())
-    after_this_request(partial(_complete, exception.answer))
+    after_this_request(partial(_restore_headers, exception.answer))
     return exception
 
 
-def _complete(answer: Answer, response: Response) -> Response:
-    """Add what a handler of the application's left away: it writes the body, and a refusal stays a refusal."""
+def _restore_headers(answer: Answer, response: Response) -> Response:
+    """Add those headers of a denial that the application's handler left out.
+
+    The handler writes the body, and a denial keeps its challenge.
+    """
     if response.status_code == answer.status:
         for name, value in answer.headers:
             response.headers.setdefault(name, value)

@@ -1,4 +1,7 @@
-"""The gate in front of Starlette's routes: a decorator and the management API. It translates and decides nothing."""
+"""The gate in front of Starlette's routes: a decorator and the management API.
+
+It translates between Starlette and the core, and decides nothing itself.
+"""
 
 from faregate_starlette.guard import requires
 from faregate_starlette.management import management

@@ -1,36 +1,30 @@
-"""The decorator that guards endpoints, behind :class:`faregate_asgi.GateMiddleware`."""
+"""The decorator that guards endpoints behind :class:`faregate_asgi.GateMiddleware`.
+
+The middleware has identified the caller, and stored the authentication in the scope. A guard asks
+its principal for the needs of the endpoint. :mod:`faregate_starlette.refusal` answers a denial.
+"""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket
 
 from faregate import Denied, InvalidInput, Misconfigured
+from faregate.adapters import apply_requires
 from faregate.decision.principal import PathParameter
 from faregate.rules import Authentication
-from faregate.values.needs import Need, check_needs
 from faregate_asgi.middleware import AUTHENTICATION
-from faregate_asgi.translation import method, respond
+from faregate_asgi.translation import respond
+from faregate_starlette.refusal import answer_denied, refuse, refuse_websocket
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import ModuleType
+    from faregate.values.needs import Need
 
-    from faregate.credentials.answers import Answer
-
-_FRAMEWORKS = ("starlette", "fastapi")
-_WRAPPERS = (
-    "sentry_sdk",
-)  # put handlers of their own around all that there are, the framework's defaults among them
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -39,20 +33,40 @@ def requires(endpoint: Endpoint, /) -> Endpoint: ...
 @overload
 def requires(*needs: Need, on: object = None) -> Callable[[Endpoint], Endpoint]: ...
 def requires(*needs: Any, on: object = None) -> Any:
-    """Let only requests through whose principal meets all needs; without needs, any valid credential.
+    """Guard an endpoint: only requests pass whose principal meets all needs.
 
-    For functions and coroutines that take a request or a WebSocket, their methods in endpoint classes, and
-    ``HTTPEndpoint`` and ``WebSocketEndpoint`` themselves: ``@requires``, ``@requires("docs:read")``,
-    ``@requires("docs:read", on=path("doc_id"))``. ``on`` names the object: a value, or ``path(…)``, the route's
-    parameter, whose absence is an error, never a pass. A denial is raised as an HTTPException where the
-    application has a handler of its own for it, else answered with problem+json; a WebSocket is not accepted.
+    Without needs, any valid credential passes. ``on`` is the object: a value, or ``path(…)`` for a
+    parameter of the route. A missing parameter is an error, never a pass. An endpoint is a function
+    or coroutine function that takes a request or a WebSocket, a method of an endpoint class, or an
+    ``HTTPEndpoint`` or ``WebSocketEndpoint`` itself.
+
+    A denial is raised as an HTTPException if the application has a handler of its own for it. Else
+    it is answered with problem+json. A WebSocket is not accepted.
+
+    >>> from starlette.applications import Starlette
+    >>> from starlette.middleware import Middleware
+    >>> from starlette.responses import PlainTextResponse
+    >>> from starlette.routing import Route
+    >>> from starlette.testclient import TestClient
+    >>> from faregate_asgi import GateMiddleware
+    >>> from faregate_starlette import requires
+
+    >>> @requires("docs:read", on=path("doc_id"))
+    ... def show(request):
+    ...     return PlainTextResponse(request.user.identity)
+
+    >>> routes = [Route("/docs/{doc_id}", show)]
+    >>> app = Starlette(routes=routes, middleware=[Middleware(GateMiddleware, gate=gate)])
+    >>> client = TestClient(app)
+    >>> client.get("/docs/plan").status_code
+    401
+    >>> client.get("/docs/plan", headers={"Authorization": f"Bearer {secret}"}).text
+    'ann'
+
+    Raises InvalidInput for a value that is not a need, for ``on`` without needs, and for an
+    endpoint of another kind.
     """
-    if len(needs) == 1 and callable(needs[0]) and on is None:
-        return _guard(needs[0], (), None)
-    checked = check_needs(needs)
-    if on is not None and not checked:
-        raise InvalidInput("requires: on= needs at least one need beside it")
-    return partial(_guard, needs=checked, on=on)
+    return apply_requires(_guard, needs, on)
 
 
 def _guard(endpoint: Any, needs: tuple[Need, ...], on: object) -> Any:
@@ -60,12 +74,11 @@ def _guard(endpoint: Any, needs: tuple[Need, ...], on: object) -> Any:
         return _guard_class(cast("Any", endpoint), needs, on)
     if not (inspect.isroutine(endpoint) or isinstance(endpoint, partial)):
         raise InvalidInput(f"requires: {endpoint!r} is no function, coroutine or endpoint class")
+
     view = cast("Callable[..., Any]", endpoint)
-    return (
-        _guard_coroutine(view, needs, on)
-        if inspect.iscoroutinefunction(view)
-        else _guard_function(view, needs, on)
-    )
+    if inspect.iscoroutinefunction(view):
+        return _guard_coroutine(view, needs, on)
+    return _guard_function(view, needs, on)
 
 
 def _guard_coroutine(
@@ -76,22 +89,21 @@ def _guard_coroutine(
         connection = args[0] if args and type(args[0]) is Request else _connection(args, kwargs)
         authentication = connection.scope.get(AUTHENTICATION)
         try:
+            # Most requests have a principal, and most guards no object: no further call is needed.
             if (
                 type(authentication) is Authentication
                 and authentication.principal is not None
                 and on is None
             ):
-                authentication.principal.require_all(
-                    needs
-                )  # as of most requests, and without a call more
+                authentication.principal.require_all(needs)
             else:
                 _judge(connection, needs, on)
             return await view(*args, **kwargs)
         except Denied as denied:
             if isinstance(connection, WebSocket):
-                await _turn_away(connection, denied)
+                await refuse_websocket(connection, denied)
                 return None
-            return _refuse(connection, denied)
+            return refuse(connection, denied)
 
     return guarded
 
@@ -106,7 +118,7 @@ def _guard_function(
             _judge(connection, needs, on)
             return view(*args, **kwargs)
         except Denied as denied:
-            return _refuse(connection, denied)
+            return refuse(connection, denied)
 
     return guarded
 
@@ -131,140 +143,40 @@ def _guard_dispatch(
             await dispatch(endpoint)
         except Denied as denied:
             if connection.scope["type"] == "websocket":
-                await respond(_answer(connection, denied), endpoint.scope, endpoint.send)
+                answer = answer_denied(connection, denied)
+                await respond(answer, endpoint.scope, endpoint.send)
             else:
-                await _refuse(connection, denied)(endpoint.scope, endpoint.receive, endpoint.send)
+                response = refuse(connection, denied)
+                await response(endpoint.scope, endpoint.receive, endpoint.send)
 
     return guarded
 
 
 def _connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection[Any]:
+    """Return the request or WebSocket among the arguments of an endpoint."""
     for value in (*args, *kwargs.values()):
-        if type(value) is Request or isinstance(
-            value, HTTPConnection
-        ):  # the first is the usual one, and faster to tell
-            return value  # pyright: ignore[reportUnknownVariableType]  the type of its state does not matter
-    raise Misconfigured("@requires guards what takes a request or a WebSocket; this took neither")
+        # A plain Request is the usual argument, and its type is faster to compare.
+        if type(value) is Request or isinstance(value, HTTPConnection):
+            return value  # pyright: ignore[reportUnknownVariableType]  its state may be of any type
+    raise Misconfigured("@requires: the endpoint was called without a request or a WebSocket")
 
 
 def _judge(connection: HTTPConnection[Any], needs: tuple[Need, ...], on: object) -> None:
-    """Let the connection pass, or raise Denied."""
+    """Return if the connection's principal meets the needs; raise Denied otherwise."""
     authentication = connection.scope.get(AUTHENTICATION)
     if type(authentication) is not Authentication:
         raise Misconfigured(
-            "@requires needs the middleware: Starlette(…, middleware=[Middleware(GateMiddleware, gate=gate)])"
+            "@requires needs the middleware: "
+            "Starlette(…, middleware=[Middleware(GateMiddleware, gate=gate)])"
         )
     principal = authentication.principal or authentication.identified()
-    principal.require_all(needs, None if on is None else _object(connection, on))
+    principal.require_all(needs, None if on is None else _resource(connection, on))
 
 
-def _object(connection: HTTPConnection[Any], on: object) -> object:
+def _resource(connection: HTTPConnection[Any], on: object) -> object:
+    """Return the object that ``on=`` of a guard names, with the route's parameter filled in."""
     if not isinstance(on, PathParameter):
         return on
     if on.name not in connection.path_params:
         raise Misconfigured(f"on=path({on.name!r}): the route has no such parameter")
     return connection.path_params[on.name]
-
-
-def _answer(connection: HTTPConnection[Any], denied: Denied) -> Answer:
-    # The route as it was registered: a path that a client chose may hold anything.
-    route = getattr(connection.scope.get("route"), "path", "-")
-    authentication: Authentication = connection.scope[AUTHENTICATION]
-    return authentication.gate.answer(denied, route=f"{method(connection.scope)} {route}")
-
-
-async def _turn_away(websocket: WebSocket[Any], denied: Denied) -> None:
-    """Refuse a WebSocket, or close one that was accepted before its guard was asked."""
-    answer = _answer(websocket, denied)
-    if websocket.application_state is WebSocketState.CONNECTED:
-        await websocket.close(1008)
-    elif websocket.application_state is WebSocketState.CONNECTING:  # else it is closed already
-        await respond(answer, websocket.scope, websocket.send)
-
-
-class _Refused(Exception):
-    """What is told to the handler of the application, on its way there by way of :func:`_handle`."""
-
-    def __init__(self, handler: Callable[..., Any] | None, told: Exception, answer: Answer) -> None:
-        super().__init__()
-        self.handler = handler
-        self.told = told
-        self.answer = answer
-
-
-def _refuse(connection: HTTPConnection[Any], denied: Denied) -> Response:
-    """Return the answer to a denial; raise it where the application has a handler of its own for it."""
-    answer = _answer(connection, denied)
-    by_class, by_status = connection.scope.get("starlette.exception_handlers", ({}, {}))
-    told: Exception = denied
-    handler = next(
-        (
-            by_class[kind]
-            for kind in type(denied).__mro__
-            if kind in by_class and issubclass(kind, Denied)
-        ),
-        None,
-    )
-    if handler is None:
-        told = refusal = _refusal(denied, answer)
-        handler = _handler(refusal, by_class, by_status)
-        if _is_default(handler, refusal, connection):
-            return Response(answer.body, answer.status, dict(answer.headers))
-
-    by_class.setdefault(_Refused, _handle)
-    raise _Refused(handler, told, answer)
-
-
-def _is_default(
-    handler: Callable[..., Any] | None, refusal: HTTPException, connection: HTTPConnection[Any]
-) -> bool:
-    """Tell whether nobody but the framework answers: in its own form, for which no application has asked."""
-    if _package(handler) in _WRAPPERS:
-        # What it is around is what the application has named, or the framework's. Of errors there is another handler.
-        registered = getattr(connection.scope.get("app"), "exception_handlers", {})
-        handler = _handler(
-            refusal, {key: registered[key] for key in registered if key not in (500, Exception)}, {}
-        )
-    return handler is None or _package(handler) in _FRAMEWORKS
-
-
-def _refusal(denied: Denied, answer: Answer) -> HTTPException:
-    """Return a denial for the application's own exception handler; ``denied`` tells it what happened."""
-    headers = {name: value for name, value in answer.headers if name != "Content-Type"}
-    refusal = _refusal_class(sys.modules.get("fastapi"))(denied.status, denied.detail, headers)
-    vars(refusal)["denied"] = denied
-    return refusal
-
-
-@cache
-def _refusal_class(fastapi: ModuleType | None) -> type[HTTPException]:
-    """Return the exception of a refusal: where FastAPI is loaded it is one of its own, for whoever names that one."""
-    base: Any = HTTPException if fastapi is None else fastapi.HTTPException
-    return type("Refusal", (base,), {})
-
-
-def _handler(
-    refusal: HTTPException, by_class: Mapping[Any, Any], by_status: Mapping[int, Any]
-) -> Callable[..., Any] | None:
-    """Return the handler for a refusal, as Starlette would find it; None where there is none."""
-    found = by_status.get(refusal.status_code)
-    return found or next((by_class[one] for one in type(refusal).__mro__ if one in by_class), None)
-
-
-def _package(handler: Callable[..., Any] | None) -> str:
-    return str(getattr(handler, "__module__", "")).partition(".")[0]
-
-
-async def _handle(request: Request, refused: Any) -> Response:
-    """Have the application's handler answer, and add what it leaves away: a refusal stays a refusal."""
-    response: Any
-    if inspect.iscoroutinefunction(refused.handler):
-        response = refused.handler(request, refused.told)
-    else:
-        response = await run_in_threadpool(refused.handler, request, refused.told)
-    if inspect.isawaitable(response):
-        response = await response
-    if isinstance(response, Response) and response.status_code == refused.answer.status:
-        for name, value in refused.answer.headers:
-            response.headers.setdefault(name, value)
-    return cast("Response", response)

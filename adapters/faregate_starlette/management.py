@@ -1,4 +1,8 @@
-"""The HTTP API as an application to mount: each operation of the core, answered in a worker thread."""
+"""The HTTP API as an application to mount.
+
+Each operation of the core runs in a worker thread. The body is read on the event loop, where a slow
+client keeps no thread waiting.
+"""
 
 from __future__ import annotations
 
@@ -25,39 +29,72 @@ if TYPE_CHECKING:
 
 Login = Callable[[Request], "Principal | Awaitable[Principal | None] | None"]
 
-_THREADS = 10
+_THREADS = 10  # for the HTTP API, on each event loop
 _LIMITER: RunVar[CapacityLimiter] = RunVar("faregate_management")
 
 
 def management(gate: Gate, *, principal: Login | None = None) -> Router:
-    """Return the calls of the HTTP API as an application, to mount under a prefix of your choice.
+    """Return the HTTP API as an application, to mount under a prefix of your choice.
 
-    The caller is identified here, whether a middleware stands before it or not: by a credential; or, where your
-    users log in otherwise, by ``principal``, a function or coroutine function of the request that returns who is
-    logged in, as ``gate.session(…)`` makes it, or None. Unsafe methods then take an ``Origin`` of ``origins``.
+    It identifies its callers itself, with or without a middleware before it. They present a
+    credential. If your users log in otherwise, ``principal`` is a function or coroutine function of
+    the request that returns the principal of the logged-in user, made by ``gate.session(…)``, or
+    None. Unsafe methods then need an ``Origin`` of ``origins``.
+
+    >>> from starlette.applications import Starlette
+    >>> from starlette.routing import Mount
+    >>> from starlette.testclient import TestClient
+    >>> from faregate_starlette import management
+    >>> app = Starlette(routes=[Mount("/admin", management(gate))])
+    >>> TestClient(app).get("/admin/tokens").status_code
+    401
     """
     reader = Reader(gate.requests)
-    routes = [
-        Route(path, partial(_endpoint, found, gate, reader, principal), methods=METHODS, name=path)
-        for path, found in PATHS.items()
-    ]
+    routes: list[Route] = []
+    for path, operations in PATHS.items():
+        endpoint = partial(_endpoint, operations, gate, reader, principal)
+        routes.append(Route(path, endpoint, methods=METHODS, name=path))
     return Router(routes, redirect_slashes=False)
 
 
 async def _endpoint(
-    found: Mapping[str, Operation],
+    operations: Mapping[str, Operation],
     gate: Gate,
     reader: Reader,
     login: Login | None,
     request: Request,
 ) -> Response:
-    request.scope.pop(
-        AUTHENTICATION, None
-    )  # the caller is identified again, and told here what there is to tell
-    operation = choose(found, request.method)
+    """Answer a request to one path; ``operations`` are those of the path, by method."""
+    # The caller is identified anew. With its own authentication still in the scope, a middleware
+    # in front would add headers for another caller.
+    request.scope.pop(AUTHENTICATION, None)
+
+    operation = choose(operations, request.method)
     if isinstance(operation, Answer):
         return _respond(operation)
-    call = ManagementRequest(
+
+    values = _request_values(request, operation, reader, login)
+    begun = await to_thread.run_sync(begin, operation, gate, values, limiter=_limiter())
+    if isinstance(begun, Answer):
+        return _respond(begun)
+
+    try:
+        body = await _read_body(request, operation.limit)
+    except ClientDisconnect:
+        # Nobody receives this answer.
+        return Response(status_code=400)
+    answer = await to_thread.run_sync(perform, operation, gate, begun, body, limiter=_limiter())
+    return _respond(answer)
+
+
+def _request_values(
+    request: Request, operation: Operation, reader: Reader, login: Login | None
+) -> ManagementRequest:
+    """Return the values of a request to the HTTP API."""
+    login_of_request = None
+    if login is not None:
+        login_of_request = partial(_log_in, login, request)
+    return ManagementRequest(
         values=msgspec.structs.replace(
             reader.values(request.scope),
             query=query(request.scope),
@@ -69,33 +106,27 @@ async def _endpoint(
         record_id=request.path_params.get("id", ""),
         content_type=request.headers.get("content-type", ""),
         if_match=", ".join(request.headers.getlist("if-match")) or None,
-        login=partial(_ask, login, request) if login is not None else None,
-    )
-    begun = await to_thread.run_sync(begin, operation, gate, call, limiter=_limiter())
-    if isinstance(begun, Answer):
-        return _respond(begun)
-    try:
-        # Read here, where a slow client keeps no thread waiting.
-        body = await _read(request, operation.limit)
-    except ClientDisconnect:
-        return Response(status_code=400)  # which nobody receives
-    return _respond(
-        await to_thread.run_sync(perform, operation, gate, begun, body, limiter=_limiter())
+        login=login_of_request,
     )
 
 
-def _ask(login: Login, request: Request) -> Principal | None:
-    """Return who is logged in, from the worker thread in which the call is answered."""
-    found = login(request)
-    return from_thread.run(_awaited, found) if isinstance(found, Awaitable) else found
+def _log_in(login: Login, request: Request) -> Principal | None:
+    """Return the principal of the logged-in user; called in the worker thread of the operation."""
+    principal = login(request)
+    if isinstance(principal, Awaitable):
+        return from_thread.run(_await, principal)
+    return principal
 
 
-async def _awaited(found: Awaitable[Principal | None]) -> Principal | None:
-    return await found
+async def _await(principal: Awaitable[Principal | None]) -> Principal | None:
+    return await principal
 
 
 def _limiter() -> CapacityLimiter:
-    """Return the threads of this event loop for the HTTP API: its own, so that it keeps no view waiting."""
+    """Return the limiter of this event loop's threads for the HTTP API.
+
+    It is separate from that of views, so that the HTTP API keeps no view waiting.
+    """
     try:
         return _LIMITER.get()
     except LookupError:
@@ -104,8 +135,8 @@ def _limiter() -> CapacityLimiter:
         return limiter
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    """Return the body; of one that is longer than ``limit``, no more than shows that."""
+async def _read_body(request: Request, limit: int) -> bytes:
+    """Return the body, at most ``limit`` bytes and a further byte that shows an excess."""
     body = bytearray()
     if limit:
         async for chunk in request.stream():

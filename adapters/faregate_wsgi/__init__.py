@@ -1,4 +1,7 @@
-"""The gate in front of any WSGI application (PEP 3333). It translates and decides nothing."""
+"""The gate in front of any WSGI application (PEP 3333).
+
+It translates between WSGI and the core, and decides nothing itself.
+"""
 
 from faregate_wsgi.middleware import GateMiddleware
 

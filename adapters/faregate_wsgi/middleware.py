@@ -1,4 +1,8 @@
-"""The WSGI middleware."""
+"""The WSGI middleware.
+
+Its law: the application sees only the gate's word about the caller. The keys of the environment
+that name a user are removed, and set anew from the principal.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,38 @@ if TYPE_CHECKING:
 
 PRINCIPAL = "faregate.principal"
 DENIED = "faregate.denied"
-# What the application takes for the server's own word about who calls: only the gate's counts. HTTP_REMOTE_USER is a
-# client's header, Remote-User or Remote_User. X-Forwarded-User, X-Remote-User and the like become nobody's
-# REMOTE_USER: they are between the application and the proxy that sets them.
-_OTHERS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", PRINCIPAL, DENIED)
-
+# Applications take these keys for the server's word about the caller. HTTP_REMOTE_USER is a header
+# of the client, Remote-User or Remote_User. X-Forwarded-User, X-Remote-User and their like stay: no
+# server turns them into REMOTE_USER, and they are between the application and the proxy that sets
+# them.
+_USER_KEYS = ("REMOTE_USER", "AUTH_TYPE", "HTTP_REMOTE_USER", PRINCIPAL, DENIED)
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class GateMiddleware:
-    """Lets only those requests through to ``app`` that ``gate`` admits, by the ``rules`` for their paths.
+    """Passes those requests to ``app`` that ``gate`` admits.
 
-    The application finds the principal in ``environ["faregate.principal"]``, None where there is none, and its
-    identity in ``REMOTE_USER``, beside ``AUTH_TYPE``; whatever stood there before is removed, and so is a header
-    ``Remote-User``. ``environ["faregate.denied"]`` says why there is no principal. A Denied that the application
-    raises before it answers is answered here. ``rules`` and ``default`` are those of
-    :class:`faregate.rules.Rules`; without rules everybody passes and is identified if possible. Answers are passed
-    on as they come.
+    ``rules`` and ``default`` are those of :class:`faregate.rules.Rules`. Without rules every
+    request passes, and its caller is identified if possible.
+
+    The application finds the principal in ``environ["faregate.principal"]``, or None there and the
+    reason in ``environ["faregate.denied"]``. The identity of the principal is in ``REMOTE_USER``,
+    beside ``AUTH_TYPE``; earlier values, and a header ``Remote-User``, are removed. A Denied that
+    the application raises before it answers is answered here. Answers are passed on chunk by chunk.
+
+    >>> from werkzeug.test import Client
+    >>> from faregate_wsgi import GateMiddleware
+    >>> def application(environ, start_response):
+    ...     start_response("200 OK", [])
+    ...     return [environ["REMOTE_USER"].encode()]
+    >>> client = Client(GateMiddleware(application, gate=gate, rules={"/docs/": "docs:read"}))
+    >>> client.get("/docs/plan").status_code
+    401
+    >>> client.get("/docs/plan", headers={"Authorization": f"Bearer {secret}"}).text
+    'ann'
+
+    Raises InvalidInput for an invalid rule or default.
     """
 
     def __init__(
@@ -56,40 +74,46 @@ class GateMiddleware:
         self._rules = Rules(rules, default)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, or have the application answer it."""
-        wanted, sent = path(environ), raw_path(environ)
+        """Answer a request, or let the application answer it."""
+        routed_path = path(environ)
+        sent_path = raw_path(environ)
         try:
-            demand = self._rules.demand(wanted, sent)
+            demand = self._rules.demand(routed_path, sent_path)
             principal = None if demand is None else peek(environ, self._gate)
             if demand is not None and principal is not None:
                 authentication = admit(self._gate, demand, principal)
             else:
-                authentication = self._rules.enter(
-                    self._gate, wanted, sent, request_values(environ, self._gate)
-                )
+                values = request_values(environ, self._gate)
+                authentication = self._rules.enter(self._gate, routed_path, sent_path, values)
         except Denied as denied:
-            answer = self._rules.answer(self._gate, denied, environ["REQUEST_METHOD"], wanted)
+            method = environ["REQUEST_METHOD"]
+            answer = self._rules.answer(self._gate, denied, method, routed_path)
             return _respond(answer, environ, start_response)
-        for name in _OTHERS:
-            if name in environ:
-                del environ[name]
+
+        for key in _USER_KEYS:
+            if key in environ:
+                del environ[key]
         principal = authentication.principal
-        environ[PRINCIPAL], environ[DENIED] = principal, authentication.denied
+        environ[PRINCIPAL] = principal
+        environ[DENIED] = authentication.denied
         if principal is not None:
-            environ["REMOTE_USER"], environ["AUTH_TYPE"] = principal.identity, "Bearer"
-        starting = _Starting(authentication, start_response)
+            environ["REMOTE_USER"] = principal.identity
+            environ["AUTH_TYPE"] = "Bearer"
+
+        announcing = _AnnouncingStart(authentication, start_response)
         try:
-            return _begun(self._app(environ, starting))
-        except Denied as denied:  # of a principal that the application has asked itself
+            return _run_to_first_chunk(self._app(environ, announcing))
+        # The application itself has asked a principal.
+        except Denied as denied:
             answer = self._gate.answer(denied, route=f"{environ['REQUEST_METHOD']} -")
-            # Where an answer was begun, the server knows from exc_info whether it is too late for another one.
-            return _respond(
-                answer, environ, start_response, *([sys.exc_info()] if starting.begun else [])
-            )
+            if not announcing.begun:
+                return _respond(answer, environ, start_response)
+            # The server decides by exc_info whether a second start comes too late.
+            return _respond(answer, environ, start_response, sys.exc_info())
 
 
-class _Begun:
-    """The answer of a generator that was brought to its first chunk, since only then it has run at all."""
+class _StartedAnswer:
+    """Iterates over the answer of a generator whose first chunk was taken already."""
 
     def __init__(self, first: bytes, rest: Generator[bytes]) -> None:
         self._first = first
@@ -103,19 +127,25 @@ class _Begun:
         self._rest.close()
 
 
-def _begun(answer: Iterable[bytes]) -> Iterable[bytes]:
-    """Return an answer whose application has run so far that it has raised what it had to raise."""
-    if not hasattr(answer, "send"):  # as generators alone have it, also those of Cython
+def _run_to_first_chunk(answer: Iterable[bytes]) -> Iterable[bytes]:
+    """Return an answer whose application has run.
+
+    A generator has not run at all before its first chunk is taken. So it is taken here, where a
+    Denied can still be answered.
+    """
+    # Generators alone have this method, those of Cython included.
+    if not hasattr(answer, "send"):
         return answer
+
     chunks = cast("Generator[bytes]", answer)
     try:
-        return _Begun(next(chunks), chunks)
+        return _StartedAnswer(next(chunks), chunks)
     except StopIteration:
         return ()
 
 
-class _Starting:
-    """The ``start_response`` of a request that came in: adds what the gate has to tell."""
+class _AnnouncingStart:
+    """Wraps ``start_response`` of an admitted request, and adds the headers of the gate."""
 
     __slots__ = ("_authentication", "_start_response", "begun")
 
@@ -127,20 +157,19 @@ class _Starting:
     def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         self.begun = True
         if self._authentication.announces():
-            headers = [
-                *headers,
-                *self._authentication.additions(int(status[:3]), [name for name, _ in headers]),
-            ]
+            present = [name for name, _ in headers]
+            added = self._authentication.additions(int(status[:3]), present)
+            headers = [*headers, *added]
         return self._start_response(status, headers, *exc_info)
 
 
 def _respond(
     answer: Answer, environ: Environ, start_response: StartResponse, *exc_info: Any
 ) -> Iterable[bytes]:
+    status = f"{answer.status} {_PHRASES.get(answer.status, 'Denied')}"
     length = ("Content-Length", str(len(answer.body)))
-    start_response(
-        f"{answer.status} {_PHRASES.get(answer.status, 'Denied')}",
-        [*answer.headers, length],
-        *exc_info,
-    )
-    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
+    start_response(status, [*answer.headers, length], *exc_info)
+
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return [b""]
+    return [answer.body]

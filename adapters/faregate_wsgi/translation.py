@@ -1,4 +1,4 @@
-"""From a WSGI environment to the values of the core (PEP 3333)."""
+"""Translation from a WSGI environment to the core's values (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Environ = dict[str, Any]
 
 
 def request_values(environ: Environ, gate: RequestGate) -> RequestValues:
-    """Return the values of a request by which its caller is identified."""
+    """Return the values of a request that identify its caller."""
     resolver = gate.resolver
     return RequestValues(
         _lines(environ, "authorization"),
@@ -29,9 +29,13 @@ def request_values(environ: Environ, gate: RequestGate) -> RequestValues:
 
 
 def peek(environ: Environ, gate: RequestGate) -> Principal | None:
-    """Return the principal of a request as most are, as :meth:`faregate.adapters.RequestGate.peek` does; None says nothing."""
+    """Fast path: return the cached principal of a common request, or None.
+
+    None is not a denial; see :meth:`faregate.adapters.RequestGate.peek`.
+    """
     line = environ.get("HTTP_AUTHORIZATION")
-    if line is None or not line.isascii():  # as every credential is
+    # Every credential is ASCII.
+    if line is None or not line.isascii():
         return None
     return gate.peek(line.encode(), environ.get("REMOTE_ADDR"))
 
@@ -39,16 +43,21 @@ def peek(environ: Environ, gate: RequestGate) -> Principal | None:
 def path(environ: Environ) -> str:
     """Return the path as the application's router sees it: decoded, without ``SCRIPT_NAME``."""
     whole = str(environ.get("PATH_INFO", ""))
-    return whole if whole.isascii() else whole.encode("latin-1").decode("utf-8", "replace")
+    if whole.isascii():
+        return whole
+    # PEP 3333 carries the bytes of a path as Latin-1.
+    return whole.encode("latin-1").decode("utf-8", "replace")
 
 
 def raw_path(environ: Environ) -> str:
-    """Return the path as it was sent, where the server tells, else an empty text."""
-    uri = environ.get("REQUEST_URI") or environ.get("RAW_URI")
-    return str(uri).partition("?")[0] if uri else ""
+    """Return the path as it was sent, or an empty text if the server does not provide it."""
+    uri = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+    return str(uri).partition("?")[0]
 
 
 def _lines(environ: Environ, header: str) -> list[str]:
-    """Return the lines of a header; the server has joined them, and the core knows."""
+    """Return the lines of a header, which the server has joined with commas to a single line."""
     value = environ.get("HTTP_" + header.upper().replace("-", "_"))
-    return [] if value is None else [value]
+    if value is None:
+        return []
+    return [value]

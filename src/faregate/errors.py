@@ -1,11 +1,11 @@
-"""What can go wrong, and the answer that each error asks for.
+"""The errors of the package, and the HTTP answer to each.
 
 ::
 
     FaregateError
     ├── Denied               the request is refused: 400, 401, 403 or 503, by its reason
     │   └── StoreUnavailable 503: the store cannot answer, so the gate stays shut
-    ├── InvalidInput         400: a value that cannot be taken; nothing was changed
+    ├── InvalidInput         400: a value cannot be taken; nothing was changed
     │   └── UnsupportedTokenType  a credential that its holder cannot revoke
     ├── NotFound             404: no such record, or none that the actor reaches
     ├── Conflict             409: the record's state forbids the call
@@ -15,103 +15,137 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Reason(NamedTuple):
-    """How one reason of denial is answered: RFC 9110 status, RFC 6750 section 3.1 code, and words."""
+Reason = Literal[
+    "missing_credential",
+    "malformed_credential",
+    "multiple_credentials",
+    "unknown_credential",
+    "deactivated",
+    "revoked",
+    "not_yet_valid",
+    "expired",
+    "redemption_required",
+    "redemptions_exhausted",
+    "address_not_allowed",
+    "address_unknown",
+    "path_not_open",
+    "origin_not_allowed",
+    "insufficient_scope",
+    "object_not_shared",
+    "store_unavailable",
+]
+
+
+class Wording(NamedTuple):
+    """The answer to a reason of denial.
+
+    ``status`` is the HTTP status, ``error`` the code of RFC 6750 section 3.1, ``oauth`` that of RFC 6749
+    section 5.2 at the token endpoint, ``retry_after`` the seconds after which the client may try again.
+    """
 
     status: int
     error: str | None
     title: str
     detail: str
+    oauth: str = "invalid_grant"
+    retry_after: int | None = None
 
 
-# The words go into quoted strings of WWW-Authenticate as they stand, so they keep to the
+# To add a reason, name it above and word it here. Everything else follows: answers, the API's document,
+# adapters. The words go into quoted strings of WWW-Authenticate as they stand, so they keep to the
 # characters of RFC 6750 section 3: no quotation mark, no backslash, ASCII only.
-REASONS = {
-    "missing_credential": Reason(
+REASONS: dict[Reason, Wording] = {
+    "missing_credential": Wording(
         401,
         None,
         "Credential missing",
         "Send one credential as 'Authorization: Bearer <credential>'.",
     ),
-    "malformed_credential": Reason(
+    "malformed_credential": Wording(
         400,
         "invalid_request",
         "Credential malformed",
         "A credential is one token68 text and nothing else; in Authorization it comes after 'Bearer'.",
     ),
-    "multiple_credentials": Reason(
+    "multiple_credentials": Wording(
         400,
         "invalid_request",
         "More than one credential",
         "Send exactly one credential, in one place.",
     ),
-    "unknown_credential": Reason(
+    "unknown_credential": Wording(
         401,
         "invalid_token",
         "Credential unknown",
         "The credential is not one that opens this gate.",
     ),
-    "deactivated": Reason(
+    "deactivated": Wording(
         401, "invalid_token", "Credential deactivated", "The credential was deactivated."
     ),
-    "revoked": Reason(401, "invalid_token", "Credential revoked", "The credential was revoked."),
-    "not_yet_valid": Reason(
+    "revoked": Wording(401, "invalid_token", "Credential revoked", "The credential was revoked."),
+    "not_yet_valid": Wording(
         401, "invalid_token", "Credential not yet valid", "The credential is not valid yet."
     ),
-    "expired": Reason(401, "invalid_token", "Credential expired", "The credential has expired."),
-    "redemption_required": Reason(
+    "expired": Wording(401, "invalid_token", "Credential expired", "The credential has expired."),
+    "redemption_required": Wording(
         401,
         "invalid_token",
         "Redemption required",
-        "The share is limited to a number of redemptions. Redeem its secret and send the token that this answers.",
+        "The share limits its redemptions. Redeem its secret, and send the token of the answer.",
     ),
-    "redemptions_exhausted": Reason(
+    "redemptions_exhausted": Wording(
         401,
         "invalid_token",
         "Redemptions exhausted",
-        "The share was redeemed as often as it may be.",
+        "The share has no redemptions left.",
     ),
-    "address_not_allowed": Reason(
+    "address_not_allowed": Wording(
         403, None, "Address not allowed", "The credential may not be used from this address."
     ),
-    "address_unknown": Reason(
+    "address_unknown": Wording(
         403,
         None,
         "Address unknown",
         "The credential is bound to networks and the client's address is not known.",
     ),
-    "path_not_open": Reason(403, None, "Path not open", "No rule opens this path."),
-    "origin_not_allowed": Reason(
+    "path_not_open": Wording(403, None, "Path not open", "No rule opens this path."),
+    "origin_not_allowed": Wording(
         403,
         None,
         "Origin not allowed",
-        "Whoever is logged in by a session changes something only from a page of a configured origin.",
+        "A change by a logged-in user counts only from a page of a configured origin.",
     ),
-    "insufficient_scope": Reason(
+    "insufficient_scope": Wording(
         403,
         "insufficient_scope",
         "Scope insufficient",
-        "The credential does not grant what this needs.",
+        "The credential does not grant the scope that this request needs.",
+        oauth="invalid_scope",
     ),
-    "object_not_shared": Reason(
+    "object_not_shared": Wording(
         403,
         "insufficient_scope",
         "Object not shared",
-        "The share does not hold the object that this needs.",
+        "The share does not hold the object that this request needs.",
     ),
-    "store_unavailable": Reason(
-        503, None, "Store unavailable", "The credential cannot be checked now. Try again shortly."
+    "store_unavailable": Wording(
+        503,
+        None,
+        "Store unavailable",
+        "The credential cannot be checked now. Try again shortly.",
+        oauth="temporarily_unavailable",
+        retry_after=1,
     ),
 }
 
 
-_LONGEST = 2000  # characters of an error's words, whatever was sent that they quote
+_LONGEST = 2000  # characters of an error's words, which may quote what a client sent
 
 
 class FaregateError(Exception):
@@ -121,15 +155,15 @@ class FaregateError(Exception):
 class Denied(FaregateError):
     """The request is refused.
 
-    ``reason`` is one of :data:`REASONS`, ``status`` the HTTP status to answer, ``error`` the code of
-    RFC 6750 section 3.1 or None, ``detail`` a sentence for the caller, ``scope`` the general scopes
-    that were missing, ``record_id`` the record that was refused, where one was found, ``why`` more words for who
-    looks after the gate, which no caller is told. No attribute ever holds the credential.
+    ``reason`` is one of :data:`REASONS`. ``status`` is the HTTP status to answer, ``error`` the code of
+    RFC 6750 section 3.1 or None, ``detail`` a sentence for the caller, ``scope`` the general scopes that
+    were missing, ``record_id`` the record that was refused, if it was found. ``why`` has more words for the
+    operator of the gate; no caller sees them. No attribute ever holds the credential.
     """
 
     def __init__(
         self,
-        reason: str,
+        reason: Reason,
         detail: str | None = None,
         *,
         scope: Sequence[str] = (),
@@ -142,6 +176,7 @@ class Denied(FaregateError):
         self.status = known.status
         self.error = known.error
         self.title = known.title
+        self.retry_after = known.retry_after
         self.detail = _brief(detail) if detail else known.detail
         self.scope = tuple(scope)
         self.record_id = record_id
@@ -155,7 +190,7 @@ class Denied(FaregateError):
 
 
 class StoreUnavailable(Denied):
-    """The store cannot answer. The cause is chained; the caller is only told to try again."""
+    """The store cannot answer. The cause is chained; the caller only learns to try again."""
 
     def __init__(self, why: str | None = None) -> None:
         super().__init__("store_unavailable", why=why)
@@ -165,7 +200,7 @@ class StoreUnavailable(Denied):
 
     @property
     def cause(self) -> str:
-        """What the store's own library said, for people who look after it."""
+        """The words of the store's own library, for its operator."""
         if self.why is not None:
             return self.why
         error = self.__cause__
@@ -184,7 +219,7 @@ class Refused(FaregateError):
 
 
 class InvalidInput(Refused, ValueError):
-    """A value that cannot be taken. The text names the member and says what to do."""
+    """A value cannot be taken. The text names the member, the fault, and the way to mend it."""
 
     status = 400
     code = "invalid_input"
@@ -207,7 +242,7 @@ class NotFound(Refused, LookupError):
 
 
 class Conflict(Refused):
-    """The state that the record is in forbids the call."""
+    """The state of the record forbids the call."""
 
     status = 409
     code = "conflict"
@@ -223,14 +258,14 @@ class PreconditionFailed(Refused):
 
 
 class WouldWait(Exception):
-    """The answer is not at hand: something has to be waited for, which the caller did not want.
+    """The answer would have to be waited for, and the caller asked for an answer without waiting.
 
-    Between the gate and its adapters alone, so it is no FaregateError.
+    Only the gate and its adapters see it, so it is no FaregateError.
     """
 
 
 class Misconfigured(FaregateError, RuntimeError):
-    """The application guards something in a way that cannot work; answered 500, never opened."""
+    """The application guards a route in a way that cannot work. The answer is 500, never the view."""
 
 
 def _brief(words: str) -> str:

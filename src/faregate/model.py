@@ -126,6 +126,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     org: Org
     made_by: str | None
     version: int
+    metadata: dict[str, Any] | None = None
     closed: Closed | None = None
 
 

@@ -1,7 +1,7 @@
-"""The parts of a gate, put together.
+"""Composition of a gate out of its parts.
 
-This is loaded when the first gate is made: the libraries behind it take longer to load than the rest of the package,
-and whoever imports the package alone does not wait for them.
+This module is loaded when the first gate is made. Its libraries take longer to load than the rest
+of the package, and an import of the package alone does not wait for them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """What a gate consists of; the arguments are those of :class:`faregate.Gate`."""
+    """Holds the parts of a gate; the arguments are those of :class:`faregate.Gate`."""
 
     def __init__(
         self,
@@ -59,15 +59,18 @@ class Parts:
         max_length: int,
         refresh_retry_window: timedelta | float,
     ) -> None:
+        # The order is that of the layers: store, credentials, verification, lifecycles.
         self.store = Store(store)
         rights = OwnerRights(owner_rights, owner_rights_ttl)
         identities = _identities(issuers)
         self.records = RecordCache(self.store, rights, identities)
         self.usage = Usage(self.store)
-        self.issuers = _trusted(issuers, identities, policy, clock)
+        self.issuers = _trusted_issuers(issuers, identities, policy, clock)
 
-        theirs = [each for one in issuers for each in one.secrets]
-        share_tokens = ShareTokens(SigningSecret(secret, self.store.database.path, theirs), brand)
+        # A secret that an issuer knows may not sign tokens of the gate.
+        issuer_secrets = [hmac for issuer in issuers for hmac in issuer.secrets]
+        signing_secret = SigningSecret(secret, self.store.database.file, issuer_secrets)
+        share_tokens = ShareTokens(signing_secret, brand)
         self.parser = CredentialParser(brand, share_tokens, self.issuers, max_length)
         self.verifier = Verifier(self.records, rights, self.usage, self.parser, clock)
 
@@ -82,25 +85,31 @@ class Parts:
         self.purge = Purge(self.transactions)
         self.tokens = Tokens(self.transactions, policy, refresh, brand=brand)
         self.shares = Shares(self.transactions, policy, share_tokens, brand=brand)
-        self.jwts = JwtRevocations(self.transactions, [one.issuer for one in issuers])
+        self.jwts = JwtRevocations(self.transactions, [issuer.issuer for issuer in issuers])
 
 
 def _identities(issuers: Sequence[Issuer]) -> Identities:
-    if not isinstance(issuers, list | tuple) or not all(isinstance(one, Issuer) for one in issuers):
-        raise InvalidInput("issuers: a list of faregate.Issuer")
+    """Return the prefixes of identities by issuer. Raises InvalidInput for any other argument."""
+    is_list = isinstance(issuers, list | tuple)
+    if not is_list or not all(isinstance(issuer, Issuer) for issuer in issuers):
+        raise InvalidInput("issuers: expected a list of faregate.Issuer")
     return Identities({issuer.issuer: issuer.name for issuer in issuers if issuer.name is not None})
 
 
-def _trusted(
+def _trusted_issuers(
     issuers: Sequence[Issuer], identities: Identities, policy: Policy, clock: Callable[[], float]
 ) -> TrustedIssuers | None:
-    """Return the reader of the issuers' tokens; None where there are none, and nothing of it need be loaded."""
+    """Return the reader of JWTs. None without issuers, so that its libraries are not loaded."""
     if not issuers:
         return None
-    if policy.max_lifetime is None and any(one.manages for one in issuers):
+
+    # A JWT has no row in the store whose end could bound the credentials that it makes.
+    if policy.max_lifetime is None and any(issuer.manages for issuer in issuers):
         raise InvalidInput(
-            "issuers: who manages by JWT makes what outlives it; bound that with Policy(max_lifetime=…)"
+            "issuers: manages=True needs Policy(max_lifetime=…); "
+            "credentials outlive the JWT that made them"
         )
+
     try:
         from faregate.jwts.reader import TrustedIssuers  # noqa: PLC0415
     except ImportError:

@@ -79,7 +79,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         allowed = self._grants
         beyond = [] if allowed is None else [display(key) for key in lacking(allowed, grants)]
         if beyond:
-            raise InvalidInput(f"scopes: the policy of this gate does not allow {abbreviated(beyond)}")
+            raise InvalidInput(
+                f"scopes: the policy of this gate does not allow {abbreviated(beyond)}"
+            )
 
     @property
     def _longest(self) -> float | None:

@@ -161,7 +161,9 @@ SERVERS = {
         drops=True,
     ),
     "uwsgi": Server(
-        f"{UWSGI} --http-socket 127.0.0.1:{{port}}", f"{UWSGI} --http-socket {{path}}", "0.0.0.0"  # noqa: S104
+        f"{UWSGI} --http-socket 127.0.0.1:{{port}}",
+        f"{UWSGI} --http-socket {{path}}",
+        "0.0.0.0",  # noqa: S104
     ),
     # By itself it serves from the process that loaded the application; its master forks.
     "uwsgi forked": Server(

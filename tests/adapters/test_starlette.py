@@ -503,7 +503,7 @@ def test_management_answers_byte_for_byte_as_flasks(monkeypatch: pytest.MonkeyPa
     told: list[list[Any]] = []
     for framework in ("flask", "starlette"):
         count = iter(range(1000))
-        for module in ("faregate.lifecycles.token_fields", "faregate.lifecycles.share_fields"):
+        for module in ("faregate.fields.token_fields", "faregate.fields.share_fields"):
             monkeypatch.setattr(f"{module}.new_id", lambda count=count: f"id-{next(count)}")
         for module in ("faregate.lifecycles.tokens", "faregate.lifecycles.shares"):
             monkeypatch.setattr(

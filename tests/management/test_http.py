@@ -27,7 +27,7 @@ from faregate_starlette import management
 TOKEN_FIELDS = [
     "id", "name", "description", "type", "scope", "allowedScopes", "allowedCidrBlocks", "createdAt", "updatedAt",
     "rotatedAt", "notBefore", "expiresAt", "lastUsedAt", "deactivated", "deactivatedUpdatedBy", "deactivatedUpdatedOn",
-    "deactivatedReason", "leaked", "requireRotation", "revokedAt", "owner", "org", "madeBy",
+    "deactivatedReason", "leaked", "requireRotation", "revokedAt", "owner", "org", "madeBy", "metadata",
 ]  # fmt: skip
 
 

@@ -124,9 +124,9 @@ def test_what_is_required_is_named(api: Api) -> None:
     """The object, the scopes, an end."""
     for body, word in (
         ({"scopes": ["a"], "expiresIn": 1}, "objectId: is required"),
-        ({"objectId": "a", "expiresIn": 1}, "scopes: is required"),
-        ({"objectId": "a", "scopes": ["a"]}, "expiresAt: is required"),
-        ({"objectId": "a", "scopes": ["a"], "expiresAt": None}, "expiresAt: a share has an end"),
+        ({"objectId": "a", "expiresIn": 1}, "scopes: required"),
+        ({"objectId": "a", "scopes": ["a"]}, "expiresAt: required"),
+        ({"objectId": "a", "scopes": ["a"], "expiresAt": None}, "expiresAt: required for a share"),
     ):
         assert problem(api.call("POST", "/shares", body), 400, "invalid_input").startswith(word)
 

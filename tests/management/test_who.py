@@ -93,13 +93,15 @@ class World:
 
     def picture(self) -> Picture:
         """A picture of the store, to come back to."""
-        memory: Any = self.api.gate._store.database._memory
+        database: Any = self.api.gate._store.database
+        memory = database._memory
         return memory.serialize(), self.clock.now
 
     def recall(self, picture: Picture) -> None:
         """Have everything be as it was in the picture: making it anew takes ten times as long."""
         gate, (stored, self.clock.now) = self.api.gate, picture
-        memory: Any = gate._store.database._memory
+        database: Any = gate._store.database
+        memory = database._memory
         memory.deserialize(stored)
         gate._records.close()  # whose cache is of what is gone
 

@@ -19,6 +19,7 @@ from conftest import reason_of
 
 from faregate import Gate, NotFound, StoreUnavailable
 from faregate.credentials.opaque import mint
+from faregate.stores import database
 from faregate.stores.sqlite import page
 from faregate.stores.sqlite.companions import Companions
 
@@ -119,7 +120,7 @@ def test_the_first_change_after_the_page_was_harmed_waits_for_readers(
         replaced_by_a_copy(beside(path, "-page"))
     waited = sleeps(monkeypatch)
     writer.jwts.revoke_subject("https://issuer.example", "alice")
-    assert [one >= page.LOOK_EVERY for one in waited] == [True]
+    assert [one >= database.LOOK_EVERY for one in waited] == [True]
     other.jwts.revoke_subject("https://issuer.example", "bob")
     make_gate(f"sqlite:///{path}").tokens.create(name="b")
     assert len(waited) == 1
@@ -193,7 +194,7 @@ def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(
             assert locker.stdout.readline() == "ready\n"
             for suffix in HARMS[harm]:
                 beside(path, suffix).unlink()
-            time.sleep(page.LOOK_EVERY * 1.1)
+            time.sleep(database.LOOK_EVERY * 1.1)
             assert reason_of(lambda: gate.verify(issued.secret)) == "store_unavailable"
             assert ask("verify", issued.secret) == "store_unavailable"
             locker.communicate()
@@ -264,7 +265,7 @@ def test_a_page_that_was_cut_off_ends_no_idle_process(path: Path) -> None:
     issued, other = gate.tokens.create(name="a"), gate.tokens.create(name="b")
     with another_process(path) as (ask, process):
         assert ask("verify", issued.secret) == "ok"
-        time.sleep(page.LOOK_EVERY * 1.1)
+        time.sleep(database.LOOK_EVERY * 1.1)
         os.truncate(beside(path, "-page"), 0)
         assert ask("verify", issued.secret) == "ok"
         assert ask("deactivate", other.token.id) == "ok"
@@ -290,7 +291,7 @@ def test_companions_that_are_removed_shut_the_gate(path: Path, harm: str) -> Non
         # A writer looks each time; who is new does not open what others have open without them.
         assert ask_one("deactivate", other.token.id) == "store_unavailable"
         assert reason_of(lambda: gate.verify(other.secret)) == "store_unavailable"
-        time.sleep(page.LOOK_EVERY * 1.1)
+        time.sleep(database.LOOK_EVERY * 1.1)
         assert ask_one("verify", other.secret) == "store_unavailable"
         assert ask_two("verify", other.secret) == "store_unavailable"
         assert ask_one("verify", issued.secret) == "deactivated"
@@ -314,7 +315,7 @@ def test_companions_that_are_replaced_shut_the_gate(path: Path, suffix: str) -> 
     with pytest.raises(StoreUnavailable) as refused:
         gate.tokens.deactivate(issued.token.id)
     assert "removed or replaced" in refused.value.cause
-    time.sleep(page.LOOK_EVERY * 1.1)
+    time.sleep(database.LOOK_EVERY * 1.1)
     assert reason_of(lambda: gate.verify(issued.secret)) == "store_unavailable"
     assert reason_of(lambda: gate.verify(issued.secret)) == "ok"
     gate.tokens.deactivate(issued.token.id)
@@ -368,7 +369,7 @@ def test_tables_of_another_version_shut_a_running_process(
     version: str,
 ) -> None:
     """It writes nothing from then on, reads nothing from its next look on, and says why once."""
-    monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(database, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
     issued = gate.tokens.create(name="a")
     gate.verify(issued.secret)

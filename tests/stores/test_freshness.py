@@ -20,8 +20,7 @@ from conftest import Clock, reason_of
 from faregate import AllowedScopes, Conflict, Gate, Owner, StoreUnavailable
 from faregate.credentials.opaque import mint
 from faregate.decision.owner_rights import OwnerRights
-from faregate.stores import record_cache
-from faregate.stores.sqlite import page
+from faregate.stores import database, record_cache
 from faregate.stores.sqlite.lookup import SqliteLookup
 
 Make = Callable[..., Gate]
@@ -317,7 +316,7 @@ def test_a_database_that_is_gone_closes_the_gate(
     path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503, never 401 and never open; no empty database is made in its place; and it recovers."""
-    monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(database, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
     secret = gate.tokens.create(name="a").secret
     gate.verify(secret)
@@ -336,7 +335,7 @@ def test_a_database_that_was_replaced_is_read_anew(
     path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backup that is put in place counts; what was cached of the other file does not."""
-    monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(database, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
     kept = gate.tokens.create(name="kept")
     gate.close()
@@ -555,7 +554,7 @@ def test_a_database_without_wal_is_read_each_time(
     path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where WAL is refused the page is not trusted."""
-    monkeypatch.setattr(page, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(database, "LOOK_EVERY", 0.0)
     gate = make_gate(f"sqlite:///{path}")
     issued = gate.tokens.create(name="a")
     gate.close()

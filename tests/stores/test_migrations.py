@@ -14,14 +14,20 @@ from faregate.stores.migrations import upgrade
 from faregate.stores.schema import VERSION
 
 
-def schema_of(path: Path) -> dict[str, str]:
+def schema_of(path: Path) -> dict[str, list[str]]:
     """The statements that made the tables and indices, white space folded, Alembic's own table aside."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute(
             "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
         ).fetchall()
     connection.close()
-    return {name: re.sub(r"\s+", " ", sql) for name, sql in rows if name != "faregate_schema"}
+    return {name: _definitions(sql) for name, sql in rows if name != "faregate_schema"}
+
+
+def _definitions(sql: str) -> list[str]:
+    """The parts of a statement in one order: a migration adds a column at the end of its table."""
+    head, _, body = re.sub(r"\s+", " ", sql).partition(" (")
+    return [head, *sorted(re.split(r", (?![^(]*\))", body.removesuffix(")").strip()))]
 
 
 def version_of(path: Path) -> list[tuple[str]]:
@@ -145,7 +151,7 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
         for column in ("actor_kind", "actor_id"):
             connection.execute(f"ALTER TABLE faregate_feed DROP COLUMN {column}")
         connection.execute("ALTER TABLE faregate_sequence DROP COLUMN page")
-        for column in ("require_rotation", "revoked_at", "leaked", "deactivated_by"):
+        for column in ("require_rotation", "revoked_at", "leaked", "deactivated_by", "metadata"):
             connection.execute(f"ALTER TABLE faregate_tokens DROP COLUMN {column}")
         connection.execute("UPDATE faregate_schema SET version_num = '0003'")
     connection.close()
@@ -199,6 +205,7 @@ def test_who_deactivated_a_token_before_activates_it_still(tmp_path: Path) -> No
             ("sequence", "page"),
             ("tokens", "leaked"),
             ("tokens", "deactivated_by"),
+            ("tokens", "metadata"),
         ):
             connection.execute(f"ALTER TABLE faregate_{table} DROP COLUMN {column}")
         connection.execute("UPDATE faregate_schema SET version_num = '0006'")

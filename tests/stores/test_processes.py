@@ -334,7 +334,7 @@ def test_a_failure_after_a_fork_is_no_dead_lock(caplog: pytest.LogCaptureFixture
 
     assert in_child(is_free)
     assert is_free()
-    assert "could not be let go after a fork" in caplog.text
+    assert "could not be released after a fork" in caplog.text
     forks._quick.pop(broken)
 
 

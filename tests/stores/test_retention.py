@@ -12,7 +12,7 @@ import pytest
 from conftest import Clock, reason_of
 
 from faregate import Gate, InvalidInput, Org, Owner, Purged
-from faregate.lifecycles.purge import _AT_ONCE
+from faregate.lifecycles.purge import _BATCH
 
 HOUR = 3600.0
 
@@ -170,15 +170,15 @@ def test_more_than_fits_into_one_transaction(gate: Gate, clock: Clock) -> None:
         change._connection.exec_driver_sql(
             "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
             " INSERT INTO faregate_feed (sequence, at, actor, action, subject, org_id, details) SELECT i, 5.0, 'x', 'token.update', 'y', NULL, '{}' FROM n",
-            (2 * _AT_ONCE + 10,),
+            (2 * _BATCH + 10,),
         )
         change._connection.exec_driver_sql(
-            "UPDATE faregate_sequence SET value = ?", (2 * _AT_ONCE + 10,)
+            "UPDATE faregate_sequence SET value = ?", (2 * _BATCH + 10,)
         )
     gate.verify(issued.secret)
     clock.now += 366 * 86_400
-    assert gate.purge().entries == 2 * _AT_ONCE + 9
-    assert sequences(gate)[0] == 2 * _AT_ONCE + 10
+    assert gate.purge().entries == 2 * _BATCH + 9
+    assert sequences(gate)[0] == 2 * _BATCH + 10
 
 
 @pytest.mark.parametrize("keep", [-1, "1d", None, float("nan"), True])

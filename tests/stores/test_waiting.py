@@ -191,9 +191,9 @@ def test_threads_that_are_locked_out_are_told_together(
     asked: list[int] = []
     repeated = record_cache._repeated
 
-    def counted(step: Any, *, wait: bool) -> Any:
+    def counted(database: Any, step: Any, *, wait: bool) -> Any:
         asked.append(1)
-        return repeated(step, wait=wait)
+        return repeated(database, step, wait=wait)
 
     monkeypatch.setattr(record_cache, "_repeated", counted)
     barrier = threading.Barrier(40)
@@ -222,9 +222,9 @@ def test_who_waits_for_a_look_up_that_succeeds_is_not_refused(
     secrets = [gate.tokens.create(name="a").secret for _ in range(20)]
     repeated = record_cache._repeated
 
-    def slow(step: Any, *, wait: bool) -> Any:
+    def slow(database: Any, step: Any, *, wait: bool) -> Any:
         time.sleep(0.02)
-        return repeated(step, wait=wait)
+        return repeated(database, step, wait=wait)
 
     monkeypatch.setattr(record_cache, "_repeated", slow)
     told: list[str] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from faregate.errors import REASONS, Denied, InvalidInput, Refused
+from faregate.errors import REASONS, Denied, InvalidInput, Reason, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +53,8 @@ def answer_denial(denied: Denied, *, realm: str, route: str) -> Answer:
     challenge = challenge_of(denied, realm)
     if challenge is not None:
         headers.append(("WWW-Authenticate", challenge))
-    if denied.status == 503:
-        headers.append(("Retry-After", "1"))
+    if denied.retry_after is not None:
+        headers.append(("Retry-After", str(denied.retry_after)))
 
     body = _denial_body(denied.status, denied.reason, denied.title, denied.detail)
     return Answer(denied.status, [*_PROBLEM, *headers], body)
@@ -108,7 +108,7 @@ def log_denial(denied: Denied, route: str) -> None:
 
 
 @lru_cache(maxsize=64)
-def _challenge(realm: str, error: str | None, reason: str) -> str:
+def _challenge(realm: str, error: str | None, reason: Reason) -> str:
     """Return a challenge that names no scope."""
     parameters = [f'realm="{realm}"']
     if error is not None:

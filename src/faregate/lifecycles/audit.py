@@ -1,4 +1,7 @@
-"""Reading the change feed: every management change in the order of the commits, and who made it."""
+"""Reads the change feed: every management change in the order of the commits, with its actor.
+
+An admin sees the entries of their organization, root and the application see all of them.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from faregate.errors import InvalidInput
-from faregate.lifecycles.paging import fill
-from faregate.lifecycles.token_fields import check_window
+from faregate.lifecycles.paging import check_window, fill
 from faregate.model import AuditEntry, AuditPage
 from faregate.stores.queries import FeedQuery
 from faregate.values.instants import as_datetime, parse_instant
 from faregate.values.names import check_id
 
 if TYPE_CHECKING:
+    from faregate.fields.field import Columns
     from faregate.lifecycles.authority import By
-    from faregate.lifecycles.token_fields import Values
     from faregate.lifecycles.transactions import Transactions
 
-_NOBODY_KNOWS = datetime.fromtimestamp(0, UTC)  # an instant that was broken by hand
+# Shown for an instant that was broken by hand in the database.
+_UNKNOWN_INSTANT = datetime.fromtimestamp(0, UTC)
 
 
 class Audit:
-    """Shows the entries of one store's change feed."""
+    """Reads the change feed of a store."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -30,24 +33,32 @@ class Audit:
     def list(
         self, since: int | datetime | str | None, subject: str | None, limit: int, by: By
     ) -> AuditPage:
-        """Return entries in their order, as :meth:`faregate.Gate.audit` says."""
+        """Return a page of entries, oldest first; see :meth:`faregate.Gate.audit`."""
         check_window(limit, 0)
         if subject is not None:
             check_id(subject, "subject")
         after, instant = _start(since)
+
         with self._transactions.reading(by, self._transactions.now()) as (reading, actor):
             actor.permit("audit.list")
-            orgs = None if actor.root or actor.compiled is None else (actor.compiled.org.id,)
+            orgs = None
+            if actor.compiled is not None and not actor.root:
+                orgs = (actor.compiled.org.id,)
             query = FeedQuery(after, instant, subject, limit)
             page, more = fill(reading.feed.list(query, orgs), _entry, limit)
-        entries = [entry for _, entry in page]
-        if query.newest:  # which were read from the end, and older ones are no next page
-            return AuditPage(tuple(reversed(entries)), limit, more=False)
-        return AuditPage(tuple(entries), limit, more)
+
+        entries = tuple(entry for _, entry in page)
+        if query.newest:
+            # The newest entries were read from the end; no next page leads to older entries.
+            return AuditPage(entries[::-1], limit, more=False)
+        return AuditPage(entries, limit, more)
 
 
 def _start(since: object) -> tuple[int | None, float | None]:
-    """Return the sequence after which, or the instant from which on, entries are wanted."""
+    """Return the sequence after which a page starts, or the instant in epoch seconds.
+
+    Raises InvalidInput for any other value.
+    """
     if since is None:
         return None, None
     if isinstance(since, datetime | str):
@@ -57,10 +68,10 @@ def _start(since: object) -> tuple[int | None, float | None]:
     return since, None
 
 
-def _entry(row: Values) -> AuditEntry:
+def _entry(row: Columns) -> AuditEntry:
     return AuditEntry(
         sequence=row["sequence"],
-        at=as_datetime(row["at"]) or _NOBODY_KNOWS,
+        at=as_datetime(row["at"]) or _UNKNOWN_INSTANT,
         actor=row["actor"],
         action=row["action"],
         subject=row["subject"],

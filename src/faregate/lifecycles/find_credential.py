@@ -1,4 +1,8 @@
-"""Finding the record behind a credential without using it: for who asks about a credential, and presents none."""
+"""Finds the record of a credential that is the subject of a call, and does not authenticate it.
+
+Introspection, explanations and self-revocation use it. No use of the credential is recorded, and no
+cache is asked: each look-up reads the store in the transaction of the call.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +12,96 @@ from faregate.credentials.parsing import ACCESS, REFRESH, SHARE, TOKEN
 from faregate.credentials.share_tokens import REDEEMED_LIFETIME
 from faregate.decision.compiled import compile_jwt, compile_redeemed
 from faregate.errors import Denied
-from faregate.lifecycles.share_fields import share_limits
-from faregate.lifecycles.token_fields import access_limits, limits_of
+from faregate.stores.compiled_rows import compile_access_row, compile_share_row, compile_token_row
 
 if TYPE_CHECKING:
     from faregate.credentials.parsing import ParsedCredential
+    from faregate.credentials.share_tokens import Signed
     from faregate.decision.compiled import CompiledCredential
-    from faregate.lifecycles.token_fields import Values
+    from faregate.fields.field import Columns
+    from faregate.jwts.reader import Trusted
     from faregate.stores.store import Reading
 
 
 class FoundCredential(NamedTuple):
-    """What is behind a credential: its record as a request would be judged by it, and the row that it is made of.
+    """A credential, compiled as a request would be judged by it, and its row.
 
-    A JWT has no row; that of an access credential is its family's, and ``access`` its own.
+    A JWT has an empty row. An access credential has the row of its refresh token as ``row``, and
+    its own row as ``access_row``.
     """
 
-    reference: ParsedCredential
+    parsed: ParsedCredential
     compiled: CompiledCredential
-    row: Values
-    access: Values | None = None
+    row: Columns
+    access_row: Columns | None = None
 
 
-def find_credential(reading: Reading, reference: ParsedCredential, now: float) -> FoundCredential:
-    """Return what a credential stands for in this transaction, and note no use of it.
+def find_credential(reading: Reading, parsed: ParsedCredential, now: float) -> FoundCredential:
+    """Return the credential as it is in this transaction, also if it is expired or revoked.
 
-    Denied ``unknown_credential`` if there is nothing.
+    ``now`` is in epoch seconds.
+
+    Raises Denied ``unknown_credential`` if the store has no record of it.
     """
-    if reference.kind in (TOKEN, REFRESH):
-        found = reading.tokens.by_digest(reference.digest, refresh=reference.kind == REFRESH)
-        if found is not None:
-            row, superseded_at = found
-            return FoundCredential(reference, limits_of(row, reference.digest, superseded_at), row)
-    elif reference.kind == ACCESS:
-        pair = reading.refresh.by_access(reference.digest)
-        if pair is not None:
-            row, access = pair
-            return FoundCredential(
-                reference, access_limits(row, access, reference.digest), row, access
-            )
-    elif reference.kind == SHARE:
-        share = reading.shares.by_digest(reference.digest)
-        if share is not None:
-            return FoundCredential(reference, share_limits(share, secret=True), share)
-    elif reference.trusted is not None:
-        record = compile_jwt(*reference.trusted, reference.digest)
-        revoked = reading.revocations.revoked(record.revocations, record.issued_at)
-        return FoundCredential(reference, record.revoke() if revoked else record, {})
-    elif reference.signed is not None:
-        share = reading.shares.get(reference.signed.share_id)
-        if share is not None:
-            until = min(reference.signed.expires_at, now + REDEEMED_LIFETIME)
-            return FoundCredential(
-                reference, compile_redeemed(share_limits(share), until, reference.digest), share
-            )
-    raise Denied("unknown_credential")
+    target = None
+    if parsed.kind in (TOKEN, REFRESH):
+        target = _find_token(reading, parsed)
+    elif parsed.kind == ACCESS:
+        target = _find_access(reading, parsed)
+    elif parsed.kind == SHARE:
+        target = _find_share(reading, parsed)
+    elif parsed.trusted is not None:
+        target = _find_jwt(reading, parsed, parsed.trusted)
+    elif parsed.signed is not None:
+        target = _find_redeemed(reading, parsed, parsed.signed, now)
+
+    if target is None:
+        raise Denied("unknown_credential")
+    return target
+
+
+def _find_token(reading: Reading, parsed: ParsedCredential) -> FoundCredential | None:
+    match = reading.tokens.by_digest(parsed.digest, refresh=parsed.kind == REFRESH)
+    if match is None:
+        return None
+
+    row, superseded_at = match
+    return FoundCredential(parsed, compile_token_row(row, parsed.digest, superseded_at), row)
+
+
+def _find_access(reading: Reading, parsed: ParsedCredential) -> FoundCredential | None:
+    match = reading.refresh.by_access(parsed.digest)
+    if match is None:
+        return None
+
+    family_row, access_row = match
+    compiled = compile_access_row(family_row, access_row, parsed.digest)
+    return FoundCredential(parsed, compiled, family_row, access_row)
+
+
+def _find_share(reading: Reading, parsed: ParsedCredential) -> FoundCredential | None:
+    row = reading.shares.by_digest(parsed.digest)
+    if row is None:
+        return None
+    return FoundCredential(parsed, compile_share_row(row, secret=True), row)
+
+
+def _find_jwt(reading: Reading, parsed: ParsedCredential, trusted: Trusted) -> FoundCredential:
+    """Return a JWT, compiled from its claims. The store holds only its revocations."""
+    compiled = compile_jwt(*trusted, parsed.digest)
+    if reading.revocations.revoked(compiled.revocations, compiled.issued_at):
+        compiled = compiled.revoke()
+    return FoundCredential(parsed, compiled, {})
+
+
+def _find_redeemed(
+    reading: Reading, parsed: ParsedCredential, signed: Signed, now: float
+) -> FoundCredential | None:
+    row = reading.shares.get(signed.share_id)
+    if row is None:
+        return None
+
+    # As in a request: a token that was signed with a stolen secret ends with this lifetime.
+    expires_at = min(signed.expires_at, now + REDEEMED_LIFETIME)
+    compiled = compile_redeemed(compile_share_row(row), expires_at, parsed.digest)
+    return FoundCredential(parsed, compiled, row)

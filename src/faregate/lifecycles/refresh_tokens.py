@@ -1,8 +1,40 @@
-"""Refresh tokens: exchanged for access credentials, and, each time, for the refresh credential that takes over.
+"""Refresh tokens are exchanged for access credentials, and for their own successors.
 
-The record of a refresh token stands for a family: the credentials that came one after the other. One of them is
-current. The exchange that came last may be repeated for a while, with the same outcome, since its answer may have
-been lost. Any other credential of the family was stolen, or is used by two: then the family is revoked for good.
+The record of a refresh token stands for a family: credentials that replace each other. The states
+of a credential of a family::
+
+      create, or rotate             exchange of the predecessor
+              |                                 |
+              +---------------+-----------------+
+                              v
+                         +---------+
+                         | CURRENT |
+                         +---------+
+                              |  exchange; the successor is CURRENT
+                              v
+                        +------------+
+                        | REPEATABLE |---+  presented: the same successor again,
+                        +------------+<--+  and a new access credential
+                              |
+                              |  the window ends, or the successor is exchanged
+                              v
+                         +---------+   presented    +---------------------------+
+                         | RETIRED | -------------> | family REVOKED, for good  |
+                         +---------+                +---------------------------+
+
+The law:
+
+1. One credential of a family is CURRENT. If the token requires no rotation, an exchange leaves it
+   CURRENT.
+2. The last exchange may be repeated for a while, with the same successor: its answer may have been
+   lost. The successor is stored masked, and only the text of its predecessor unmasks it.
+3. A RETIRED credential was stolen, or two clients use the family. The family is revoked
+   (RFC 9700 section 4.14), even if the application cannot be asked about its owner.
+4. A family that is expired, revoked or closed as leaked is refused and stays as it is.
+5. A rotation of the record starts a new family: every earlier credential is unknown.
+
+An exchange is one transaction: if the process dies before the commit, the presented credential is
+still CURRENT. If it dies after the commit, the credential is REPEATABLE.
 """
 
 from __future__ import annotations
@@ -24,8 +56,9 @@ from faregate.credentials.opaque import (
     succeeded,
 )
 from faregate.errors import Denied, InvalidInput, StoreUnavailable
-from faregate.lifecycles.token_fields import Values, access_limits, as_list, limits_of, owner_of
+from faregate.fields.field import Columns, as_list, owner_of
 from faregate.model import AllowedScopes, Exchanged
+from faregate.stores.compiled_rows import compile_access_row, compile_token_row
 from faregate.stores.family import Exchange, Family
 from faregate.values.grants import common_scopes, lacking
 from faregate.values.instants import parse_span
@@ -42,17 +75,22 @@ if TYPE_CHECKING:
     from faregate.lifecycles.authority import Actor
     from faregate.lifecycles.transactions import Transactions
     from faregate.stores.store import Change, Reading
+    from faregate.values.grants import Grants
     from faregate.verification.usage import Usage
 
 LIFETIME = 90 * 86_400.0  # seconds, of a family that is made without an expiry
-ACCESS_LIFETIME = 1800.0
-_LONGEST_WINDOW = 3600.0
+ACCESS_LIFETIME = 1800.0  # seconds
+_LONGEST_WINDOW = 3600.0  # seconds
 
 _logger = logging.getLogger("faregate")
 
 
 class RefreshTokens:
-    """Exchanges and revokes the refresh credentials of one store."""
+    """Exchanges and revokes the refresh credentials of a store.
+
+    ``window`` is the time for which an exchange may be repeated: a timedelta or seconds, at most
+    3,600 seconds.
+    """
 
     def __init__(
         self, transactions: Transactions, usage: Usage, *, brand: str, window: timedelta | float
@@ -67,84 +105,110 @@ class RefreshTokens:
     def exchange(
         self, credential: str, scopes: Sequence[str] | None, address: str | None
     ) -> Exchanged:
-        """Exchange a refresh credential, as :meth:`faregate.lifecycles.tokens.Tokens.exchange` says."""
+        """Exchange a credential; see :meth:`faregate.lifecycles.tokens.Tokens.exchange`."""
         if not isinstance(credential, str) or not isinstance(address, str | None):
-            raise InvalidInput("credential, address: expected texts")
+            raise InvalidInput("credential, address: expected text")
         wanted = None if scopes is None else _wanted(scopes)
         presented = self._read(credential, address)
         now = self._transactions.now()
-        # Judged twice: who is refused never waits for the write lock, nor keeps others from it.
+
+        # Judged twice: a refused caller neither waits for the write lock nor holds it.
         with self._transactions.reading(None, now) as (reading, _):
             family = _find(reading, presented, address)
-        owner, rights = owner_of(family.row), None
-        if not _reused(
-            family, presented, now
-        ):  # which counts whether the application answers or not
-            rights = self._transactions.rights_of(owner)  # asked while no transaction is open
+        owner = owner_of(family.row)
+        rights: Rights | None = None
+        if not _is_reuse(family, presented, now):
+            # The application is asked while no transaction is open.
+            rights = self._transactions.rights_of(owner)
             _judge(family.row, rights, wanted, now, address)
-        answer = None
+
+        exchanged: Exchanged | None = None
         with self._transactions.changing(None, now) as (change, _):
             family = _find(change, presented, address)
-            if _reused(family, presented, now):
-                details = {"address": canonical(address) if address else None}
-                # Whoever this was, it is not told to be the owner.
-                holder = self._transactions.actor_of(limits_of(family.row))
-                holder = msgspec.structs.replace(holder, name=f"refresh:{family.row['id']}")
-                _revoke(change, holder, family.row, now, "token.reuse", details)
+            if _is_reuse(family, presented, now):
+                self._revoke_reused(change, family.row, now, address)
             elif rights is None:
-                raise limits_of(family.row).refusal(
-                    now, address
-                )  # somebody else has revoked it this very moment
+                # Another caller revoked the family between the two transactions.
+                raise compile_token_row(family.row).refusal(now, address)
             else:
                 self._transactions.check_owner(owner, owner_of(family.row))
                 _judge(family.row, rights, wanted, now, address)
-                answer = self._answer(change, family, presented, rights, wanted, now)
-        if answer is None:  # said when the revocation is committed
+                exchanged = self._exchange(change, family, presented, rights, wanted, now)
+
+        # The revocation is committed before it is logged and raised.
+        if exchanged is None:
             _logger.warning(
                 "a retired refresh credential of %s was presented; its family is revoked",
                 family.row["id"],
             )
-            raise limits_of(family.row).revoke().refusal(now, address)
+            raise compile_token_row(family.row).revoke().refusal(now, address)
+
         self._usage.note(family.row["id"], now)
-        return answer
+        return exchanged
 
     def revoke(self, credential: str) -> None:
-        """Revoke the family of a refresh credential, current or retired; nothing if there is none."""
-        presented, now = self._read(credential, None), self._transactions.now()
-        # Looked at twice: what is not there never waits for the write lock, nor keeps others from it.
+        """Revoke the family of a refresh credential, current or retired (RFC 7009 section 2).
+
+        Nothing happens if there is no family, or if it was revoked or closed as leaked.
+        """
+        presented = self._read(credential, None)
+        now = self._transactions.now()
+
+        # Read first: an unknown credential neither waits for the write lock nor holds it.
         with self._transactions.reading(None, now) as (reading, _):
             if reading.refresh.family(presented.family) is None:
                 return
+
         with self._transactions.changing(None, now) as (change, _):
             family = change.refresh.family(presented.family)
-            # Of a family that leaked no credential has a word to say any more: all of them are replaced.
-            if family is not None and family.row["revoked_at"] is None and not family.row["leaked"]:
-                holder = self._transactions.actor_of(limits_of(family.row))
-                _revoke(change, holder, family.row, now, "token.revoke", {})
+            # After a leak, all credentials of the family are replaced: none of them counts.
+            if family is None or family.row["revoked_at"] is not None or family.row["leaked"]:
+                return
+            holder = self._transactions.actor_of(compile_token_row(family.row))
+            _revoke(change, holder, family.row, now, "token.revoke", {})
 
     def delete_access(self, credential: str) -> None:
-        """Delete an access credential; nothing if there is none."""
-        now, known = self._transactions.now(), digest(credential)
+        """Delete an access credential (RFC 7009 section 2); nothing happens if there is none."""
+        now = self._transactions.now()
+        presented = digest(credential)
+
+        # Read first, as in :meth:`revoke`.
         with self._transactions.reading(None, now) as (reading, _):
-            if reading.refresh.by_access(known) is None:
+            if reading.refresh.by_access(presented) is None:
                 return
+
         with self._transactions.changing(None, now) as (change, _):
-            found = change.refresh.by_access(known)
-            if found is not None:
-                change.refresh.delete_access(known)
-                holder = self._transactions.actor_of(access_limits(*found, known))
-                change.enter(holder.entry(now, "access.delete", found[0], {}))
+            stored = change.refresh.by_access(presented)
+            if stored is None:
+                return
+            family_row, access_row = stored
+            change.refresh.delete_access(presented)
+            holder = self._transactions.actor_of(
+                compile_access_row(family_row, access_row, presented)
+            )
+            change.enter(holder.entry(now, "access.delete", family_row, {}))
 
     def _read(self, credential: str, address: str | None) -> _Presented:
+        """Return a credential with its digests; raise Denied if it is no refresh credential."""
         if len(credential) > MAX_LENGTH or marks_of(credential.encode(errors="replace")) is None:
             raise Denied(
-                "malformed_credential", "The refresh token is one token68 text.", address=address
+                "malformed_credential",
+                "The refresh token is not a token68 text; present it as it was issued.",
+                address=address,
             )
         if kind_of(credential, self._brand) != "rft":
             raise Denied("unknown_credential", address=address)
         return _Presented(credential, digest(credential), family_digest(credential))
 
-    def _answer(
+    def _revoke_reused(self, change: Change, row: Columns, now: float, address: str | None) -> None:
+        """Revoke a family whose retired credential was presented."""
+        details = {"address": canonical(address) if address else None}
+        holder = self._transactions.actor_of(compile_token_row(row))
+        # The entry names the credential, not the owner: the caller may be a thief.
+        holder = msgspec.structs.replace(holder, name=f"refresh:{row['id']}")
+        _revoke(change, holder, row, now, "token.reuse", details)
+
+    def _exchange(
         self,
         change: Change,
         family: Family,
@@ -153,42 +217,49 @@ class RefreshTokens:
         wanted: AllowedScopes | None,
         now: float,
     ) -> Exchanged:
-        row, successor = family.row, None
-        if presented.digest != family.current:
-            successor = presented.repeated(family.exchange)
-        elif row["require_rotation"] is False:
-            change.refresh.forget_exchange(row["id"])
-        else:
-            successor, kept = succeed(presented.text)
-            done = Exchange(presented.digest, kept, round(now + self._window, 6))
-            if not change.refresh.exchange(row["id"], digest(successor), done):
-                raise StoreUnavailable
+        """Exchange a credential that was judged: write the successor and an access credential."""
+        row = family.row
+        successor = self._successor(change, family, presented, now)
+
         secret = mint(self._brand, "act")
-        scopes = row["allowed_scopes"] if wanted is None else msgspec.json.encode(wanted).decode()
-        values: Values = {
-            "digest": digest(secret),
-            "token_id": row["id"],
-            "allowed_scopes": scopes,
-            "allowed_cidr_blocks": row["allowed_cidr_blocks"],
-            "networks": row["networks"],
-            "created_at": now,
-            "expires_at": min(round(now + ACCESS_LIFETIME, 6), limits_of(row).expires_at),
-        }
+        values = _access_columns(row, secret, wanted, now)
         change.refresh.add_access(values)
-        record = access_limits(row, values, values["digest"])
+
+        granted = compile_access_row(row, values, values["digest"]).grants
+        held: tuple[Grants, ...] = (granted,)
+        if rights.grants is not None:
+            held = (granted, rights.grants)
         return Exchanged(
             access_token=secret,
             issued_at=datetime.fromtimestamp(now, UTC),
             expires_at=datetime.fromtimestamp(values["expires_at"], UTC),
             refresh_token=successor,
-            scope=common_scopes(
-                (record.grants,) if rights.grants is None else (record.grants, rights.grants)
-            ),
+            scope=common_scopes(held),
         )
+
+    def _successor(
+        self, change: Change, family: Family, presented: _Presented, now: float
+    ) -> str | None:
+        """Return the credential that takes over, or None if the token requires no rotation.
+
+        A repeated exchange has the same successor.
+        """
+        row = family.row
+        if presented.digest != family.current:
+            return presented.repeated(family.exchange)
+        if row["require_rotation"] is False:
+            change.refresh.forget_exchange(row["id"])
+            return None
+
+        successor, masked = succeed(presented.text)
+        exchange = Exchange(presented.digest, masked, round(now + self._window, 6))
+        if not change.refresh.exchange(row["id"], digest(successor), exchange):
+            raise StoreUnavailable
+        return successor
 
 
 class _Presented:
-    """A refresh credential that was presented, with its digest and that of its family."""
+    """A refresh credential that was presented, with its digest and its family's."""
 
     def __init__(self, text: str, digest: bytes, family: bytes) -> None:
         self.text = text
@@ -196,71 +267,94 @@ class _Presented:
         self.family = family
 
     def repeated(self, exchange: Exchange | None) -> str | None:
-        """Return what this was exchanged for, if that was the exchange."""
+        """Return the successor of this credential if ``exchange`` is its exchange, else None."""
         if exchange is None or exchange.presented != self.digest:
             return None
         return succeeded(self.text, exchange.successor)
 
 
 def _find(reading: Reading, presented: _Presented, address: str | None) -> Family:
+    """Return the family of a credential; raise Denied if there is none."""
     family = reading.refresh.family(presented.family)
     if family is None:
         raise Denied("unknown_credential", address=address)
     return family
 
 
-def _reused(family: Family, presented: _Presented, now: float) -> bool:
-    """Tell whether a living family has to be revoked: its credential is retired, and may not be repeated.
+def _is_reuse(family: Family, presented: _Presented, now: float) -> bool:
+    """Return True if a live family must be revoked, since a retired credential was presented.
 
-    Of one that was closed as leaked it is known that somebody else had a credential, and all of them are replaced
-    before it opens again.
+    After a leak, a thief of a credential is known already, and all credentials of the family are
+    replaced before it opens again. So a client that still uses its old credential revokes nothing.
     """
-    record = limits_of(family.row)
-    if (
-        presented.digest == family.current
-        or record.revoked
-        or record.expires_at <= now
-        or family.row["leaked"]
-    ):
+    if presented.digest == family.current:
         return False
-    successor = (
-        presented.repeated(family.exchange)
-        if family.exchange and now < family.exchange.until
-        else None
-    )
+    compiled = compile_token_row(family.row)
+    if compiled.revoked or compiled.expires_at <= now or family.row["leaked"]:
+        return False
+
+    exchange = family.exchange
+    if exchange is None or exchange.until <= now:
+        return True
+    successor = presented.repeated(exchange)
     return successor is None or digest(successor) != family.current
 
 
 def _judge(
-    row: Values, rights: Rights, wanted: AllowedScopes | None, now: float, address: str | None
+    row: Columns, rights: Rights, wanted: AllowedScopes | None, now: float, address: str | None
 ) -> None:
-    """Raise Denied unless a refresh token is alive, in time, in its networks, and wide enough for what is wanted."""
-    record = limits_of(row).closed() if rights.gone else limits_of(row)
-    if not record.admits(now, address):
-        raise record.refusal(now, address)
+    """Raise Denied unless a token is alive, in time, in its networks and as wide as ``wanted``."""
+    compiled = compile_token_row(row)
+    if rights.gone:
+        compiled = compiled.closed()
+    if not compiled.admits(now, address):
+        raise compiled.refusal(now, address)
     if wanted is None:
         return
-    asked = compile_grants(wanted)
-    held = [record.grants] if rights.grants is None else [record.grants, rights.grants]
-    lacked = list(dict.fromkeys(display(key) for grants in held for key in lacking(grants, asked)))
-    if lacked:
-        words = f"The refresh token does not grant {abbreviated(lacked)}."
+
+    wanted_grants = compile_grants(wanted)
+    held: list[Grants] = [compiled.grants]
+    if rights.grants is not None:
+        held.append(rights.grants)
+    missing = [display(key) for grants in held for key in lacking(grants, wanted_grants)]
+    if missing:
+        scopes = list(dict.fromkeys(missing))
         raise Denied(
-            "insufficient_scope", words, scope=lacked, record_id=row["id"], address=address
+            "insufficient_scope",
+            f"The refresh token does not grant {abbreviated(scopes)}.",
+            scope=scopes,
+            record_id=row["id"],
+            address=address,
         )
 
 
+def _access_columns(row: Columns, secret: str, wanted: AllowedScopes | None, now: float) -> Columns:
+    """Return the columns of a new access credential, which never outlives its family."""
+    scopes = row["allowed_scopes"]
+    if wanted is not None:
+        scopes = msgspec.json.encode(wanted).decode()
+    return {
+        "digest": digest(secret),
+        "token_id": row["id"],
+        "allowed_scopes": scopes,
+        "allowed_cidr_blocks": row["allowed_cidr_blocks"],
+        "networks": row["networks"],
+        "created_at": now,
+        "expires_at": min(round(now + ACCESS_LIFETIME, 6), compile_token_row(row).expires_at),
+    }
+
+
 def _revoke(
-    change: Change, actor: Actor, row: Values, now: float, action: str, details: Values
+    change: Change, actor: Actor, row: Columns, now: float, action: str, details: Columns
 ) -> None:
+    """Revoke a family for good, and write the entry of ``action``."""
     change.tokens.update({"revoked_at": now, "updated_at": now}, row["id"])
     change.refresh.forget_exchange(row["id"])
     change.enter(actor.entry(now, action, row, details))
 
 
 def _wanted(scopes: Sequence[str]) -> AllowedScopes:
-    """Return the scopes to which an access credential is narrowed, and nothing else."""
+    """Return the general scopes to which an access credential is narrowed."""
     listed = as_list(scopes, "scopes", MAX_SCOPES)
-    return AllowedScopes(
-        general_scopes=tuple(check_scope(one, f"scopes[{n}]") for n, one in enumerate(listed))
-    )
+    checked = [check_scope(scope, f"scopes[{index}]") for index, scope in enumerate(listed)]
+    return AllowedScopes(general_scopes=tuple(checked))

@@ -1,4 +1,8 @@
-"""Revocation of a credential by its holder (RFC 7009)."""
+"""Revocation of a credential by its holder (RFC 7009).
+
+The credential itself is the proof: its holder needs no other right. An unknown credential is no
+error (section 2.2).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
 
 class SelfRevocation:
-    """Closes the record of a credential for its holder, who needs no other right."""
+    """Closes the record of a credential for its holder."""
 
     def __init__(
         self,
@@ -35,7 +39,13 @@ class SelfRevocation:
         self._brand = brand
 
     def revoke(self, credential: str) -> None:
-        """Close the record of a credential, as :meth:`faregate.Gate.revoke` says."""
+        """Close the record of a credential; do nothing for an unknown credential.
+
+        A token is deactivated. A refresh token is revoked for good, also by a retired secret of it.
+        An access credential is deleted.
+
+        Raises UnsupportedTokenType for a share and for a JWT.
+        """
         if not isinstance(credential, str):
             raise InvalidInput("token: expected a text")
 
@@ -44,28 +54,32 @@ class SelfRevocation:
             raise UnsupportedTokenType(
                 "A share is revoked by its maker, not by its holder. A JWT ends by itself."
             )
-        if kind == "rft":
-            self._refresh_tokens.revoke(credential)
-        if kind == "act":
-            self._refresh_tokens.delete_access(credential)
+
         if kind == "tok":
             self._deactivate(credential)
+        elif kind == "rft":
+            self._refresh_tokens.revoke(credential)
+        elif kind == "act":
+            self._refresh_tokens.delete_access(credential)
 
     def _deactivate(self, credential: str) -> None:
+        """Deactivate a token, for its holder as the actor."""
         parsed = self._parser.read(credential)
         now = self._transactions.now()
 
-        # Read first: an unknown credential must not wait for the write lock, nor keep others from it.
+        # Read first, so that unknown credentials never take the write lock.
         with self._transactions.reading(None, now) as (reading, _):
             if reading.tokens.by_digest(parsed.digest, refresh=False) is None:
                 return
 
         with self._transactions.changing(None, now) as (change, _):
             try:
-                found = find_credential(change, parsed, now)
-            except Denied:  # it was deleted meanwhile
+                target = find_credential(change, parsed, now)
+            except Denied:
+                # The token was deleted after it was read.
                 return
-            # A dead credential has no rights left.
-            if now < found.compiled.superseded_at and not found.compiled.deactivated:
-                holder = self._transactions.actor_of(found.compiled)
-                deactivate(change, holder, found.row, None, now)
+
+            # A superseded secret has no rights left. A closed token stays as it was closed.
+            if now < target.compiled.superseded_at and not target.compiled.deactivated:
+                holder = self._transactions.actor_of(target.compiled)
+                deactivate(change, holder, target.row, None, now)

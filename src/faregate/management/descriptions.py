@@ -1,19 +1,22 @@
-"""What each schema, member and parameter of the HTTP API means, said once: for the OpenAPI document.
+"""The words of the HTTP API's document: the meaning of each schema, member and parameter, once.
 
-A name means the same wherever it stands; where it does not, ``Struct.name`` stands beside ``name`` and goes first, for
-the structs that are :data:`LIKE` it too. Beside the words are an example and the constraints of JSON Schema that types
-do not tell: each holds for the type that it can constrain, ``$ref`` and ``anyOf`` in place of that type.
+A name means the same wherever it stands. Where it does not, ``Struct.name`` stands beside ``name`` and
+goes first, for the structs that are :data:`LIKE` it too. The words of a field come from its declaration.
+Beside the words are an example, and the constraints of JSON Schema that types do not tell. Each holds for
+the type that it can constrain; ``$ref`` and ``anyOf`` replace that type.
 """
 
 from __future__ import annotations
 
 from typing import Any, get_args
 
-from faregate.lifecycles.share_fields import MAX_COUNT, MAX_OBJECTS, SHARE_CHANGES
-from faregate.lifecycles.token_fields import MAX_PAGE, TOKEN_FIELDS
-from faregate.lifecycles.tokens import MAX_BATCH, SORTABLE, TYPES
+from faregate.fields.field import LINE_PATTERN, NAME_SCHEMA, TEXT_PATTERN, Field
+from faregate.fields.share_fields import MAX_OBJECTS, PARAM_FIELDS, SHARE_CHANGES, SHARE_FIELDS
+from faregate.fields.token_fields import FIELD_NAMES, TOKEN_FIELDS, TYPES
+from faregate.lifecycles.paging import MAX_PAGE
+from faregate.lifecycles.tokens import MAX_BATCH, MAX_REASON, SORTABLE
 from faregate.model import Kept, Share, State, Token
-from faregate.values.names import MAX_ID, MAX_NAME, json_name
+from faregate.values.names import MAX_ID, json_name
 from faregate.values.scopes import MAX_SCOPES
 
 _ID = "0198c2a4-7c1e-7d1b-9d3a-3f1c5c0f6a21"
@@ -22,11 +25,8 @@ _SECRET = "fg_tok_0123456789"  # noqa: S105  no secret
 
 
 def _say(words: str, example: Any = None, **constraints: Any) -> dict[str, Any]:
-    return {
-        "description": words,
-        **({} if example is None else {"examples": [example]}),
-        **constraints,
-    }
+    examples = {} if example is None else {"examples": [example]}
+    return {"description": words, **examples, **constraints}
 
 
 def _when(words: str, **constraints: Any) -> dict[str, Any]:
@@ -37,204 +37,224 @@ def _named(schema: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{schema}"}
 
 
-# What faregate.texts and faregate.scopes take, as far as a pattern can say it.
-_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
-_LINES = (
-    r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
-)
-_SCOPE = r"^(\*|[\u0021\u0023-\u0029\u002b-\u005b\u005d-\u007e]+(:\*)?)$"
-_SHARED = r"^(?!gate:|\*$)[\u0021\u0023-\u0029\u002b-\u005b\u005d-\u007e]+(:\*)?$"  # neither all nor the gate's own
-_NAME = {"minLength": 1, "maxLength": MAX_NAME, "pattern": _LINE}
-_PARTY = {"minLength": 1, "maxLength": MAX_ID, "pattern": _LINE}
+def _declared(fields: tuple[Field, ...], prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Return the words of declared fields."""
+    return {
+        f"{prefix}{field.json_name}": _say(field.words, field.example, **field.schema)
+        for field in fields
+    }
+
+
+_PARTY = {"minLength": 1, "maxLength": MAX_ID, "pattern": LINE_PATTERN}
 _KEY = {"minLength": 1, "maxLength": MAX_ID, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
-_SCOPES: dict[str, Any] = {"maxItems": MAX_SCOPES, "items": {"maxLength": 512, "pattern": _SCOPE}}
-_SHARED_SCOPES: dict[str, Any] = {
-    "minItems": 1,
-    "maxItems": MAX_SCOPES,
-    "items": {"maxLength": 512, "pattern": _SHARED},
-}
-_CIDR = {
-    "maxItems": 10_000,
-    "items": {"maxLength": 49, "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"},
-}
 _UUID = {"type": "string", "format": "uuid"}
 _TOKEN_ID = {"anyOf": [_UUID, {"type": "string", "const": "self"}]}
-_END = [
-    {"type": "string", "format": "date-time"},
-    {"type": "number"},
-]  # of a share, which always has one
-_SAID = _say(
-    "The general scopes that were asked for, else those that it opens on the object that was named, or on any; a space between them.",
+# A share always expires, so null is no end of it.
+_END = [{"type": "string", "format": "date-time"}, {"type": "number"}]
+_OPENED = _say(
+    "The general scopes that were asked for; without any, those that the credential opens on the named "
+    "object, or on any object. A space separates them.",
     "docs:read",
 )
-_INACTIVE = _say("Why it is not active.", "expired")
+_INACTIVE = _say("The reason why the credential is not active.", "expired")
 _SORTABLE = [*SORTABLE, *(f"-{name}" for name in SORTABLE)]
+_TOKEN_WORDS = _declared(TOKEN_FIELDS)
+_SHARE_WORDS = _declared(SHARE_FIELDS)
+_PARAM_WORDS = _declared(PARAM_FIELDS, "ShareParams.")
 
 MEMBERS: dict[str, dict[str, Any]] = {
+    **_TOKEN_WORDS,
     # records
     "id": _say("The record's id.", _ID, format="uuid"),
     "PutToken.id": _say("The id in the path; `self` is the token that calls.", _ID, **_TOKEN_ID),
-    "name": _say("What it is for.", "ci", **_NAME),
-    "description": _say("More about it.", "the build server", maxLength=2000, pattern=_LINES),
-    "type": _say("A label that is set at creation and never changes.", "API", **_named("TokenType")),
-    "CreateToken.type": _say("A label that is set now and never changes.", "API", **_named("TokenType")),
+    "type": _say("A label. It is set at creation and never changes.", "API", **_named("TokenType")),
+    "CreateToken.type": _say("A label. It never changes.", "API", **_named("TokenType")),
     "scope": _say("Everything that is granted as a flat list, to read only.", ["docs:read"]),
-    "scopes": _say("Short for `allowedScopes.generalScopes`; give one of the two.", ["docs:read"], **_SCOPES),
-    "allowedScopes": _say("All that is granted."),
-    "allowedCidrBlocks": _say(
-        "The networks from which it may be used; an empty list allows every address, and what is left out at creation "
-        "is the maker's own.", ["10.0.0.0/8"], **_CIDR,
-    ),
-    "createdAt": _when("When it was created."),
-    "updatedAt": _when("When it was changed last."),
-    "rotatedAt": _when("When its secret was replaced last."),
-    "notBefore": _when("From when on it may be used; null for at once."),
-    "expiresAt": _when("From then on it is expired; null for never."),
-    "expiresIn": _say("The seconds until it expires, in place of `expiresAt`.", 3600, exclusiveMinimum=0),
-    "lastUsedAt": _when("When it was used last, written some seconds behind."),
-    "deactivated": _say("Whether it is closed until somebody activates it.", False),
-    "deactivatedUpdatedBy": _say("Who deactivated or activated it last.", "u1"),
-    "deactivatedUpdatedOn": _when("When it was deactivated or activated last."),
-    "deactivatedReason": _say("Why, in the words of who did.", "found in a log"),
-    "requireRotation": _say("Whether each exchange replaces the secret of a refresh token; null for every other type.", True),
-    "owner": _say("Whose it is; another owner than one's own is named by admins alone."),
-    "org": _say("The organization; another than one's own is named by root alone."),
-    "madeBy": _say("The id of the record, or the name, that made it.", _ID),
+    "createdAt": _when("The instant of the creation."),
+    "updatedAt": _when("The instant of the last change."),
+    "rotatedAt": _when("The instant at which the secret was last replaced."),
+    "lastUsedAt": _when("The instant of the last use, written some seconds later."),
+    "deactivated": _say("Whether the token is closed until it is activated.", False),
+    "deactivatedUpdatedBy": _say("The actor of the last deactivation or activation.", "u1"),
+    "deactivatedUpdatedOn": _when("The instant of the last deactivation or activation."),
+    "deactivatedReason": _say("The reason that the actor gave.", "found in a log"),
+    "madeBy": _say("The id of the record that created this one, or the name of the actor.", _ID),
     "token": _say("The secret. It is shown in this answer and never again.", _SECRET),
     "PutToken.token": _say("Ignored: nobody sets a secret."),
     "PatchToken.token": _say("Ignored: nobody sets a secret."),
     # owners and organizations
-    "Owner.id": _say("The owner's id; null means nobody.", "u1", **_PARTY),
-    "Owner.name": _say("What people call the owner.", "Ann", **_NAME),
+    "Owner.id": _say("The owner's id; null means no owner.", "u1", **_PARTY),
+    "Owner.name": _say("The owner's name for people.", "Ann", **NAME_SCHEMA),
     "acct": _say("The owner's account.", "ann@example.com", **_PARTY),
     "domain": _say("The owner's domain.", "example.com", **_PARTY),
-    "idpId": _say("The provider that knows the owner by this id.", "https://id.example.com", **_PARTY),
-    "Org.id": _say("The organization's id; null is the organization of those that have none.", "acme", **_PARTY),
-    "Org.name": _say("What people call the organization.", "Acme", **_NAME),
-    # what is granted
-    "generalScopes": _say("Scopes of RFC 6749; a final `:*` covers everything below, `*` all.", ["docs:read"], **_SCOPES),
+    "idpId": _say(
+        "The provider that knows the owner by this id.", "https://id.example.com", **_PARTY
+    ),
+    "Org.id": _say(
+        "The organization's id; null is the organization of all records without one.", "acme", **_PARTY
+    ),
+    "Org.name": _say("The organization's name for people.", "Acme", **NAME_SCHEMA),
+    # grants
+    "generalScopes": {
+        **_TOKEN_WORDS["scopes"],
+        "description": "Scopes of RFC 6749. A final `:*` covers everything below; `*` covers everything.",
+    },
     "organizationScopes": _say("Permissions and roles of the organization."),
     "servicesScopes": _say("Permissions and roles of services."),
     "allPermissions": _say("Whether all permissions are granted; then the list is empty.", False),
     "allRoles": _say("Whether all roles are granted; then the list is empty.", False),
-    "keptInToken": _say("What introspecting an exchanged token lists.", [], items=_named("KeptInToken")),
+    "keptInToken": _say(
+        "The parts that introspection of an exchanged token lists.", [], items=_named("KeptInToken")
+    ),
     "permissions": _say("The permissions that are granted.", maxItems=MAX_SCOPES),
     "roles": _say("The roles that are granted.", maxItems=MAX_SCOPES),
     "permissionId": _say("The permission.", "edit", **_KEY),
-    "resources": _say("On which resources; null or `*` alone means any.", ["r1"], minItems=1, maxItems=MAX_SCOPES),
+    "resources": _say(
+        "The resources of the grant; null or `*` alone means any.", ["r1"],
+        minItems=1, maxItems=MAX_SCOPES,
+    ),
     "RoleGrant.name": _say("The role.", "boss", **_KEY),
-    "resource": _say("On which resource; null or `*` means any.", "r1", **_KEY),
+    "resource": _say("The resource of the grant; null or `*` means any.", "r1", **_KEY),
     "serviceDefinitionId": _say("The service.", "billing", **_KEY),
-    # what callers say
-    "grace": _say("The seconds that the old secret stays open, 7 days at most.", 60, minimum=0, maximum=604_800),
-    "leaked": _say("Leave no grace, and close whatever came from the token.", False),
-    "Token.leaked": _say("Whether it was closed as leaked; then a rotation comes before its activation.", False),
-    "closed": _say("What a leak closed beside the token; in the answer to `leaked` alone."),
+    # arguments of calls
+    "grace": _say(
+        "The seconds for which the old secret stays open, 7 days at most.", 60,
+        minimum=0, maximum=604_800,
+    ),
+    "leaked": _say("Leave no grace, and close the lineage of the token.", False),
+    "Token.leaked": _say(
+        "Whether the token was closed as leaked; then a rotation comes before its activation.", False
+    ),
+    "closed": _say("The records that a leak closed beside the token; only in the answer to `leaked`."),
     "tokens": _say("The ids of the tokens that were deactivated.", [_ID], items=_UUID),
     "shares": _say("The ids of the shares that were revoked.", [_ID], items=_UUID),
-    "reason": _say("Why, for the record.", "found in a log", maxLength=500, pattern=_LINES),
+    "reason": _say(
+        "The reason, for the record.", "found in a log", maxLength=MAX_REASON, pattern=TEXT_PATTERN
+    ),
     "ids": _say(
-        "The ids of the tokens, `self` for the token that calls; any other text fails alone.", [_ID],
+        "The ids of the tokens; `self` is the token that calls. Any other text fails by itself.", [_ID],
         maxItems=MAX_BATCH, items={"anyOf": [_UUID, {"type": "string", **_KEY}]},
     ),
     # shares
+    **_PARAM_WORDS,
+    "Share.expiresAt": _SHARE_WORDS["expiresAt"],
+    "CreateShare.expiresIn": _SHARE_WORDS["expiresIn"],
+    "PatchShare.expiresIn": _SHARE_WORDS["expiresIn"],
     "objectId": _say("The first object that is shared.", "plan", **_KEY),
     "objectIds": _say("All objects that are shared.", ["plan"], maxItems=MAX_OBJECTS, items=_KEY),
-    "Share.expiresAt": _when("From then on it is expired."),
-    "CreateShare.expiresAt": _when("From then on it is expired; required, unless `expiresIn` is given.", anyOf=_END),
-    "CreateShare.scopes": _say("What the objects are shared for; required here or in `params`.", ["docs:read"], **_SHARED_SCOPES),
-    "PatchShare.expiresAt": _when("The new end.", anyOf=_END),
-    "params": _say("What it opens and how."),
-    "CreateShare.params": _say("How it opens the objects; of its members null is no limit."),
-    "PatchShare.params": _say("What changes of how it opens the objects (RFC 7396): what is left out stays, null takes a limit away."),
-    "ShareParams.scopes": _say("What the objects are shared for.", ["docs:read"], **_SHARED_SCOPES),
-    "ShareParams.allowedCidrBlocks": _say(
-        "The networks from which it may be redeemed and used; an empty list allows every address, and what is left out at "
-        "creation is the maker's own.", ["10.0.0.0/8"], **_CIDR,
+    "CreateShare.expiresAt": _when(
+        "The instant from which the share is expired; required, unless `expiresIn` is given.", anyOf=_END
     ),
-    "ShareParams.maxRedemptions": _say("How often it may be redeemed; null for without end.", 5, minimum=1, maximum=MAX_COUNT),
+    "CreateShare.scopes": {
+        **_PARAM_WORDS["ShareParams.scopes"],
+        "description": "The scopes that the objects are shared for; required here or in `params`.",
+    },
+    "PatchShare.expiresAt": _when("The new end.", anyOf=_END),
+    "params": _say("The scopes and limits of the share."),
+    "CreateShare.params": _say("The scopes and limits of the share; null is no limit."),
+    "PatchShare.params": _say(
+        "The scopes and limits to change (RFC 7396): what is left out stays, null removes a limit."
+    ),
     "Share.org": _say("The organization of the maker.", **_named("Org")),
-    "attributes": _say("The application's own, a JSON object of 64 KiB.", {"for": "Bob"}),
-    "revokedAt": _when("When it was revoked."),
-    "Token.revokedAt": _when("When a refresh token was revoked, for good; null for every other type."),
-    "redemptions": _say("How often it was redeemed.", 0),
-    "state": _say("What it is now.", "live", **_named("ShareState")),
-    "secret": _say("The share's secret. It is shown in this answer and never again.", "fg_shr_0123456789"),
-    "RedeemShare.secret": _say("The share's secret; without it the caller must reach and cover the share.", "fg_shr_0123456789"),
+    "revokedAt": _when("The instant of the revocation."),
+    "Token.revokedAt": _when(
+        "The instant at which a refresh token was revoked for good; null for every other type."
+    ),
+    "redemptions": _say("The number of redemptions so far.", 0),
+    "state": _say("The state of the share now.", "live", **_named("ShareState")),
+    "secret": _say(
+        "The share's secret. It is shown in this answer and never again.", "fg_shr_0123456789"
+    ),
+    "RedeemShare.secret": _say(
+        "The share's secret; without it the caller must reach and cover the share.", "fg_shr_0123456789"
+    ),
     "PatchShare.secret": _say("Ignored: nobody sets a secret."),
     "Redeemed.token": _say("The token that opens the objects.", "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"),
-    "tokenType": _say("How the token is presented.", "Bearer"),
-    "Redeemed.expiresAt": _when("When the token expires, or the share, whichever comes first."),
+    "tokenType": _say("The scheme in which the token is presented.", "Bearer"),
+    "Redeemed.expiresAt": _when("The end of the token, or of the share, whichever comes first."),
     # lists
     "items": _say("The records or entries."),
-    "total": _say("How many there are in all.", 1),
-    "limit": _say("How many are shown at most.", 100, minimum=1, maximum=MAX_PAGE),
-    "offset": _say("After how many these begin.", 0, minimum=0),
-    "successes": _say("The ids that it was done to, as they were sent.", [_ID], items=_TOKEN_ID),
-    "failures": _say("The others."),
-    "message": _say("Why it could not be done to this one.", "There is no such token."),
-    "Failure.id": _say("The id as it was sent, which may be none of a token's.", _ID),
+    "total": _say("The number of all records of the list.", 1),
+    "limit": _say("The most items that are shown.", 100, minimum=1, maximum=MAX_PAGE),
+    "offset": _say("The number of items before the first one shown.", 0, minimum=0),
+    "successes": _say("The ids that succeeded, as they were sent.", [_ID], items=_TOKEN_ID),
+    "failures": _say("The ids that failed, and why."),
+    "message": _say("The reason of the failure.", "There is no such token."),
+    "Failure.id": _say("The id as it was sent; it may be the id of no token.", _ID),
     # refresh tokens
-    "grant_type": _say("Always this.", "refresh_token", enum=["refresh_token"]),
+    "grant_type": _say("Always `refresh_token`.", "refresh_token", enum=["refresh_token"]),
     "TokenRequest.refresh_token": _say("The refresh token.", "fg_rft_0123456789", minLength=1),
-    "TokenRequest.scope": _say("What the access token is narrowed to: scopes with a space between; left out, all.", "docs:read"),
+    "TokenRequest.scope": _say(
+        "The scopes that the access token is narrowed to, separated by spaces; all if left out.",
+        "docs:read",
+    ),
     "access_token": _say("The access token.", "fg_act_0123456789"),
     "expires_in": _say("The seconds until the access token expires.", 1800),
-    "refresh_token": _say("What takes over from the refresh token that was sent; without it that goes on.", "fg_rft_0123456789"),
+    "refresh_token": _say(
+        "The refresh token that takes over from the one that was sent; without it that one goes on.",
+        "fg_rft_0123456789",
+    ),
     "TokenAnswer.scope": _say("The general scopes that the access token opens now.", "docs:read"),
     # credentials that are asked about
     "OneCredential.token": _say("The credential.", _SECRET, minLength=1),
     "OneCredential.token_type_hint": _say("Ignored: a credential tells its own kind.", "access_token"),
     "Inquiry.token": _say("The credential.", _SECRET, minLength=1),
-    "Inquiry.token_type_hint": _say("`refresh_token` asks about a refresh token, which opens nothing itself.", "access_token"),
-    "Inquiry.scope": _say("The general scopes that are needed, with a space between.", "docs:read"),
-    "Inquiry.on": _say("The object or resource that they are needed on; left out, any.", "document 7"),
-    "Inquiry.address": _say("The client's address; without it a credential that is bound to networks is not active.", "192.0.2.1"),
-    "active": _say("Whether it may be let in for what is asked: all that a request is judged by, where what is not said counts as not met.", True),
-    "kind": _say("What it stands for.", "token"),
-    "ShareIntrospection.kind": _say("What it stands for.", "share"),
-    "JwtIntrospection.kind": _say("What it stands for.", "jwt"),
-    "TokenIntrospection.scope": _SAID,
-    "ShareIntrospection.scope": _SAID,
-    "JwtIntrospection.scope": _SAID,
+    "Inquiry.token_type_hint": _say(
+        "`refresh_token` asks about a refresh token, which opens nothing itself.", "access_token"
+    ),
+    "Inquiry.scope": _say("The general scopes that are needed, separated by spaces.", "docs:read"),
+    "Inquiry.on": _say("The object or resource of the need; any if left out.", "document 7"),
+    "Inquiry.address": _say(
+        "The client's address. Without it a credential with allowed networks is not active.", "192.0.2.1"
+    ),
+    "active": _say(
+        "Whether a request with this credential may be let in. A value that the question leaves out "
+        "counts as not met.", True,
+    ),
+    "kind": _say("The kind of the credential.", "token"),
+    "ShareIntrospection.kind": _say("The kind of the credential.", "share"),
+    "JwtIntrospection.kind": _say("The kind of the credential.", "jwt"),
+    "TokenIntrospection.scope": _OPENED,
+    "ShareIntrospection.scope": _OPENED,
+    "JwtIntrospection.scope": _OPENED,
     "TokenIntrospection.reason": _INACTIVE,
     "ShareIntrospection.reason": _INACTIVE,
     "JwtIntrospection.reason": _INACTIVE,
-    "token_type": _say("How it is presented.", "Bearer"),
-    "sub": _say("Whose it is: the owner's id, else its kind and id.", "u1"),
-    "username": _say("What people call the owner.", "Ann"),
-    "iat": _say("When it was made, in epoch seconds.", 1_900_000_000),
-    "nbf": _say("From when on it may be used, in epoch seconds.", 1_900_000_000),
-    "exp": _say("When it expires, in epoch seconds.", 1_900_003_600),
-    "iss": _say("Who signed it, of a JWT.", "urn:faregate:fg"),
-    "aud": _say("For whom it was signed, of a JWT.", "urn:faregate:fg"),
-    "jti": _say("Its own id, of a JWT.", "8Kd0vQ"),
+    "token_type": _say("The scheme in which the credential is presented.", "Bearer"),
+    "sub": _say("The owner's id; without an owner the kind and id of the record.", "u1"),
+    "username": _say("The owner's name for people.", "Ann"),
+    "iat": _say("The instant of issue, in epoch seconds.", 1_900_000_000),
+    "nbf": _say("The instant from which it may be used, in epoch seconds.", 1_900_000_000),
+    "exp": _say("The instant of expiry, in epoch seconds.", 1_900_003_600),
+    "iss": _say("The issuer of a JWT.", "urn:faregate:fg"),
+    "aud": _say("The audience of a JWT.", "urn:faregate:fg"),
+    "jti": _say("The id of a JWT itself.", "8Kd0vQ"),
     # the audit
     "sequence": _say("The place of the entry: it grows with each commit.", 41),
-    "at": _when("When it was done."),
-    "actor": _say("Who did it, by a name for people.", "u1"),
+    "at": _when("The instant of the change."),
+    "actor": _say("The actor's name for people.", "u1"),
     "actorKind": _say(
-        "The kind of the credential that did it; or `root`, `application` or `cli`, without a credential. Null in "
+        "The kind of the actor's credential; `root`, `application` or `cli` without a credential; null in "
         "entries of older versions.", "token",
     ),
-    "actorId": _say("The id of the credential's record.", _ID),
-    "action": _say("What was done.", "token.create"),
-    "AuditEntry.subject": _say("The id of the record that it was done to.", _ID),
+    "actorId": _say("The id of the record of the actor's credential.", _ID),
+    "action": _say("The kind of change.", "token.create"),
+    "AuditEntry.subject": _say("The id of the changed record.", _ID),
     "orgId": _say("The organization of the record.", "acme"),
-    "details": _say("More about it, by the action.", {"name": "ci", "type": "API"}),
+    "details": _say("Details of the change, by its action.", {"name": "ci", "type": "API"}),
     "more": _say("Whether newer entries follow.", False),
-    "AuditPage.limit": _say("How many were asked for.", 100),
+    "AuditPage.limit": _say("The number of entries that were asked for.", 100),
     # errors
     "Problem.type": _say("The code as a URN.", "urn:faregate:not_found", format="uri"),
     "title": _say("The kind of error.", "Not found"),
     "status": _say("The HTTP status.", 404),
-    "detail": _say("What was wrong, and what to do.", "There is no such token."),
+    "detail": _say("The fault, and the way to mend it.", "There is no such token."),
     "code": _say("The reason, for programs.", "not_found"),
     "error": _say("The code of RFC 6749 section 5.2, or RFC 7009 section 2.2.1.", "invalid_request"),
-    "error_description": _say("What was wrong.", "token: is required."),
+    "error_description": _say("The fault.", "token: is required."),
 }  # fmt: skip
 
-# Whose members mean the same as another's, unless a row of their own says otherwise.
+# Structs whose members mean the same as another's, unless a row of their own says otherwise.
 LIKE = {
     "IssuedToken": "Token",
     "PutToken": "Token",
@@ -246,9 +266,9 @@ LIKE = {
     "ShareChange": "ShareParams",
 }
 
-# Members of a record that no PUT or PATCH changes: a record that was read is sent back with them as they are.
+# Members of a record that no PUT or PATCH changes: a record that was read is sent back with them.
 _TOKENS_OWN = {
-    json_name(name) for name in (*Token.__struct_fields__, "token") if name not in TOKEN_FIELDS
+    json_name(name) for name in (*Token.__struct_fields__, "token") if name not in FIELD_NAMES
 }
 _SHARES_OWN = {
     json_name(name) for name in (*Share.__struct_fields__, "secret") if name not in SHARE_CHANGES
@@ -259,65 +279,71 @@ READ_ONLY = {
     **dict.fromkeys(("Share", "IssuedShare", "PatchShare"), _SHARES_OWN),
 }
 
-# Enumerations have names, so that clients have one type for each.
+# Enumerations have names, so that generated clients have one type for each.
 ENUMERATIONS: dict[str, dict[str, Any]] = {
     "TokenType": _say(
         "The type of a token; `REFRESH` is that of refresh tokens.", "API", enum=list(TYPES)
     ),
     "ShareState": _say("The state of a share.", "live", enum=list(get_args(State))),
-    "KeptInToken": _say("What of a realm introspection lists.", "ROLES", enum=list(get_args(Kept))),
+    "KeptInToken": _say(
+        "A part of a realm that introspection lists.", "ROLES", enum=list(get_args(Kept))
+    ),
 }
 
 SCHEMAS: dict[str, str] = {
-    "ActivateToken": "Why a token is activated.",
+    "ActivateToken": "The reason of an activation.",
     "AllowedScopes": "Everything that a token grants.",
-    "AuditEntry": "One change: who did what to which record, and when.",
-    "AuditPage": "Entries in the order of their commits; newer ones follow after the `sequence` of the last one.",
-    "BareIntrospection": "Whether a credential is active, for a caller who may know no more of it.",
-    "Batch": "What became of a call about many tokens.",
-    "Closed": "What a leak closed beside the token itself.",
-    "CreateShare": "A new share: of which objects, for what, and until when.",
+    "AuditEntry": "One change of a record, with its actor and instant.",
+    "AuditPage": "Entries in the order of their commits; newer ones follow after the last `sequence`.",
+    "BareIntrospection": "Whether a credential is active, for a caller who may not see more of it.",
+    "Batch": "The outcome of a call about many tokens.",
+    "Closed": "The records that a leak closed beside the token itself.",
+    "CreateShare": "A new share: its objects, scopes, limits and end.",
     "CreateToken": "A new token.",
-    "DeactivateToken": "Why a token is deactivated, and whether it leaked.",
-    "Failure": "What could not be done to one token, and why.",
-    "Introspection": "What a credential is worth, by what it is; `kind` tells the shapes apart.",
-    "Inquiry": "The form that a resource server asks with: a credential, and what it is to open; unknown parameters are ignored.",
+    "DeactivateToken": "The reason of a deactivation, and whether the token leaked.",
+    "Failure": "The failure of a call for one token.",
+    "Introspection": "The state of a credential; `kind` tells the shapes apart.",
+    "Inquiry": "The form of a resource server: a credential, and the needs of a request. "
+    "Unknown parameters are ignored.",
     "IssuedShare": "A share and its secret, shown this once.",
     "IssuedToken": "A token and its secret, shown this once.",
-    "JwtIntrospection": "What a JWT of a trusted issuer is worth.",
-    "ManyTokens": "The tokens that it is about.",
+    "JwtIntrospection": "The state of a JWT of a trusted issuer.",
+    "ManyTokens": "The tokens of the call.",
     "OAuthError": "An error (RFC 6749 section 5.2).",
-    "OneCredential": "The form that a credential is revoked with (RFC 7009); unknown parameters are ignored.",
-    "Org": "An organization. A null `id` is the one organization of records that have none.",
-    "Owner": "The owner of a token. A null `id` means nobody, and equals no other owner.",
-    "PatchShare": "Changes of a share. A record that was read may be sent back; its read-only members have to be as they are.",
-    "PatchToken": "Changes of a token. A record that was read may be sent back; its read-only members have to be as they are.",
+    "OneCredential": "The form that revokes a credential (RFC 7009). Unknown parameters are ignored.",
+    "Org": "An organization. A null `id` is the one organization of records without any.",
+    "Owner": "The owner of a token. A null `id` means no owner, and equals no other owner.",
+    "PatchShare": "Changes of a share. A record that was read may be sent back; its read-only members "
+    "must be unchanged.",
+    "PatchToken": "Changes of a token. A record that was read may be sent back; its read-only members "
+    "must be unchanged.",
     "PermissionGrant": "A permission, on the named resources or on any.",
     "Problem": "An error (RFC 9457).",
     "PutToken": "Changes of a token, with its `id` and `name`; what is left out stays.",
     "RealmScopes": "Permissions and roles of one realm.",
-    "RedeemShare": "The secret of the share, if the caller has no credential that covers it.",
-    "Redeemed": "A bearer token for the objects of a share, and until when it opens them.",
-    "RevokeShare": "Nothing so far.",
+    "RedeemShare": "The secret of the share, unless the caller's credential covers the share.",
+    "Redeemed": "A bearer token for the objects of a share, and its end.",
+    "RevokeShare": "Empty so far.",
     "RoleGrant": "A role, on one resource or on any.",
-    "RotateToken": "How long the old secret stays open, or that it leaked.",
+    "RotateToken": "The grace of the old secret, or that it leaked.",
     "ServiceScopes": "Permissions and roles of one service.",
     "Share": "The record of a share, which opens a set of objects until it expires.",
-    "ShareChange": "How a share opens its objects, as far as it is given.",
-    "ShareIntrospection": "What a share is worth, or the JWT that it was redeemed for: beside that, its record.",
-    "ShareParams": "For what, from where and how often a share opens its objects.",
+    "ShareChange": "The scopes and limits of a share that change.",
+    "ShareIntrospection": "The state of a share, or of the JWT that it was redeemed for, and its record.",
+    "ShareParams": "The scopes and limits of a share.",
     "SharePage": "One page of a list of shares.",
     "Token": "The record of a token, or of a family of refresh tokens. It never holds the secret.",
-    "TokenAnswer": "An access token, and what takes over from the refresh token that was sent, if anything.",
-    "TokenIntrospection": "What a token is worth, a refresh token or an access token: beside that, its record.",
+    "TokenAnswer": "An access token, and the successor of the refresh token, if there is one.",
+    "TokenIntrospection": "The state of a token, refresh token or access token, and its record.",
     "TokenPage": "One page of a list of tokens.",
-    "TokenRequest": "The form that a refresh token is exchanged with (RFC 6749 section 6); unknown parameters are ignored.",
-}  # fmt: skip
+    "TokenRequest": "The form that exchanges a refresh token (RFC 6749 section 6). "
+    "Unknown parameters are ignored.",
+}
 
 TAGS: dict[str, str] = {
     "tokens": "Tokens, and credentials that are asked about.",
     "shares": "Sets of objects that open to the holder of a secret.",
-    "audit": "Who changed what, and when.",
+    "audit": "The changes of records, with their actors.",
     "openapi": "This document, for programs.",
     "docs": "This document, for people.",
 }
@@ -325,32 +351,40 @@ TAGS: dict[str, str] = {
 PARAMETERS: dict[str, dict[str, Any]] = {
     "/tokens/{id}": _say("The token's id; `self` is the token that calls.", _ID, **_TOKEN_ID),
     "/shares/{id}": _say("The share's id.", _ID, **_UUID),
-    "owner": _say("Only those of this owner's id.", "u1", **_PARTY),
-    "type": _say("Only those of this type.", "API", **_named("TokenType")),
-    "name": _say("Only those of exactly this name.", "ci", **_NAME),
-    "deactivated": _say("Only those that are, or are not.", False),
-    "expiresBefore": _when("Only those that expire before this instant."),
-    "objectId": _say("Only those that open this object.", "plan", **_KEY),
-    "limit": _say("How many to show at most; 100 if left out.", 10, minimum=1, maximum=MAX_PAGE),
-    "offset": _say("After how many to begin.", 0, minimum=0),
-    "after": _say("Where to begin, as the `Link` to the next page says.", "WyItY3JlYXRlZEF0IiwxLjAsIjEiXQ", maxLength=4096, pattern="^[A-Za-z0-9_-]+$"),
-    "sort": _say("By which member, with `-` before it for descending; `-createdAt` if left out.", "-createdAt", enum=_SORTABLE),
-    "since": _say("Entries after this sequence, or from this instant on; if left out, the newest ones.", 0),
-    "subject": _say("Only those about the record of this id.", _ID, **_KEY),
+    "owner": _say("Only tokens of the owner with this id.", "u1", **_PARTY),
+    "type": _say("Only tokens of this type.", "API", **_named("TokenType")),
+    "name": _say("Only tokens of exactly this name.", "ci", **NAME_SCHEMA),
+    "deactivated": _say("Only tokens that are deactivated, or that are not.", False),
+    "expiresBefore": _when("Only tokens that expire before this instant."),
+    "objectId": _say("Only shares that open this object.", "plan", **_KEY),
+    "limit": _say("The most items to show; 100 if left out.", 10, minimum=1, maximum=MAX_PAGE),
+    "offset": _say("The number of items to skip.", 0, minimum=0),
+    "after": _say(
+        "The place where the page begins, as the `Link` to the next page gives it.",
+        "WyItY3JlYXRlZEF0IiwxLjAsIjEiXQ", maxLength=4096, pattern="^[A-Za-z0-9_-]+$",
+    ),
+    "sort": _say(
+        "The member to sort by, with `-` before it for descending; `-createdAt` if left out.",
+        "-createdAt", enum=_SORTABLE,
+    ),
+    "since": _say(
+        "Entries after this sequence, or from this instant on; the newest ones if left out.", 0
+    ),
+    "subject": _say("Only entries about the record of this id.", _ID, **_KEY),
 }  # fmt: skip
 
 STATUSES: dict[int, str] = {
     200: "Done.",
-    201: "Created. `Location` says where it is.",
+    201: "Created. `Location` is the address of the new record.",
     204: "Done; there is nothing to show.",
-    400: "What was sent cannot be taken; nothing was changed.",
-    401: "The credential is missing, unknown, or does not open anything now.",
-    403: "The credential does not allow this, or not from here.",
-    404: "There is no such record, or none that you reach.",
+    400: "A value cannot be taken; nothing was changed.",
+    401: "The credential is missing, unknown, or opens nothing now.",
+    403: "The credential does not allow this, or not from this address.",
+    404: "There is no such record, or none that the caller reaches.",
     409: "The state of the records forbids this.",
     412: "The record is no longer the version of `If-Match`.",
-    413: "The body is longer than a sound one.",
-    415: "The body is of another media type than this takes.",
+    413: "The body is longer than this operation reads.",
+    415: "The body is of another media type than this operation reads.",
     503: "The store cannot answer now; try again after `Retry-After` seconds.",
 }
 
@@ -366,7 +400,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PatchToken": {"description": "the build server", "expiresAt": "2100-01-01T00:00:00Z"},
     "RotateToken": {"grace": 60},
     "DeactivateToken": {"reason": "found in a log", "leaked": True},
-    "ActivateToken": {"reason": "it was another one"},
+    "ActivateToken": {"reason": "the wrong token"},
     "ManyTokens": {"ids": [_ID]},
     "CreateShare": {
         "objectId": "plan",

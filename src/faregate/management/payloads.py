@@ -1,19 +1,23 @@
 """The JSON of the HTTP API: what bodies may hold, and how records are shown.
 
-Shapes and types are refused here, by msgspec, and meanings in :mod:`faregate.lifecycles.token_fields`; either way the
-refusal names the member.
+msgspec refuses shapes and types here; meanings are judged with the fields. Either way the refusal names
+the member. The bodies that create and change records are derived from the declared fields.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from math import ceil, floor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, defstruct
 
 from faregate.errors import InvalidInput
+from faregate.fields.field import SentInstant
+from faregate.fields.share_fields import SHARE_FIELDS
+from faregate.fields.token_fields import TOKEN_FIELDS
 from faregate.model import (
     AllowedScopes,
     AuditPage,
@@ -23,8 +27,6 @@ from faregate.model import (
     Introspected,
     Issued,
     IssuedShare,
-    Org,
-    Owner,
     Page,
     Purged,
     Redeemed,
@@ -32,64 +34,75 @@ from faregate.model import (
     Token,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from faregate.fields.field import Field
+
 T = TypeVar("T")
 
-InstantIn = str | float | None
+Member = tuple[str, Any] | tuple[str, Any, Any]
+
+# Members of records that a body never holds: a version is told in the ETag, and `closed` in one answer.
+_NOT_SENT = frozenset({"version", "closed"})
 
 
-class TokenIn(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The members that a caller may set, at creation or later."""
-
-    description: str | UnsetType | None = UNSET
-    scopes: tuple[str, ...] | UnsetType = UNSET
-    allowed_scopes: AllowedScopes | UnsetType = UNSET
-    allowed_cidr_blocks: tuple[str, ...] | UnsetType = UNSET
-    expires_at: InstantIn | UnsetType = UNSET
-    expires_in: float | UnsetType = UNSET
-    not_before: InstantIn | UnsetType = UNSET
-    owner: Owner | UnsetType = UNSET
-    org: Org | UnsetType = UNSET
-    require_rotation: bool | UnsetType | None = UNSET
-
-
-class CreateToken(TokenIn, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The body of ``POST /tokens``."""
-
-    name: str
-    type: str = "API"
+def _body(name: str, members: Iterable[Member], doc: str) -> type[Struct]:
+    """Return the type of a body with these members. Unknown ones are refused."""
+    body = defstruct(
+        name,
+        list(members),
+        module=__name__,
+        rename="camel",
+        forbid_unknown_fields=True,
+        kw_only=True,
+    )
+    body.__doc__ = doc
+    return body
 
 
-class ChangeToken(TokenIn, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """What the two bodies below share: a record as it was read may be sent back, changed or not."""
-
-    type: str | UnsetType = UNSET
-    scope: list[str] | UnsetType = UNSET
-    created_at: InstantIn | UnsetType = UNSET
-    updated_at: InstantIn | UnsetType = UNSET
-    rotated_at: InstantIn | UnsetType = UNSET
-    last_used_at: InstantIn | UnsetType = UNSET
-    deactivated: bool | UnsetType = UNSET
-    deactivated_updated_by: str | UnsetType | None = UNSET
-    deactivated_updated_on: InstantIn | UnsetType = UNSET
-    deactivated_reason: str | UnsetType | None = UNSET
-    leaked: bool | UnsetType = UNSET
-    made_by: str | UnsetType | None = UNSET
-    revoked_at: InstantIn | UnsetType = UNSET
-    token: Any = UNSET  # ignored: nobody sets a credential
+def _settable(fields: Iterable[Field], *, creates: bool = False) -> list[Member]:
+    """Return the members for declared fields; required ones are so in a body that ``creates``."""
+    return [
+        (field.name, field.sent)
+        if creates and field.required
+        else (field.name, field.sent | UnsetType, UNSET)
+        for field in fields
+    ]
 
 
-class PatchToken(ChangeToken, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The body of ``PATCH /tokens/{id}``."""
+def _read_only(record: type[Struct], fields: Iterable[Field]) -> list[Member]:
+    """Return the members of a record that no call sets: a record that was read may be sent back."""
+    settable = {field.name for field in fields}
+    return [
+        (member.name, _as_sent(member.type) | UnsetType, UNSET)
+        for member in msgspec.structs.fields(record)
+        if member.name not in settable | _NOT_SENT
+    ]
 
-    id: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
+
+def _as_sent(kind: Any) -> Any:
+    """Return the type in which a member of this type may be sent back."""
+    if datetime in (kind, *get_args(kind)):
+        return SentInstant
+    if kind == tuple[str, ...]:
+        return list[str]
+    return kind if isinstance(kind, type) or get_args(kind) else Any
 
 
-class PutToken(ChangeToken, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The body of ``PUT /tokens/{id}``, which needs ``id`` and ``name``."""
+_CREDENTIAL: Member = ("token", Any, UNSET)  # ignored: nobody sets a credential
+_SENT_BACK = [*_settable(TOKEN_FIELDS), *_read_only(Token, TOKEN_FIELDS), _CREDENTIAL]
+_TO_PUT = [(name, str) if name in ("id", "name") else (name, *rest) for name, *rest in _SENT_BACK]
 
-    id: str
-    name: str
+CreateToken = _body(
+    "CreateToken",
+    [*_settable(TOKEN_FIELDS, creates=True), ("type", str, "API")],
+    "The body of ``POST /tokens``.",
+)
+PatchToken = _body("PatchToken", _SENT_BACK, "The body of ``PATCH /tokens/{id}``.")
+PutToken = _body(
+    "PutToken", _TO_PUT, "The body of ``PUT /tokens/{id}``, which needs ``id`` and ``name``."
+)
 
 
 class RotateToken(Struct, rename="camel", forbid_unknown_fields=True):
@@ -117,38 +130,40 @@ class ManyTokens(Struct, rename="camel", forbid_unknown_fields=True):
     ids: tuple[str, ...]
 
 
-class CreateShare(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The body of ``POST /shares``. What ``params`` may hold is said in :mod:`faregate.lifecycles.share_fields`."""
+_SCOPES: Member = ("scopes", tuple[str, ...] | UnsetType, UNSET)
+_PARAMS: Member = ("params", dict[str, Any] | UnsetType, UNSET)
+_SECRET: Member = ("secret", Any, UNSET)  # ignored: nobody sets a credential
 
-    object_id: str
-    object_ids: tuple[str, ...] | UnsetType = UNSET
-    expires_at: InstantIn | UnsetType = UNSET
-    expires_in: float | UnsetType = UNSET
-    scopes: tuple[str, ...] | UnsetType = UNSET
-    params: dict[str, Any] | UnsetType = UNSET
-
-
-class PatchShare(Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """The body of ``PATCH /shares/{id}``: a record as it was read may be sent back, changed or not."""
-
-    expires_at: InstantIn | UnsetType = UNSET
-    expires_in: float | UnsetType = UNSET
-    params: dict[str, Any] | UnsetType = UNSET
-    id: str | UnsetType = UNSET
-    object_id: str | UnsetType = UNSET
-    object_ids: list[str] | UnsetType = UNSET
-    created_at: InstantIn | UnsetType = UNSET
-    updated_at: InstantIn | UnsetType = UNSET
-    revoked_at: InstantIn | UnsetType = UNSET
-    redemptions: int | UnsetType = UNSET
-    state: str | UnsetType = UNSET
-    org: dict[str, Any] | UnsetType = UNSET
-    made_by: str | UnsetType | None = UNSET
-    secret: Any = UNSET  # ignored: nobody sets a credential
+CreateShare = _body(
+    "CreateShare",
+    [
+        ("object_id", str),
+        ("object_ids", tuple[str, ...] | UnsetType, UNSET),
+        *_settable(SHARE_FIELDS),
+        _SCOPES,
+        _PARAMS,
+    ],
+    "The body of ``POST /shares``.",
+)
+PatchShare = _body(
+    "PatchShare",
+    [
+        *_settable(SHARE_FIELDS),
+        _PARAMS,
+        *(
+            member
+            for member in _read_only(Share, SHARE_FIELDS)
+            if member[0] not in ("params", "org")
+        ),
+        ("org", dict[str, Any] | UnsetType, UNSET),
+        _SECRET,
+    ],
+    "The body of ``PATCH /shares/{id}``.",
+)
 
 
 class RevokeShare(Struct, forbid_unknown_fields=True):
-    """The body of ``POST /shares/{id}/revoke``: nothing so far."""
+    """The body of ``POST /shares/{id}/revoke``: empty so far."""
 
 
 class RedeemShare(Struct, forbid_unknown_fields=True):
@@ -182,7 +197,7 @@ class OneCredential(Struct):
 
 
 class Inquiry(Struct):
-    """The form of ``POST /introspect`` (RFC 7662): a credential, and what it is to open; others are ignored."""
+    """The form of ``POST /introspect`` (RFC 7662); unknown parameters are ignored."""
 
     token: str
     token_type_hint: str | UnsetType = UNSET
@@ -194,13 +209,23 @@ class Inquiry(Struct):
         return "Inquiry(token=<hidden>)"
 
 
-_TAKEN = (
-    AllowedScopes, CreateToken, PutToken, PatchToken, RotateToken, DeactivateToken, ActivateToken, ManyTokens,
-    CreateShare, PatchShare, RevokeShare, RedeemShare,
-)  # fmt: skip
-# Made while one thread loads this, as that of AllowedScopes.
+_READ: tuple[type[Struct], ...] = (
+    AllowedScopes,
+    CreateToken,
+    PutToken,
+    PatchToken,
+    RotateToken,
+    DeactivateToken,
+    ActivateToken,
+    ManyTokens,
+    CreateShare,
+    PatchShare,
+    RevokeShare,
+    RedeemShare,
+)
+# Made while one thread loads this module: msgspec learns a type once.
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    one: msgspec.json.Decoder(one) for one in _TAKEN
+    body: msgspec.json.Decoder(body) for body in _READ
 }
 
 Shown = (
@@ -220,12 +245,12 @@ Shown = (
 
 
 def show(shown: Shown) -> bytes:
-    """Return the JSON of what an operation answers; of what was issued, with the credential, shown this once."""
+    """Return the JSON of an operation's answer. An issued credential is in it, this once."""
     return msgspec.json.encode(_members(shown))
 
 
 def read(body: bytes, wanted: type[T]) -> T:
-    """Return the body as ``wanted``, or raise InvalidInput that names the member and the reason."""
+    """Return the body as ``wanted``; raise InvalidInput, which names the member and the reason."""
     try:
         decoded: T = _DECODERS[wanted].decode(body)
     except msgspec.ValidationError as error:
@@ -237,8 +262,8 @@ def read(body: bytes, wanted: type[T]) -> T:
 
 def given(body: Struct, *without: str) -> dict[str, Any]:
     """Return the members of a body that were given, by their names in Python."""
-    values = ((name, getattr(body, name)) for name in body.__struct_fields__ if name not in without)
-    return {name: value for name, value in values if value is not UNSET}
+    values = {name: getattr(body, name) for name in body.__struct_fields__ if name not in without}
+    return {name: value for name, value in values.items() if value is not UNSET}
 
 
 def python_name(name: str) -> str:
@@ -247,15 +272,11 @@ def python_name(name: str) -> str:
 
 
 def _members(shown: Shown) -> dict[str, Any]:
-    """Return every member of a record, null where empty; a token's version is told in the ``ETag``."""
+    """Return every member of a record, null where empty."""
     match shown:
         case Page(items=items, total=total, limit=limit, offset=offset):
-            return {
-                "items": [_members(one) for one in items],
-                "total": total,
-                "limit": limit,
-                "offset": offset,
-            }
+            listed = [_members(item) for item in items]
+            return {"items": listed, "total": total, "limit": limit, "offset": offset}
         case Issued(token=token, secret=secret):
             return {**_members(token), "token": secret}
         case IssuedShare(share=share, secret=secret):
@@ -266,8 +287,10 @@ def _members(shown: Shown) -> dict[str, Any]:
             return _introspection(shown)
         case _:
             members: dict[str, Any] = msgspec.to_builtins(shown)
+            # A token's version is told in the ETag.
             members.pop("version", None)
-            if members.get("closed", ()) is None:  # it is of the answer to a leak alone
+            # Only the answer to a leak has it.
+            if members.get("closed", ()) is None:
                 del members["closed"]
             return members
 
@@ -285,9 +308,13 @@ def _exchanged(shown: Exchanged) -> dict[str, Any]:
 
 
 def _introspection(shown: Introspected) -> dict[str, Any]:
-    """Return the members of RFC 7662 section 2.2, with those of the record beside them where it is told."""
+    """Return the members of RFC 7662 section 2.2, and those of the record where it may be shown."""
     if shown.kind is None:
         return {"active": shown.active}
+
+    audience: Any = shown.audience or None
+    if len(shown.audience) == 1:
+        audience = shown.audience[0]
     registered = {
         "token_type": None if shown.kind == "refresh" else "Bearer",
         "sub": shown.subject,
@@ -296,17 +323,15 @@ def _introspection(shown: Introspected) -> dict[str, Any]:
         "nbf": None if shown.not_before is None else ceil(shown.not_before.timestamp()),
         "exp": None if shown.expires_at is None else floor(shown.expires_at.timestamp()),
         "iss": shown.issuer,
-        "aud": (shown.audience[0] if len(shown.audience) == 1 else shown.audience) or None,
+        "aud": audience,
         "jti": shown.token_id,
         "reason": shown.reason,
     }
-    told = {name: value for name, value in registered.items() if value is not None}
-    record = {} if shown.record is None else _members(shown.record)
     return {
         "active": shown.active,
         "kind": shown.kind,
-        **told,
-        **record,
+        **{name: value for name, value in registered.items() if value is not None},
+        **({} if shown.record is None else _members(shown.record)),
         "scope": " ".join(shown.scope),
     }
 
@@ -315,9 +340,10 @@ def _explain(message: str) -> str:
     """Turn ``Expected `str`, got `int` - at `$.owner.id` `` into ``owner.id: expected str, got int``."""
     text, _, place = message.partition(" - at ")
     path = place.strip("`").removeprefix("$").removeprefix(".")
+    prefix = f"{path}." if path else ""
     if missing := re.fullmatch(r"Object missing required field `(.+)`", text):
-        return f"{path + '.' if path else ''}{missing[1]}: is required"
+        return f"{prefix}{missing[1]}: is required"
     if unknown := re.fullmatch(r"Object contains unknown field `(.+)`", text, re.DOTALL):
-        return f"{path + '.' if path else ''}{unknown[1][:64]}: no such member"
+        return f"{prefix}{unknown[1][:64]}: no such member"
     words = text.replace("`", "")
     return f"{path or 'The body'}: {words[0].lower()}{words[1:]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
 from faregate.credentials.answers import Answer
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from faregate.credentials.answers import Headers
     from faregate.credentials.presented import RequestValues
     from faregate.gate import Gate
+    from faregate.lifecycles.authority import Call
     from faregate.model import AuditPage, Page
 
 Login = Callable[[], Principal | None]
@@ -126,7 +127,7 @@ class ManagementRequest(NamedTuple):
         else:
             principal = self._logged_in(self.login, gate)
 
-        Actor.of(principal).permit(call, self.record_id)
+        Actor.of(principal).permit(cast("Call", call), self.record_id)
         return self._replace(principal=principal)
 
     def _logged_in(self, login: Login, gate: Gate) -> Principal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from faregate.lifecycles.share_fields import SHARE_CHANGES
+from faregate.fields.share_fields import SHARE_CHANGES
 from faregate.management import payloads
 from faregate.management.request import (
     NUMBER,

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from faregate.credentials.answers import Answer
-from faregate.lifecycles.token_fields import TOKEN_FIELDS
+from faregate.fields.token_fields import FIELD_NAMES
 from faregate.management import payloads
 from faregate.management.request import (
     BOOLEAN,
@@ -117,10 +117,8 @@ def activate_many(gate: Gate, request: ManagementRequest) -> Answer:
 
 def _update(gate: Gate, request: ManagementRequest, body: Struct) -> Answer:
     given = payloads.given(body, "token")
-    changes: dict[str, Any] = {name: value for name, value in given.items() if name in TOKEN_FIELDS}
-    unchanged = {
-        json_name(name): value for name, value in given.items() if name not in TOKEN_FIELDS
-    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if name in FIELD_NAMES}
+    unchanged = {json_name(name): value for name, value in given.items() if name not in FIELD_NAMES}
 
     # The path may say "self", so the body may as well.
     if unchanged.get("id") == request.record_id:

@@ -8,7 +8,6 @@ uses make one look-up. Whoever cannot confirm asks the store, and a store that c
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,17 +21,16 @@ from cachetools import FIFOCache
 from faregate.decision.compiled import compile_redeemed
 from faregate.decision.weight import Weights, record_weight
 from faregate.errors import StoreUnavailable, WouldWait
+from faregate.stores import database
 from faregate.stores.change_feed import OWNER_CHANGED
-from faregate.stores.sqlite import page
-from faregate.stores.sqlite.lookup import SqliteLookup, is_busy
-from faregate.stores.sqlite.page import never
+from faregate.stores.database import never
 from faregate.values import forks
 from faregate.values.identities import NOBODY_ELSE, Identities
 
 if TYPE_CHECKING:
     from faregate.decision.compiled import CompiledCredential
     from faregate.decision.owner_rights import OwnerRights
-    from faregate.stores.sqlite.page import Page
+    from faregate.stores.database import Database, Page
     from faregate.stores.store import Store
 
 CAPACITY = 65_536
@@ -130,9 +128,9 @@ class RecordCache:
         self._store = store
         self._database = store.database
         self._owner_rights = owner_rights
-        in_memory = store.database.path is None
+        self._errors: tuple[type[Exception], ...] = (OSError, *store.database.errors)
         self._lock = self._new_lock()
-        self._lookup = SqliteLookup(store.database.connect, keep=in_memory)
+        self._lookup = store.database.lookup()
         self._records = _Filed(capacity)
         self.at_hand = self._records.by_digest.get
         self._shares: FIFOCache[str, CompiledCredential] = FIFOCache(SHARES_BYTES, _share_weight)
@@ -244,7 +242,7 @@ class RecordCache:
 
     def _new_lock(self) -> threading.RLock:
         # In memory there is one connection, so its lock is held over whole transactions.
-        return self._store.lock if self._database.path is None else threading.RLock()
+        return self._store.lock if self._database.in_memory else threading.RLock()
 
     def _answer(self, step: Callable[[], T], *, wait: bool) -> T:
         """Return what ``step`` reads under the lock; it is repeated while another process holds the database.
@@ -261,8 +259,8 @@ class RecordCache:
                 raise StoreUnavailable from self._failure
             if not wait and not self._lookup.is_open:
                 raise WouldWait
-            return _repeated(step, wait=wait)
-        except (sqlite3.Error, OSError) as error:
+            return _repeated(self._database, step, wait=wait)
+        except self._errors as error:
             self._failures += 1
             self._failure = copy(error)  # without its traceback, whose frames hold this
             self._give_up()
@@ -281,7 +279,7 @@ class RecordCache:
             self._look_at_files()
             self._apply(wait=wait)
             self.look_at = (
-                looked + page.LOOK_EVERY
+                looked + database.LOOK_EVERY
             )  # last: what was not read to its end is not trusted
 
     def _apply(self, *, wait: bool) -> None:
@@ -352,14 +350,14 @@ class RecordCache:
         self._owner_rights.clear()
 
 
-def _repeated(step: Callable[[], T], *, wait: bool) -> T:
+def _repeated(database: Database, step: Callable[[], T], *, wait: bool) -> T:
     """Return what ``step`` reads, once no other process holds the database, or raise its error after a moment."""
     deadline = monotonic() + _PATIENCE
     while True:
         try:
             return step()
-        except sqlite3.OperationalError as error:
-            if not is_busy(error):
+        except database.errors as error:
+            if not database.is_busy(error):
                 raise
             if not wait:
                 raise WouldWait from None

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from faregate.stores.family import Exchange, Family
-from faregate.stores.rows import FAMILY, first_of
+from faregate.stores.rows import FAMILY
 from faregate.stores.schema import access, exchanges, families, secrets, tokens
+from faregate.stores.sound_rows import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

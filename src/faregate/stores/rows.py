@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from operator import itemgetter
-from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from sqlalchemy import and_, bindparam, false, func, or_, select, true
 
 from faregate.stores.queries import AFTER_NOTHING, EVERYTHING, FIRST, ID, MADE, ORG, bounds, breadth
 from faregate.stores.schema import descent, tokens
-from faregate.values.instants import END_OF_TIME
+from faregate.stores.sound_rows import all_of, first_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement, Connection, Result, Row, Select, Table
+    from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, Table
 
     from faregate.stores.queries import Beginning, Breadth, Place, Reach
 
@@ -31,20 +29,6 @@ FAMILY = (
 
 _BATCH = 500
 _TAKEN = 16  # rows of a page that are read first
-# What a number becomes that was broken by hand: the value that opens least, or nothing.
-_WORST = {
-    "expires_at": 0.0,
-    "not_before": END_OF_TIME,
-    "created_at": 0.0,
-    "updated_at": 0.0,
-    "revoked_at": 0.0,
-    "version": 0,
-    "redemptions": 0,
-    "max_redemptions": 0,
-    "superseded_at": 0.0,
-}
-_NUMBERS = (*_WORST, "rotated_at", "last_used_at", "deactivated_updated_on")
-_KINDS = frozenset((int, float, NoneType))
 
 
 class Order(NamedTuple):
@@ -216,35 +200,3 @@ def owned(
 ) -> ColumnElement[bool]:
     """Return the rule of whose a record of an organization is: of the same id at the same provider."""
     return and_(table.c.owner_id == owner_id, table.c.owner_idp_id.is_not_distinct_from(idp_id))
-
-
-def first_of(result: Result[Any]) -> Values | None:
-    """Return the columns of the first row of a result, as :func:`all_of` does, or None if there is no row."""
-    names, row = tuple(result.keys()), result.first()
-    return None if row is None else _sound(names, _numbers_of(names), row)
-
-
-def all_of(result: Result[Any]) -> list[Values]:
-    """Return the columns of each row of a result.
-
-    There are numbers where numbers belong: what was broken by hand opens nothing more.
-    """
-    names = tuple(result.keys())
-    numbers = _numbers_of(names)
-    return [_sound(names, numbers, row) for row in result.all()]
-
-
-def _sound(names: tuple[str, ...], numbers: Numbers, row: Row[Any]) -> Values:
-    values: Values = dict(zip(names, row, strict=True))
-    if _KINDS.issuperset(map(type, numbers(row))):
-        return values
-    for column in _NUMBERS:
-        if type(values.get(column)) not in _KINDS:
-            values[column] = _WORST.get(column)
-    return values
-
-
-@cache
-def _numbers_of(names: tuple[str, ...]) -> Numbers:
-    """Return what takes out of a row with these columns those that are numbers."""
-    return itemgetter(*(index for index, name in enumerate(names) if name in _NUMBERS))

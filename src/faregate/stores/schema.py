@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -24,14 +24,37 @@ from sqlalchemy import (
     false,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+from faregate.fields.share_fields import PARAM_FIELDS, SHARE_FIELDS
+from faregate.fields.token_fields import TOKEN_FIELDS
 
-VERSION = "0007"
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from faregate.fields.field import Field
+
+VERSION = "0008"
 
 metadata = MetaData()
 
 _COUNT = BigInteger().with_variant(Integer, "sqlite")  # there the key of the table itself
+
+_TYPES = {
+    "text": Text,
+    "instant": Double,
+    "bytes": LargeBinary,
+    "boolean": Boolean,
+    "integer": Integer,
+}
+
+
+def _columns_of(fields: Iterable[Field]) -> list[Column[Any]]:
+    """Return the columns that keep the fields of a record."""
+    return [
+        Column(column.name, _TYPES[column.kind], nullable=not column.required)
+        for field in fields
+        for column in field.columns
+    ]
+
 
 tokens = Table(
     "faregate_tokens",
@@ -39,31 +62,17 @@ tokens = Table(
     Column("id", String(36), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("type", String(16), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("description", Text),
-    Column("allowed_scopes", Text, nullable=False),
-    Column("allowed_cidr_blocks", Text, nullable=False),
-    Column("networks", LargeBinary),
+    *_columns_of(TOKEN_FIELDS),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("rotated_at", Double),
-    Column("not_before", Double),
-    Column("expires_at", Double),
     Column("last_used_at", Double),
     Column("deactivated", Boolean, nullable=False),
     Column("deactivated_updated_by", Text),
     Column("deactivated_updated_on", Double),
     Column("deactivated_reason", Text),
     Column("deactivated_by_admin", Boolean, nullable=False),
-    Column("owner_id", Text),
-    Column("owner_name", Text),
-    Column("owner_acct", Text),
-    Column("owner_domain", Text),
-    Column("owner_idp_id", Text),
-    Column("org_id", Text),
-    Column("org_name", Text),
     Column("made_by", Text),
-    Column("require_rotation", Boolean),
     Column("revoked_at", Double),
     Column("leaked", Boolean, nullable=False, server_default=false()),
     Column("deactivated_by", Text),
@@ -143,16 +152,11 @@ shares = Table(
     Column("id", String(36), primary_key=True),
     Column("digest", LargeBinary(32), nullable=False, unique=True),
     Column("object_ids", Text, nullable=False),
-    Column("scopes", Text, nullable=False),
-    Column("allowed_cidr_blocks", Text, nullable=False),
-    Column("networks", LargeBinary),
-    Column("max_redemptions", Integer),
-    Column("attributes", Text),
+    *_columns_of((*SHARE_FIELDS, *PARAM_FIELDS)),
     Column("redemptions", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("not_before", Double),
-    Column("expires_at", Double, nullable=False),
     Column("revoked_at", Double),
     Column("owner_id", Text),
     Column("owner_name", Text),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, insert, select, update
 
 from faregate.stores.queries import beginning, breadth
-from faregate.stores.rows import Order, Rows, first_of, listing_of, page_parameters, reached
+from faregate.stores.rows import Order, Rows, listing_of, page_parameters, reached
 from faregate.stores.schema import share_objects, shares
+from faregate.stores.sound_rows import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

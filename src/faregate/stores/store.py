@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 import weakref
@@ -17,22 +16,13 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores import schema
+from faregate.stores.database import LOOK_EVERY, driver_errors, open_database
 from faregate.stores.feed_rows import FeedRows
 from faregate.stores.refresh_rows import RefreshRows
 from faregate.stores.revocation_rows import RevocationRows
 from faregate.stores.rows import lineage
 from faregate.stores.schema import feed, schema_version, sequence
 from faregate.stores.share_rows import ShareRows
-from faregate.stores.sqlite import files
-from faregate.stores.sqlite.database import (
-    WRITER_WAITS,
-    SqliteDatabase,
-    columns_of,
-    raw_of,
-    rows_missing_from,
-)
-from faregate.stores.sqlite.lookup import is_busy
-from faregate.stores.sqlite.page import LOOK_EVERY
 from faregate.stores.token_rows import TokenRows
 from faregate.values import forks
 
@@ -41,12 +31,13 @@ if TYPE_CHECKING:
     from threading import RLock
 
     from faregate.stores.change_feed import Entry
-    from faregate.stores.sqlite.page import Page
+    from faregate.stores.database import Page
 
 _SOUND = 2**62  # what no honest sequence reaches
 _SELECT_VERSION = select(schema_version.c.version_num)
 _SELECT_PAGE = select(sequence.c.page)
 _SELECT_SEQUENCE = select(sequence.c.value)
+WRITER_WAITS = 15.0  # seconds for the lock that another process holds
 _PAUSES = (
     0.001,
     0.002,
@@ -122,7 +113,8 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self.database = SqliteDatabase(url)
+        self.database = open_database(url)
+        self._errors: tuple[type[Exception], ...] = (OperationalError, *self.database.errors)
         self._make_locks()
         self._engine: Engine | None = None
         self._engines: list[
@@ -136,15 +128,16 @@ class Store:
         self._page: Page | None = None
         self.presented: dict[bytes, None] = {}
         forks.register(self, slow=True)
-        try:
+        with driver_errors(self.database, self.database.explained):
             self._prepare()
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise files.explained(self.database.path, error) from error
 
     @contextmanager
     def reading(self) -> Generator[Reading]:
         """Open a transaction that reads. StoreUnavailable if the store cannot answer."""
-        with self._answering(), self._transaction(WRITER_WAITS, writing=False) as connection:
+        with (
+            driver_errors(self.database),
+            self._transaction(WRITER_WAITS, writing=False) as connection,
+        ):
             self.database.check_version(_stamp(connection))
             yield Reading(connection)
 
@@ -156,7 +149,7 @@ class Store:
         announces changes cannot be written.
         """
         presented: list[bytes] = []
-        with self._answering(), self._writing(waits) as (connection, page):
+        with driver_errors(self.database), self._writing(waits) as (connection, page):
             change = Change(connection, page)
 
             # Before anything is judged: a rotation must know what was presented before it.
@@ -205,7 +198,7 @@ class Store:
         """Make the locks anew and close what is open, in a child also what threads of the parent had in hand."""
         self._make_locks()
         self._engines.clear()
-        if self.database.path is not None:
+        if not self.database.in_memory:
             self._engine = (
                 None  # not disposed of: the pool has locks of its own, as old as these were
             )
@@ -214,7 +207,7 @@ class Store:
     def _make_locks(self) -> None:
         self.lock = threading.RLock()
         # In memory there is one connection for all; a file's readers wait for no writer.
-        self._reading = self.lock if self.database.path is None else threading.RLock()
+        self._reading = self.lock if self.database.in_memory else threading.RLock()
         # A collection of garbage in the middle of it may write the last uses.
         self._opening = threading.RLock()
 
@@ -234,8 +227,8 @@ class Store:
                 transaction = self.database.transaction(self._open(), writing=writing, at_once=True)
                 try:
                     connection = held.enter_context(transaction)
-                except (OperationalError, sqlite3.OperationalError) as error:
-                    if not is_busy(error) or time.monotonic() >= deadline:
+                except self._errors as error:
+                    if not self.database.is_busy(error) or time.monotonic() >= deadline:
                         raise
                 else:
                     yield connection
@@ -249,13 +242,13 @@ class Store:
                 self._close()  # a file was replaced: what is open leads to one that nobody else sees
             if self._engine is None:
                 engine = self.database.engine(waits=0.0)
-                if self.database.path is not None:
+                if not self.database.in_memory:
                     self._engines.append(engine)
                 self._engine, self._identity = engine, identity
             return self._engine
 
     def _close(self) -> None:
-        if self._engine is not None and self.database.path is not None:
+        if self._engine is not None and not self.database.in_memory:
             _dispose(self._engines)
             self._engine = None
 
@@ -269,7 +262,7 @@ class Store:
                 known = connection.execute(_SELECT_PAGE).scalar_one()
                 page = self._page
                 if page is not None and page.identity == known and page.is_current():
-                    raw = raw_of(connection)
+                    raw = self.database.driver_connection(connection)
                     yield connection, page
                     break
                 self._renew_page(
@@ -308,17 +301,17 @@ class Store:
         """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
         in_step = False
         with self._transaction(WRITER_WAITS, writing=False) as connection:
-            columns = columns_of(connection)
+            columns = self.database.columns(connection)
             version = _stamp(connection) if schema_version.name in columns else None
-            missing = schema.missing_from(columns) + rows_missing_from(connection, columns)
+            missing = schema.missing_from(columns) + self.database.missing_rows(connection, columns)
             if version == schema.VERSION and not missing:
                 in_step = self._in_step(connection)
         if version == schema.VERSION or (version is None and columns):
-            files.check_whole(self.database.path, missing)
+            self.database.check_whole(missing)
         if version is None:
             self.database.check_never_used()
         if version in (None, schema.VERSION):
-            self._enter_wal()
+            self._enter_mode()
         if version is None:
             with self._transaction(WRITER_WAITS, writing=True) as connection:
                 version = _version(connection) or self._create(connection)
@@ -334,15 +327,15 @@ class Store:
                 page.advance(connection.execute(_SELECT_SEQUENCE).scalar_one())
         self.close()
 
-    def _enter_wal(self) -> None:
+    def _enter_mode(self) -> None:
         """Put the file into WAL mode. SQLite tells a second process that does the same at once that it is locked."""
         deadline = time.monotonic() + WRITER_WAITS
         while True:
             try:
                 with _held(self.lock, deadline):
-                    self.database.enter_wal()
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() >= deadline:
+                    self.database.prepare()
+            except self.database.errors as error:
+                if not self.database.is_busy(error) or time.monotonic() >= deadline:
                     raise
                 time.sleep(_PAUSES[-1])
             else:
@@ -365,13 +358,6 @@ class Store:
             page = self.database.page(create=False)
             return bool(page.identity == known and page.view[0] == last)
         return False
-
-    @contextmanager
-    def _answering(self) -> Generator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise StoreUnavailable from error
 
 
 def _dispose(engines: list[Engine]) -> None:

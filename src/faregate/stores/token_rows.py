@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from faregate.stores.queries import ID, beginning, breadth
-from faregate.stores.rows import (
-    FAMILY,
-    Order,
-    Rows,
-    first_of,
-    listing_of,
-    owned,
-    page_parameters,
-    reached,
-)
+from faregate.stores.rows import FAMILY, Order, Rows, listing_of, owned, page_parameters, reached
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
+from faregate.stores.sound_rows import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,13 +1,29 @@
-"""What is open is closed before a fork and made anew on first use after it.
+"""Closes connections, locks and threads before a fork, and renews them after it.
 
 A SQLite connection that is open at a fork takes the child's file locks with it, even those of new
 connections: an acknowledged write was lost that way. So stores, threads and locks register here.
 
-Two things happen that nobody announces. A server that forks in C (uWSGI) runs none of Python's hooks. And gevent
-and eventlet turn threads into greenlets, often after the application was loaded: a lock that was made before is
-still one between threads, so that a greenlet that waits for it stops the very thread whose other greenlet holds it,
-and it keeps no two greenlets of one thread apart. So whoever takes a registered lock, opens a connection or starts a
-thread calls :func:`look` first, which notices either and has everything made anew.
+The states of all registered objects together::
+
+                  hook before the fork             hook after the fork
+    current ────────────────────────────▶ held ────────────────────────▶ current
+       │                                  (announced)
+       │
+       │  look() sees another world       renew() of each
+       └────────────────────────────▶ outdated ────────────────────────▶ current
+
+A world is a process and its kind of threads. It changes without a hook in two cases:
+
+- A server that forks in C (uWSGI) runs none of Python's hooks.
+- gevent and eventlet turn threads into greenlets, often after the application was loaded. An older
+  lock still works between threads. A greenlet that waits for it stops the very thread whose other
+  greenlet holds it, and two greenlets of one thread are not kept apart.
+
+The laws:
+
+- Code that takes a registered lock, opens a connection or starts a thread calls :func:`look` first.
+- Slow objects are held first: the process may wait for them while it holds nothing else.
+- A failure of one object is logged. It stops neither the fork nor the renewal of the others.
 """
 
 from __future__ import annotations
@@ -24,25 +40,29 @@ if TYPE_CHECKING:
 
 
 class Forkable(Protocol):
-    """Something that must not be in use while the process forks. Its locks are held together with no other's."""
+    """An object that must not be in use while the process forks.
+
+    Outside of a fork, no thread holds its lock together with the lock of another object.
+    """
 
     def hold(self) -> None:
         """Take the lock."""
         ...
 
     def before_fork(self) -> None:
-        """Close what is open. The lock is held, and let go after the fork even if this fails."""
+        """Close what is open. The lock is held, and released after the fork even if this fails."""
         ...
 
     def after_fork(self, *, child: bool) -> None:
-        """Let the locks go; ``child`` says on which side."""
+        """Release the lock; ``child`` is True in the child, False in the parent."""
         ...
 
     def renew(self, *, child: bool) -> None:
-        """Make locks anew, close what is open and forget the thread.
+        """Make new locks, close what is open and forget the thread.
 
-        In a ``child`` of a fork that nobody announced, other threads are gone, and may have held the locks and used
-        what is open. Otherwise threads have become greenlets. Must not wait, nor call :func:`look`.
+        In a ``child`` of a fork without a hook, the other threads are gone. They may have held the
+        locks and used what is open. Otherwise threads have become greenlets. Must not wait, nor
+        call :func:`look`.
         """
         ...
 
@@ -51,47 +71,50 @@ _World = tuple[int, object]  # the process, and what tells its threads apart
 
 _logger = logging.getLogger("faregate")
 
-# In the order in which they are held: what may be waited for comes first, while nothing else is held yet.
 _slow: WeakKeyDictionary[Forkable, None] = WeakKeyDictionary()
 _quick: WeakKeyDictionary[Forkable, None] = WeakKeyDictionary()
 _held: list[Forkable] = []
-# A lock for each world, which no thread of another one can hold.
+
+# A lock for each world, which no thread of another world can hold.
 _turns: dict[_World, RLock] = {}
 
 
-class _Seen:
-    """The world that all locks are made for, except those of the things that wait to be made anew."""
+class _State:
+    """The world for which all locks are made, except those of ``outdated`` objects."""
 
     def __init__(self) -> None:
         self.world = _world()
-        self.waiting: list[Forkable] = []
-        self.child = False  # whether what waits comes from another process
-        self.announced = False  # a fork, by the hook before it
+        self.outdated: list[Forkable] = []
+        self.child = False  # whether the outdated objects come from another process
+        self.announced = False  # whether the hook before a fork has run
 
 
-def register(thing: Forkable, *, slow: bool = False) -> None:
-    """Have ``thing`` closed before each fork for as long as it lives.
+def register(forkable: Forkable, *, slow: bool = False) -> None:
+    """Close ``forkable`` before each fork, for as long as it lives.
 
-    A ``slow`` one may be in use for longer than a moment, as a store is by a transaction. It is held before those
-    that requests need.
+    A ``slow`` object may be in use for longer than a moment, as a store is by a transaction. It is
+    held before the objects that requests need.
     """
     look()
     with _turn():
-        (_slow if slow else _quick)[thing] = None
+        registry = _slow if slow else _quick
+        registry[forkable] = None
 
-        # The end of a child that never looked begins with it: before finalizers close what was its parent's.
+        # A child that never called look() calls it first at its end, before finalizers close the
+        # connections of its parent.
         atexit.unregister(look)
         atexit.register(look)
 
 
 def look() -> None:
-    """Notice a fork that was not announced, and threads that have become greenlets."""
-    if _seen.waiting or _seen.world != _world():
+    """Notice a fork without a hook, and threads that have become greenlets."""
+    if _state.outdated or _state.world != _world():
         _catch_up()
 
 
 def _world() -> _World:
-    # Not the kind of lock: a profiler replaces that while threads hold locks, and threads they remain.
+    # The kind of lock would not do: a profiler replaces it while threads hold locks, and they stay
+    # threads.
     return os.getpid(), threading.get_ident
 
 
@@ -100,59 +123,66 @@ def _turn() -> RLock:
 
 
 def _catch_up() -> None:
+    """Renew every object that was made for another world."""
     with _turn():
         world = _world()
-        if _seen.world != world:
+        if _state.world != world:
             _held.clear()
-            _seen.announced, _seen.child = False, _seen.world[0] != world[0]
-            _seen.waiting = [*_slow, *_quick]
-            _seen.world = world
+            _state.announced = False
+            _state.child = _state.world[0] != world[0]
+            _state.outdated = [*_slow, *_quick]
+            _state.world = world
 
-        # A collection of garbage may write last uses in the middle of this: then it first goes on here.
-        while _seen.waiting:
-            thing = _seen.waiting[0]
+        # Garbage collection in the middle of this loop may write last uses, which calls look().
+        # That inner call renews the rest first.
+        while _state.outdated:
+            forkable = _state.outdated[0]
             try:
-                thing.renew(child=_seen.child)
+                forkable.renew(child=_state.child)
             except Exception:
-                _logger.exception("%r could not be made anew", thing)
-            if thing in _seen.waiting:
-                _seen.waiting.remove(thing)
+                _logger.exception("%r could not be renewed", forkable)
+
+            if forkable in _state.outdated:
+                _state.outdated.remove(forkable)
 
 
 def _before() -> None:
-    """Close everything. An exception here would be swallowed by the interpreter and the fork go on."""
+    """Hold and close every object; an exception is logged, since the interpreter swallows it."""
     look()
     _turn().acquire()
-    _seen.announced = True
-    for thing in [*_slow, *_quick]:
+    _state.announced = True
+
+    for forkable in [*_slow, *_quick]:
         try:
-            thing.hold()
-            _held.append(thing)
-            thing.before_fork()
+            forkable.hold()
+            _held.append(forkable)
+            forkable.before_fork()
         except BaseException:
-            _logger.exception("%r could not be closed before a fork", thing)
+            _logger.exception("%r could not be closed before a fork", forkable)
 
 
 def _after(*, child: bool) -> None:
-    if (
-        not _seen.announced
-    ):  # a server that forks in C may run this without the hook before: the next look notices
+    """Release every object that is held, in the reverse order."""
+    # A server that forks in C may run this hook without the hook before. The next look() notices.
+    if not _state.announced:
         return
-    _seen.announced = False
+
+    _state.announced = False
     while _held:
-        thing = _held.pop()
+        forkable = _held.pop()
         try:
-            thing.after_fork(child=child)
+            forkable.after_fork(child=child)
         except Exception:
-            _logger.exception("%r could not be let go after a fork", thing)
+            _logger.exception("%r could not be released after a fork", forkable)
+
     if child:
         _turns.clear()
-        _seen.world = _world()
+        _state.world = _world()
     else:
         _turn().release()
 
 
-_seen = _Seen()
+_state = _State()
 os.register_at_fork(
     before=_before,
     after_in_parent=lambda: _after(child=False),

@@ -1,4 +1,17 @@
-"""Grants, and whether they meet a need: one algebra for every kind of credential."""
+"""Grants, and the resources on which they meet a need: the algebra of every kind of credential.
+
+Grants map ``(realm, kind, name)`` to the resources on which the name is granted. The realm is
+``general``, ``organization`` or a service's id. The kind is ``scope``, ``permission`` or ``role``.
+
+The laws:
+
+- A name is covered by itself and by the wildcards above it. ``docs:read`` is covered by ``docs:*``
+  and ``*``; a permission or role is covered by the ``*`` of its realm and kind.
+- A need is met on the resources of every name that covers it, taken together.
+- A need of several alternatives is met where one of them is met.
+- If several grants are held together, each of them must meet the need.
+- ``ANY`` contains every resource. A need without a resource is met by ``ANY`` alone.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +27,7 @@ _REMEMBERED = 64  # needs whose resources are remembered beside the grants
 
 
 class AnyResource(msgspec.Struct, frozen=True):
-    """Every resource or object there is, and none in particular: None is in it, too."""
+    """Contains every resource or object, and None for no resource in particular."""
 
     def __contains__(self, resource: str | None) -> bool:
         return True
@@ -25,26 +38,20 @@ class AnyResource(msgspec.Struct, frozen=True):
 
 ANY: Final = AnyResource()
 
-
 Resources = frozenset[str] | AnyResource
-
-
-_NONE: Final[Resources] = (
-    frozenset()
-)  # always the same one: Python makes each empty set anew, of 216 bytes
-
-
 Grants = Mapping[Key, Resources]
+Held = tuple[Grants, ...]  # grants that must all meet a need: a credential's, and its owner's
 
-
-Held = tuple[Grants, ...]  # what must all be wide enough: a credential's grants, and its owner's
+# A shared empty set: Python makes each empty set anew, of 216 bytes.
+_NONE: Final[Resources] = frozenset()
 
 
 class Granted(msgspec.Struct, frozen=True, eq=False):
-    """What a credential grants, ready to be judged. Records that were given the same share one.
+    """The grants of a credential, ready to be judged. Records with equal grants share it.
 
-    ``scopes`` are the general scopes that are granted by their own name on any resource. ``reached`` remembers on which
-    resources a few needs are met, since routes ask for the same ones again and again; it holds no verdict.
+    ``scopes`` are the general scopes that are granted by their own name on any resource.
+    ``reached`` remembers the resources on which a few needs are met, since routes ask for the same
+    needs again and again. It holds no verdict.
     """
 
     grants: dict[Key, Resources]
@@ -53,7 +60,7 @@ class Granted(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, grants: dict[Key, Resources]) -> Granted:
-        """Return grants, ready to be judged."""
+        """Return ``grants``, ready to be judged."""
         scopes = (
             name
             for (_, kind, name), resources in grants.items()
@@ -62,52 +69,70 @@ class Granted(msgspec.Struct, frozen=True, eq=False):
         return cls(grants, frozenset(scopes))
 
     def reach(self, need: Need) -> Resources:
-        """Return the resources on which a need is met. The need has been checked."""
-        known = self.reached.get(need)
-        if known is None:
-            known = reached_by((self.grants,), need)
+        """Return the resources on which a need is met. The need must have been checked."""
+        resources = self.reached.get(need)
+        if resources is None:
+            resources = reached_by((self.grants,), need)
 
-            # A need may come from a caller of the introspection, so neither number nor length is left to him.
+            # A caller of the introspection may choose the need. So the number and the length of the
+            # remembered needs are bounded.
             if not isinstance(need, str) or len(need) <= MAX_LENGTH:
                 if len(self.reached) >= _REMEMBERED:
                     self.reached.clear()
-                self.reached[need] = known
-        return known
+                self.reached[need] = resources
+        return resources
 
 
 def met(held: Held, need: Need, on: str | None) -> bool:
-    """Tell whether all of ``held`` meet ``need`` on the resource ``on``; None asks for a grant on any resource.
+    """Return True if all of ``held`` meet ``need`` on the resource ``on``.
 
-    One of several needs is met where all of them meet that same one.
+    If ``on`` is None, only grants on any resource meet the need. All of ``held`` must meet the same
+    alternative of :func:`~faregate.values.needs.any_of`.
     """
     if isinstance(need, AnyOf):
-        return any(met(held, one, on) for one in need.needs)
+        return any(met(held, alternative, on) for alternative in need.needs)
+
     key = key_of(need)
     return all(on in resources_of(grants, key) for grants in held)
 
 
 def reached_by(held: Held, need: Need) -> Resources:
     """Return the resources on which all of ``held`` meet ``need``."""
-    if not isinstance(need, AnyOf):
-        common: Resources = ANY
-        for grants in held:
-            common = _both(common, resources_of(grants, key_of(need)))
-        return common
+    if isinstance(need, AnyOf):
+        reached = _NONE
+        for alternative in need.needs:
+            reached = _union(reached, reached_by(held, alternative))
+        return reached
+
+    common: Resources = ANY
+    for grants in held:
+        common = _intersection(common, resources_of(grants, key_of(need)))
+    return common
+
+
+def resources_of(grants: Grants, key: Key) -> Resources:
+    """Return the resources on which ``grants`` cover a name, itself possibly a wildcard."""
     reached = _NONE
-    for one in need.needs:
-        reached = _either(reached, reached_by(held, one))
+    for name in _covering_names(key):
+        reached = _union(reached, grants.get((key[0], key[1], name), _NONE))
     return reached
 
 
 def granting(grants: Grants, need: Need, on: str | None) -> str | None:
-    """Return the name of one grant that meets a need on a resource, as ``scope`` shows it; None if there is none."""
+    """Return a grant that meets ``need`` on the resource ``on``, in the form of the flat list.
+
+    None if no grant meets it.
+    """
     if isinstance(need, AnyOf):
-        return next(
-            (name for one in need.needs if (name := granting(grants, one, on)) is not None), None
-        )
+        for alternative in need.needs:
+            grant = granting(grants, alternative, on)
+            if grant is not None:
+                return grant
+        return None
+
     realm, kind, wanted = key_of(need)
-    for name in _covering((realm, kind, wanted)):
-        resources = grants.get((realm, kind, name), frozenset[str]())
+    for name in _covering_names((realm, kind, wanted)):
+        resources = grants.get((realm, kind, name), _NONE)
         if isinstance(resources, AnyResource):
             return _listed((realm, kind, name), resources)[0]
         if on is not None and on in resources:
@@ -115,45 +140,41 @@ def granting(grants: Grants, need: Need, on: str | None) -> str | None:
     return None
 
 
-def resources_of(grants: Grants, key: Key) -> Resources:
-    """Return the resources that ``grants`` open for one name, itself possibly a wildcard."""
-    reached = _NONE
-    for name in _covering(key):
-        reached = _either(reached, grants.get((key[0], key[1], name), _NONE))
-    return reached
-
-
 def lacking(parent: Grants, child: Grants) -> list[Key]:
-    """Return the names that ``child`` grants beyond ``parent``; empty means that parent covers child."""
+    """Return the names that ``child`` grants beyond ``parent``; empty if the parent covers it."""
     lacks: list[Key] = []
     for key, wanted in child.items():
         held = resources_of(parent, key)
-        if not isinstance(held, AnyResource) and (
-            isinstance(wanted, AnyResource) or not wanted <= held
-        ):
+        if isinstance(held, AnyResource):
+            continue
+        if isinstance(wanted, AnyResource) or not wanted <= held:
             lacks.append(key)
     return lacks
 
 
-def common_grants(one: Grants, other: Grants) -> dict[Key, Resources]:
-    """Return what two grant alike: a need is met by it where both meet it.
+def common_grants(left: Grants, right: Grants) -> dict[Key, Resources]:
+    """Return the grants that ``left`` and ``right`` have in common.
 
-    Of two names that open the same need one covers the other, so the narrower of them stands for both.
+    The result meets a need where both meet it. If two names cover the same need, the wider name
+    covers the narrower name. So the narrower name stands for both.
     """
     common: dict[Key, Resources] = {}
-    for narrower, wider in ((one, other), (other, one)):
+    for narrower, wider in ((left, right), (right, left)):
         for key, resources in narrower.items():
-            both = _both(resources, resources_of(wider, key))
-            known = common.get(key, frozenset[str]())
-            if isinstance(both, AnyResource) or isinstance(known, AnyResource):
+            shared = _intersection(resources, resources_of(wider, key))
+            earlier = common.get(key, _NONE)
+            if isinstance(shared, AnyResource) or isinstance(earlier, AnyResource):
                 common[key] = ANY
-            elif both:
-                common[key] = known | both
+            elif shared:
+                common[key] = earlier | shared
     return common
 
 
 def missing_scopes(held: Held, needs: tuple[Need, ...], on: str | None) -> list[str]:
-    """Return the general scopes among the needs that are not met, for ``scope=`` of RFC 6750 section 3."""
+    """Return the general scopes of unmet needs, for the ``scope=`` of RFC 6750 section 3.
+
+    ``on`` is the resource, as for :func:`met`.
+    """
     missing: dict[str, None] = {}
     for need in needs:
         if met(held, need, on):
@@ -166,17 +187,25 @@ def missing_scopes(held: Held, needs: tuple[Need, ...], on: str | None) -> list[
 
 
 def common_scopes(held: Held, on: str | None = None) -> tuple[str, ...]:
-    """Return the general scopes, wildcards among them, that all of ``held`` grant on ``on``; None is any resource."""
+    """Return the general scopes, with wildcards, that all of ``held`` grant on the resource ``on``.
+
+    If ``on`` is None, the scopes that are granted on any resource.
+    """
     keys = dict.fromkeys(key for grants in held for key in grants if key[1] == "scope")
     return tuple(key[2] for key in keys if all(on in resources_of(grants, key) for grants in held))
 
 
 def flat_list(grants: Grants) -> tuple[str, ...]:
-    """Return the read-only ``scope`` of a record: for people to read, never parsed to decide."""
-    return tuple(name for key, resources in grants.items() for name in _listed(key, resources))
+    """Return the read-only ``scope`` of a record: for people to read, never parsed to decide.
+
+    >>> flat_list({("organization", "permission", "edit"): frozenset({"doc/7"})})
+    ('organization/permission:edit@doc%2F7',)
+    """
+    return tuple(entry for key, resources in grants.items() for entry in _listed(key, resources))
 
 
 def _listed(key: Key, resources: Resources) -> list[str]:
+    """Return the entries of the flat list for a name."""
     if key[1] == "scope":
         return [display(key)]
     if isinstance(resources, AnyResource):
@@ -184,26 +213,30 @@ def _listed(key: Key, resources: Resources) -> list[str]:
     return [f"{display(key)}@{quote(resource, safe='')}" for resource in sorted(resources)]
 
 
-def _either(one: Resources, other: Resources) -> Resources:
-    """Return the resources of both. The objects of a share may be many: a set that holds the other is not copied."""
-    if isinstance(one, AnyResource) or isinstance(other, AnyResource):
+def _union(left: Resources, right: Resources) -> Resources:
+    """Return the resources of either. A superset is not copied: a share may have many objects."""
+    if isinstance(left, AnyResource) or isinstance(right, AnyResource):
         return ANY
-    if other <= one:
-        return one
-    return other if one <= other else one | other
+    if right <= left:
+        return left
+    if left <= right:
+        return right
+    return left | right
 
 
-def _both(one: Resources, other: Resources) -> Resources:
-    if isinstance(one, AnyResource) or isinstance(other, AnyResource):
-        return other if isinstance(one, AnyResource) else one
-    return one & other
+def _intersection(left: Resources, right: Resources) -> Resources:
+    if isinstance(left, AnyResource):
+        return right
+    if isinstance(right, AnyResource):
+        return left
+    return left & right
 
 
-def _covering(key: Key) -> Iterator[str]:
-    """Yield the names whose grant opens this one: itself, then each wildcard above it."""
+def _covering_names(key: Key) -> Iterator[str]:
+    """Yield the names that cover a name: itself, then each wildcard above it."""
     yield key[2]
     if key[1] == "scope":
-        parts = key[2].split(":")
-        for length in range(len(parts) - 1, 0, -1):
-            yield ":".join(parts[:length]) + ":*"
+        segments = key[2].split(":")
+        for length in range(len(segments) - 1, 0, -1):
+            yield ":".join(segments[:length]) + ":*"
     yield "*"

@@ -1,7 +1,7 @@
-"""The scopes of a token that introspection of an exchanged credential lists: those kept in the token.
+"""The scopes that introspection lists for an exchanged credential: the scopes kept in the token.
 
-``keptInToken`` of a realm names its permissions, its roles, both or neither. General scopes are
-always listed.
+The law: ``keptInToken`` of a realm keeps its permissions, its roles, both or neither. General
+scopes are always kept. The list shows no more than the credential grants.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def as_scopes_of(allowed: AllowedScopes, grants: Grants) -> AllowedScopes:
 
 
 def _kept_of(realm: Realm) -> Realm:
-    """Return a realm with what it keeps in the token: permissions, roles, both or neither."""
+    """Return a realm without the permissions and roles that it does not keep in the token."""
     if "PERMISSIONS" not in realm.kept_in_token:
         realm = msgspec.structs.replace(realm, all_permissions=False, permissions=())
     if "ROLES" not in realm.kept_in_token:
@@ -56,7 +56,7 @@ def _kept_of(realm: Realm) -> Realm:
 
 
 def _united_services(allowed: AllowedScopes) -> Iterable[ServiceScopes]:
-    """Return each service once. Several entries of a service keep what any of them keeps."""
+    """Return each service once. Its ``keptInToken`` is the union of all its entries'."""
     united: dict[str, ServiceScopes] = {}
     for service in allowed.services_scopes:
         known = united.get(service.service_definition_id, service)
@@ -66,7 +66,7 @@ def _united_services(allowed: AllowedScopes) -> Iterable[ServiceScopes]:
 
 
 def _realm_of(realm: Realm, name: str, grants: Grants) -> Realm:
-    """Return the grants of one realm. ``*`` among them stands for all of their kind."""
+    """Return the grants of a realm. ``*`` among them stands for all of their kind."""
     permissions = _named_grants(name, "permission", grants)
     roles = _named_grants(name, "role", grants)
     listed_permissions = tuple(
@@ -79,18 +79,24 @@ def _realm_of(realm: Realm, name: str, grants: Grants) -> Realm:
     )
 
     all_permissions = "*" in permissions
+    if all_permissions:
+        listed_permissions = ()
+
     all_roles = "*" in roles
+    if all_roles:
+        listed_roles = ()
+
     return msgspec.structs.replace(
         realm,
         all_permissions=all_permissions,
         all_roles=all_roles,
-        permissions=() if all_permissions else listed_permissions,
-        roles=() if all_roles else listed_roles,
+        permissions=listed_permissions,
+        roles=listed_roles,
     )
 
 
 def _named_grants(realm: str, kind: str, grants: Grants) -> dict[str, tuple[str, ...] | None]:
-    """Return the resources of each name of one realm and kind; None for any resource."""
+    """Return the resources of each name of a realm and kind; None for any resource."""
     return {
         name: None if isinstance(resources, AnyResource) else tuple(sorted(resources))
         for (its_realm, its_kind, name), resources in grants.items()

@@ -1,7 +1,8 @@
-"""Texts that people write and read: which characters they may hold.
+"""Names, ids and other texts that people write and read.
 
-Control characters, line separators, half surrogates and what turns the direction of text are refused: they
-break logs and terminals, or make one name look like another.
+The law: a text holds no control characters, line separators, half surrogates or characters that
+turn the direction of text. They break logs and terminals, or make two names look alike. An id is
+compared, not read by people: control characters and half surrogates alone are refused in it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import re
 
 from faregate.errors import InvalidInput
 
-MAX_ID = 512  # characters of whatever names somebody or something: subjects, owners, organizations, resources
-MAX_NAME = 200  # characters of what people call it
+MAX_ID = 512  # characters of an id: of subjects, owners, organizations, resources
+MAX_NAME = 200  # characters of a name for people
+_MAX_LISTED = 20  # names that a message lists
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSEEN = re.compile(
@@ -20,7 +22,10 @@ _UNSEEN = re.compile(
 
 
 def check_name(value: object, member: str, longest: int = MAX_NAME) -> str:
-    """Return ``value`` if it is a name: 1 to ``longest`` characters that people can see."""
+    """Return ``value`` if it is a name: 1 to ``longest`` characters that people can see.
+
+    Raises InvalidInput, naming ``member``, for any other value.
+    """
     if (
         not isinstance(value, str)
         or not value.strip()
@@ -28,26 +33,34 @@ def check_name(value: object, member: str, longest: int = MAX_NAME) -> str:
         or _UNSEEN.search(value)
     ):
         raise InvalidInput(
-            f"{member}: 1 to {longest} characters, none of them a control or direction character"
+            f"{member}: expected 1 to {longest} characters without control or direction characters"
         )
     return value
 
 
 def check_text(value: object, member: str, longest: int) -> str:
-    """Return ``value`` if it is a text of several lines and at most ``longest`` characters."""
+    """Return ``value`` if it is a text of at most ``longest`` characters.
+
+    Tabs and line feeds are allowed. Raises InvalidInput, naming ``member``, for any other value.
+    """
     if (
         not isinstance(value, str)
         or len(value) > longest
         or _UNSEEN.search(re.sub(r"[\n\t]", "", value))
     ):
         raise InvalidInput(
-            f"{member}: a text of at most {longest} characters, no control or direction characters"
+            f"{member}: expected a text of at most {longest} characters without control or "
+            "direction characters"
         )
     return value
 
 
 def check_id(value: object, member: str) -> str:
-    """Return ``value`` if it names a permission, a resource or a service: 1 to 512 characters, no control ones."""
+    """Return ``value`` if it is an id: 1 to 512 characters without control characters.
+
+    Permissions, resources and services have ids. Raises InvalidInput, naming ``member``, for any
+    other value.
+    """
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or _CONTROL.search(value):
         raise InvalidInput(
             f"{member}: expected a text of 1 to {MAX_ID} characters without control characters"
@@ -56,11 +69,18 @@ def check_id(value: object, member: str) -> str:
 
 
 def json_name(name: str) -> str:
-    """Return the name in JSON of what has this one in Python."""
+    """Return the JSON name of a Python name.
+
+    >>> json_name("expires_at")
+    'expiresAt'
+    """
     head, *tail = name.split("_")
     return head + "".join(map(str.capitalize, tail))
 
 
 def abbreviated(names: list[str]) -> str:
-    """Return the first names in words; nobody reads a thousand."""
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    """Return up to 20 names for a message, and the number of the others."""
+    listed = ", ".join(names[:_MAX_LISTED])
+    if len(names) > _MAX_LISTED:
+        return f"{listed} and {len(names) - _MAX_LISTED} more"
+    return listed

@@ -1,8 +1,9 @@
-"""JSON of strangers (RFC 8259), read so that there is one way to understand it.
+"""JSON from outside (RFC 8259), read so that every text has one meaning.
 
-Python's own reader takes other encodings, NaN, and the last of several members of one name; two readers of such a
-text may see two different things, so here it is no text at all. How deep it follows hangs on its version and on who
-calls it, so there is a bound.
+The law: a text with two meanings is refused. Python's own reader takes other encodings, NaN, and
+the last of several members of the same name. Another reader of the same text may take the first
+member. The depth that Python's reader follows depends on its version and on its caller, so the
+depth is bounded here.
 """
 
 from __future__ import annotations
@@ -12,67 +13,82 @@ from math import isfinite
 from typing import Any, NoReturn, cast
 
 MAX_DEPTH = 32  # objects and arrays within each other, the outermost counted
-_TWICE = "a member comes twice"
-_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
+AMBIGUOUS = object()  # stands for an object with a repeated member
 
-AMBIGUOUS = object()  # in the place of an object that can be understood in several ways
+_REPEATED = "a member is repeated"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 def parse_object(data: bytes, *, partly: bool = False) -> dict[str, Any]:
     """Return the members of a JSON object in UTF-8.
 
-    ``partly`` is for lists in which one bad item must not spoil the others. An object inside with a member that comes
-    twice is then :data:`AMBIGUOUS`, and every number a float, infinite if it is too large.
+    ``partly`` is for lists in which a bad item must not spoil the others. An inner object with a
+    repeated member is then :data:`AMBIGUOUS`. Every number is a float, infinite if it is too large.
 
-    ValueError for anything else: another encoding or a byte order mark (RFC 8259 section 8.1), a member that comes
-    twice (section 4), a number that is none or that no float holds (section 6), nesting deeper than
-    :data:`MAX_DEPTH` (section 9).
+    Raises ValueError for any other text: another encoding or a byte order mark (RFC 8259 section
+    8.1), a repeated member (section 4), NaN or a number that no float holds (section 6), and
+    nesting deeper than :data:`MAX_DEPTH` (section 9).
     """
+    decoder = _partial_decoder if partly else _decoder
     try:
-        value = (_partial_decoder if partly else _decoder).decode(data.decode())
+        value = decoder.decode(data.decode())
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+
     if value is AMBIGUOUS:
-        raise ValueError(_TWICE)
+        raise ValueError(_REPEATED)
     if not isinstance(value, dict):
-        raise ValueError("no object")  # noqa: TRY004  the text is wrong, not its type
-    _check_depth(cast("dict[str, Any]", value), MAX_DEPTH)
-    return cast("dict[str, Any]", value)
+        raise ValueError("not a JSON object")  # noqa: TRY004  the text is wrong, not its type
 
-
-def _check_depth(value: dict[str, Any] | list[Any], left: int) -> None:
-    if left == 0:
-        raise ValueError(_TOO_DEEP)
-    for one in value.values() if isinstance(value, dict) else value:
-        if isinstance(one, (dict, list)):
-            _check_depth(cast("dict[str, Any] | list[Any]", one), left - 1)
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError(_TWICE)
+    members = cast("dict[str, Any]", value)
+    _check_depth(members, MAX_DEPTH)
     return members
 
 
-def _members_or_not(pairs: list[tuple[str, Any]]) -> object:
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else AMBIGUOUS
+def _check_depth(value: dict[str, Any] | list[Any], left: int) -> None:
+    """Raise ValueError if ``value`` is nested deeper than ``left`` levels."""
+    if left == 0:
+        raise ValueError(_TOO_DEEP)
+
+    items = value.values() if isinstance(value, dict) else value
+    for item in items:
+        if isinstance(item, (dict, list)):
+            _check_depth(cast("dict[str, Any] | list[Any]", item), left - 1)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError(_REPEATED)
+    return value
+
+
+def _object_or_ambiguous(pairs: list[tuple[str, Any]]) -> object:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        return AMBIGUOUS
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not isfinite(number):
-        raise ValueError("a number that is too large")
+        raise ValueError("a number is too large")
     return number
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, parse_float=_finite)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite)
+
+# An integer is a float here: Python reads no integer of more than 4,300 digits, and the ValueError
+# would spoil the other items.
 _partial_decoder = json.JSONDecoder(
-    object_pairs_hook=_members_or_not, parse_constant=_refuse, parse_float=float, parse_int=float
+    object_pairs_hook=_object_or_ambiguous,
+    parse_constant=_refuse,
+    parse_float=float,
+    parse_int=float,
 )

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy.exc import SQLAlchemyError
 
 from faregate.errors import InvalidInput
+from faregate.stores.database import driver_errors, open_database
 from faregate.stores.schema import schema_version
-from faregate.stores.sqlite import files
-from faregate.stores.sqlite.database import (
-    WRITER_WAITS,
-    SqliteDatabase,
-    columns_of,
-    rows_missing_from,
-)
+from faregate.stores.store import WRITER_WAITS
 
 
 def upgrade(url: str, version: str = "head") -> None:
@@ -29,12 +22,15 @@ def upgrade(url: str, version: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    database = SqliteDatabase(url)
+    database = open_database(url)
     engine = database.engine(waits=WRITER_WAITS)
     try:
-        with database.transaction(engine, writing=True) as connection:
-            columns = columns_of(connection)
-            files.check_whole(database.path, rows_missing_from(connection, columns))
+        with (
+            driver_errors(database, database.explained),
+            database.transaction(engine, writing=True) as connection,
+        ):
+            columns = database.columns(connection)
+            database.check_whole(database.missing_rows(connection, columns))
             if schema_version.name not in columns:
                 database.check_never_used()
             config.attributes["connection"] = connection
@@ -43,7 +39,5 @@ def upgrade(url: str, version: str = "head") -> None:
         raise InvalidInput(
             f"store: its tables are of a faregate that this one does not know ({error})"
         ) from error
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise files.explained(database.path, error) from error
     finally:
         engine.dispose()

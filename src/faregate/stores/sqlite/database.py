@@ -25,7 +25,8 @@ from faregate.errors import InvalidInput, StoreUnavailable
 from faregate.stores.schema import VERSION, schema_version, sequence
 from faregate.stores.sqlite import files
 from faregate.stores.sqlite.companions import Companions, Connection
-from faregate.stores.sqlite.page import FilePage, MemoryPage, Page
+from faregate.stores.sqlite.lookup import SqliteLookup, is_busy
+from faregate.stores.sqlite.page import FilePage, MemoryPage
 from faregate.values import forks
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    from faregate.errors import FaregateError
+    from faregate.stores.database import Page
 
 _logger = logging.getLogger("faregate")
 
@@ -74,6 +78,8 @@ class Halted(OSError):
 class SqliteDatabase:
     """One SQLite database: a file, or, where ``path`` is None, in memory for as long as this object lives."""
 
+    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+
     def __init__(self, url: str) -> None:
         self.path = path_of(url)
         self._memory = _connect(":memory:") if self.path is None else None
@@ -93,6 +99,36 @@ class SqliteDatabase:
             # mode=rw: a file that was taken away is an error, never an empty database.
             self._uri = f"file:{quote(os.fsencode(self.path))}?mode=rw"
             self._companions = Companions(self.path, self._uri, self.halt)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the database is in memory, on one connection."""
+        return self.path is None
+
+    @property
+    def file(self) -> str | None:
+        """The file of the database; None in memory."""
+        return self.path
+
+    def lookup(self) -> SqliteLookup:
+        """Return the hot queries, on a connection of their own."""
+        return SqliteLookup(self.connect, keep=self.in_memory)
+
+    def check_whole(self, missing: list[str]) -> None:
+        """Raise InvalidInput if tables, columns or rows are missing that no creation leaves out."""
+        files.check_whole(self.path, missing)
+
+    def explained(self, error: Exception) -> FaregateError:
+        """Return the error to raise where the file cannot be opened: the fault, and the way to mend it."""
+        return files.explained(self.path, error)
+
+    def is_busy(self, error: BaseException) -> bool:
+        """Return True if another process holds the database, so that the same may be tried again."""
+        return is_busy(error)
+
+    def driver_connection(self, connection: SqlConnection) -> Connection:
+        """Return the driver's connection."""
+        return cast("Connection", connection.connection.dbapi_connection)
 
     def check_never_used(self) -> None:
         """Raise InvalidInput if there were tables: called where there are none now."""
@@ -164,7 +200,7 @@ class SqliteDatabase:
         """
         return self._memory_page if self.path is None else FilePage(self.path, create=create)
 
-    def enter_wal(self) -> None:
+    def prepare(self) -> None:
         """Put a file into WAL mode, where readers and the writer do not wait for each other; or fail if it is used."""
         with closing(self.connect()) if self.path else nullcontext(self.connect()) as connection:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
@@ -205,11 +241,37 @@ class SqliteDatabase:
         # No listener for the "begin" of SQLAlchemy's does this: where there is one, each statement costs more.
         with engine.begin() as connection:
             if at_once:
-                _begin_at_once(raw_of(connection), writing=writing)
+                _begin_at_once(self.driver_connection(connection), writing=writing)
             else:
                 connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-            self.check(raw_of(connection))
+            self.check(self.driver_connection(connection))
             yield connection
+
+    def columns(self, connection: SqlConnection) -> dict[str, set[str]]:
+        """Return the columns of each table of the package, also of other versions, by one statement."""
+        found: dict[str, set[str]] = {}
+        rows = connection.exec_driver_sql(
+            "SELECT m.name, p.name FROM sqlite_master AS m, pragma_table_info(m.name) AS p "
+            "WHERE m.type IN ('table', 'view') AND substr(m.name, 1, 9) = 'faregate_'"
+        )
+        for table, column in rows:
+            found.setdefault(table, set()).add(column)
+        return found
+
+    def missing_rows(self, connection: SqlConnection, columns: dict[str, set[str]]) -> list[str]:
+        """Return which of the two tables of one row lacks it, while the other has its own.
+
+        Tables that an application made together with its own have neither, until a gate opens them.
+        """
+        single = [table.name for table in (schema_version, sequence) if table.name in columns]
+        empty = [
+            name
+            for name in single
+            if not connection.exec_driver_sql(f"SELECT 1 FROM {name} LIMIT 1").all()  # noqa: S608  a table of this package
+        ]
+        if len(empty) == len(single):
+            return []
+        return [f"the row of {name}" for name in empty]
 
     def _return(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         """Keep no connection in the pool that was cut off."""
@@ -236,39 +298,8 @@ def _begin_at_once(connection: Connection, *, writing: bool) -> None:
         connection.execute(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
 
 
-def raw_of(connection: SqlConnection) -> Connection:
-    """Return the driver's connection."""
-    return cast("Connection", connection.connection.dbapi_connection)
-
-
 def _leave_transactions_alone(dbapi_connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     dbapi_connection.isolation_level = None
-
-
-def columns_of(connection: SqlConnection) -> dict[str, set[str]]:
-    """Return the columns of each table of the package, those of other versions too, by one statement."""
-    found: dict[str, set[str]] = {}
-    rows = connection.exec_driver_sql(
-        "SELECT m.name, p.name FROM sqlite_master AS m, pragma_table_info(m.name) AS p "
-        "WHERE m.type IN ('table', 'view') AND substr(m.name, 1, 9) = 'faregate_'"
-    )
-    for table, column in rows:
-        found.setdefault(table, set()).add(column)
-    return found
-
-
-def rows_missing_from(connection: SqlConnection, columns: dict[str, set[str]]) -> list[str]:
-    """Return which of the two tables of one row lacks it, while the other has its own.
-
-    Tables that an application made together with its own have neither, until a gate opens them.
-    """
-    single = [table for table in (schema_version, sequence) if table.name in columns]
-    empty = [
-        one
-        for one in single
-        if not connection.exec_driver_sql(f"SELECT 1 FROM {one.name} LIMIT 1").all()  # noqa: S608
-    ]
-    return [f"the row of {one.name}" for one in empty] if len(empty) < len(single) else []
 
 
 def path_of(url: str) -> str | None:

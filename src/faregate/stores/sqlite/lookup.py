@@ -1,68 +1,81 @@
-"""The hot queries: from a digest to a record, past SQLAlchemy, on one connection that threads share.
+"""The hot queries: from a digest to a compiled credential, past SQLAlchemy.
 
-Every read is read to its end: a cursor left open would freeze the connection's view of the database.
+One connection serves all threads of a process. Every result is read to its end: an open cursor would
+freeze the connection's view of the database.
 """
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from faregate.decision.compiled import (
-    NOTHING,
-    CompiledCredential,
-    compile_access,
-    compile_share,
-    compile_token,
-)
-from faregate.model import Org, Owner
-from faregate.stores.stored_values import stored_networks, stored_scopes, stored_texts
+from faregate.stores.compiled_rows import compile_access_row, compile_share_row, compile_token_row
+from faregate.stores.sound_rows import row_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from faregate.decision.compiled import CompiledCredential
     from faregate.stores.sqlite.companions import Connection
 
-_logger = logging.getLogger("faregate")
+# As bytes, so that a text that is no UTF-8 reaches the edge where texts are judged.
+_TEXTS = ("allowed_scopes", "allowed_cidr_blocks", "networks", "object_ids", "scopes")
+_PARTIES = (
+    "owner_id", "owner_name", "owner_acct", "owner_domain", "owner_idp_id", "org_id", "org_name",
+)  # fmt: skip
+_TOKEN_COLUMNS = (
+    "id", "type", *_PARTIES, "allowed_scopes", "allowed_cidr_blocks", "networks",
+    "not_before", "expires_at", "deactivated", "revoked_at",
+)  # fmt: skip
+_ACCESS_COLUMNS = ("allowed_scopes", "allowed_cidr_blocks", "networks", "expires_at")
+_SHARE_COLUMNS = (
+    "id", *_PARTIES, "object_ids", "scopes", "allowed_cidr_blocks", "networks",
+    "not_before", "expires_at", "revoked_at", "max_redemptions",
+)  # fmt: skip
 
-_NOBODY, _NO_ORG = Owner(), Org()  # of many records, which share them
+
+def _selected(table: str, columns: tuple[str, ...]) -> str:
+    """Return the columns of a statement."""
+    return ", ".join(
+        f"CAST({table}.{column} AS BLOB)" if column in _TEXTS else f"{table}.{column}"
+        for column in columns
+    )
+
 
 # A credential opens nothing as another kind than its record's, whoever may have written it there.
-_RECORD = """
-SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
-       CAST(t.allowed_scopes AS BLOB), CAST(t.allowed_cidr_blocks AS BLOB), CAST(t.networks AS BLOB),
-       t.not_before, t.expires_at, t.deactivated, s.superseded_at,
+_TOKEN = f"""
+SELECT {_selected("t", _TOKEN_COLUMNS)}, s.superseded_at,
        EXISTS (SELECT 1 FROM faregate_unseen AS u WHERE u.digest = s.digest)
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
 WHERE s.digest = ? AND t.type <> 'REFRESH'
-"""
-_ACCESS = """
-SELECT t.id, t.owner_id, t.owner_name, t.owner_acct, t.owner_domain, t.owner_idp_id, t.org_id, t.org_name,
-       CAST(t.allowed_scopes AS BLOB), CAST(t.allowed_cidr_blocks AS BLOB), CAST(t.networks AS BLOB),
-       t.not_before, t.expires_at, t.deactivated, t.revoked_at,
-       CAST(a.allowed_scopes AS BLOB), CAST(a.allowed_cidr_blocks AS BLOB), CAST(a.networks AS BLOB), a.expires_at
+"""  # noqa: S608  the columns stand above
+_ACCESS = f"""
+SELECT {_selected("t", _TOKEN_COLUMNS)}, {_selected("a", _ACCESS_COLUMNS)}
 FROM faregate_access AS a JOIN faregate_tokens AS t ON t.id = a.token_id
 WHERE a.digest = ? AND t.type = 'REFRESH'
-"""
-_SHARE = """
-SELECT id, owner_id, owner_name, owner_acct, owner_domain, owner_idp_id, org_id, org_name,
-       CAST(object_ids AS BLOB), CAST(scopes AS BLOB), CAST(allowed_cidr_blocks AS BLOB), CAST(networks AS BLOB),
-       not_before, expires_at, revoked_at, max_redemptions
-FROM faregate_shares WHERE """
+"""  # noqa: S608  the columns stand above
+_SHARE = f"SELECT {_selected('s', _SHARE_COLUMNS)} FROM faregate_shares AS s WHERE "  # noqa: S608
 _REVOKED = """
 SELECT EXISTS (
-    SELECT 1 FROM faregate_jwt_revocations WHERE key IN (?, ?) AND (issued_until IS NULL OR issued_until >= ?)
+    SELECT 1 FROM faregate_jwt_revocations
+    WHERE key IN (?, ?) AND (issued_until IS NULL OR issued_until >= ?)
 )
 """
-_CHANGES = "SELECT sequence, at, action, subject FROM faregate_feed WHERE sequence >= ? ORDER BY sequence LIMIT ?"
+_CHANGES = """
+SELECT sequence, at, action, subject FROM faregate_feed WHERE sequence >= ? ORDER BY sequence LIMIT ?
+"""
 _VERSION = "SELECT version_num FROM faregate_schema"
 _NEWEST = "SELECT sequence, at FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
 
+_read_token = row_reader((*_TOKEN_COLUMNS, "superseded_at", "unseen"))
+_read_family = row_reader(_TOKEN_COLUMNS)
+_read_access = row_reader(_ACCESS_COLUMNS)
+_read_share = row_reader(_SHARE_COLUMNS)
+
 
 class Changed(NamedTuple):
-    """One entry of the feed, as far as a cache needs it."""
+    """The part of a feed entry that a cache needs."""
 
     sequence: int
     at: float
@@ -75,45 +88,58 @@ class SqliteLookup:
 
     def __init__(self, connect: Callable[[], Connection], *, keep: bool) -> None:
         self._connect = connect
-        self._keep = keep  # the connection of a database in memory is the database
+        # The connection of a database in memory is the database.
+        self._keep = keep
         self._connection: Connection | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether a look-up need not open the database first."""
+        """Whether a look-up can be made without opening the database first."""
         return self._connection is not None or self._keep
 
     def token(self, digest: bytes) -> CompiledCredential | None:
-        """Return the record of the token whose credential has this digest, or None."""
-        rows = (self._connection or self._open()).execute(_RECORD, (digest,)).fetchall()
-        return _judged(_token, rows[0], digest) if rows else None
+        """Return the compiled credential of a token by its digest, or None."""
+        rows = (self._connection or self._open()).execute(_TOKEN, (digest,)).fetchall()
+        if not rows:
+            return None
+        row = _read_token(rows[0])
+        return compile_token_row(row, digest, row["superseded_at"], unseen=bool(row["unseen"]))
 
     def access(self, digest: bytes) -> CompiledCredential | None:
-        """Return the record of the access credential that has this digest, or None."""
+        """Return the compiled access credential of this digest, or None."""
         rows = self._open().execute(_ACCESS, (digest,)).fetchall()
-        return _judged(_access, rows[0], digest) if rows else None
+        if not rows:
+            return None
+        size = len(_TOKEN_COLUMNS)
+        return compile_access_row(
+            _read_family(rows[0][:size]), _read_access(rows[0][size:]), digest
+        )
 
     def share(self, digest: bytes) -> CompiledCredential | None:
-        """Return the record of the share whose secret has this digest, or None."""
-        rows = self._open().execute(f"{_SHARE} digest = ?", (digest,)).fetchall()
-        return _judged(_share, rows[0], digest) if rows else None
+        """Return the compiled secret of a share by its digest, or None."""
+        rows = self._open().execute(f"{_SHARE} s.digest = ?", (digest,)).fetchall()
+        return compile_share_row(_read_share(rows[0]), digest, secret=True) if rows else None
 
     def share_of(self, share_id: str) -> CompiledCredential | None:
-        """Return the record of the share with this id, which is no credential's, or None."""
-        rows = self._open().execute(f"{_SHARE} id = ?", (share_id,)).fetchall()
-        return _judged(_share, rows[0], b"") if rows else None
+        """Return the share of this id, compiled for the tokens that were redeemed from it, or None."""
+        rows = self._open().execute(f"{_SHARE} s.id = ?", (share_id,)).fetchall()
+        return compile_share_row(_read_share(rows[0])) if rows else None
 
     def is_revoked(self, keys: tuple[str, ...], issued_at: float | None) -> bool:
-        """Tell whether a JWT was revoked by one of one or two keys; one that has no date was issued ages ago."""
+        """Return True if a JWT was revoked by one of one or two keys.
+
+        A JWT without an instant of issue counts as very old.
+        """
         rows = self._open().execute(_REVOKED, (keys[0], keys[-1], issued_at or 0.0)).fetchall()
         return bool(rows[0][0])
 
     def changes(self, since: int, limit: int) -> list[Changed]:
-        """Return the entries of the feed from ``since`` on, that one included, at most ``limit``."""
-        return [Changed(*row) for row in self._open().execute(_CHANGES, (since, limit)).fetchall()]
+        """Return the entries of the feed from ``since`` on, inclusive, at most ``limit``."""
+        rows = self._open().execute(_CHANGES, (since, limit)).fetchall()
+        return [Changed(*row) for row in rows]
 
     def newest(self) -> tuple[int, float]:
-        """Return the sequence and instant of the newest entry; (0, 0.0) of an empty feed."""
+        """Return the sequence and instant of the newest entry; (0, 0.0) for an empty feed."""
         rows = self._open().execute(_NEWEST).fetchall()
         return (rows[0][0], rows[0][1]) if rows else (0, 0.0)
 
@@ -128,8 +154,10 @@ class SqliteLookup:
         return self._open()
 
     def announces(self) -> bool:
-        """Tell whether a page can be trusted: only beside a database in WAL mode, or in memory."""
-        return self._keep or self._open().execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+        """Return True if the page can be trusted: beside a database in WAL mode, or in memory."""
+        if self._keep:
+            return True
+        return self._open().execute("PRAGMA journal_mode").fetchall() == [("wal",)]
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""
@@ -147,140 +175,7 @@ class SqliteLookup:
         return self._connection
 
 
-def _judged(
-    read: Callable[[tuple[Any, ...], bytes], CompiledCredential],
-    row: tuple[Any, ...],
-    digest: bytes,
-) -> CompiledCredential:
-    """Return the record of a row; a dead one where somebody changed the row by hand into what is no record."""
-    try:
-        return read(row, digest)
-    except (TypeError, ValueError, IndexError):
-        _logger.exception(
-            "the stored record of %r cannot be read; it counts as deactivated", row[0]
-        )
-        return _dead(str(row[0]), digest)
-
-
-def _owner(columns: list[str | None]) -> Owner:
-    return Owner(*columns) if any(columns) else _NOBODY
-
-
-def _org(org_id: str | None, name: str | None) -> Org:
-    return Org(org_id, name) if org_id or name else _NO_ORG
-
-
-def _token(row: tuple[Any, ...], digest: bytes) -> CompiledCredential:
-    (
-        record_id,
-        *owner,
-        org_id,
-        org_name,
-        scopes,
-        cidrs,
-        packed,
-        not_before,
-        expires_at,
-        dead,
-        superseded,
-        unseen,
-    ) = row
-    return compile_token(
-        record_id=record_id,
-        owner=_owner(owner),
-        org=_org(org_id, org_name),
-        granted=stored_scopes(scopes, record_id).granted,
-        networks=stored_networks(cidrs, packed, record_id),
-        not_before=None if not_before is None else not_before + 0.0,
-        expires_at=None if expires_at is None else expires_at + 0.0,
-        deactivated=bool(dead),
-        superseded_at=superseded,
-        unseen=bool(unseen),
-        digest=digest,
-    )
-
-
-def _access(row: tuple[Any, ...], digest: bytes) -> CompiledCredential:
-    (
-        record_id,
-        *owner,
-        org_id,
-        org_name,
-        scopes,
-        cidrs,
-        packed,
-        not_before,
-        expires_at,
-        dead,
-        revoked,
-    ) = row[:15]
-    family = compile_token(
-        kind="refresh",
-        record_id=record_id,
-        owner=_owner(owner),
-        org=_org(org_id, org_name),
-        granted=stored_scopes(scopes, record_id).granted,
-        networks=stored_networks(cidrs, packed, record_id),
-        not_before=None if not_before is None else not_before + 0.0,
-        expires_at=(expires_at or 0.0) + 0.0,
-        deactivated=bool(dead),
-        revoked=revoked is not None,
-    )
-    own_scopes, own_cidrs, own_packed, ends = row[15:]
-    return compile_access(
-        family,
-        granted=stored_scopes(own_scopes, record_id).granted,
-        networks=stored_networks(own_cidrs, own_packed, record_id),
-        expires_at=ends + 0.0,
-        digest=digest,
-    )
-
-
-def _share(row: tuple[Any, ...], digest: bytes) -> CompiledCredential:
-    (
-        record_id,
-        *owner,
-        org_id,
-        org_name,
-        objects,
-        scopes,
-        cidrs,
-        packed,
-        not_before,
-        expires_at,
-        revoked,
-        most,
-    ) = row
-    return compile_share(
-        record_id=record_id,
-        shared_by=_owner(owner),
-        org=_org(org_id, org_name),
-        scopes=stored_texts(scopes),
-        object_ids=stored_texts(objects),
-        networks=stored_networks(cidrs, packed, record_id),
-        not_before=None if not_before is None else not_before + 0.0,
-        expires_at=expires_at + 0.0,
-        revoked=revoked is not None,
-        redeem_only=most is not None,
-        digest=digest,
-    )
-
-
-def _dead(record_id: str, digest: bytes) -> CompiledCredential:
-    return compile_token(
-        record_id=record_id,
-        owner=_NOBODY,
-        org=_NO_ORG,
-        granted=NOTHING,
-        networks=None,
-        not_before=None,
-        expires_at=None,
-        deactivated=True,
-        digest=digest,
-    )
-
-
 def is_busy(error: BaseException) -> bool:
-    """Return True if somebody else holds the database, so that the same may be tried again."""
+    """Return True if another process holds the database, so that the same may be tried again."""
     code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_OK)
     return code & 0xFF == sqlite3.SQLITE_BUSY

@@ -12,17 +12,9 @@ import sys
 from contextlib import suppress
 from mmap import ACCESS_WRITE, mmap
 from pathlib import Path
-from typing import Protocol
 
+from faregate.stores.database import NEVER, PAGE_BYTES, never
 from faregate.values.file_owner import make_alike
-
-_SIZE = 8
-_NEVER = 2**64 - 1  # no sequence ever gets here: whoever reads it reads the feed
-
-
-def never() -> memoryview:
-    """Return the view of no page: it matches no sequence, so that each request reads the feed."""
-    return memoryview(_NEVER.to_bytes(_SIZE, sys.byteorder)).cast("Q")
 
 
 def read_page(database: str) -> int:
@@ -31,54 +23,16 @@ def read_page(database: str) -> int:
         _path_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     )
     try:
-        data = os.read(descriptor, _SIZE)
+        data = os.read(descriptor, PAGE_BYTES)
     finally:
         os.close(descriptor)
-    if len(data) < _SIZE:
+    if len(data) < PAGE_BYTES:
         raise OSError("it is cut off")
     return int.from_bytes(data, sys.byteorder)
 
 
 def _path_of(database: str) -> str:
     return f"{database}-page"
-
-
-LOOK_EVERY = 1.0  # seconds between a reader's looks at the files themselves: were they replaced?
-
-
-class Page(Protocol):
-    """What tells a reader to look into the feed: ``view[0]`` is the newest sequence that may be committed."""
-
-    @property
-    def created(self) -> bool:
-        """Whether it was not there before: readers may still look at one that was deleted."""
-        ...
-
-    @property
-    def identity(self) -> str:
-        """Which file it is: no other one has it for as long as a process maps this one."""
-        ...
-
-    @property
-    def view(self) -> memoryview:
-        """The eight bytes, as one number."""
-        ...
-
-    def advance(self, sequence: int) -> None:
-        """Announce ``sequence``. Called with the write lock held, before the commit."""
-        ...
-
-    def is_current(self) -> bool:
-        """Tell whether this is still the page that writers write to and readers read."""
-        ...
-
-    def publish(self) -> None:
-        """Put a page that was created into its place."""
-        ...
-
-    def retire(self) -> None:
-        """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
-        ...
 
 
 class MemoryPage:
@@ -88,7 +42,7 @@ class MemoryPage:
     identity = "memory"
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(_SIZE)).cast("Q")
+        self.view = memoryview(bytearray(PAGE_BYTES)).cast("Q")
 
     def advance(self, sequence: int) -> None:
         """Announce ``sequence``."""
@@ -128,7 +82,9 @@ class FilePage:
         present = os.fstat(self._descriptor)
         self.identity = f"{present.st_dev}:{present.st_ino}"
         try:
-            self.view = memoryview(mmap(self._descriptor, _SIZE, access=ACCESS_WRITE)).cast("Q")
+            self.view = memoryview(mmap(self._descriptor, PAGE_BYTES, access=ACCESS_WRITE)).cast(
+                "Q"
+            )
             self._mapped = True
         except (OSError, ValueError):
             self.view = never()
@@ -137,11 +93,11 @@ class FilePage:
     def _size_up(self, database: str, *, create: bool) -> None:
         """Give a new page its bytes, mode and owner. Only who holds the write lock creates."""
         present = os.fstat(self._descriptor)
-        if present.st_size < _SIZE:
+        if present.st_size < PAGE_BYTES:
             if not create:
                 raise FileNotFoundError(self._path)
             # Written, not merely extended: on a full disk that is an error here, and no SIGBUS later.
-            os.pwrite(self._descriptor, bytes(_SIZE - present.st_size), present.st_size)
+            os.pwrite(self._descriptor, bytes(PAGE_BYTES - present.st_size), present.st_size)
         if create:
             with suppress(OSError):
                 make_alike(database, self._descriptor)
@@ -151,7 +107,7 @@ class FilePage:
         if self._mapped:
             self.view[0] = sequence
         else:
-            os.pwrite(self._descriptor, sequence.to_bytes(_SIZE, sys.byteorder), 0)
+            os.pwrite(self._descriptor, sequence.to_bytes(PAGE_BYTES, sys.byteorder), 0)
 
     def is_current(self) -> bool:
         """Tell whether the path still leads to the file that is open here, and that is whole."""
@@ -160,7 +116,7 @@ class FilePage:
         except OSError:
             return False
         # Cut off in place, the next look at its bytes would be the end of the process (SIGBUS).
-        return f"{there.st_dev}:{there.st_ino}" == self.identity and there.st_size >= _SIZE
+        return f"{there.st_dev}:{there.st_ino}" == self.identity and there.st_size >= PAGE_BYTES
 
     def publish(self) -> None:
         """Put a page that was created into its place; until then nobody finds it."""
@@ -170,8 +126,8 @@ class FilePage:
 
     def retire(self) -> None:
         """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
-        if os.fstat(self._descriptor).st_size >= _SIZE:
-            self.advance(_NEVER)
+        if os.fstat(self._descriptor).st_size >= PAGE_BYTES:
+            self.advance(NEVER)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import contextmanager
 from datetime import datetime  # noqa: TC003  msgspec reads the annotations when it runs
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Table, func, inspect, select
-from sqlalchemy.exc import SQLAlchemyError
 
+from faregate.stores.database import driver_errors
 from faregate.stores.schema import (
     VERSION,
     feed,
@@ -21,14 +20,7 @@ from faregate.stores.schema import (
     shares,
     tokens,
 )
-from faregate.stores.sqlite import files
-from faregate.stores.sqlite.database import (
-    WRITER_WAITS,
-    SqliteDatabase,
-    columns_of,
-    path_of,
-    rows_missing_from,
-)
+from faregate.stores.sqlite.database import WRITER_WAITS, SqliteDatabase
 from faregate.values.instants import as_datetime
 
 if TYPE_CHECKING:
@@ -70,34 +62,35 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
 
 def read_version(url: str) -> str | None:
     """Return the version of a store's tables, None if there are none. StoreUnavailable if it cannot answer."""
-    with _reading(url) as (connection, _):
+    with _reading(url) as (_, connection):
         return _version(connection, set(inspect(connection).get_table_names()))
 
 
 def read_status(url: str, *, thorough: bool = False) -> Status:
     """Return the state of a store; ``thorough`` has every page of it checked. StoreUnavailable if it cannot answer."""
-    with _reading(url) as (connection, size):
-        return _read(connection, size, thorough=thorough)
+    with _reading(url) as (database, connection):
+        return _read(database, connection, thorough=thorough)
 
 
 @contextmanager
-def _reading(url: str) -> Generator[tuple[Connection, int]]:
-    """Open a store's file, whatever is in it, and tell how long it is."""
-    engine = None
+def _reading(url: str) -> Generator[tuple[SqliteDatabase, Connection]]:
+    """Open a store's file, whatever is in it."""
+    database = SqliteDatabase(url)
+    engine = database.engine(waits=WRITER_WAITS)
     try:
-        database = SqliteDatabase(url)
-        size = 0 if database.path is None else Path(database.path).stat().st_size
-        engine = database.engine(waits=WRITER_WAITS)
-        with database.transaction(engine, writing=False) as connection:
-            yield connection, size
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise files.explained(path_of(url), error) from error
+        with (
+            driver_errors(database, database.explained),
+            database.transaction(engine, writing=False) as connection,
+        ):
+            yield database, connection
     finally:
-        if engine is not None:
-            engine.dispose()
+        engine.dispose()
 
 
-def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
+def _read(database: SqliteDatabase, connection: Connection, *, thorough: bool) -> Status:
+    size = 0
+    if database.path is not None:
+        size = Path(database.path).stat().st_size
     inspector = inspect(connection)
     there = set(inspector.get_table_names())
 
@@ -115,9 +108,9 @@ def _read(connection: Connection, size: int, *, thorough: bool) -> Status:
     )
     missing: list[str] = []
     if thorough:
-        columns = columns_of(connection)
+        columns = database.columns(connection)
         missing = missing_from(columns) if version == VERSION else []
-        missing += rows_missing_from(connection, columns)
+        missing += database.missing_rows(connection, columns)
     number, first, oldest, latest = entries or (0, None, None, None)
     newest_row = first_row(feed, feed.c.sequence, feed.c.at, order=feed.c.sequence.desc())
     return Status(

@@ -31,7 +31,7 @@ def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Netwo
         return (
             Networks.load(blocks, packed if isinstance(packed, bytes) else b"") if blocks else None
         )
-    except (msgspec.MsgspecError, InvalidInput):
+    except (msgspec.MsgspecError, InvalidInput, TypeError):
         _logger.exception(
             "the stored networks of %s no longer parse; the record admits no address", record_id
         )
@@ -42,7 +42,7 @@ def stored_texts(texts: bytes | str) -> tuple[str, ...]:
     """Return a stored list of texts; nothing of one that is no list any more."""
     try:
         return _TEXTS.decode(texts)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, TypeError):
         return ()
 
 
@@ -61,7 +61,7 @@ def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
     """
     try:
         return _compiled(text) if len(text) <= _SHORT else _compiled.__wrapped__(text)
-    except (msgspec.MsgspecError, InvalidInput):
+    except (msgspec.MsgspecError, InvalidInput, TypeError):
         _logger.exception(
             "the stored scopes of %s no longer parse; the record grants nothing", record_id
         )

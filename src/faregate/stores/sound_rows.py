@@ -1,0 +1,66 @@
+"""Rows as mappings, with numbers where numbers belong: the one edge at which broken rows are judged.
+
+Somebody may have changed a row by hand. A numeric column that holds anything else gets its most
+restrictive value, so that a broken row opens nothing more. Stored texts are judged where they are read
+back, in :mod:`faregate.fields.stored_values`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from faregate.values.instants import END_OF_TIME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Result
+
+    from faregate.fields.field import Columns
+
+# A column that is missing here becomes None: it restricts nothing.
+_MOST_RESTRICTIVE = {
+    "expires_at": 0.0,
+    "not_before": END_OF_TIME,
+    "created_at": 0.0,
+    "updated_at": 0.0,
+    "revoked_at": 0.0,
+    "version": 0,
+    "redemptions": 0,
+    "max_redemptions": 0,
+    "superseded_at": 0.0,
+}
+_NUMERIC = (*_MOST_RESTRICTIVE, "rotated_at", "last_used_at", "deactivated_updated_on")
+_KINDS = frozenset((int, float, NoneType))
+
+
+def first_of(result: Result[Any]) -> Columns | None:
+    """Return the first row of a result, or None if there is none."""
+    row = result.first()
+    if row is None:
+        return None
+    return row_reader(tuple(result.keys()))(row)
+
+
+def all_of(result: Result[Any]) -> list[Columns]:
+    """Return all rows of a result."""
+    read = row_reader(tuple(result.keys()))
+    return [read(row) for row in result.all()]
+
+
+@cache
+def row_reader(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Columns]:
+    """Return a function that turns the values of a row with these columns into a sound mapping."""
+    numeric = [index for index, name in enumerate(names) if name in _NUMERIC]
+
+    def read(values: Sequence[Any]) -> Columns:
+        row = dict(zip(names, values, strict=True))
+        for index in numeric:
+            if type(values[index]) not in _KINDS:
+                name = names[index]
+                row[name] = _MOST_RESTRICTIVE.get(name)
+        return row
+
+    return read
