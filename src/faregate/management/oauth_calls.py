@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def exchange(gate: Gate, request: ManagementRequest) -> Answer:
-    """Answer ``POST /token``. The refresh credential in the form is the only one needed."""
+    """Answer ``POST /token``. No caller is identified: the form holds the refresh credential."""
     form = request.form()
     if _required(form, "grant_type") != "refresh_token":
         raise UnsupportedGrantType("grant_type: not supported; use refresh_token")

@@ -360,7 +360,7 @@ def _as_oauth(answer: Answer, description: str) -> Answer:
         "error_description": _NOT_IN_DESCRIPTION.sub("?", description.replace('"', "'")),
     }
 
-    # OAuth clients expect 400; these two say whether a second attempt can succeed.
+    # OAuth clients expect 400, but 413 and 503 tell them how to try again.
     status = answer.status
     if status not in (413, 503):
         status = 400
