@@ -233,7 +233,7 @@ def test_a_login_that_answers_nonsense_is_a_mistake_of_the_application(site: Sit
     if isinstance(site.client.application, Flask):
         assert site.call("GET", "/tokens", who="broken").status_code == 500
     else:
-        with pytest.raises(Misconfigured, match="returns a Principal"):
+        with pytest.raises(Misconfigured, match="must return a Principal"):
             site.call("GET", "/tokens", who="broken")
 
 

@@ -1,4 +1,7 @@
-"""The calls about a credential, which is in the body: exchange (RFC 6749), introspection (7662), revocation (7009)."""
+"""The OAuth operations, whose credential is in the form.
+
+They are exchange (RFC 6749 sections 5 and 6), introspection (RFC 7662) and revocation (RFC 7009).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from faregate.management.request import (
     InvalidRequest,
     InvalidScope,
     UnsupportedGrantType,
-    shown,
+    answer_json,
 )
 from faregate.values.scopes import MAX_SCOPES
 
@@ -22,45 +25,53 @@ if TYPE_CHECKING:
     from faregate.management.request import ManagementRequest
 
 
-def exchange(gate: Gate, call: ManagementRequest) -> Answer:
-    """Answer ``POST /token``, for whoever has the refresh credential (sections 5 and 6)."""
-    form = call.form()
-    if _parameter(form, "grant_type") != "refresh_token":
-        raise UnsupportedGrantType("grant_type: refresh_token is the only one here.")
-    credential = _parameter(form, "refresh_token")
-    scopes = form["scope"].split(" ") if "scope" in form else None
+def exchange(gate: Gate, request: ManagementRequest) -> Answer:
+    """Answer ``POST /token``. No caller is identified: the form holds the refresh credential."""
+    form = request.form()
+    if _required(form, "grant_type") != "refresh_token":
+        raise UnsupportedGrantType("grant_type: not supported; use refresh_token")
+
+    credential = _required(form, "refresh_token")
+    scopes = None
+    if "scope" in form:
+        scopes = form["scope"].split(" ")
+
     try:
-        exchanged = gate.tokens.exchange(credential, scopes, address=call.address(gate))
+        exchanged = gate.tokens.exchange(credential, scopes, address=request.address(gate))
     except InvalidInput as error:
         raise InvalidScope(str(error)) from None
-    return shown(exchanged, headers=[("Pragma", "no-cache")])
+    return answer_json(exchanged, headers=[("Pragma", "no-cache")])
 
 
-def introspect(gate: Gate, call: ManagementRequest) -> Answer:
+def introspect(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /introspect``."""
-    form = call.form()
-    credential = _parameter(form, "token")
+    form = request.form()
+    credential = _required(form, "token")
     needs = [scope for scope in form.get("scope", "").split(" ") if scope]
     if len(needs) > MAX_SCOPES:
-        raise InvalidRequest(f"scope: at most {MAX_SCOPES} scopes.")
-    told = gate.introspect(
+        raise InvalidRequest(f"scope: at most {MAX_SCOPES} scopes are allowed")
+
+    introspected = gate.introspect(
         credential,
         needs=needs,
         on=form.get("on"),
         address=form.get("address"),
         refresh=form.get("token_type_hint") == "refresh_token",
-        by=call.principal,
+        by=request.principal,
     )
-    return shown(told)
+    return answer_json(introspected)
 
 
-def revoke(gate: Gate, call: ManagementRequest) -> Answer:
-    """Answer ``POST /revoke``, for whoever has the credential: a 200 tells nothing about it (section 2.2)."""
-    gate.revoke(_parameter(call.form(), "token"))
+def revoke(gate: Gate, request: ManagementRequest) -> Answer:
+    """Answer ``POST /revoke``, for the holder of a credential.
+
+    The status is 200 even for an unknown credential (RFC 7009 section 2.2).
+    """
+    gate.revoke(_required(request.form(), "token"))
     return Answer(200, JSON, b"{}")
 
 
-def _parameter(form: Mapping[str, str], name: str) -> str:
+def _required(form: Mapping[str, str], name: str) -> str:
     if name not in form:
-        raise InvalidRequest(f"{name}: is required.")
+        raise InvalidRequest(f"{name}: is required")
     return form[name]

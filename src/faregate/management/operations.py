@@ -1,8 +1,15 @@
-"""Every operation of the HTTP API, once: method, path, input, output, and the call that answers it.
+"""Every operation of the HTTP API, declared once, and the steps that answer it.
 
-An adapter finds the operation by its framework's routing and takes the values of :class:`Call` out of the
-request. Then :func:`begin` says whether the caller may make the call; only after that the adapter reads the
-body, and :func:`perform` answers. Nothing here knows a framework, or how it waits for a body.
+A request goes through three functions, in this order::
+
+    choose ──> begin ──> perform
+      │          │          │
+      │          │          └─ run the operation on the body, or refuse
+      │          └─ identify the caller and authorize the call, or refuse
+      └─ find the operation of the path for the method, or answer 204 or 405
+
+The law: no body is read before :func:`begin` has let the caller through. The adapter reads it
+between the last two steps, because only the adapter knows how its framework waits for a body.
 """
 
 from __future__ import annotations
@@ -35,22 +42,45 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from faregate.gate import Gate
-    from faregate.management.request import ManagementRequest, Reader
+    from faregate.management.request import ManagementRequest, QueryParameter
 
-_UNSAID = re.compile(
-    r"[^\x20\x21\x23-\x5b\x5d-\x7e]"
-)  # what is in no description of RFC 6749 section 5.2
-_NONE, _SMALL, _LARGE = 0, 16 * 1024, 1024 * 1024
+_KIB = 1024  # bytes
+_MIB = 1024 * 1024  # bytes
+
+# Limits of bodies.
+_NONE = 0
+_SMALL = 16 * _KIB
+_LARGE = 1 * _MIB
+
+# Characters that an ``error_description`` must not contain (RFC 6749 section 5.2).
+_NOT_IN_DESCRIPTION = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
 
 class Operation(NamedTuple):
-    """One operation. ``path`` has ``{id}`` where the record's id stands, ``call`` is the lifecycle's name for it.
+    """One operation of the HTTP API.
 
-    ``summary`` says what it does; ``takes`` is what its body holds, of JSON or of a ``form``, and ``optional`` says
-    that there need be none; ``query`` are its parameters. ``gives`` is what it answers with ``status``; ``refuses``
-    are statuses that not every such operation has. ``limit`` is the length of its body in bytes, at most; 0 means
-    that no body is read. Where the caller may be known by the body alone, or by nobody, ``open`` has no credential
-    asked first. ``oauth`` has errors told as RFC 6749 section 5.2 says.
+    ``method``, ``path``
+        The request that it answers. ``{id}`` in the path stands for the record's id.
+    ``call``
+        The lifecycle's name for the call, by which the caller is authorized.
+    ``run``
+        The function that answers.
+    ``summary``
+        A sentence for the OpenAPI document.
+    ``takes``, ``form``, ``optional``
+        The type of the body; whether it is a form instead of JSON; whether it may be left out.
+    ``query``
+        The parameters of the query.
+    ``status``, ``gives``
+        The status and the type of the answer.
+    ``refuses``
+        Error statuses beside those that every operation of its shape has.
+    ``limit``
+        The greatest length of the body in bytes; with 0, no body is read.
+    ``open``
+        Whether no caller is identified first, since the body may identify the caller.
+    ``oauth``
+        Whether errors have the form of RFC 6749 section 5.2.
     """
 
     method: str
@@ -60,7 +90,7 @@ class Operation(NamedTuple):
     summary: str
     takes: type[msgspec.Struct] | None = None
     gives: Any = None
-    query: Mapping[str, Reader] = {}
+    query: Mapping[str, QueryParameter] = {}
     status: int = 200
     refuses: tuple[int, ...] = ()
     limit: int = _NONE
@@ -70,201 +100,290 @@ class Operation(NamedTuple):
     oauth: bool = False
 
 
-def _describe(gate: Gate, call: ManagementRequest) -> Answer:
+# The documentation of the API itself
+
+
+def _answer_document(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``GET /openapi.json``."""
-    return Answer(200, JSON, msgspec.json.encode(_document(gate, call)))
+    return Answer(200, JSON, msgspec.json.encode(_document(gate, request)))
 
 
-def _show(gate: Gate, call: ManagementRequest) -> Answer:
+def _answer_docs_page(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``GET /docs``."""
-    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", POLICY)]
-    return Answer(
-        200, [*headers, ("Cache-Control", "no-store")], page(_document(gate, call)).encode()
-    )
+    html = page(_document(gate, request))
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Security-Policy", POLICY),
+        ("Cache-Control", "no-store"),
+    ]
+    return Answer(200, headers, html.encode())
 
 
-def _document(gate: Gate, call: ManagementRequest) -> dict[str, Any]:
-    return document(
-        OPERATIONS,
-        gate.requests.resolver,
-        call.path.rpartition("/")[0] or "/",
-        by_credential=call.login is None,
-    )
+def _document(gate: Gate, request: ManagementRequest) -> dict[str, Any]:
+    prefix = request.path.rpartition("/")[0] or "/"
+    return document(OPERATIONS, gate.requests.resolver, prefix, by_credential=request.login is None)
 
 
+# The table of operations, one row each: request and function, summary, types and limits.
 OPERATIONS = (
     Operation(
-        "POST", "/tokens", "token.create", token_calls.create, "Create a token; its secret is in the answer, this once",
+        "POST", "/tokens", "token.create", token_calls.create,
+        "Create a token; the secret is shown once",
         takes=payloads.CreateToken, gives=Issued, status=201, refuses=(409,), limit=_LARGE,
     ),
-    Operation("GET", "/tokens", "token.list", token_calls.list_, "List the tokens that you reach",
-              query=token_calls.FILTERS, gives=Page[Token]),
-    Operation("GET", "/tokens/{id}", "token.get", token_calls.get, "Show a token", gives=Token),
     Operation(
-        "PUT", "/tokens/{id}", "token.update", token_calls.put, "Change a token; what is left out stays",
+        "GET", "/tokens", "token.list", token_calls.list_,
+        "List the tokens that the caller reaches",
+        query=token_calls.LIST_PARAMETERS, gives=Page[Token],
+    ),
+    Operation(
+        "GET", "/tokens/{id}", "token.get", token_calls.get,
+        "Show a token",
+        gives=Token,
+    ),
+    Operation(
+        "PUT", "/tokens/{id}", "token.update", token_calls.put,
+        "Change a token; omitted members keep their values",
         takes=payloads.PutToken, gives=Token, refuses=(409, 412), limit=_LARGE,
     ),
     Operation(
-        "PATCH", "/tokens/{id}", "token.update", token_calls.patch, "Change some members of a token",
+        "PATCH", "/tokens/{id}", "token.update", token_calls.patch,
+        "Change some members of a token",
         takes=payloads.PatchToken, gives=Token, refuses=(409, 412), limit=_LARGE,
     ),
-    Operation("DELETE", "/tokens/{id}", "token.delete", token_calls.delete, "Delete a token for good", status=204),
+    Operation(
+        "DELETE", "/tokens/{id}", "token.delete", token_calls.delete,
+        "Delete a token permanently",
+        status=204,
+    ),
     Operation(
         "POST", "/tokens/{id}/rotate", "token.rotate", token_calls.rotate,
-        "Replace a token's secret; the new one is in the answer, this once",
+        "Replace a token's secret; the new secret is shown once",
         takes=payloads.RotateToken, optional=True, gives=Issued, refuses=(409,), limit=_LARGE,
     ),
     Operation(
-        "POST", "/tokens/{id}/deactivate", "token.deactivate", token_calls.deactivate, "Close a token until it is activated",
+        "POST", "/tokens/{id}/deactivate", "token.deactivate", token_calls.deactivate,
+        "Deactivate a token until it is activated",
         takes=payloads.DeactivateToken, optional=True, gives=Token, limit=_LARGE,
     ),
     Operation(
-        "POST", "/tokens/{id}/activate", "token.activate", token_calls.activate, "Open a deactivated token again",
+        "POST", "/tokens/{id}/activate", "token.activate", token_calls.activate,
+        "Activate a deactivated token",
         takes=payloads.ActivateToken, optional=True, gives=Token, refuses=(409,), limit=_LARGE,
     ),
     Operation(
         "POST", "/tokens/deactivate", "token.deactivate_many", token_calls.deactivate_many,
-        "Close up to 100 tokens; what cannot be done to one hinders no other",
+        "Deactivate up to 100 tokens; each succeeds or fails by itself",
         takes=payloads.ManyTokens, gives=Batch, limit=_LARGE,
     ),
     Operation(
         "POST", "/tokens/activate", "token.activate_many", token_calls.activate_many,
-        "Open up to 100 tokens; what cannot be done to one hinders no other",
+        "Activate up to 100 tokens; each succeeds or fails by itself",
         takes=payloads.ManyTokens, gives=Batch, limit=_LARGE,
     ),
     Operation(
         "POST", "/token", "token.exchange", oauth_calls.exchange,
-        "Exchange a refresh token for an access token, and its own successor (RFC 6749)",
-        takes=payloads.TokenRequest, form=True, gives=Exchanged, limit=_SMALL, open=True, oauth=True,
+        "Exchange a refresh token for an access token and its successor (RFC 6749)",
+        takes=payloads.TokenRequest, form=True, gives=Exchanged, limit=_SMALL,
+        open=True, oauth=True,
     ),
     Operation(
         "POST", "/introspect", "token.introspect", oauth_calls.introspect,
-        "Tell whether a resource server may let a credential in (RFC 7662), and what it is",
+        "Introspect a credential (RFC 7662)",
         takes=payloads.Inquiry, form=True, gives=Introspected, limit=_LARGE,
     ),
     Operation(
         "POST", "/revoke", "token.revoke", oauth_calls.revoke,
-        "Have a token closed by its own secret (RFC 7009)",
-        takes=payloads.OneCredential, form=True, limit=_SMALL, open=True, oauth=True,
+        "Revoke a token by presenting its secret (RFC 7009)",
+        takes=payloads.OneCredential, form=True, limit=_SMALL,
+        open=True, oauth=True,
     ),
     Operation(
-        "POST", "/shares", "share.create", share_calls.create, "Share objects; the secret is in the answer, this once",
+        "POST", "/shares", "share.create", share_calls.create,
+        "Share objects; the secret is shown once",
         takes=payloads.CreateShare, gives=IssuedShare, status=201, limit=_LARGE,
     ),
-    Operation("GET", "/shares", "share.list", share_calls.list_, "List the shares that you reach",
-              query=share_calls.FILTERS, gives=Page[Share]),
-    Operation("GET", "/shares/{id}", "share.get", share_calls.get, "Show a share, dead or alive", gives=Share),
+    Operation(
+        "GET", "/shares", "share.list", share_calls.list_,
+        "List the shares that the caller reaches",
+        query=share_calls.LIST_PARAMETERS, gives=Page[Share],
+    ),
+    Operation(
+        "GET", "/shares/{id}", "share.get", share_calls.get,
+        "Show a share, active or not",
+        gives=Share,
+    ),
     Operation(
         "PATCH", "/shares/{id}", "share.update", share_calls.patch,
-        "Change the end of a share, or its params, which are merged (RFC 7396)",
+        "Change the expiry of a share, or merge its params (RFC 7396)",
         takes=payloads.PatchShare, gives=Share, refuses=(409,), limit=_LARGE,
     ),
     Operation(
-        "POST", "/shares/{id}/revoke", "share.revoke", share_calls.revoke, "Close a share for good",
+        "POST", "/shares/{id}/revoke", "share.revoke", share_calls.revoke,
+        "Revoke a share permanently",
         takes=payloads.RevokeShare, optional=True, gives=Share, limit=_LARGE,
     ),
     Operation(
         "POST", "/shares/{id}/redeem", "share.redeem", share_calls.redeem,
-        "Exchange a share's secret for a token of 15 minutes; without it, for who reaches and covers the share",
-        takes=payloads.RedeemShare, optional=True, gives=Redeemed, limit=_SMALL, open=True,
+        "Redeem a share for a token of 15 minutes, by its secret or as a caller who covers it",
+        takes=payloads.RedeemShare, optional=True, gives=Redeemed, limit=_SMALL,
+        open=True,
     ),
-    Operation("GET", "/audit", "audit.list", audit_calls.list_, "Show who changed what, in the order of the changes",
-              query=audit_calls.FILTERS, gives=AuditPage),
-    Operation("GET", "/openapi.json", "openapi", _describe, "This document", open=True),
-    Operation("GET", "/docs", "docs", _show, "This document, for people", open=True),
+    Operation(
+        "GET", "/audit", "audit.list", audit_calls.list_,
+        "List changes and their actors, in the order of the changes",
+        query=audit_calls.LIST_PARAMETERS, gives=AuditPage,
+    ),
+    Operation(
+        "GET", "/openapi.json", "openapi", _answer_document,
+        "Show this document as JSON",
+        open=True,
+    ),
+    Operation(
+        "GET", "/docs", "docs", _answer_docs_page,
+        "Show this document as a page",
+        open=True,
+    ),
 )  # fmt: skip
 
 
-# By their paths; those of fixed words first, since a router takes the first that fits.
-PATHS: dict[str, dict[str, Operation]] = {
-    path: {operation.method: operation for operation in OPERATIONS if operation.path == path}
-    for path in sorted(
-        {operation.path for operation in OPERATIONS}, key=lambda path: ("{id}" in path, path)
-    )
-}
+def _by_path(operations: tuple[Operation, ...]) -> dict[str, dict[str, Operation]]:
+    """Return the operations by path and method, in the order in which a router must try them."""
+    paths = {operation.path for operation in operations}
+
+    # A router takes the first match, so ``/tokens/activate`` must precede ``/tokens/{id}``.
+    ordered = sorted(paths, key=lambda path: ("{id}" in path, path))
+    return {
+        path: {operation.method: operation for operation in operations if operation.path == path}
+        for path in ordered
+    }
+
+
+PATHS = _by_path(OPERATIONS)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 
-def choose(found: Mapping[str, Operation], method: str) -> Operation | Answer:
-    """Return the operation of a path's for this method; else the answer, which tells the others (RFC 9110 15.5.6)."""
-    operation = found.get("GET" if method == "HEAD" else method)
+# The steps of a request
+
+
+def choose(operations: Mapping[str, Operation], method: str) -> Operation | Answer:
+    """Return the operation for a method, or the answer if there is none.
+
+    ``operations`` are those of one path, by method. ``HEAD`` is answered as ``GET``, ``OPTIONS``
+    with the allowed methods, any other method with status 405 (RFC 9110 section 15.5.6).
+    """
+    answered_as = "GET" if method == "HEAD" else method
+    operation = operations.get(answered_as)
     if operation is not None:
         return operation
-    allowed = ", ".join([*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"])
+
+    methods = list(operations)
+    if "GET" in operations:
+        methods.append("HEAD")
+    methods.append("OPTIONS")
+    allowed = ", ".join(methods)
+
+    headers = [("Allow", allowed)]
     if method == "OPTIONS":
-        return Answer(204, [("Allow", allowed)], b"")
+        return Answer(204, headers, b"")
     return problem(
-        405,
-        "method_not_allowed",
-        "Method not allowed",
-        f"This path takes {allowed}.",
-        [("Allow", allowed)],
+        405, "method_not_allowed", "Method not allowed", f"This path allows {allowed}.", headers
     )
 
 
-def begin(operation: Operation, gate: Gate, call: ManagementRequest) -> ManagementRequest | Answer:
-    """Return the call with its caller, who may make it and whose body may be read; else the answer to refuse it."""
+def begin(
+    operation: Operation, gate: Gate, request: ManagementRequest
+) -> ManagementRequest | Answer:
+    """Return the request with its authorized caller, or the answer that refuses it.
+
+    The body may be read only after a request is returned.
+    """
     if operation.open:
-        return call
+        return request
+
     try:
-        return call.admitted(gate, operation.call)
+        return request.authorized(gate, operation.call)
     except (Refused, Denied) as error:
-        return _refused(error, operation, gate, call)
+        return _refuse(error, operation, gate, request)
 
 
 def perform(
-    operation: Operation, gate: Gate, call: ManagementRequest, body: bytes | None
+    operation: Operation, gate: Gate, request: ManagementRequest, body: bytes | None
 ) -> Answer:
-    """Return the answer to a call that :func:`begin` has let through.
+    """Return the answer to a request that :func:`begin` returned.
 
-    ``body`` need not be read beyond one byte more than ``operation.limit``; None says that somebody else has
-    read it before.
+    ``body`` may be cut one byte after ``operation.limit``. It is None if the application had read
+    it before, so that it is lost.
     """
     try:
         if body is None:
-            raise InvalidInput("The body was read before it came here; leave it to this API")
+            raise InvalidInput("The body was read before this API could read it; leave it unread")
         if len(body) > operation.limit:
-            raise BodyTooLarge("The body is longer than a sound one could be.")
-        answer = operation.run(gate, call._replace(body=body))
+            raise BodyTooLarge(f"The body exceeds {_size(operation.limit)}.")
+        answer = operation.run(gate, request._replace(body=body))
     except (Refused, Denied) as error:
-        answer = _refused(error, operation, gate, call)
-    return call.dressed(gate, answer)
+        answer = _refuse(error, operation, gate, request)
+
+    return request.with_gate_headers(gate, answer)
 
 
-def _refused(
-    error: Refused | Denied, operation: Operation, gate: Gate, call: ManagementRequest
+def _size(limit: int) -> str:
+    """Return a number of bytes in words, as in ``1 MiB``."""
+    if limit >= _MIB:
+        return f"{limit // _MIB} MiB"
+    return f"{limit // _KIB} KiB"
+
+
+# Errors
+
+
+def _refuse(
+    error: Refused | Denied, operation: Operation, gate: Gate, request: ManagementRequest
 ) -> Answer:
+    """Return the answer to an error; a denial is logged."""
     if isinstance(error, Denied):
-        error.address = call.address(gate)
-        answer = gate.requests.answer(error, route=call.route)
+        error.address = request.address(gate)
+        answer = gate.requests.answer(error, route=request.route)
     else:
         answer = answer_refusal(error)
-    return _as_oauth(answer, str(error)) if operation.oauth else answer
+
+    if operation.oauth:
+        return _as_oauth(answer, str(error))
+    return answer
 
 
-def _as_oauth(answer: Answer, words: str) -> Answer:
-    """Return an error in the form of RFC 6749 section 5.2, which knows few codes and, but for a reason, one status."""
+def _as_oauth(answer: Answer, description: str) -> Answer:
+    """Return an error in the form of RFC 6749 section 5.2."""
     code = msgspec.json.decode(answer.body)["code"]
-    status = answer.status if answer.status in (413, 503) else 400
+    body = {
+        "error": _oauth_error(code),
+        "error_description": _NOT_IN_DESCRIPTION.sub("?", description.replace('"', "'")),
+    }
+
+    # OAuth clients expect 400, but 413 and 503 tell them how to try again.
+    status = answer.status
+    if status not in (413, 503):
+        status = 400
+
+    # No credential was in a header, so none is asked for.
     headers = [
         (name, value)
         for name, value in answer.headers
         if name not in ("Content-Type", "WWW-Authenticate")
     ]
-    told = {
-        "error": _oauth_error(code),
-        "error_description": _UNSAID.sub("?", words.replace('"', "'")),
-    }
     return Answer(
-        status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(told)
+        status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(body)
     )
 
 
 def _oauth_error(code: str) -> str:
+    """Return the code of RFC 6749 section 5.2 or RFC 7009 section 2.2.1 for a code of faregate."""
     if code in OAUTH_ERRORS:
         return code
     if code == "store_unavailable":
         return "temporarily_unavailable"
     if code == "insufficient_scope":
         return "invalid_scope"
-    return "invalid_grant" if code in REASONS else "invalid_request"
+    if code in REASONS:
+        return "invalid_grant"
+    return "invalid_request"

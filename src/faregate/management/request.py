@@ -1,4 +1,9 @@
-"""One request to the HTTP API, in the values that operations read of it, and the answers that they give."""
+"""Requests to the HTTP API as values, and the answers to them.
+
+A request passes three steps, in this order: its caller is identified and authorized, its body is
+read, and its operation answers. An operation takes its values from :class:`ManagementRequest`, and
+builds its answer with the functions below. No framework is imported.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +29,19 @@ if TYPE_CHECKING:
     from faregate.model import AuditPage, Page
 
 Login = Callable[[], Principal | None]
-_FIELDS = 100
+
 JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+
+_JSON_TYPE = r"application/json\s*(;.*)?"
+_FORM_TYPE = r"application/x-www-form-urlencoded\s*(;.*)?"
+_MAX_FORM_PARAMETERS = 100
+
+
+# Errors of the HTTP API alone; the lifecycles raise the others.
 
 
 class NotJson(Refused):
-    """The body is declared to be something else than JSON."""
+    """The body is not declared to be JSON."""
 
     status = 415
     code = "not_json"
@@ -37,7 +49,7 @@ class NotJson(Refused):
 
 
 class BodyTooLarge(Refused):
-    """The body is longer than any sound one."""
+    """The body exceeds the limit of its operation."""
 
     status = 413
     code = "body_too_large"
@@ -45,7 +57,7 @@ class BodyTooLarge(Refused):
 
 
 class NotForm(Refused):
-    """The body is declared to be something else than a form."""
+    """The body is not declared to be a form."""
 
     status = 415
     code = "not_form"
@@ -53,24 +65,25 @@ class NotForm(Refused):
 
 
 class InvalidRequest(InvalidInput):
-    """A parameter of a form is missing or given twice (RFC 6749 section 5.2)."""
+    """A parameter of a form is missing, repeated or malformed (RFC 6749 section 5.2)."""
 
     code = "invalid_request"
     title = "Request invalid"
 
 
 class UnsupportedGrantType(InvalidRequest):
-    """The grant is not one that is exchanged here (RFC 6749 section 5.2)."""
+    """The grant type is not supported (RFC 6749 section 5.2)."""
 
     code = "unsupported_grant_type"
 
 
 class InvalidScope(InvalidRequest):
-    """The scopes that are asked for are none (RFC 6749 section 5.2)."""
+    """The requested scopes are malformed (RFC 6749 section 5.2)."""
 
     code = "invalid_scope"
 
 
+# Codes that RFC 6749 and RFC 7009 know by the same name.
 OAUTH_ERRORS = frozenset(
     error.code for error in (UnsupportedTokenType, UnsupportedGrantType, InvalidScope)
 )
@@ -79,10 +92,13 @@ OAUTH_ERRORS = frozenset(
 class ManagementRequest(NamedTuple):
     """The values of one request.
 
-    ``values`` are those by which the caller is identified, ``route`` the application's name of the route, for the
-    log, ``path`` the path of the request with all prefixes, ``record_id`` the parameter of the route. ``login`` is
-    the application's own way to know the caller, in place of a credential: it returns a principal, or None for
-    nobody. The caller is known once the call is admitted, the body after that.
+    ``values`` identify the caller. ``route`` is the application's name of the route, for the log.
+    ``path`` is the path with all prefixes, ``record_id`` the parameter of the route,
+    ``content_type`` and ``if_match`` are the headers of these names.
+
+    ``login`` replaces the credential: the application's own function that returns the principal,
+    or None if nobody is logged in. ``principal`` is set once the caller is authorized, ``body``
+    after that.
     """
 
     values: RequestValues
@@ -95,54 +111,99 @@ class ManagementRequest(NamedTuple):
     principal: Principal | None = None
     body: bytes = b""
 
-    def admitted(self, gate: Gate, call: str) -> ManagementRequest:
-        """Return this with its principal, or raise Denied unless that one may make the call of this name."""
-        # A resource server sends its credential as its client library does.
-        values = from_client_password(self.values) if call == "token.introspect" else self.values
-        principal = (
-            gate.requests.identify(values)[0]
-            if self.login is None
-            else self._logged_in(self.login, gate)
-        )
+    def authorized(self, gate: Gate, call: str) -> ManagementRequest:
+        """Return the request with its principal.
+
+        Raises :class:`Denied` unless the caller may make the lifecycle's ``call``, as in
+        ``"token.create"``.
+        """
+        values = self.values
+        if call == "token.introspect":
+            # The client libraries of resource servers send a secret as a password.
+            values = from_client_password(values)
+
+        if self.login is None:
+            principal = gate.requests.identify(values)[0]
+        else:
+            principal = self._logged_in(self.login, gate)
+
         Actor.of(principal).permit(cast("Call", call), self.record_id)
         return self._replace(principal=principal)
 
     def _logged_in(self, login: Login, gate: Gate) -> Principal:
-        """Return who is logged in to the application.
-
-        A browser sends a session along with whatever another site has it ask for, so what may change something
-        counts only from a configured origin.
-        """
+        """Return the principal of the application's own login."""
+        # A browser adds its session to requests that another site starts, so a request that may
+        # change something must come from a configured origin.
         if self.values.unsafe and self.values.origin not in gate.requests.resolver.origins:
             raise Denied("origin_not_allowed")
+
         principal = login()
         if principal is None:
             raise Denied("missing_credential", "Log in to the application first.")
         if not isinstance(principal, Principal):
             raise Misconfigured(
-                "management(principal=…): the function returns a Principal, as of gate.session(), or None"
+                "management(principal=…): the function must return a Principal, as "
+                "gate.session() does, or None"
             )
-        return (
-            gate.requests.with_owner_rights(principal) if principal.kind == "session" else principal
-        )
+
+        if principal.kind == "session":
+            return gate.requests.with_owner_rights(principal)
+        return principal
 
     def address(self, gate: Gate) -> str | None:
-        """Return the client's address, None where it is unknown."""
+        """Return the client's IP address, or None if it is unknown."""
         return gate.requests.client_address(self.values)
 
     def query(self, gate: Gate) -> list[tuple[str, str]]:
-        """Return the parameters of the query, without a credential that may be presented there."""
-        given = query_pairs(self.values.query)
-        return [
-            pair
-            for pair in given
-            if not (gate.requests.resolver.query and pair[0] == QUERY_PARAMETER)
-        ]
+        """Return the parameters of the query, without the credential."""
+        pairs = query_pairs(self.values.query)
+        if not gate.requests.resolver.query:
+            return pairs
+        return [(name, value) for name, value in pairs if name != QUERY_PARAMETER]
 
-    def dressed(self, gate: Gate, answer: Answer) -> Answer:
-        """Return the answer with what the gate has to tell the caller besides."""
+    def json(self, body_type: type[payloads.T], *, optional: bool = False) -> payloads.T:
+        """Return the JSON body as an instance of ``body_type``.
+
+        An empty body is accepted if it is ``optional``, and gives the defaults. Raises
+        :class:`NotJson` for another media type, and :class:`InvalidInput` for a body that does not
+        fit.
+        """
+        if optional and not self.body:
+            return body_type()
+        if not re.fullmatch(_JSON_TYPE, self.content_type, re.IGNORECASE):
+            raise NotJson("Send the body as JSON, with 'Content-Type: application/json'.")
+        return payloads.read(self.body, body_type)
+
+    def form(self) -> dict[str, str]:
+        """Return the parameters of a form.
+
+        A parameter without a value counts as omitted (RFC 6749 section 3.2). Raises
+        :class:`NotForm` for another media type, and :class:`InvalidRequest` for a malformed form.
+        """
+        # No body and no media type: a form without parameters.
+        if not self.body and not self.content_type:
+            return {}
+
+        if not re.fullmatch(_FORM_TYPE, self.content_type, re.IGNORECASE):
+            raise NotForm("Send a form, with 'Content-Type: application/x-www-form-urlencoded'.")
+        try:
+            pairs = parse_qsl(
+                self.body.decode(), keep_blank_values=True, max_num_fields=_MAX_FORM_PARAMETERS
+            )
+        except ValueError:
+            raise InvalidRequest(
+                f"The body must be a form in UTF-8 with at most {_MAX_FORM_PARAMETERS} parameters."
+            ) from None
+
+        if len(dict(pairs)) < len(pairs):
+            raise InvalidRequest("A parameter is given more than once.")
+        return {name: value for name, value in pairs if value}
+
+    def with_gate_headers(self, gate: Gate, answer: Answer) -> Answer:
+        """Return the answer with the headers that the gate adds for an authorized caller."""
         if self.principal is None:
             return answer
+
         present = [name for name, _ in answer.headers]
         added = gate.requests.response_headers(
             self.principal, elsewhere=False, status=answer.status, present=present
@@ -150,87 +211,93 @@ class ManagementRequest(NamedTuple):
         return answer._replace(headers=[*answer.headers, *added])
 
     def __repr__(self) -> str:
-        return f"Call(route={self.route!r}, values=<hidden>, body=<hidden>)"
-
-    def read(self, wanted: type[payloads.T], *, optional: bool = False) -> payloads.T:
-        """Return the body as ``wanted``; of an ``optional`` one that is not there, an empty one."""
-        if optional and not self.body:
-            return wanted()
-        if not re.fullmatch(r"application/json\s*(;.*)?", self.content_type, re.IGNORECASE):
-            raise NotJson("Send the body as JSON, with 'Content-Type: application/json'.")
-        return payloads.read(self.body, wanted)
-
-    def form(self) -> dict[str, str]:
-        """Return the parameters of a form; one without a value counts as left out (RFC 6749 section 3.2)."""
-        if not self.body and not self.content_type:  # nothing was sent, of no type
-            return {}
-        if not re.fullmatch(
-            r"application/x-www-form-urlencoded\s*(;.*)?", self.content_type, re.IGNORECASE
-        ):
-            raise NotForm("Send a form, with 'Content-Type: application/x-www-form-urlencoded'.")
-        try:
-            given = parse_qsl(self.body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
-        except ValueError:
-            raise InvalidRequest(
-                f"The body is no form of at most {_FIELDS} parameters in UTF-8."
-            ) from None
-        if len(dict(given)) < len(given):
-            raise InvalidRequest("A parameter is given more than once.")
-        return {name: value for name, value in given if value}
+        return f"ManagementRequest(route={self.route!r}, values=<hidden>, body=<hidden>)"
 
 
-def shown(record: payloads.Shown, status: int = 200, headers: Headers | None = None) -> Answer:
-    """Return the answer that shows a record."""
-    return Answer(status, [*JSON, *(headers or [])], payloads.show(record))
+# Answers
 
 
-def listed(page: Page[Any], call: ManagementRequest, query: Sequence[tuple[str, str]]) -> Answer:
-    """Return the answer that shows a page of a list, with links to its neighbours (RFC 8288)."""
-    others = [(name, value) for name, value in query if name not in ("offset", "after")]
-    links = [
-        f'<{quote(call.path)}?{urlencode([*others, (name, place)])}>; rel="{relation}"'
-        for relation, name, place, there in (
-            # Not by offset: a list that changes between two pages would leave some out.
-            ("next", "after", page.next, page.next is not None),
-            ("prev", "offset", max(0, page.offset - page.limit), page.offset > 0),
-        )
-        if there
-    ]
-    return shown(page, headers=[("Link", ", ".join(links))] if links else [])
+def answer_json(
+    result: payloads.Shown, status: int = 200, headers: Headers | None = None
+) -> Answer:
+    """Return an answer with the JSON of a lifecycle's result."""
+    return Answer(status, [*JSON, *(headers or [])], payloads.show(result))
 
 
-def audited(page: AuditPage, call: ManagementRequest, query: Sequence[tuple[str, str]]) -> Answer:
-    """Return the answer that shows entries of the feed, with a link to those that follow."""
+def answer_page(
+    page: Page[Any], request: ManagementRequest, query: Sequence[tuple[str, str]]
+) -> Answer:
+    """Return an answer with a page of a list, and links to its neighbours (RFC 8288)."""
+    filters = [(name, value) for name, value in query if name not in ("offset", "after")]
+    links: list[str] = []
+
+    if page.next is not None:
+        # By position: with an offset, a list that changes between two pages would lose rows.
+        arguments = urlencode([*filters, ("after", page.next)])
+        links.append(_link(request, arguments, "next"))
+
+    if page.offset > 0:
+        arguments = urlencode([*filters, ("offset", max(0, page.offset - page.limit))])
+        links.append(_link(request, arguments, "prev"))
+
+    if not links:
+        return answer_json(page)
+    return answer_json(page, headers=[("Link", ", ".join(links))])
+
+
+def answer_feed(
+    page: AuditPage, request: ManagementRequest, query: Sequence[tuple[str, str]]
+) -> Answer:
+    """Return an answer with audit entries, and a link to the entries that follow."""
     if not page.more:
-        return shown(page)
-    others = [(name, value) for name, value in query if name != "since"]
-    following = urlencode([*others, ("since", page.items[-1].sequence)])
-    return shown(page, headers=[("Link", f'<{quote(call.path)}?{following}>; rel="next"')])
+        return answer_json(page)
+
+    filters = [(name, value) for name, value in query if name != "since"]
+    arguments = urlencode([*filters, ("since", page.items[-1].sequence)])
+    return answer_json(page, headers=[("Link", _link(request, arguments, "next"))])
 
 
-def located(call: ManagementRequest, record_id: str) -> Headers:
-    """Return the headers that say where the record is that a call has made."""
-    return [("Location", f"{quote(call.path)}/{record_id}")]
+def location(request: ManagementRequest, record_id: str) -> Headers:
+    """Return the ``Location`` header of a record that the request created."""
+    return [("Location", f"{quote(request.path)}/{record_id}")]
 
 
-class Reader(NamedTuple):
-    """How a parameter of a query is read: ``read`` of its name and value, and the JSON Schema of what it takes."""
+def _link(request: ManagementRequest, arguments: str, relation: str) -> str:
+    return f'<{quote(request.path)}?{arguments}>; rel="{relation}"'
+
+
+# Parameters of queries
+
+
+class QueryParameter(NamedTuple):
+    """A parameter of a query.
+
+    ``read`` converts its value, given the name for errors; ``schema`` is the JSON Schema of its
+    values.
+    """
 
     read: Callable[[str, str], Any]
     schema: dict[str, Any]
 
 
-def filters(query: Sequence[tuple[str, str]], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """Return the parameters of a list by their names in Python, each read by its reader."""
-    found: dict[str, Any] = {}
+def query_arguments(
+    query: Sequence[tuple[str, str]], parameters: Mapping[str, QueryParameter]
+) -> dict[str, Any]:
+    """Return the converted values of a query, by the names of the lifecycle's arguments.
+
+    Raises :class:`InvalidInput` for a parameter that is unknown, repeated or malformed.
+    """
+    arguments: dict[str, Any] = {}
     for name, value in query:
-        if name not in readers:
-            raise InvalidInput(f"{name[:64]}: no such parameter; there are {', '.join(readers)}")
-        member = payloads.python_name(name)
-        if member in found:
+        if name not in parameters:
+            raise InvalidInput(
+                f"{name[:64]}: unknown parameter; expected one of {', '.join(parameters)}"
+            )
+        argument = payloads.python_name(name)
+        if argument in arguments:
             raise InvalidInput(f"{name}: given more than once")
-        found[member] = readers[name].read(name, value)
-    return found
+        arguments[argument] = parameters[name].read(name, value)
+    return arguments
 
 
 def _as_text(name: str, value: str) -> str:
@@ -240,30 +307,34 @@ def _as_text(name: str, value: str) -> str:
 
 def _as_boolean(name: str, value: str) -> bool:
     if value not in ("true", "false"):
-        raise InvalidInput(f"{name}: 'true' or 'false'")
+        raise InvalidInput(f"{name}: expected 'true' or 'false'")
     return value == "true"
 
 
 def _as_number(name: str, value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", value):
-        raise InvalidInput(f"{name}: expected a whole number")
+        raise InvalidInput(f"{name}: expected a whole number of at most 18 digits")
     return int(value)
 
 
 def _as_instant(name: str, value: str) -> str | float:
-    """Return an instant as it is given; whether it is one is for the lifecycle to say."""
+    """Return epoch seconds as a number, and other text as it is: the lifecycle parses RFC 3339."""
     del name
-    return float(value) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,6})?", value) else value
+    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,6})?", value):
+        return float(value)
+    return value
 
 
-def _as_place(name: str, value: str) -> str | int:
-    """Return a place in the feed: a sequence, or an instant of RFC 3339."""
-    return _as_number(name, value) if value.isdigit() else value
+def _as_position(name: str, value: str) -> str | int:
+    """Return a position in the audit feed: a sequence number, or an instant of RFC 3339."""
+    if value.isdigit():
+        return _as_number(name, value)
+    return value
 
 
 _DATE = {"type": "string", "format": "date-time"}
-TEXT = Reader(_as_text, {"type": "string"})
-BOOLEAN = Reader(_as_boolean, {"type": "boolean"})
-NUMBER = Reader(_as_number, {"type": "integer"})
-INSTANT = Reader(_as_instant, {"anyOf": [_DATE, {"type": "number"}]})
-PLACE = Reader(_as_place, {"anyOf": [{"type": "integer", "minimum": 0}, _DATE]})
+TEXT = QueryParameter(_as_text, {"type": "string"})
+BOOLEAN = QueryParameter(_as_boolean, {"type": "boolean"})
+NUMBER = QueryParameter(_as_number, {"type": "integer"})
+INSTANT = QueryParameter(_as_instant, {"anyOf": [_DATE, {"type": "number"}]})
+POSITION = QueryParameter(_as_position, {"anyOf": [{"type": "integer", "minimum": 0}, _DATE]})

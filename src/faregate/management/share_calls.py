@@ -1,4 +1,4 @@
-"""The calls about shares: from a request's values to the lifecycle, and from its result to an answer."""
+"""Operations on shares: from the values of a request to the lifecycle, and back to an answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from faregate.fields.share_fields import SHARE_CHANGES
 from faregate.management import payloads
-from faregate.management.request import NUMBER, TEXT, filters, listed, located, shown
+from faregate.management.request import (
+    NUMBER,
+    TEXT,
+    answer_json,
+    answer_page,
+    location,
+    query_arguments,
+)
 from faregate.values.names import json_name
 
 if TYPE_CHECKING:
@@ -14,50 +21,62 @@ if TYPE_CHECKING:
     from faregate.gate import Gate
     from faregate.management.request import ManagementRequest
 
-FILTERS = {"objectId": TEXT, "limit": NUMBER, "offset": NUMBER, "after": TEXT}
+LIST_PARAMETERS = {"objectId": TEXT, "limit": NUMBER, "offset": NUMBER, "after": TEXT}
 
 
-def create(gate: Gate, call: ManagementRequest) -> Answer:
+def create(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /shares``."""
-    issued = gate.shares.create(
-        **payloads.given(call.read(payloads.CreateShare)), by=call.principal
-    )
-    return shown(issued, 201, located(call, issued.share.id))
+    body = request.json(payloads.CreateShare)
+    issued = gate.shares.create(**payloads.given(body), by=request.principal)
+    return answer_json(issued, 201, location(request, issued.share.id))
 
 
-def list_(gate: Gate, call: ManagementRequest) -> Answer:
+def list_(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``GET /shares``."""
-    query = call.query(gate)
-    return listed(gate.shares.list(**filters(query, FILTERS), by=call.principal), call, query)
+    query = request.query(gate)
+    arguments = query_arguments(query, LIST_PARAMETERS)
+    page = gate.shares.list(**arguments, by=request.principal)
+    return answer_page(page, request, query)
 
 
-def get(gate: Gate, call: ManagementRequest) -> Answer:
+def get(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``GET /shares/{id}``."""
-    return shown(gate.shares.get(call.record_id, by=call.principal))
+    return answer_json(gate.shares.get(request.record_id, by=request.principal))
 
 
-def patch(gate: Gate, call: ManagementRequest) -> Answer:
+def patch(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``PATCH /shares/{id}``."""
-    given = payloads.given(call.read(payloads.PatchShare), "secret")
-    members: dict[str, Any] = {
+    given = payloads.given(request.json(payloads.PatchShare), "secret")
+    changes: dict[str, Any] = {
         name: value for name, value in given.items() if name in SHARE_CHANGES
     }
-    fixed = {json_name(name): value for name, value in given.items() if name not in SHARE_CHANGES}
-    return shown(gate.shares.update(call.record_id, unchanged=fixed, by=call.principal, **members))
+    unchanged = {
+        json_name(name): value for name, value in given.items() if name not in SHARE_CHANGES
+    }
 
-
-def revoke(gate: Gate, call: ManagementRequest) -> Answer:
-    """Answer ``POST /shares/{id}/revoke``."""
-    call.read(payloads.RevokeShare, optional=True)
-    return shown(gate.shares.revoke(call.record_id, by=call.principal))
-
-
-def redeem(gate: Gate, call: ManagementRequest) -> Answer:
-    """Answer ``POST /shares/{id}/redeem``. Only where the body holds no secret has the request to present a caller."""
-    secret = call.read(payloads.RedeemShare, optional=True).secret
-    caller = call if secret is not None else call.admitted(gate, "share.redeem")
-    address = call.address(gate)
-    redeemed = gate.shares.redeem(
-        call.record_id, secret=secret, address=address, by=caller.principal
+    share = gate.shares.update(
+        request.record_id, unchanged=unchanged, by=request.principal, **changes
     )
-    return caller.dressed(gate, shown(redeemed))
+    return answer_json(share)
+
+
+def revoke(gate: Gate, request: ManagementRequest) -> Answer:
+    """Answer ``POST /shares/{id}/revoke``."""
+    # The body has no members yet; reading it refuses any.
+    request.json(payloads.RevokeShare, optional=True)
+    return answer_json(gate.shares.revoke(request.record_id, by=request.principal))
+
+
+def redeem(gate: Gate, request: ManagementRequest) -> Answer:
+    """Answer ``POST /shares/{id}/redeem``.
+
+    The share's secret stands for the caller. Without it, the request must present a credential.
+    """
+    secret = request.json(payloads.RedeemShare, optional=True).secret
+    if secret is None:
+        request = request.authorized(gate, "share.redeem")
+
+    redeemed = gate.shares.redeem(
+        request.record_id, secret=secret, address=request.address(gate), by=request.principal
+    )
+    return request.with_gate_headers(gate, answer_json(redeemed))

@@ -1,4 +1,4 @@
-"""The calls about tokens: from a request's values to the lifecycle, and from its result to an answer."""
+"""Operations on tokens: from the values of a request to the lifecycle, and back to an answer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from faregate.management.request import (
     INSTANT,
     NUMBER,
     TEXT,
-    filters,
-    listed,
-    located,
-    shown,
+    answer_json,
+    answer_page,
+    location,
+    query_arguments,
 )
 from faregate.model import Issued, Token
 from faregate.values.names import json_name
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from faregate.gate import Gate
     from faregate.management.request import ManagementRequest
 
-FILTERS = {
+LIST_PARAMETERS = {
     "owner": TEXT,
     "type": TEXT,
     "name": TEXT,
@@ -41,93 +41,109 @@ FILTERS = {
 }
 
 
-def create(gate: Gate, call: ManagementRequest) -> Answer:
+def create(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /tokens``."""
-    body = call.read(payloads.CreateToken)
-    issued = gate.tokens.create(**payloads.given(body), by=call.principal)
-    return _shown(issued, 201, located(call, issued.token.id))
+    body = request.json(payloads.CreateToken)
+    issued = gate.tokens.create(**payloads.given(body), by=request.principal)
+    return _answer_token(issued, 201, location(request, issued.token.id))
 
 
-def list_(gate: Gate, call: ManagementRequest) -> Answer:
+def list_(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``GET /tokens``."""
-    query = call.query(gate)
-    return listed(gate.tokens.list(**filters(query, FILTERS), by=call.principal), call, query)
+    query = request.query(gate)
+    arguments = query_arguments(query, LIST_PARAMETERS)
+    page = gate.tokens.list(**arguments, by=request.principal)
+    return answer_page(page, request, query)
 
 
-def get(gate: Gate, call: ManagementRequest) -> Answer:
+def get(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``GET /tokens/{id}``."""
-    return _shown(gate.tokens.get(call.record_id, by=call.principal))
+    token = gate.tokens.get(request.record_id, by=request.principal)
+    return _answer_token(token)
 
 
-def put(gate: Gate, call: ManagementRequest) -> Answer:
+def put(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``PUT /tokens/{id}``."""
-    return _change(gate, call, call.read(payloads.PutToken))
+    return _update(gate, request, request.json(payloads.PutToken))
 
 
-def patch(gate: Gate, call: ManagementRequest) -> Answer:
+def patch(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``PATCH /tokens/{id}``."""
-    return _change(gate, call, call.read(payloads.PatchToken))
+    return _update(gate, request, request.json(payloads.PatchToken))
 
 
-def delete(gate: Gate, call: ManagementRequest) -> Answer:
+def delete(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``DELETE /tokens/{id}``."""
-    gate.tokens.delete(call.record_id, by=call.principal)
+    gate.tokens.delete(request.record_id, by=request.principal)
     return Answer(204, [("Cache-Control", "no-store")], b"")
 
 
-def rotate(gate: Gate, call: ManagementRequest) -> Answer:
+def rotate(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/{id}/rotate``."""
-    body = call.read(payloads.RotateToken, optional=True)
-    return _shown(
-        gate.tokens.rotate(call.record_id, grace=body.grace, leaked=body.leaked, by=call.principal)
+    body = request.json(payloads.RotateToken, optional=True)
+    issued = gate.tokens.rotate(
+        request.record_id, grace=body.grace, leaked=body.leaked, by=request.principal
     )
+    return _answer_token(issued)
 
 
-def deactivate(gate: Gate, call: ManagementRequest) -> Answer:
+def deactivate(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/{id}/deactivate``."""
-    body = call.read(payloads.DeactivateToken, optional=True)
-    done = gate.tokens.deactivate(
-        call.record_id, reason=body.reason, leaked=body.leaked, by=call.principal
+    body = request.json(payloads.DeactivateToken, optional=True)
+    token = gate.tokens.deactivate(
+        request.record_id, reason=body.reason, leaked=body.leaked, by=request.principal
     )
-    return _shown(done)
+    return _answer_token(token)
 
 
-def activate(gate: Gate, call: ManagementRequest) -> Answer:
+def activate(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/{id}/activate``."""
-    body = call.read(payloads.ActivateToken, optional=True)
-    return _shown(gate.tokens.activate(call.record_id, reason=body.reason, by=call.principal))
+    body = request.json(payloads.ActivateToken, optional=True)
+    token = gate.tokens.activate(request.record_id, reason=body.reason, by=request.principal)
+    return _answer_token(token)
 
 
-def deactivate_many(gate: Gate, call: ManagementRequest) -> Answer:
+def deactivate_many(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/deactivate``."""
-    return shown(gate.tokens.deactivate_many(call.read(payloads.ManyTokens).ids, by=call.principal))
+    body = request.json(payloads.ManyTokens)
+    return answer_json(gate.tokens.deactivate_many(body.ids, by=request.principal))
 
 
-def activate_many(gate: Gate, call: ManagementRequest) -> Answer:
+def activate_many(gate: Gate, request: ManagementRequest) -> Answer:
     """Answer ``POST /tokens/activate``."""
-    return shown(gate.tokens.activate_many(call.read(payloads.ManyTokens).ids, by=call.principal))
+    body = request.json(payloads.ManyTokens)
+    return answer_json(gate.tokens.activate_many(body.ids, by=request.principal))
 
 
-def _change(gate: Gate, call: ManagementRequest, body: Struct) -> Answer:
+def _update(gate: Gate, request: ManagementRequest, body: Struct) -> Answer:
     given = payloads.given(body, "token")
-    members: dict[str, Any] = {name: value for name, value in given.items() if name in FIELD_NAMES}
-    fixed = {json_name(name): value for name, value in given.items() if name not in FIELD_NAMES}
-    if fixed.get("id") == call.record_id:
-        del fixed["id"]  # the path's own, which may be "self"
-    versions = _versions(call.if_match)
+    changes: dict[str, Any] = {name: value for name, value in given.items() if name in FIELD_NAMES}
+    unchanged = {json_name(name): value for name, value in given.items() if name not in FIELD_NAMES}
+
+    # The path may say "self", so the body may as well.
+    if unchanged.get("id") == request.record_id:
+        del unchanged["id"]
+
     token = gate.tokens.update(
-        call.record_id, unchanged=fixed, if_version=versions, by=call.principal, **members
+        request.record_id,
+        unchanged=unchanged,
+        if_version=_versions(request.if_match),
+        by=request.principal,
+        **changes,
     )
-    return _shown(token)
+    return _answer_token(token)
 
 
-def _shown(record: Token | Issued, status: int = 200, headers: Headers | None = None) -> Answer:
-    token = record if isinstance(record, Token) else record.token
-    return shown(record, status, [("ETag", f'"{token.version}"'), *(headers or [])])
+def _answer_token(
+    result: Token | Issued, status: int = 200, headers: Headers | None = None
+) -> Answer:
+    token = result if isinstance(result, Token) else result.token
+    etag = ("ETag", f'"{token.version}"')
+    return answer_json(result, status, [etag, *(headers or [])])
 
 
 def _versions(if_match: str | None) -> list[int] | None:
-    """Return the versions that ``If-Match`` names, None for any (RFC 9110 section 13.1.1)."""
+    """Return the versions in ``If-Match``, or None for any version (RFC 9110 section 13.1.1)."""
     if if_match is None or if_match.strip() == "*":
         return None
     tags = (re.fullmatch(r'"([0-9]{1,9})"', tag.strip()) for tag in if_match.split(","))
