@@ -176,6 +176,7 @@ class Denied(FaregateError):
         self.status = known.status
         self.error = known.error
         self.title = known.title
+        self.oauth = known.oauth
         self.retry_after = known.retry_after
         self.detail = _brief(detail) if detail else known.detail
         self.scope = tuple(scope)
@@ -213,6 +214,7 @@ class Refused(FaregateError):
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    oauth: ClassVar[str] = "invalid_request"  # the code of RFC 6749 section 5.2
 
     def __init__(self, words: str = "") -> None:
         super().__init__(_brief(words))
@@ -230,6 +232,7 @@ class UnsupportedTokenType(InvalidInput):
     """The credential is of a kind that its holder cannot revoke (RFC 7009 section 2.2.1)."""
 
     code = "unsupported_token_type"
+    oauth = "unsupported_token_type"
     title = "Token type not supported"
 
 
