@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import provider
+import identity_provider as provider
 import pytest
 from conftest import Clock
 from flask import Flask

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from case_rows import Row, Scene, rows, stage
 from conftest import Clock
-from table import Row, Scene, rows, stage
 
 from faregate import Denied, Gate
 from faregate.credentials.answers import challenge_of

@@ -21,7 +21,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from command import INTERRUPTIBLE, SECRET, environment, run, run_flask, run_here, steps
+from command_line import INTERRUPTIBLE, SECRET, environment, run, run_flask, run_here, steps
 from flask import Flask, current_app
 
 from faregate import (

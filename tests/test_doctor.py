@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import run, run_flask, run_here
+from command_line import run, run_flask, run_here
 
 from faregate import Gate, InvalidInput
 from faregate.diagnosis import Finding, examine

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from servers import exchange, serving
+from real_servers import exchange, serving
 
 from faregate import Gate, Owner
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import provider
+import identity_provider as provider
 import pytest
 from conftest import START, Clock, reason_of
 

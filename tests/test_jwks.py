@@ -30,7 +30,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import unquote
 
-import provider
+import identity_provider as provider
 import pytest
 from conftest import START, Clock, reason_of
 from cryptography import x509
@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from flask import Flask
-from provider import jwk, jwks, token
+from identity_provider import jwk, jwks, token
 
 from faregate import Denied, Gate, Policy, Principal, __version__
 from faregate.credentials.presented import RequestValues
@@ -1382,8 +1382,8 @@ def test_both_sides_of_a_fork_fetch_for_themselves(
 # In a process of its own: the thread that answers here wakes too often for a fork behind Python's back.
 UNANNOUNCED = """
 import sys
-from provider import START, issuer
-from unannounced import in_child
+from identity_provider import START, issuer
+from unhooked_fork import in_child
 from faregate import Gate
 
 gate = Gate("sqlite://", clock=lambda: START, issuers=[issuer(jwks_url=sys.argv[1])])
@@ -1397,7 +1397,7 @@ print(in_child(lambda: gate.verify(sys.argv[3]).id == "alice"), flush=True)
 def test_a_child_that_nobody_announced_fetches_for_itself(endpoint: Endpoint) -> None:
     """After a fork in C, as uWSGI's, its parent's thread is not there, whatever Python takes it for."""
     command = [sys.executable, "-c", UNANNOUNCED, endpoint.url, token(), token(key="ec")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -1428,7 +1428,8 @@ def test_a_process_ends_while_it_fetches() -> None:
     server = Endpoint(None)
     server.answer = hangs
     script = """
-import sys, threading, provider
+import sys, threading
+import identity_provider as provider
 from faregate import Gate
 gate = Gate("sqlite://", issuers=[provider.issuer(jwks_url=sys.argv[1])])
 threading.Thread(target=gate.introspect, args=(provider.token(),), daemon=True).start()
@@ -1439,7 +1440,7 @@ print("fetching")
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", script, server.url],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "fetching\n"
     assert done.stderr == ""

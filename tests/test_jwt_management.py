@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import START, Clock, reason_of
 from flask import Flask
-from provider import ISSUER, issuer, token
+from identity_provider import ISSUER, issuer, token
 
 from faregate import (
     Denied,

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from provider import (
+from identity_provider import (
     AUDIENCE,
     ISSUER,
     SECRET,

@@ -12,7 +12,7 @@ from conftest import FUZZ, START, Clock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from world import (
+from lifecycle_model import (
     ADDRESSES,
     BLOCKS,
     COMMAND_LINE,
@@ -33,7 +33,7 @@ from world import (
     World,
     opened,
 )
-from world import Owner as Person
+from lifecycle_model import Owner as Person
 
 from faregate import (
     AllowedScopes,

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from command import run
+from command_line import run
 from conftest import reason_of
 
 from faregate import Gate

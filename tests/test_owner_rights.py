@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge import scope_of, send_to
+from asgi_client import scope_of, send_to
 from conftest import START, Clock, reason_of
 
 from faregate import (

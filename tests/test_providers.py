@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import identity_provider as provider
 import msgspec
-import provider
 import pytest
 from conftest import START, reason_of
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge import ask, scope_of
+from asgi_client import ask, scope_of
 from conftest import Clock
 from flask import Flask
-from provider import jwks, token
+from identity_provider import jwks, token
 from werkzeug.serving import make_server
 from werkzeug.test import Client, TestResponse
 

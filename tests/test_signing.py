@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import provider
+import identity_provider as provider
 import pytest
 from conftest import reason_of
 

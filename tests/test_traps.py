@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bridge import ask, scope_of
+from asgi_client import ask, scope_of
 from conftest import START, Clock, reason_of
 from flask import Flask
 from werkzeug.test import Client, TestResponse

@@ -7,8 +7,8 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import identity_provider as provider
 import msgspec
-import provider
 import pytest
 from conftest import START, Clock, reason_of
 

@@ -16,8 +16,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio import to_thread
+from asgi_client import ask, scope_of, send_to
 from asgiref.wsgi import WsgiToAsgi
-from bridge import ask, scope_of, send_to
 from conftest import Clock
 from django.conf import settings as django_settings
 from django.core.handlers.asgi import ASGIRequest

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from bridge import Answered, ask, scope_of
+from asgi_client import Answered, ask, scope_of
+from case_answers import asgi_headers, check_answer, check_unforged, named
+from case_rows import Row, Scene, rows, stage
 from conftest import Clock
-from expected import asgi_headers, check_answer, check_unforged, named
-from table import Row, Scene, rows, stage
 
 from faregate import Gate
 from faregate_asgi import GateMiddleware

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from case_answers import check_answer, named, wsgi_environ
+from case_rows import Row, rows, stage
 from conftest import Clock
-from expected import check_answer, named, wsgi_environ
 from flask import Flask, request
-from table import Row, rows, stage
 
 from faregate import path
 from faregate_flask import Faregate, current_principal

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from expected import FORGED, check_answer
-from house import ROWS
-from servers import HANDSHAKE, exchange, serving
-from table import Row, Scene
+from case_answers import FORGED, check_answer
+from case_application import ROWS
+from case_rows import Row, Scene
+from real_servers import HANDSHAKE, exchange, serving
 
 # Handshakes that uvicorn leaves without any answer, since it cannot read them.
 UNANSWERED = {
@@ -28,12 +28,12 @@ SERVERS = ["uvicorn", "gunicorn", *(["granian", "waitress"] if "SERVERS" in os.e
 
 
 @pytest.fixture(scope="module", params=SERVERS)
-def house(
+def case_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
     """The address of a server with every row, its name, and what each row presents."""
     folder: Path = tmp_path_factory.mktemp(request.param)
-    with serving(request.param, "house", folder, HOUSE=str(folder)) as address:
+    with serving(request.param, "case_application", folder, SCENES_FOLDER=str(folder)) as address:
         exchange(
             address, "GET", "/0/", timeout=60
         )  # some listen before they have loaded the application
@@ -55,9 +55,9 @@ def request_of(number: int, row: Row, told: dict[str, Any]) -> tuple[str, list[t
     return target, headers
 
 
-def test_servers_answer_as_the_rows_say(house: Any) -> None:
+def test_servers_answer_as_the_rows_say(case_server: Any) -> None:
     """Each row as the core decides it. What a server itself calls a bad request never gets through."""
-    address, _, scenes = house
+    address, _, scenes = case_server
     refused = []
     for number, (row, told) in enumerate(zip(ROWS, scenes, strict=True)):
         target, headers = request_of(number, row, told)
@@ -75,9 +75,9 @@ def test_servers_answer_as_the_rows_say(house: Any) -> None:
     assert len(refused) < 12, refused
 
 
-def test_trap_2_handshakes_are_judged_as_the_rows_say(house: Any) -> None:
+def test_trap_2_handshakes_are_judged_as_the_rows_say(case_server: Any) -> None:
     """A WebSocket is opened exactly where the row says so; elsewhere the handshake is answered."""
-    address, server, scenes = house
+    address, server, scenes = case_server
     if server not in ("uvicorn", "granian"):
         return
     for number, (row, told) in enumerate(zip(ROWS, scenes, strict=True)):

@@ -6,9 +6,10 @@ import json
 from typing import Any, Protocol, TypeVar
 
 import pytest
-from bridge import ask, scope_of
+from asgi_client import ask, scope_of
+from case_answers import asgi_headers, check_answer, check_unforged, named
+from case_rows import Row, Scene, rows, stage
 from conftest import Clock
-from expected import asgi_headers, check_answer, check_unforged, named
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
@@ -16,7 +17,6 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
-from table import Row, Scene, rows, stage
 
 from faregate import Gate, path
 from faregate_asgi import GateMiddleware

@@ -9,9 +9,9 @@ from typing import Any
 from wsgiref.validate import validator
 
 import pytest
+from case_answers import check_answer, wsgi_environ
+from case_rows import Row, Scene, rows, stage
 from conftest import Clock
-from expected import check_answer, wsgi_environ
-from table import Row, Scene, rows, stage
 
 from faregate import Gate
 from faregate_wsgi import GateMiddleware

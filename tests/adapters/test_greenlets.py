@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from servers import at_once, serving
+from real_servers import at_once, serving
 
 from faregate import Gate
 

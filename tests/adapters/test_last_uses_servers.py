@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import exchange, serving
+from real_servers import exchange, serving
 
 from faregate import Gate
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from servers import HERE, at_once, exchange, free_port
+from real_servers import HERE, at_once, exchange, free_port
 
 import faregate
 import faregate_wsgi

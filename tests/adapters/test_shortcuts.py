@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge import scope_of, send_to
+from asgi_client import scope_of, send_to
 from conftest import START, Clock
 from flask import Flask
 from werkzeug.test import create_environ, run_wsgi_app

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge import ask, scope_of, send_to
+from asgi_client import ask, scope_of, send_to
 from conftest import Clock
 from fastapi import FastAPI
 from fastapi import HTTPException as FastApiHTTPException
 from flask import Flask
-from servers import exchange, serving
+from real_servers import exchange, serving
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.exceptions import HTTPException

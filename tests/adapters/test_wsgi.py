@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Clock
-from servers import exchange, serving
+from real_servers import exchange, serving
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 
 from faregate import AUTHENTICATED, PUBLIC, Denied, Gate, Owner

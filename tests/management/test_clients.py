@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from described import DESCRIBED
-from servers import serving
+from openapi_check import OPENAPI_CHECK
+from real_servers import serving
 from test_openapi import FLASK
 
 from faregate import Gate
@@ -174,7 +174,7 @@ def run(folder: Path, *command: str | Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where a client is made: the document is there."""
-    (tmp_path / "openapi.json").write_text(json.dumps(DESCRIBED.document))
+    (tmp_path / "openapi.json").write_text(json.dumps(OPENAPI_CHECK.document))
     return tmp_path
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from bridge import AsWsgi
+from asgi_client import AsWsgi
 from conftest import Clock
-from described import DESCRIBED
 from flask import Flask, request
+from openapi_check import OPENAPI_CHECK
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -70,7 +70,7 @@ class Api:
             options["json"] = body
         answer = self.client.open(f"/auth{path}", method=method, headers=headers, **options)
         content_type = answer.headers.get("Content-Type", "")
-        DESCRIBED.check(
+        OPENAPI_CHECK.check(
             method, path.partition("?")[0], answer.status_code, content_type, answer.data
         )
         return answer

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Clock, reason_of
-from described import DESCRIBED
+from openapi_check import OPENAPI_CHECK
 from test_http import Api
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
@@ -28,7 +28,7 @@ def api(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Api]:
 def ask(api: Api, form: Any, **options: Any) -> TestResponse:
     """The answer to a form."""
     answer = api.client.post("/auth/token", data=form, **options)
-    DESCRIBED.check(
+    OPENAPI_CHECK.check(
         "POST", "/token", answer.status_code, answer.headers.get("Content-Type", ""), answer.data
     )
     assert answer.headers["Cache-Control"] == "no-store"

@@ -12,10 +12,10 @@ from typing import Any
 import jwt
 import msgspec
 import pytest
-from bridge import AsWsgi
+from asgi_client import AsWsgi
 from conftest import START, Clock, reason_of
 from flask import Flask
-from provider import AUDIENCE, ISSUER, issuer, token
+from identity_provider import AUDIENCE, ISSUER, issuer, token
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from test_http import Api, problem

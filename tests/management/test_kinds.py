@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from bridge import AsWsgi
+from asgi_client import AsWsgi
 from conftest import START, Clock, reason_of
 from flask import Flask, jsonify
-from provider import issuer, token
+from identity_provider import issuer, token
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import provider
+import identity_provider as provider
 import pytest
-from command import run_here
+from command_line import run_here
 from conftest import START, Clock, reason_of
 from test_http import Api, problem
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from bridge import AsWsgi
+from asgi_client import AsWsgi
 from conftest import Clock, reason_of
 from flask import Flask
 from starlette.applications import Starlette

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from conftest import FUZZ, Clock
-from described import DESCRIBED
+from openapi_check import OPENAPI_CHECK
 from openapi_spec_validator import validate
-from servers import serving
+from real_servers import serving
 from test_http import Api
 
 from faregate import Gate
@@ -26,7 +26,7 @@ from faregate.management.docs_page import page
 from faregate.management.openapi import document
 from faregate.management.operations import OPERATIONS
 
-DOCUMENT = DESCRIBED.document
+DOCUMENT = OPENAPI_CHECK.document
 HERE = Path(__file__).parent
 
 
@@ -151,10 +151,10 @@ def test_examples_are_what_they_are_examples_of() -> None:
             ]:
                 for one in content.values():
                     if "example" in one:
-                        DESCRIBED.validator(one["schema"]).validate(one["example"])
+                        OPENAPI_CHECK.validator(one["schema"]).validate(one["example"])
                         checked += 1
             for one in told.get("parameters", ()):
-                DESCRIBED.validator(one["schema"]).validate(one["example"])
+                OPENAPI_CHECK.validator(one["schema"]).validate(one["example"])
     assert checked > 150
 
 
@@ -199,7 +199,7 @@ def test_examples_are_accepted(api: Api, operation: Any) -> None:
         f"/auth{path}", method=operation.method, headers=headers, query_string=query, **sent
     )
     assert answer.status_code == operation.status, answer.text
-    DESCRIBED.check(
+    OPENAPI_CHECK.check(
         operation.method,
         path,
         answer.status_code,
@@ -424,7 +424,9 @@ def test_which_members_of_a_new_share_go_together(
     """The schema and the service agree, and none of it keeps the schema from being that of an object."""
     sent = {"objectId": "a", **body}
     schema = SCHEMAS["CreateShare"]
-    assert DESCRIBED.validator({"$ref": "#/components/schemas/CreateShare"}).is_valid(sent) == fits
+    assert (
+        OPENAPI_CHECK.validator({"$ref": "#/components/schemas/CreateShare"}).is_valid(sent) == fits
+    )
     assert (api.call("POST", "/shares", sent).status_code == 201) == fits
     assert schema["type"] == "object"
     assert schema.keys().isdisjoint({"oneOf", "anyOf"})

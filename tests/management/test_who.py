@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from conftest import Clock
-from described import DESCRIBED
+from openapi_check import OPENAPI_CHECK
 from test_http import Api
 
 from faregate import Org, Owner
@@ -135,7 +135,7 @@ class World:
             f"/auth{fill(path, self.texts)}", method=method, headers=headers, **sent
         )
         content_type = answer.headers.get("Content-Type", "")
-        DESCRIBED.check(
+        OPENAPI_CHECK.check(
             method,
             fill(path, self.texts).partition("?")[0],
             answer.status_code,

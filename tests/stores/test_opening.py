@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import run, run_here
+from command_line import run, run_here
 from sqlalchemy import create_engine
 
 from faregate import Gate, InvalidInput, StoreUnavailable

@@ -174,9 +174,9 @@ def test_a_child_stops_with_its_parent_in_another_process(tmp_path: Path, end: s
 
 def test_whoever_is_killed_in_an_exchange_comes_through(tmp_path: Path) -> None:
     """Server and client, each at each of its steps: no client is locked out, no credential has two successors."""
-    arena = Path(__file__).parent.parent / "arena.py"
+    script = Path(__file__).parent.parent / "support" / "exchange_kills.py"
     done = subprocess.run(
-        [sys.executable, arena, tmp_path, str(KILLS)], capture_output=True, text=True, check=True
+        [sys.executable, script, tmp_path, str(KILLS)], capture_output=True, text=True, check=True
     )
     told = json.loads(done.stdout)
     killed = told.pop("killed")

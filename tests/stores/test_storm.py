@@ -14,9 +14,9 @@ SECONDS = 150 if SOAK else 4
 
 def test_no_answer_is_stale_and_no_change_is_lost(tmp_path: Path) -> None:
     """Real processes; a million answers and more in the soak. Refusals while files are missing are no answers."""
-    storm = Path(__file__).parent.parent / "storm.py"
+    script = Path(__file__).parent.parent / "support" / "store_kills.py"
     done = subprocess.run(
-        [sys.executable, storm, tmp_path, str(SECONDS)], capture_output=True, text=True, check=True
+        [sys.executable, script, tmp_path, str(SECONDS)], capture_output=True, text=True, check=True
     )
     print(done.stdout)
     told = json.loads(done.stdout)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import reason_of
-from unannounced import forked, in_child
+from unhooked_fork import forked, in_child
 
 from faregate import AllowedScopes, Gate, Owner, StoreUnavailable
 from faregate.client.token_file import TokenFile
@@ -237,7 +237,7 @@ def test_a_profiler_of_locks_changes_none(
 
 LOG = """
 import os, signal, sys
-from unannounced import LIBC
+from unhooked_fork import LIBC
 from faregate import Gate
 
 gate = Gate(sys.argv[1])

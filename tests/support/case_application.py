@@ -1,7 +1,9 @@
-"""Every row of ``tests/cases`` that a client on this host can send, each behind its own gate, in one application.
+"""An application that guards each row of ``tests/cases`` with a gate of its own.
 
-Loaded by a real server. ``/<n>/…`` is the row of that number; what its request presents is written into the
-folder ``HOUSE``, for the test to send. The rows' clocks stand still.
+A real server loads it; :mod:`test_cases_servers` sends the requests. ``/<n>/…`` is the row with
+that number. The credentials of each row are written to ``scenes.json`` in the folder that the
+environment variable ``SCENES_FOLDER`` names. Clocks stand still. Rows that need another peer than
+127.0.0.1 are left out.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from case_answers import check_unforged
+from case_rows import Row, rows, stage
 from conftest import Clock
-from expected import check_unforged
-from table import Row, rows, stage
 
 from faregate import Gate
 from faregate_asgi import GateMiddleware as AsgiGateMiddleware
@@ -22,8 +24,8 @@ from faregate_wsgi import GateMiddleware as WsgiGateMiddleware
 ROWS = [row for row in rows() if row.peer == "127.0.0.1"]
 
 
-class Room:
-    """One row, with an application of either kind that tells who asks."""
+class GuardedRow:
+    """A row behind its gate, as an ASGI and as a WSGI application that answers with the caller's id."""
 
     def __init__(self, row: Row) -> None:
         clock = Clock()
@@ -76,23 +78,23 @@ class Room:
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else told]
 
 
-def furnish() -> list[Room]:
-    """Make every room, and tell the test what to present in each."""
-    made = [Room(row) for row in ROWS]
+def guard_rows() -> list[GuardedRow]:
+    """Stage every row, and write the credentials of each for the test."""
+    made = [GuardedRow(row) for row in ROWS]
     told = [
         {
-            name: getattr(room.scene, name)
+            name: getattr(guarded.scene, name)
             for name in ("authorization", "query", "header", "cookie", "record_id")
         }
-        for room in made
+        for guarded in made
     ]
-    draft = Path(os.environ["HOUSE"], f"scenes.{os.getpid()}")
+    draft = Path(os.environ["SCENES_FOLDER"], f"scenes.{os.getpid()}")
     draft.write_text(json.dumps(told))
-    draft.replace(Path(os.environ["HOUSE"], "scenes.json"))
+    draft.replace(Path(os.environ["SCENES_FOLDER"], "scenes.json"))
     return made
 
 
-ROOMS = furnish() if "HOUSE" in os.environ else []
+GUARDED_ROWS = guard_rows() if "SCENES_FOLDER" in os.environ else []
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None:
@@ -104,15 +106,16 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
             if message["type"] == "lifespan.shutdown":
                 return
     number = scope["path"].split("/")[1]
-    room = ROOMS[int(number)]
-    await room.asgi({**scope, "root_path": f"/{number}{room.row.root}"}, receive, send)
+    guarded = GUARDED_ROWS[int(number)]
+    await guarded.asgi({**scope, "root_path": f"/{number}{guarded.row.root}"}, receive, send)
 
 
 def wsgi(environ: Any, start_response: Any) -> Any:
     """Answer over WSGI."""
     number, rest = environ["PATH_INFO"][1:].split("/", 1)
-    room = ROOMS[int(number)]
-    rest = f"/{rest}".removeprefix(room.row.root)
-    return room.wsgi(
-        {**environ, "SCRIPT_NAME": f"/{number}{room.row.root}", "PATH_INFO": rest}, start_response
+    guarded = GUARDED_ROWS[int(number)]
+    rest = f"/{rest}".removeprefix(guarded.row.root)
+    return guarded.wsgi(
+        {**environ, "SCRIPT_NAME": f"/{number}{guarded.row.root}", "PATH_INFO": rest},
+        start_response,
     )

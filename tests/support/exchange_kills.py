@@ -1,9 +1,11 @@
-"""Exchanges that are cut short: a real server and real clients, each killed at a step of its own.
+"""Kills a server and its clients at every step of an exchange of refresh tokens.
 
-``python arena.py <folder> <kills>`` serves an application on a socket and has one client after the other exchange and
-use what it got. In turns the server or the client is killed, with signal 9, at each step of an exchange: before a
-statement, before and after the commit, before and after each of the client's writes. What was killed is started again,
-and has to come through. At the end it prints, as JSON, what was seen.
+``python exchange_kills.py <folder> <kills>`` serves an application on a socket. One client after
+the other exchanges its refresh token, and uses the access token it gets. In turns, the server or
+the client is killed with signal 9 at each step of an exchange: before a statement, before and
+after the commit, before and after each write of the client. The killed process is started again
+and must recover. At the end the script prints its counts as JSON.
+:mod:`test_refresh_processes` runs it; ``make soak`` runs it for longer.
 """
 
 from __future__ import annotations
@@ -41,20 +43,20 @@ SERVER_STEPS, CLIENT_STEPS = 16, 23  # more than there are: who lives through th
 
 
 class Steps:
-    """Counts steps, and ends the process at the one that it is told."""
+    """Counts steps, and kills the process at the given step."""
 
     def __init__(self, last: int) -> None:
         self.left = last
 
     def __call__(self, *_: Any, **__: Any) -> None:
-        """One step more."""
+        """Count a step."""
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watched(call: Callable[..., Any], step: Steps) -> Callable[..., Any]:
-    """The call, with a step before it and one after."""
+    """Return the call with a step before and a step after it."""
 
     def watching(*arguments: Any, **named: Any) -> Any:
         step()
@@ -66,7 +68,7 @@ def watched(call: Callable[..., Any], step: Steps) -> Callable[..., Any]:
 
 
 def serve(listener: socket.socket) -> None:
-    """Serve until killed: at the step that is ordered, of the exchange that finds the order."""
+    """Serve until killed. The exchange that finds an order is killed at the ordered step."""
     app = Flask(__name__)
     app.config["FAREGATE_STORE"] = STORE
     faregate = Faregate(app)
@@ -96,7 +98,7 @@ def serve(listener: socket.socket) -> None:
 
 
 def visit(url: str, last: int) -> None:
-    """Exchange what is kept, and use what is answered; killed at the step that is given, if it comes that far."""
+    """Exchange the saved refresh token and use the answer; killed at the given step, if it is reached."""
     step = Steps(last)
     for name in ("open", "write", "fsync", "replace"):
         setattr(os, name, watched(getattr(os, name), step))
@@ -109,7 +111,7 @@ def visit(url: str, last: int) -> None:
 
 
 def forked(call: Callable[..., None], *arguments: Any) -> int:
-    """The process that makes this call."""
+    """Start a process that makes the call; return its pid."""
     process = os.fork()
     if process == 0:
         try:
@@ -122,12 +124,12 @@ def forked(call: Callable[..., None], *arguments: Any) -> int:
 
 
 def step_of(number: int, steps: int) -> int:
-    """The step at which this kill is: as far apart as so many kills let them be, the last one first."""
+    """Return the step of a kill. Kills are spread evenly over the steps, from the last to the first."""
     return steps - number * steps // KILLS
 
 
 def main() -> None:
-    """Kill, start again, and count."""
+    """Kill and restart in turns, and print the counts."""
     gate = Gate(STORE)
     made = gate.tokens.create(name="session", type="REFRESH", scopes=["a"])
     gate.close()

@@ -1,8 +1,12 @@
-"""A small model of tokens, refresh tokens and shares: what SPEC says of them, in plain sets, sharing no code with the package.
+"""A model of tokens, refresh tokens and shares: the rules of the specification, in plain sets.
 
-A scope is the set of the needs that it opens, out of a small universe in which ``zz`` stands for whatever has no
-other name; a list of networks is the set of addresses that it admits. To cover is to be a superset. What an owner may
-do now is such a set as well, and an owner who is gone has none.
+It shares no code with the package. :mod:`test_lifecycles` plays random calls against the model
+and the package, and compares both.
+
+A scope is the set of the needs that it satisfies. The universe of needs is small; ``zz`` stands
+for every other name. A list of networks is the set of the addresses that it admits. A scope covers
+another if it is a superset. The present rights of an owner are a set as well; an owner who is gone
+has none.
 """
 
 from __future__ import annotations
@@ -66,7 +70,7 @@ class Refusal(Exception):
 
 @cache
 def opened(scopes: tuple[str, ...]) -> frozenset[str]:
-    """The needs that scopes open."""
+    """Return the needs that scopes satisfy."""
     general = {
         need
         for need in GENERAL
@@ -77,7 +81,7 @@ def opened(scopes: tuple[str, ...]) -> frozenset[str]:
 
 
 def admitted(blocks: tuple[str, ...]) -> set[str]:
-    """The addresses that blocks admit; no block is no limit."""
+    """Return the addresses that blocks admit; no block means all."""
     return (
         set().union(*(BLOCKS[block] for block in blocks))
         if blocks
@@ -87,7 +91,7 @@ def admitted(blocks: tuple[str, ...]) -> set[str]:
 
 @dataclass
 class Limits:
-    """What a record opens: for whom, where from, until when."""
+    """The limits of a record: needs, addresses and end."""
 
     grants: frozenset[str]
     blocks: tuple[str, ...]
@@ -96,7 +100,7 @@ class Limits:
     root: bool = False
 
     def cover(self, other: Limits) -> bool:
-        """Tell whether these are as wide."""
+        """Return True if the limits are at least as wide as the other limits."""
         if not self.root and (
             other.root or self.org != other.org or not other.grants <= self.grants
         ):
@@ -105,7 +109,10 @@ class Limits:
 
 
 def common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    """The blocks of the addresses that both admit: as they are where one holds the other, else as few as will do."""
+    """Return the blocks that both admit.
+
+    If one list holds the other, the narrower list is returned unchanged, else as few blocks as suffice.
+    """
     if admitted(one) <= admitted(other) or admitted(other) <= admitted(one):
         return one if admitted(one) <= admitted(other) else other
     pairs = ((one, other), (other, one))
@@ -117,7 +124,7 @@ def common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass
 class Child:
-    """What an access credential opens by itself."""
+    """An access credential, with its own limits."""
 
     scopes: tuple[str, ...]
     blocks: tuple[str, ...]
@@ -126,7 +133,7 @@ class Child:
 
 @dataclass
 class Token:
-    """A token, with the secrets that it ever had; or a refresh token, or what an access credential acts as."""
+    """A token with every secret it ever had, or a refresh token, or the actor behind an access credential."""
 
     id: str
     maker: str | None
@@ -155,33 +162,33 @@ class Token:
 
     @property
     def limits(self) -> Limits:
-        """What it opens."""
+        """Return the limits of the record."""
         return Limits(self.grants, self.blocks, self.expires, self.org, self.root)
 
     @property
     def grants(self) -> frozenset[str]:
-        """The needs that it opens: those of its scopes that its owner may, or all as root."""
+        """Return the needs that its scopes satisfy within the rights of its owner; root satisfies all."""
         return ALL if self.root else opened(self.scopes) & self.rights
 
     @property
     def root(self) -> bool:
-        """Whether it is root."""
+        """Return True for root."""
         return (
             self.kind == "token" and "*" in self.scopes and self.owner is None and self.org is None
         )
 
     @property
     def admin(self) -> bool:
-        """Whether its organization is its own."""
+        """Return True for an admin of its organization."""
         return "gate:admin" in self.grants
 
     @property
     def who(self) -> object:
-        """Who it is, for who asks whether that was the same one: its owner in its organization, or itself."""
+        """Return its identity: its owner in its organization, or the token itself without an owner."""
         return (self.kind, self.id) if self.owner is None else (self.org, self.owner)
 
     def reaches(self, other: Token | Share) -> bool:
-        """Tell whether the other record exists for this one."""
+        """Return True if the other record is visible to this token."""
         if self.root or self.id == other.id:
             return True
         if self.org != other.org:
@@ -191,7 +198,7 @@ class Token:
         )
 
     def outranks(self, other: Token) -> bool:
-        """Tell whether this one's deactivation is above the other's owner."""
+        """Return True if the owner of the other may not undo a deactivation by this token."""
         return self.admin and not (
             self.owner is not None and (self.owner, self.org) == (other.owner, other.org)
         )
@@ -199,7 +206,7 @@ class Token:
 
 @dataclass
 class Share:
-    """A share, with what was redeemed from it."""
+    """A share, with the tokens that were redeemed from it."""
 
     id: str
     maker: str | None
@@ -216,12 +223,12 @@ class Share:
 
     @property
     def limits(self) -> Limits:
-        """What it opens."""
+        """Return the limits of the record."""
         return Limits(opened(self.scopes), self.blocks, self.expires, self.org)
 
 
 class World:
-    """All tokens and shares, and the instant."""
+    """All tokens and shares, and the present instant."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -237,15 +244,15 @@ class World:
         ] = []  # what was done, in its order; what is in one list, at once
 
     def gone(self, owner: Owner | None) -> bool:
-        """Whether an owner is gone, and so whatever is his closed."""
+        """Return True if the owner is gone, which closes everything they own."""
         return owner is not None and self.rights.get(owner, EVERYTHING) is None
 
     def may(self, owner: Owner | None) -> frozenset[str]:
-        """What an owner may do now; nobody is not limited."""
+        """Return the present rights of an owner; without an owner there is no limit."""
         return ALL if owner is None else opened(self.rights.get(owner, EVERYTHING) or ())
 
     def in_hands(self, limits: Limits, owner: Owner | None) -> Limits:
-        """What a record opens in the hands of an owner, as that one may now."""
+        """Return the limits of a record within the present rights of its owner."""
         ends = -FOREVER if self.gone(owner) else limits.expires
         return (
             limits
@@ -254,7 +261,7 @@ class World:
         )
 
     def entry(self, actor: Token | Share | None, action: str, record: Token | Share) -> Entry:
-        """What the audit says of a change: who did what, to which record, of which organization."""
+        """Return the audit entry of a change: actor, action, record and organization."""
         if actor is None:
             return (*self.outside, None, action, record.id, record.org)
         kind = actor.kind if isinstance(actor, Token) else "share"
@@ -271,13 +278,13 @@ class World:
         )
 
     def judge(self, secret: str, address: str) -> str:
-        """The reason for which a credential is refused, or ``ok``; a secret that is presented was seen."""
+        """Return the reason of a denial, or ``ok``. A presented secret counts as seen."""
         for token in self.tokens.values():
             token.unseen = token.unseen and secret != token.current
         return self.look(secret, address)
 
     def behind(self, secret: str) -> Token | Share | None:
-        """The record behind a credential."""
+        """Return the record behind a credential."""
         tokens = (
             token
             for token in self.tokens.values()
@@ -291,7 +298,10 @@ class World:
         return next(tokens, None) or next(shares, None)
 
     def acting(self, token: Token, secret: str) -> Token:
-        """What a credential is now: no wider than its owner's rights; one of access is as wide as its family too."""
+        """Return the present limits of a credential.
+
+        They are within the rights of its owner. Those of an access credential are within its family, too.
+        """
         child = token.children.get(secret)
         if child is None:
             return replace(token, rights=self.may(token.owner))
@@ -300,7 +310,7 @@ class World:
         return replace(token, kind="access", rights=both, blocks=blocks, expires=ends)
 
     def standing(self, family: Token, secret: str, address: str) -> str:
-        """The reason for which a refresh token, or an access credential of it, is refused, or ``ok``."""
+        """Return the reason for a denial of a refresh token or its access credential, or ``ok``."""
         child = family.children.get(secret)
         if family.closed or self.gone(family.owner):
             return "deactivated"
@@ -312,7 +322,7 @@ class World:
         return "ok" if address in both else "address_not_allowed"
 
     def look(self, secret: str, address: str) -> str:  # noqa: C901, PLR0911, PLR0912  the rules, one after the other
-        """The reason for which a credential would be refused, or ``ok``."""
+        """Return the reason a credential would be denied for, or ``ok``; nothing is recorded."""
         for token in self.tokens.values():
             if secret in token.children:
                 return self.standing(token, secret, address)
@@ -340,7 +350,7 @@ class World:
         return "unknown_credential"
 
     def actor(self, secret: str, address: str) -> Token:
-        """The token behind a credential, or the refusal of it."""
+        """Return the token behind a credential, or refuse it."""
         reason = self.judge(secret, address)
         if reason != "ok":
             raise Refusal(reason)
@@ -349,7 +359,7 @@ class World:
         return self.acting(token, secret)
 
     def exchange(self, secret: str, asked: tuple[str, ...] | None, address: str) -> Token:
-        """The family whose refresh credential may be exchanged, or the refusal; one that is used again ends it."""
+        """Return the family of a refresh credential, or refuse it; a reused credential ends the family."""
         family = next(
             (one for one in self.tokens.values() if secret in (one.current, *one.retired)), None
         )
@@ -372,7 +382,10 @@ class World:
     def find(
         self, actor: Token | None, target: Token | Share | None, need: str, *, free: bool = False
     ) -> None:
-        """Refuse what the actor may not do, or does not reach; of itself a token may some things for nothing."""
+        """Refuse a call that the actor may not make, or whose record it does not reach.
+
+        Some calls on itself need no scope of a token.
+        """
         itself = actor is not None and target is not None and actor.id == target.id
         if itself and actor is not None and actor.kind == "access":
             raise Refusal("insufficient_scope")
@@ -389,22 +402,22 @@ class World:
 
     @staticmethod
     def cover(actor: Token | None, limits: Limits) -> None:
-        """Refuse what is wider than the actor."""
+        """Refuse limits that are wider than the actor."""
         if actor is not None and not actor.limits.cover(limits):
             raise Refusal("insufficient_scope")
 
     def tell(self, actor: Token | Share | None, action: str, record: Token | Share) -> None:
-        """Remember who did what to which record."""
+        """Append an entry to the audit log of the model."""
         self.log.append([self.entry(actor, action, record)])
 
     def may_activate(self, actor: Token | None, token: Token) -> bool:
-        """Whether an actor may open a token that is closed: an admin, or who closed it."""
+        """Return True if the actor may activate a deactivated token: an admin, or the actor who closed it."""
         return actor is None or actor.admin or (not token.by_admin and token.closed_by == actor.who)
 
     def close(
         self, actor: Token | None, token: Token, *, leaked: bool = False
     ) -> tuple[bool, list[Entry]]:
-        """Deactivate a token; return whether that was new, and what is told of it."""
+        """Deactivate a token; return whether it was active, and the details of the entry."""
         rank = actor is None or actor.outranks(token)
         new = not token.closed or (rank and not token.by_admin)
         told = (
@@ -422,7 +435,7 @@ class World:
         return new, told
 
     def line(self, token: Token) -> set[str]:
-        """A token and all that it made or minted, and those did."""
+        """Return a token and all its descendants."""
         line = {token.id}
         while more := {one for one, origins in self.origins.items() if origins & line} - line:
             line |= more
@@ -431,9 +444,10 @@ class World:
     def close_line(
         self, actor: Token | None, leaked: Token
     ) -> tuple[set[str], set[str], list[Entry]]:
-        """Close whatever came from a token; return which tokens and shares, and what is told of them.
+        """Deactivate the descendants of a leaked token; return the closed tokens and shares, and the entries.
 
-        No secret but the current one opens any of it: neither in its grace, nor of access, nor by another exchange.
+        Afterwards only current secrets count: no secret in its grace, no access credential, and no
+        repeated exchange.
         """
         line = self.line(leaked)
         tokens, shares, told = set[str](), set[str](), list[Entry]()

@@ -1,11 +1,16 @@
-"""Two writers and three readers on one file, while they are killed and what lies beside the file is taken away.
+"""Kills readers and writers of one store, while the files beside the store are taken away.
 
-``python storm.py <folder> <seconds>`` prints, as JSON, what was seen. A slot of shared memory says of each token how often
-it was changed, and its state: none from before a change until its acknowledgement. An answer is judged if its slot was
-certain before the request and is the same after it; it is stale if it is another one than the slot says. What the slots say
-at the end and a new gate does not is lost. 503 is no answer. A process that is killed while a removed log lives in its
-hands alone takes that with it, which nobody can prevent: so after that nobody is killed until all work again. The first
-stale answers of each reader are told on stderr, with what was done last.
+``python store_kills.py <folder> <seconds>`` runs two writers and three readers on one file, and
+prints its counts as JSON. :mod:`test_storm` runs it; ``make soak`` runs it for longer.
+
+A slot of shared memory holds the number of changes of each token, and its state. The state is
+unknown from before a change until its acknowledgement. An answer is judged if its slot was known
+before the request and is the same after it. It is stale if it differs from the slot. A change is
+lost if a new gate at the end does not know it. 503 is not an answer.
+
+A process may be killed while it alone holds a removed write-ahead log. Then the log is lost with
+it, and nothing can prevent that. After such a removal, no process is killed until all work again.
+The first stale answers of each reader are printed to stderr, with the last events before them.
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ slots, judged, stale, refused, changed, worked, harms = (
 
 
 def write(number: int, tokens: list[tuple[str, str]]) -> None:
-    """Change the tokens of one writer, in turns, until killed."""
+    """Change the tokens of one writer in turns, until killed."""
     gate = opened(number)
     while True:
         for index in range(number, TOKENS, WRITERS):
@@ -64,7 +69,7 @@ def write(number: int, tokens: list[tuple[str, str]]) -> None:
 
 
 def read(number: int, tokens: list[tuple[str, str]]) -> None:
-    """Verify all tokens, in turns, until killed."""
+    """Verify all tokens in turns, until killed."""
     gate = opened(number)
     while True:
         began, refusals = time.monotonic_ns(), refused[number]
@@ -90,7 +95,7 @@ def read(number: int, tokens: list[tuple[str, str]]) -> None:
 
 
 def tell(number: int, index: int, reason: str) -> None:
-    """Say what a reader got that is stale, and what had been done when."""
+    """Print a stale answer of a reader, and the latest events with their times."""
     if stale[number] <= TOLD:
         ago = {
             harm: (time.monotonic_ns() - harms[at]) / 1e9
@@ -106,7 +111,7 @@ def tell(number: int, index: int, reason: str) -> None:
 
 
 def settle(processes: list[int]) -> None:
-    """Wait until each process has looked at the files as they are now, and does its work; else end all."""
+    """Wait until each process works with the present files; end all if they do not in time."""
     since, deadline = time.monotonic_ns() + round(LOOK_EVERY * 1e9), time.monotonic() + PATIENCE
     while min(worked[: WRITERS + READERS]) < since:
         if time.monotonic() > deadline:
@@ -117,7 +122,7 @@ def settle(processes: list[int]) -> None:
 
 
 def opened(number: int) -> Gate:
-    """A gate, as soon as the store can be opened."""
+    """Return a gate as soon as the store can be opened."""
     while True:
         try:
             return Gate(STORE)
@@ -127,7 +132,7 @@ def opened(number: int) -> Gate:
 
 
 def forked(work: Callable[[], None]) -> int:
-    """The process that does this work."""
+    """Start a process for the work; return its pid."""
     process = os.fork()
     if process == 0:
         try:
@@ -138,7 +143,7 @@ def forked(work: Callable[[], None]) -> int:
 
 
 def main() -> None:
-    """Start all, disturb them, and count."""
+    """Start all processes, disturb them, and print the counts."""
     gate = Gate(STORE)
     issued = [gate.tokens.create(name="a") for _ in range(TOKENS)]
     tokens = [(one.token.id, one.secret) for one in issued]

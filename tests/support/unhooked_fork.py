@@ -1,4 +1,4 @@
-"""A fork in C, as uWSGI's, of which none of Python's hooks hears."""
+"""Forks in C, as uWSGI does: no fork hook of Python runs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-LIBC = ctypes.PyDLL(None)  # which keeps the interpreter lock, as a server does that forks
+LIBC = ctypes.PyDLL(None)  # keeps the interpreter lock during a call, as forking servers do
 
 
 def forked(work: Callable[[], bool]) -> int:
-    """Fork behind Python's back, and do the work in the child, within 40 seconds."""
+    """Fork without hooks, and call ``work`` in the child; the child has 40 seconds. Return its pid."""
     child = _fork()
     if child == 0:
         signal.alarm(40)
         try:
             os._exit(0 if work() else 1)
-        except BaseException:  # noqa: BLE001  nothing of the test run may go on in the child
+        except BaseException:  # noqa: BLE001  the test run must not continue in the child
             os._exit(2)
     return child
 
 
 def in_child(work: Callable[[], bool]) -> bool:
-    """Tell whether the work comes out right in a child."""
+    """Return True if ``work`` returns True in a child."""
     return os.waitpid(forked(work), 0)[1] == 0
 
 

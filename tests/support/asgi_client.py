@@ -1,4 +1,8 @@
-"""An ASGI application as a WSGI one, so that the same requests can be sent to either; and bare ASGI requests."""
+"""Sends requests to ASGI applications: bare ones, or as a WSGI application.
+
+:func:`ask` and :func:`send_to` run one request or handshake without a server. :class:`AsWsgi`
+wraps an ASGI application, so that tests send the same requests to Flask and to Starlette.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Answered:
-    """What an ASGI application sent: the status and headers, the body, and a close code where there was one."""
+    """The answer of an ASGI application: status, headers and body, and the close code of a WebSocket."""
 
     def __init__(self, messages: list[Any]) -> None:
         self.messages = messages
@@ -32,7 +36,7 @@ class Answered:
 
 
 def scope_of(kind: str = "http", path: str = "/", **members: Any) -> dict[str, Any]:
-    """A scope of a request or a handshake."""
+    """Return the scope of a request or a handshake."""
     scope: dict[str, Any] = {
         "type": kind, "asgi": {"version": "3.0"}, "http_version": "1.1", "path": path, "raw_path": path.encode(),
         "root_path": "", "query_string": b"", "headers": [], "client": ("127.0.0.1", 40_000), "server": ("testserver", 80),
@@ -46,7 +50,7 @@ def scope_of(kind: str = "http", path: str = "/", **members: Any) -> dict[str, A
 
 
 async def send_to(app: Any, scope: dict[str, Any], body: bytes = b"") -> Answered:
-    """Send one request, or open one WebSocket and leave it, and return what came."""
+    """Send one request, or open and leave one WebSocket; return the answer."""
     http = [{"type": "http.request", "body": body, "more_body": False}, {"type": "http.disconnect"}]
     websocket = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1005}]
     coming = http if scope["type"] == "http" else websocket
@@ -63,7 +67,7 @@ async def send_to(app: Any, scope: dict[str, Any], body: bytes = b"") -> Answere
 
 
 def ask(app: Any, scope: dict[str, Any], body: bytes = b"", backend: str = "asyncio") -> Answered:
-    """Do so from outside of any event loop."""
+    """Call :func:`send_to` in an event loop of its own."""
     return anyio.run(send_to, app, scope, body, backend=backend)
 
 

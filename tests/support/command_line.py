@@ -1,4 +1,4 @@
-"""The command line as a real process: ``faregate``, and ``flask faregate`` of a small application."""
+"""Runs the command line: ``faregate`` in a process or in here, and ``flask faregate``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRET = re.compile(r"fg_(tok|rft|act|shr)_[0-9A-Za-z]{49}")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of this process without settings of a gate, and with these."""
+    """Return the environment of this process without settings of a gate, and with ``more``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FAREGATE_")}
     return {**clean, **more}
 
@@ -61,7 +61,10 @@ def run(
 def run_here(
     *arguments: str, store: str | None = None, stdin: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Do the same in this process, which takes a tenth of the time: for what a real process has shown already."""
+    """Run ``faregate`` in this process, in a tenth of the time.
+
+    For behaviour that another test shows in a real process.
+    """
     given = settings | ({"FAREGATE_STORE": store} if store else {})
     without = dict.fromkeys(name for name in os.environ if name.startswith("FAREGATE_"))
     done = CliRunner().invoke(
@@ -73,7 +76,7 @@ def run_here(
 def run_flask(
     *arguments: str, folder: Path, stdin: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``flask faregate`` with these arguments, where ``settings`` are those of the application."""
+    """Run ``flask faregate`` with these arguments, and ``settings`` of the application."""
     (folder / "tested_app.py").write_text(APPLICATION)
     given = {f"TESTED_{name}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "flask", "--app", "tested_app", "faregate", *arguments]
@@ -90,5 +93,5 @@ def run_flask(
 
 
 def steps(shown: dict[str, Any]) -> dict[int, Any]:
-    """The steps of an explanation, by their numbers."""
+    """Return the steps of an explanation by their numbers."""
     return {step["number"]: step for step in shown["steps"]}

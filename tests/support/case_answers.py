@@ -1,4 +1,7 @@
-"""What the answer to a row of ``tests/cases`` has to look like, whoever gives it."""
+"""Writes the request of a row of ``tests/cases``, and checks the HTTP answer to it.
+
+All adapters use the same check, so that all give the same answer to the same request.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
-from table import Row, Scene
+from case_rows import Row, Scene
 
 from faregate.errors import REASONS, Reason
 
-# What a client may send for an application to take it for somebody else; no application behind a gate sees it.
+# Headers by which a client could forge its identity. No application behind a gate may see them.
 FORGED = [("remote-user", "root"), ("remote_user", "root")]
 
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Have what fails in here say of what it did."""
+    """Add the name of the row to failures in the block."""
     try:
         yield
     except BaseException as error:
@@ -28,7 +31,7 @@ def named(name: str) -> Iterator[None]:
 def check_answer(
     row: Row, scene: Scene, status: int, headers: Mapping[str, str], body: bytes, expect: str = ""
 ) -> None:
-    """Status, body, challenge and Cache-Control are those of the row."""
+    """Assert status, body, challenge and Cache-Control of the row."""
     expect = expect or row.expect
     sent = {name.lower(): value for name, value in headers.items()}
     if expect == "ok":
@@ -53,7 +56,7 @@ def check_answer(
 
 
 def asgi_headers(row: Row, scene: Scene) -> list[tuple[bytes, bytes]]:
-    """The header lines of a row's request, each on its own, as an ASGI server hands them on, and forged ones."""
+    """Return the header lines of a row's request as an ASGI server passes them, and forged ones."""
     forwarded = row.gate.get("forwarded_header", "x-forwarded-for")
     lines = [*FORGED]
     lines += [("authorization", line) for line in scene.authorization]
@@ -65,12 +68,12 @@ def asgi_headers(row: Row, scene: Scene) -> list[tuple[bytes, bytes]]:
 
 
 def check_unforged(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """No header tells an ASGI application who asks."""
+    """Assert that no header with a forged identity arrives."""
     assert [value for name, value in headers if b"remote" in name.lower()] == []
 
 
 def wsgi_environ(row: Row, scene: Scene) -> dict[str, Any]:
-    """The same in a WSGI environment: lines of one name are joined (PEP 3333)."""
+    """Return a row's request as a WSGI environment; lines of the same name are joined (PEP 3333)."""
     environ: dict[str, str] = {}
     for name, value in asgi_headers(row, scene):
         key = "HTTP_" + name.decode().upper().replace("-", "_")

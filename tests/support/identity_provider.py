@@ -1,4 +1,4 @@
-"""An identity provider of the tests: its keys, the set that it publishes, and the tokens that it signs, sound or not."""
+"""An identity provider: its keys, the JWKS it publishes, and the JWTs it signs, valid or not."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ _MAKERS: dict[str, Callable[[], Any]] = {
 
 @cache
 def private(name: str) -> Any:
-    """The private key of this name, which says its type, RSA if not another; always the same one in this process."""
+    """Return the private key of this name, the same on each call.
+
+    The name without its digits is the type of the key: a name of ``_MAKERS``, else RSA.
+    """
     make = _MAKERS.get(name.rstrip("0123456789"), lambda: rsa.generate_private_key(65537, 2048))
     return make()
 
 
 def jwk(name: str, /, **members: Any) -> dict[str, Any]:
-    """The public JWK of a key, called by its name; a member that is None is left out."""
+    """Return the public JWK of a key, with its name as ``kid``; members that are None are left out."""
     kind = name.rstrip("0123456789")
     algorithm = {"small": "RS256", "wide": "ES384", "goldilocks": "EdDSA"}.get(
         kind
@@ -48,12 +51,12 @@ def jwk(name: str, /, **members: Any) -> dict[str, Any]:
 
 
 def jwks(*keys: str | dict[str, Any]) -> dict[str, Any]:
-    """A set of keys, by their names or as they are."""
+    """Return a JWKS of keys, each given by name or as a JWK."""
     return {"keys": [jwk(key) if isinstance(key, str) else key for key in keys]}
 
 
 def issuer(**settings: Any) -> Issuer:
-    """The provider as a gate trusts it."""
+    """Return the issuer that a gate trusts."""
     given = {
         "issuer": ISSUER,
         "audience": AUDIENCE,
@@ -66,7 +69,7 @@ def issuer(**settings: Any) -> Issuer:
 
 
 def claims_of(now: float = START, **members: Any) -> dict[str, Any]:
-    """Sound claims for ten minutes; a member that is None is left out."""
+    """Return valid claims for ten minutes; members that are None are left out."""
     claims = {
         "iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "client_id": "app", "jti": "t1", "iat": int(now),
         "exp": int(now) + 600, "scope": "docs:read",
@@ -75,7 +78,7 @@ def claims_of(now: float = START, **members: Any) -> dict[str, Any]:
 
 
 def header_of(key: str = "rsa", **members: Any) -> dict[str, Any]:
-    """A sound header for a key; a member that is None is left out."""
+    """Return a valid header for a key; members that are None are left out."""
     header = {
         "alg": ALGORITHMS.get(key.rstrip("0123456789"), "RS256"),
         "kid": key,
@@ -86,12 +89,12 @@ def header_of(key: str = "rsa", **members: Any) -> dict[str, Any]:
 
 
 def part(content: bytes) -> str:
-    """Base64url without padding."""
+    """Return base64url without padding."""
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def compact(header: bytes, payload: bytes, key: str = "rsa", algorithm: str | None = None) -> str:
-    """Two texts, whatever they are, rightly signed by a key."""
+    """Return a compact JWS of any header and payload, with a valid signature."""
     signed = f"{part(header)}.{part(payload)}"
     name = algorithm or ALGORITHMS.get(key.rstrip("0123456789"), "RS256")
     return f"{signed}.{part(jwt.get_algorithm_by_name(name).sign(signed.encode(), private(key)))}"
@@ -100,7 +103,7 @@ def compact(header: bytes, payload: bytes, key: str = "rsa", algorithm: str | No
 def token(
     now: float = START, *, key: str = "rsa", header: dict[str, Any] | None = None, **claims: Any
 ) -> str:
-    """A sound token, but for what is said."""
+    """Return a JWT that is valid, except for the given claims and header members."""
     return compact(
         json.dumps(header_of(key, **(header or {}))).encode(),
         json.dumps(claims_of(now, **claims)).encode(),

@@ -1,4 +1,9 @@
-"""The rows of ``tests/cases``: read, and brought to life in a gate. Every adapter's test runs the same rows."""
+"""Reads the rows of ``tests/cases``, and stages each in a gate.
+
+A :class:`Row` is a row as it is written; ``tests/README.md`` explains its columns. :func:`stage`
+makes the row's credential, replays its ``after`` steps and fills in the request. The result is a
+:class:`Scene`. The core and every adapter run the same rows.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import identity_provider as provider
 import msgspec
-import provider
 from conftest import START, Clock
 
 from faregate import (
@@ -31,7 +36,10 @@ from faregate.values.needs import Need
 
 
 class Rights:
-    """What owners may do, at first and as a row has it changed; None for who is gone, a text where that is not known."""
+    """Rights of owners, as an ``owner_rights`` hook returns them.
+
+    None means that the owner is gone. A text is the message of a failing hook.
+    """
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.told = told
@@ -46,7 +54,7 @@ class Rights:
 
 
 class Row(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One row: a request, the record behind its credential, an instant, and what comes of it."""
+    """A row: a request, the record behind its credential, an instant, and the expected reason."""
 
     name: str
     expect: str
@@ -83,9 +91,10 @@ class Row(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Scene(msgspec.Struct, kw_only=True):
-    """A row brought to life: the gate, and the texts of the request with the credentials filled in.
+    """A staged row: its gate, and the texts of its request with the credentials filled in.
 
-    ``record_id`` is the one behind the credential, ``rules`` are those of the row, or the row's needs as rules.
+    ``record_id`` is the id of the record behind the credential. ``rules`` are the rules of the row, or
+    its needs as rules.
     """
 
     gate: Gate
@@ -99,20 +108,20 @@ class Scene(msgspec.Struct, kw_only=True):
     needs: tuple[Need, ...]
 
     def warm(self, row: Row) -> None:
-        """Have the gate see every credential of the row, so that what is decided next is decided from the cache."""
+        """Verify every credential of the row, so that the next decision comes from the cache."""
         for credential in filter(None, self.credentials):
             with suppress(Denied):
                 self.gate.verify(credential, address=row.peer or None)
 
     def forget(self) -> None:
-        """Have the gate know nothing of what it has seen, so that what is decided next is decided from the store."""
+        """Empty the cache, so that the next decision comes from the store."""
         self.gate._records.close()
 
 
 def rows() -> list[Row]:
     """Return every row of every table."""
     found: list[Row] = []
-    for file in sorted(Path(__file__).parent.glob("cases/*.toml")):
+    for file in sorted(Path(__file__).parent.parent.glob("cases/*.toml")):
         table = msgspec.convert(tomllib.loads(file.read_text()).get("case", []), list[Row])
         found += [msgspec.structs.replace(row, name=f"{file.stem}: {row.name}") for row in table]
     for row in found:
@@ -125,7 +134,7 @@ def rows() -> list[Row]:
 
 
 def _issuer(settings: dict[str, Any]) -> Issuer:
-    """The provider with the settings of a row: "resources" is the claim that holds them, and "" no type."""
+    """Return the issuer of a row. ``resources`` names a claim; a ``typ`` of "" turns the check off."""
     given = {**settings}
     if given.get("keys") == "secret":
         given["keys"] = provider.SECRET
@@ -138,7 +147,7 @@ def _issuer(settings: dict[str, Any]) -> Issuer:
 
 
 def stage(row: Row, gate: Gate, clock: Clock) -> Scene:
-    """Make the row's token or share, let happen to it what the row says, and fill in the request."""
+    """Make the token, share or JWT of a row, replay its ``after`` steps, and fill in the request."""
     texts = {
         "stranger": mint("fg", "tok"),
         "rft": mint("fg", "rft"),
@@ -240,7 +249,7 @@ def _exchange(gate: Gate, texts: dict[str, str], how: str | None) -> None:
 
 
 def _share(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) -> str:
-    """Make the share; ``{secret}`` is its secret, ``{redeemed}`` the token that the last step "redeem" answered."""
+    """Make the share. ``{secret}`` is its secret, ``{redeemed}`` the token of the last ``redeem`` step."""
     share = {"objectId": "x", "scopes": ["docs:read"], "expiresIn": 3600, **(row.share or {})}
     made = gate.shares.create(**payloads.given(msgspec.convert(share, payloads.CreateShare)), by=by)
     texts["secret"] = made.secret
@@ -260,7 +269,7 @@ def _share(row: Row, gate: Gate, texts: dict[str, str], by: Principal | None) ->
 
 
 def _jwt(row: Row, gate: Gate, texts: dict[str, str]) -> str:
-    """Have the provider sign the token, and revoke what the row says; return its subject."""
+    """Sign the JWT, replay the ``after`` steps that revoke, and return its subject."""
     claims, header = (
         {name: None if value is False else value for name, value in members.items()}
         for members in (row.jwt or {}, row.jose)

@@ -1,6 +1,7 @@
-"""Serves ``served:wsgi`` with eventlet, at a TCP port or a Unix socket: ``eventlet_server before|after <address>``.
+"""Serves ``served:wsgi`` with eventlet: ``eventlet_server before|after <port or socket path>``.
 
-The second word says whether threads become greenlets before the application is loaded, or after it.
+``before`` patches threads into greenlets before the application is loaded, ``after`` does it
+afterwards.
 """
 
 from __future__ import annotations

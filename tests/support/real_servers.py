@@ -1,4 +1,8 @@
-"""Real servers on real sockets, and requests written byte by byte."""
+"""Starts real servers, and sends them requests byte by byte.
+
+No HTTP client sends duplicate header lines or malformed ones. :func:`exchange` writes each line
+as it is given.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ HANDSHAKE = [
 def serving(
     server: str, module: str, folder: Path, log: Path | None = None, **environment: str
 ) -> Iterator[tuple[str, int]]:
-    """Run an application of a module in a folder under a server, and yield its address once it listens."""
+    """Serve the application of a module in ``folder``, and yield its address once it listens."""
     written = log or folder / "log"
     port = free_port()
     command = [
@@ -86,9 +90,10 @@ def exchange(
     timeout: float = 10,
     source: str | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Send one request on a connection of its own, header line by header line; return status, headers and body.
+    """Send one request on its own connection; return status, headers and body.
 
-    ``address`` is that of a TCP port, or the path of a Unix socket; ``source`` the address that the client comes from.
+    ``address`` is a TCP address, or the path of a Unix socket. ``source`` is the address from which the
+    client connects.
     """
     if not any(name == "Connection" for name, _ in headers):
         headers = [*headers, ("Connection", "close")]
@@ -119,7 +124,7 @@ def at_once(
     header: tuple[str, str],
     source: str | None = None,
 ) -> list[tuple[int, dict[str, str], bytes]]:
-    """Ask the same so many times at once, and return the answers."""
+    """Send ``count`` identical requests at once, and return their answers."""
     with ThreadPoolExecutor(count) as pool:
         waiting = [
             pool.submit(exchange, address, "GET", target, [header], timeout=60, source=source)
@@ -139,7 +144,7 @@ def _taken_apart(received: bytes) -> tuple[str, dict[str, str], bytes]:
 
 
 def _complete(received: bytes) -> bool:
-    """Whether this is a whole answer, or the first frame of a WebSocket; others end with their connection."""
+    """Return True for a complete answer or the first frame of a WebSocket. Other answers end with their connection."""
     if b"\r\n\r\n" not in received:
         return False
     first, sent, rest = _taken_apart(received)
@@ -151,7 +156,7 @@ def _complete(received: bytes) -> bool:
 def _receive(connection: socket.socket) -> bytes:
     try:
         return connection.recv(65_536)
-    except ConnectionResetError:  # the server has answered before it read everything
+    except ConnectionResetError:  # the server answered before it read the whole request
         return b""
 
 

@@ -1,4 +1,7 @@
-"""Whether an answer of the HTTP API is what its OpenAPI document says: the status, the media type, each member."""
+"""Checks answers of the HTTP API against its OpenAPI document: status, media type and members.
+
+Every test that calls the API through its ``Api`` helper checks each answer with this.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from faregate.management.operations import OPERATIONS
 
 
 def closed(schema: Any) -> Any:
-    """A schema in which no object has members that it does not name."""
+    """Return the schema, closed: no object may have members that it does not name."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
@@ -30,8 +33,8 @@ def closed(schema: Any) -> Any:
     )
 
 
-class Described:
-    """The document of a gate with the usual settings."""
+class OpenApiCheck:
+    """The OpenAPI document of a gate with default settings, and its validators."""
 
     def __init__(self) -> None:
         gate = Gate("sqlite://")
@@ -74,7 +77,7 @@ class Described:
             self.validator(content[media]["schema"]).validate(json.loads(body))
 
     def validator(self, schema: dict[str, Any]) -> Any:
-        """What validates a schema of the document."""
+        """Return the validator of a schema of the document."""
         key = json.dumps(schema)
         if key not in self.validators:
             whole = {**schema, "components": self.components}
@@ -82,4 +85,4 @@ class Described:
         return self.validators[key]
 
 
-DESCRIBED = Described()
+OPENAPI_CHECK = OpenApiCheck()
