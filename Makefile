@@ -24,10 +24,10 @@ test-servers: $(READY)
 	SERVERS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load tests/adapters/test_peers.py tests/adapters/test_cases_servers.py
 
 # Clients that generators make of the OpenAPI document, for Python and TypeScript, used against the service, and linters
-# of such documents. Those of npm are in tests/clients, each with its digest in the lock file; what needs them is
+# of such documents. Those of npm are in tests/management/npm, each with its digest in the lock file; what needs them is
 # skipped, and says so, where npm has none.
 test-clients: $(READY)
-	mkdir -p $(NODE) && cp tests/clients/package.json tests/clients/package-lock.json $(NODE)
+	mkdir -p $(NODE) && cp tests/management/npm/package.json tests/management/npm/package-lock.json $(NODE)
 	-npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel error
 	CLIENTS=$(CURDIR)/$(NODE) $(BIN)/python -m pytest --numprocesses 2 tests/management/test_clients.py
 
@@ -42,7 +42,7 @@ check: $(READY)
 # that are nearly JWTs, and what becomes of JWTs while clock, keys and revocations change.
 # Each run makes up others, unless SEED=… says which.
 fuzz: $(READY)
-	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/test_lifecycles.py tests/test_jwts.py tests/management/test_openapi.py -k "Lifecycles or schemathesis or verdict or remembered" $(if $(SEED),--hypothesis-seed=$(SEED))
+	FUZZ=15 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 tests/lifecycles/test_lifecycles.py tests/jwts/test_jwts.py tests/management/test_openapi.py -k "Lifecycles or schemathesis or verdict or remembered" $(if $(SEED),--hypothesis-seed=$(SEED))
 
 # The same exchanges of refresh tokens as in the tests, 100,000 of them, and servers and clients killed among them 200 times;
 # and readers and writers of one store that are killed while the files beside it are taken away.

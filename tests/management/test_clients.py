@@ -20,7 +20,7 @@ from test_openapi import FLASK
 
 from faregate import Gate
 
-PLACE = os.environ.get("CLIENTS")  # where npm has installed the packages of tests/clients
+PLACE = os.environ.get("CLIENTS")  # where npm has installed the packages of tests/management/npm
 pytestmark = pytest.mark.skipif(PLACE is None, reason="make test-clients makes the clients")
 NODE = Path(PLACE or "", "node_modules")
 BIN = Path(sys.executable).parent

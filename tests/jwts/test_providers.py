@@ -18,7 +18,7 @@ from conftest import START, reason_of
 from faregate import Gate, InvalidInput, Issuer, Policy, StoreUnavailable
 from faregate.jwts.issuer import ClaimSelector
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TABLE = re.findall(r"^\| ([^|`]+?) \| `([^`]+)` \|$", README, re.MULTILINE)
 KEYS = {"RS256": "rsa", "ES256": "ec"}
