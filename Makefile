@@ -8,10 +8,18 @@ PEERS := .venv-peers
 # The tests start hundreds of processes; what one of them has compiled need not be compiled by the next.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-servers test-clients check fuzz soak bench bench-short bench-peers clean
+.PHONY: demo quick test test-servers test-clients check fuzz soak bench bench-short bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -u examples/demo.py
+
+# For every save, in half a minute: the rows of tests/cases against the core, the traps, and the units of values,
+# credentials, decision, verification, JWTs and lifecycles. Tests that start processes, take seconds or fetch keys over
+# HTTPS are left out, and so are adapters, the HTTP API, the command line, the client and the files of stores.
+quick: $(READY)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not processes and not slow" --ignore tests/jwts/test_jwks.py \
+	  tests/test_cases.py tests/test_traps.py tests/test_canary.py tests/values tests/credentials tests/decision \
+	  tests/verification tests/jwts tests/lifecycles
 
 # One process more than two cores: some tests wait for a second to pass, or for a server to start.
 test: $(READY)

@@ -15,6 +15,8 @@ from real_servers import exchange, serving
 
 from faregate import Gate, Owner
 
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -6,10 +6,13 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
 from command_line import run
 from conftest import reason_of
 
 from faregate import Gate
+
+pytestmark = pytest.mark.processes
 
 
 def test_restoring_a_backup_as_the_readme_says(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_public_names() -> None:
     assert faregate_asgi.__all__ == faregate_wsgi.__all__ == ["GateMiddleware"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "statement", ["import faregate", "from faregate import Gate, Denied, Owner, path"]
 )
@@ -47,6 +48,7 @@ def test_importing_loads_no_framework_and_no_database_library(statement: str) ->
     )
 
 
+@pytest.mark.processes
 def test_making_a_gate_loads_no_alembic() -> None:
     """It is for migrating alone."""
     script = "import sys, faregate\nfaregate.Gate('sqlite://')\nprint('alembic' in sys.modules)"
@@ -58,6 +60,7 @@ def test_making_a_gate_loads_no_alembic() -> None:
     )
 
 
+@pytest.mark.processes
 def test_the_wheel_holds_every_package_and_its_types(tmp_path: Path) -> None:
     """Each import package of both source roots, with py.typed, the migrations and the licence."""
     pytest.importorskip("hatchling", reason="the 'dev' extra builds wheels")

@@ -30,6 +30,8 @@ from faregate.jwts.keys import read_set
 from faregate.management.operations import OPERATIONS
 from faregate_flask import Faregate
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS: dict[str, list[str]] = {

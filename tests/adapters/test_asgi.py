@@ -584,6 +584,7 @@ print("free", flush=True)
 """
 
 
+@pytest.mark.processes
 def test_the_event_loop_never_waits_for_a_writer(tmp_path: Path) -> None:
     """While another process holds the write lock for a second, requests are answered and the loop does not lag.
 

@@ -15,6 +15,8 @@ from case_application import ROWS
 from case_rows import Row, Scene
 from real_servers import HANDSHAKE, exchange, serving
 
+pytestmark = pytest.mark.processes
+
 # Handshakes that uvicorn leaves without any answer, since it cannot read them.
 UNANSWERED = {
     "presented: a control character",

@@ -15,7 +15,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from faregate import Gate
+
+pytestmark = pytest.mark.processes
 
 APP = """
 import os

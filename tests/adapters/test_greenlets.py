@@ -13,6 +13,8 @@ from real_servers import at_once, serving
 
 from faregate import Gate
 
+pytestmark = pytest.mark.processes
+
 README = """
 import os
 from flask import Flask

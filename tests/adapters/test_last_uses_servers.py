@@ -10,6 +10,8 @@ from real_servers import exchange, serving
 
 from faregate import Gate
 
+pytestmark = pytest.mark.processes
+
 MODULE = """
 import os, signal, sys
 from faregate import AUTHENTICATED, Gate

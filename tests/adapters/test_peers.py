@@ -27,9 +27,12 @@ import faregate
 import faregate_wsgi
 from faregate import Gate
 
-pytestmark = pytest.mark.skipif(
-    "SERVERS" not in os.environ, reason="make test-servers runs the table of servers"
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        "SERVERS" not in os.environ, reason="make test-servers runs the table of servers"
+    ),
+]
 
 APP = """
 import json, os

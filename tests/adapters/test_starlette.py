@@ -373,6 +373,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(find_spec("sentry_sdk") is None, reason="sentry-sdk is not installed")
 def test_a_default_that_something_is_around_is_no_handler_of_the_users() -> None:
     """The SDK of Sentry puts its own function around each handler, the framework's default among them."""
@@ -676,6 +677,7 @@ asgi = Starlette(routes=[Route("/docs/{doc_id}", document), Mount("/auth", manag
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "server", ["uvicorn --no-proxy-headers --workers 2 --port {port} {module}:asgi", "granian"]
 )
@@ -718,6 +720,7 @@ def test_every_worker_sees_every_change_of_a_share_at_once(tmp_path: Path, serve
     gate.close()
 
 
+@pytest.mark.processes
 def test_trap_18_uvicorn_rewrites_the_peer_from_what_a_client_sends(tmp_path: Path) -> None:
     """By default it believes its own host: then whatever it hands on is text; a gate without proxies adds no belief."""
     (tmp_path / "served.py").write_text(APP)

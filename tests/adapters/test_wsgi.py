@@ -208,6 +208,7 @@ wsgi = GateMiddleware(hello, gate=gate, rules={"/": AUTHENTICATED})
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("server", ["gunicorn", "waitress"])
 def test_trap_19_what_servers_make_of_two_lines(tmp_path: Path, server: str) -> None:
     """Two credentials are two, however a server joins them; lines of the forwarded header count from the right."""

@@ -41,6 +41,8 @@ from faregate.stores.migrations import upgrade
 from faregate.stores.schema import VERSION
 from faregate_flask import Faregate
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:

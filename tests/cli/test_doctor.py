@@ -60,6 +60,7 @@ def change(path: Path, statement: str, *values: Any) -> None:
     connection.close()
 
 
+@pytest.mark.processes
 def test_nothing_is_wrong(path: Path) -> None:
     """Every check says so, and looking changed nothing."""
     before = {
@@ -158,6 +159,7 @@ def test_a_page_that_is_a_pipe(path: Path) -> None:
     assert (code, found["page"][0]) == (1, "fault")
 
 
+@pytest.mark.processes
 def test_a_missing_page(path: Path) -> None:
     """It is found, not made."""
     page = Path(f"{path}-page")
@@ -262,6 +264,7 @@ def test_trap_26_proxies_have_to_name_the_client(path: Path, header: str) -> Non
     assert "waitress" in found.words
 
 
+@pytest.mark.processes
 def test_proxies_of_the_application(tmp_path: Path, path: Path) -> None:
     """As ``flask faregate doctor`` finds them, and as an option names them."""
     settings = {"FAREGATE_STORE": f"sqlite:///{path}", "FAREGATE_TRUSTED_PROXIES": '["0.0.0.0/0"]'}
@@ -304,6 +307,8 @@ def test_a_short_secret(path: Path) -> None:
     )
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_a_damaged_store(tmp_path: Path, path: Path) -> None:
     """One that SQLite finds wrong is a fault; one that is no database is, too; one that is not there is no store."""
     gate = Gate(f"sqlite:///{path}")

@@ -726,6 +726,8 @@ def test_many_threads_make_one_exchange(service: Service) -> None:
         assert service.exchanges == 2
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_many_processes_make_one_exchange(service: Service) -> None:
     """They share the file, and wait for each other."""
     service.login()
@@ -831,6 +833,7 @@ def test_a_redirect_takes_nothing_along(service: Service) -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.processes
 def test_a_child_that_is_forked_in_an_exchange_takes_nothing_along(service: Service) -> None:
     """Neither the turn, which others wait for, nor the lock of its thread."""
     service.login()

@@ -56,6 +56,7 @@ def test_it_is_made_once_beside_the_database(tmp_path: Path) -> None:
     two.close()
 
 
+@pytest.mark.processes
 def test_two_that_make_it_at_once_agree(tmp_path: Path) -> None:
     """Threads and processes that come first together take the same secret."""
     path = tmp_path / "gate.db"

@@ -643,6 +643,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.processes
 def test_a_changed_owner_counts_in_another_process(tmp_path: Path) -> None:
     """By the next request, fifty times back and forth."""
     url, told = f"sqlite:///{tmp_path / 'gate.db'}", tmp_path / "told"

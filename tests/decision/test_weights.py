@@ -103,6 +103,7 @@ def test_scopes_are_counted_before_they_are_parsed(clock: Clock) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "allowed",
     [
@@ -181,6 +182,7 @@ def test_what_is_heavier_already_goes_on(store: str) -> None:
     gate.close()
 
 
+@pytest.mark.slow
 def test_a_cached_record_weighs_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two thousand networks push others out, the oldest first; small ones push nobody out."""
     monkeypatch.setattr(record_cache, "MAX_BYTES", 2_000_000)
@@ -201,6 +203,7 @@ def test_a_cached_record_weighs_what_it_holds(monkeypatch: pytest.MonkeyPatch) -
     assert gate.verify(heavy[0], address="10.0.0.1").kind == "token"
 
 
+@pytest.mark.slow
 def test_weights_are_as_exact_as_a_bound_needs() -> None:
     """Within a factor of two of what Python itself needs, for each kind of fat record."""
     gate = Gate("sqlite://")
@@ -255,6 +258,7 @@ def test_what_is_shared_is_weighed_once() -> None:
     assert (weights.total, weights._holders) == (0, {})
 
 
+@pytest.mark.slow
 def test_shares_and_rights_at_hand_are_bounded() -> None:
     """Beside the records, too."""
     wide = AllowedScopes(general_scopes=tuple(f"s{n}:{'x' * 480}" for n in range(1000)))

@@ -556,6 +556,7 @@ def test_a_name_that_is_found_late_bounds_the_fetch_all_the_same(
     assert not keys._fetching
 
 
+@pytest.mark.slow
 def test_a_resolver_that_is_slow_each_time_closes_no_issuer(
     guarded: Gate, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1205,6 +1206,7 @@ def test_a_key_that_is_published_during_a_fetch_is_found(guarded: Gate, endpoint
         assert guarded.verify(new).id == "alice"
 
 
+@pytest.mark.slow
 def test_few_wait_for_a_provider_that_hangs(guarded: Gate, endpoint: Endpoint) -> None:
     """Once it is known to be in trouble: whoever sends what looks like its tokens holds up nobody else."""
     endpoint.answer = says("oops", 500)
@@ -1346,6 +1348,7 @@ def test_the_thread_ends_with_the_gate(
     until(0)
 
 
+@pytest.mark.processes
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_both_sides_of_a_fork_fetch_for_themselves(
     tmp_path: Path, endpoint: Endpoint, clock: Clock
@@ -1394,6 +1397,7 @@ print(in_child(lambda: gate.verify(sys.argv[3]).id == "alice"), flush=True)
 """
 
 
+@pytest.mark.processes
 def test_a_child_that_nobody_announced_fetches_for_itself(endpoint: Endpoint) -> None:
     """After a fork in C, as uWSGI's, its parent's thread is not there, whatever Python takes it for."""
     command = [sys.executable, "-c", UNANNOUNCED, endpoint.url, token(), token(key="ec")]
@@ -1423,6 +1427,7 @@ def test_a_thread_that_is_gone_is_replaced(guarded: Gate, endpoint: Endpoint) ->
     assert keys._thread is not dead
 
 
+@pytest.mark.processes
 def test_a_process_ends_while_it_fetches() -> None:
     """Nobody waits for the thread, nor for an endpoint that hangs."""
     server = Endpoint(None)

@@ -70,6 +70,8 @@ def test_a_revocation_counts_at_once_in_every_process(
         assert gate.verify(token(sub="bob", jti="c")).id == "bob"
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_a_real_second_process_revokes(tmp_path: Path, make_gate: Callable[..., Gate]) -> None:
     """By the command line, which knows no issuer of the gate."""
     gate = make_gate(f"sqlite:///{tmp_path / 'gate.db'}", issuers=[issuer()])

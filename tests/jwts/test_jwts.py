@@ -554,6 +554,7 @@ def test_issuers_that_cannot_be_are_refused(issuers: Any, words: str) -> None:
         Gate("sqlite://", issuers=issuers)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("missing", "words"),
     [("cryptography", "algorithms: JWTs need"), ("urllib3", "issuers: JWTs need")],
@@ -780,6 +781,7 @@ def rightly_signed(draw: st.DrawFn) -> str:
 FUZZED = Gate("sqlite://", clock=Clock(), issuers=[issuer()])
 
 
+@pytest.mark.slow
 @settings(max_examples=300 * FUZZ, deadline=None)
 @given(made=spoilt() | rightly_signed() | st.text(max_size=50))
 @example(made="..")
@@ -824,6 +826,7 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60 * FUZZ, deadline=None)
 @given(
     tokens=st.lists(

@@ -1086,7 +1086,7 @@ class Lifecycles(RuleBasedStateMachine):
             self.sequence = entries[-1].sequence
 
 
-TestLifecycles = pytest.mark.filterwarnings("error")(Lifecycles.TestCase)
+TestLifecycles = pytest.mark.slow(pytest.mark.filterwarnings("error")(Lifecycles.TestCase))
 TestLifecycles.settings = settings(
     max_examples=25 if FUZZ == 1 else 60 * FUZZ,
     stateful_step_count=50,

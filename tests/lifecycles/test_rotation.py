@@ -251,6 +251,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.processes
 def test_two_processes_at_once_have_one_winner(tmp_path: Path) -> None:
     """Sixty times; the other one hears of a conflict, or that its secret died."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
@@ -553,6 +554,7 @@ def test_the_answer_to_a_leak_names_what_was_closed(gate: Gate) -> None:
     assert gate.tokens.get(family.root.token.id).closed is None
 
 
+@pytest.mark.slow
 def test_a_leak_of_many_is_closed_in_one_go() -> None:
     """A thousand children, and one entry of the feed for each."""
     gate = Gate("sqlite://")

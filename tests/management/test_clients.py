@@ -21,7 +21,11 @@ from test_openapi import FLASK
 from faregate import Gate
 
 PLACE = os.environ.get("CLIENTS")  # where npm has installed the packages of tests/management/npm
-pytestmark = pytest.mark.skipif(PLACE is None, reason="make test-clients makes the clients")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.slow,
+    pytest.mark.skipif(PLACE is None, reason="make test-clients makes the clients"),
+]
 NODE = Path(PLACE or "", "node_modules")
 BIN = Path(sys.executable).parent
 

@@ -668,6 +668,8 @@ def schemathesis(framework: str, folder: Path, *arguments: str) -> tuple[str, se
     return done.stdout, set((folder / "answered").read_text().splitlines())
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", SERVERS)
 def test_schemathesis_finds_no_disagreement(
     framework: str, tmp_path: Path, pytestconfig: pytest.Config
@@ -692,6 +694,8 @@ def test_schemathesis_finds_no_disagreement(
     )  # the one that answers the document has been called by then
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.skipif(FUZZ == 1, reason="make fuzz walks from what was made to its changes")
 def test_schemathesis_changes_what_it_has_made(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """By the links of the document, from a record to what is done to it: with bodies that are made up, and accepted."""

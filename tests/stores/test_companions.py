@@ -127,6 +127,7 @@ def test_the_first_change_after_the_page_was_harmed_waits_for_readers(
     assert len(waited) == 1
 
 
+@pytest.mark.processes
 def test_a_reader_of_a_page_that_was_replaced_misses_no_change(path: Path) -> None:
     """Another process maps the old page; one that has only read makes the change."""
     gate = Gate(f"sqlite:///{path}")
@@ -176,6 +177,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(
     path: Path, make_gate: Make, harm: str
@@ -260,6 +262,7 @@ def test_a_refused_change_keeps_the_new_page(
     assert len(waited) == 1
 
 
+@pytest.mark.processes
 def test_a_page_that_was_cut_off_ends_no_idle_process(path: Path) -> None:
     """It is noticed by the look that comes first; the next change makes it whole."""
     gate = Gate(f"sqlite:///{path}")
@@ -277,6 +280,7 @@ def test_a_page_that_was_cut_off_ends_no_idle_process(path: Path) -> None:
     gate.close()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("harm", HARMS)
 def test_companions_that_are_removed_shut_the_gate(path: Path, harm: str) -> None:
     """Each process is shut when it looks, says why once, and opens when all have closed: then nothing is lost."""
@@ -345,6 +349,7 @@ def test_closing_and_opening_is_no_alarm(
     assert caplog.records == []
 
 
+@pytest.mark.processes
 def test_a_fork_is_no_alarm(path: Path, make_gate: Make) -> None:
     """What is closed before it is opened again after it, on both sides."""
     gate = make_gate(f"sqlite:///{path}")

@@ -434,6 +434,7 @@ def test_who_makes_a_deleted_page_anew_waits_for_the_readers(path: Path, make_ga
     assert reason_of(lambda: reader.verify(issued.secret)) == "deactivated"
 
 
+@pytest.mark.slow
 def test_a_writer_looks_for_the_page_under_the_write_lock(path: Path, make_gate: Make) -> None:
     """While it waited for the lock the page may have been replaced."""
     reader, writer = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")

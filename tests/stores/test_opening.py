@@ -20,6 +20,8 @@ from faregate import Gate, InvalidInput, StoreUnavailable
 from faregate.stores.migrations import upgrade
 from faregate.stores.schema import metadata
 
+pytestmark = pytest.mark.processes
+
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
 

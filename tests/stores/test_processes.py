@@ -20,6 +20,8 @@ from conftest import reason_of
 from faregate import AllowedScopes, Gate, Owner
 from faregate.values import forks
 
+pytestmark = pytest.mark.processes
+
 VERIFIER = """
 import sys, time
 from faregate import Denied, Gate

@@ -40,6 +40,8 @@ print(" ".join(told), flush=True)
 """
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_trap_8_fifty_threads_and_two_processes_redeem_exactly_ten(tmp_path: Path) -> None:
     """``maxRedemptions: 10`` means ten, whoever comes at once."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"

@@ -16,6 +16,8 @@ from conftest import reason_of
 
 from faregate import Exchanged, Gate, Issued
 
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
 SOAK = "SOAK" in os.environ
 KILLS = 200 if SOAK else 8
 EXCHANGES = 100_000 if SOAK else 300

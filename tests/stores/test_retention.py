@@ -206,6 +206,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.processes
 def test_a_process_behind_the_oldest_entry_drops_its_cache(tmp_path: Path) -> None:
     """What it did not read is gone, so nothing that it holds can be trusted: the closed token stays closed."""
     store = f"sqlite:///{tmp_path / 'gate.db'}"
@@ -242,6 +243,8 @@ def test_a_process_behind_the_oldest_entry_drops_its_cache(tmp_path: Path) -> No
     gate.close()
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_a_purge_while_others_write(tmp_path: Path) -> None:
     """Nothing that is acknowledged meanwhile is lost, and the feed has no gap."""
     store = f"sqlite:///{tmp_path / 'gate.db'}"

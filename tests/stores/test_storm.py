@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
 SOAK = "SOAK" in os.environ
 SECONDS = 150 if SOAK else 4
 

@@ -21,6 +21,8 @@ from faregate import AllowedScopes, Gate, Owner, StoreUnavailable
 from faregate.client.token_file import TokenFile
 from faregate.values import forks
 
+pytestmark = pytest.mark.processes
+
 
 def holds(met: Callable[[], bool]) -> bool:
     """Whether a condition comes true within twenty seconds."""

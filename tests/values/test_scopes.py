@@ -463,6 +463,7 @@ for thread in threads:
 """
 
 
+@pytest.mark.processes
 def test_first_uses_at_once_end_no_process() -> None:
     """Whatever msgspec has to learn of a type was learnt before."""
     for _ in range(3):

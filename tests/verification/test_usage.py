@@ -49,6 +49,7 @@ def test_uses_are_written_after_a_while(tmp_path: Path) -> None:
     gate.close()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_the_end_of_a_process_is_quiet(tmp_path: Path, kind: str) -> None:
     """What is written at exit is written without a word."""
@@ -60,7 +61,9 @@ def test_the_end_of_a_process_is_quiet(tmp_path: Path, kind: str) -> None:
     assert ended.stdout + ended.stderr == ""
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("fork", ["os.fork", "ctypes.CDLL(None).fork"])
+@pytest.mark.slow
 def test_uses_are_written_after_a_fork(tmp_path: Path, fork: str) -> None:
     """Whoever comes first to the child, also with a credential of nobody's: what is at hand there is noted, too."""
     script = f"""
@@ -332,6 +335,8 @@ gate.verify(sys.argv[2])
 """
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_a_process_ends_though_the_database_is_locked(tmp_path: Path) -> None:
     """It gives the uses up after one short wait, and says so."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
@@ -349,6 +354,8 @@ def test_a_process_ends_though_the_database_is_locked(tmp_path: Path) -> None:
     gate.close()
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_a_process_ends_though_the_database_is_gone(tmp_path: Path) -> None:
     """Nothing is made anew where it was."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
@@ -414,6 +421,7 @@ gate.tokens.list()
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["memory", "file"])
 @pytest.mark.parametrize(
     "end",
