@@ -34,6 +34,12 @@ from faregate.credentials.opaque import mint
 from faregate.management import payloads
 from faregate.values.needs import Need
 
+# The words that a step of ``after`` may begin with; ``tests/README.md`` explains them.
+STEPS = {
+    "activate", "deactivate", "delete", "end", "exchange", "expire", "gone", "hand", "leak", "params", "redeem", "reuse",
+    "revoke", "rights", "rotate", "subject", "update",
+}  # fmt: skip
+
 
 class Rights:
     """Rights of owners, as an ``owner_rights`` hook returns them.
@@ -125,6 +131,9 @@ def rows() -> list[Row]:
         table = msgspec.convert(tomllib.loads(file.read_text()).get("case", []), list[Row])
         found += [msgspec.structs.replace(row, name=f"{file.stem}: {row.name}") for row in table]
     for row in found:
+        for step in row.after:
+            if step.split()[0] not in STEPS:
+                raise ValueError(f"{row.name}: unknown step {step!r}")
         if "owner_rights" in row.gate:
             row.gate["owner_rights"] = Rights(row.gate["owner_rights"])
         if row.jwt is not None:
