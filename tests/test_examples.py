@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_demonstration_walks_to_its_end(tmp_path: Path) -> None:
-    """Every answer as it should be but for one expectation that is bent here, of which it says so, and ends with 1.
+    """With one expectation falsified, the demonstration reports exactly that one and exits with 1.
 
     It shows one line a step, and no secret but the operator's way.
     """

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.processes
 
 
 def test_restoring_a_backup_as_the_readme_says(tmp_path: Path) -> None:
-    """What was closed since opens again, what was issued since is unknown; the audit that was saved tells what to redo."""
+    """After a restore, later deactivations are undone and later tokens unknown. The saved audit log lists the changes to repeat."""
     path, copy = tmp_path / "gate.db", tmp_path / "copy.db"
     gate = Gate(f"sqlite:///{path}")
     closed, rotated, deleted, narrowed = (

@@ -73,7 +73,7 @@ def test_trap_6_no_verdict_is_cached_and_no_input_forgotten(
     "line", ["Bearer", "Bearer ", "bearer  ", "", " ", "Bearer\t", "Bearer =", "Basic"]
 )
 def test_trap_12_an_empty_value_matches_nothing(line: str) -> None:
-    """Not even a record whose digest is that of the empty text, by whatever accident."""
+    """An empty credential is refused, even if a record has the digest of the empty text."""
     from hashlib import sha256
 
     gate = Gate("sqlite://", query=True, header="X-API-Key")

@@ -449,7 +449,7 @@ def test_rules_that_cannot_be_meant_are_refused() -> None:
 
 
 def test_an_exact_rule_guards_its_path_with_a_slash_too() -> None:
-    """Some routers take a final slash for nothing: a shorter rule does not open there what the exact one asks for."""
+    """An exact rule counts for its path with a final slash: some routers ignore the slash."""
     gate = Gate("sqlite://")
     app = GateMiddleware(
         hello,

@@ -174,7 +174,7 @@ def test_a_guard_above_a_view_that_is_put_in_by_hand_is_caught(setup: Setup, how
 
 
 def test_a_guard_above_two_routes_is_caught_at_both(setup: Setup) -> None:
-    """Flask lets an endpoint have its view twice, of which one may come after the guard."""
+    """A guard above two route decorators is detected, although Flask knows the view twice."""
 
     def naked() -> str:
         return "secret"
@@ -435,7 +435,7 @@ def test_an_extension_that_rebuilds_refusals_keeps_the_challenge(setup: Setup) -
 
 @pytest.mark.parametrize("status", [402, 409, 429, 499])
 def test_a_denial_may_have_another_status(setup: Setup, status: int) -> None:
-    """It is answered as such, without a challenge."""
+    """A denial keeps the status that the application sets, and has no challenge."""
 
     @setup.app.get("/a")
     def throttled() -> str:
@@ -517,7 +517,7 @@ def test_words_of_a_view_do_not_reach_the_challenge(setup: Setup) -> None:
 
 
 def test_a_path_forges_no_line_of_the_log(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
-    """The route is named as it was registered, whatever the client wrote."""
+    """The log names the route as it was registered, not the path of the client."""
     caplog.set_level(logging.INFO, "faregate")
     setup.app.add_url_rule("/a/<x>", "a", setup.faregate.requires(lambda x: x))
     setup.get("/a/b%0Adenied:%20reason=none%E2%80%AE", "")

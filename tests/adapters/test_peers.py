@@ -326,7 +326,7 @@ def served(
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 @pytest.mark.parametrize("name", SERVERS)
 def test_trap_26_a_client_behind_nginx(name: str, transport: str, tmp_path: Path) -> None:
-    """Is who nginx names, whatever the client forges; where the server drops the header, it is unknown."""
+    """The client is the address that nginx names, whatever the client forges. It is unknown if the server drops the header."""
     with served(name, transport, tmp_path, nginx=True) as front:
         if SERVERS[name].drops:
             for bound in BOUND:
@@ -365,7 +365,7 @@ def test_trap_26_a_peer_by_unix_socket(name: str, tmp_path: Path) -> None:
     "name", [name for name, server in SERVERS.items() if server.protocol == "proxy"]
 )
 def test_trap_26_a_peer_by_tcp(name: str, tmp_path: Path) -> None:
-    """Is its address: who is no proxy cannot pass for a Unix socket, nor for who his header names."""
+    """The peer is its TCP address. A client that is not a proxy passes neither for a Unix socket nor for the address in its header."""
     with served(name, "tcp", tmp_path, nginx=False) as direct:
         for forged in ([], FORGED, [("X-Forwarded-For", "localhost")], [("X-Forwarded-For", "")]):
             told = direct.ask("client", *forged)

@@ -225,7 +225,7 @@ class Apps:
 def test_what_is_at_hand_changes_no_outcome(
     tmp_path: Path, clock: Clock, settings: dict[str, Any], default: str | None, ruled: bool
 ) -> None:
-    """Of whatever request: its answer, its headers, and what reaches the application."""
+    """The fast path gives the same answer, headers and application input as the full one, for every request."""
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     fast, slow = Gate(store, clock=clock, **settings), slowed(Gate(store, clock=clock, **settings))
     credentials = credentials_of(fast)

@@ -69,7 +69,7 @@ def test_without_the_middleware_it_is_an_error_and_never_a_pass() -> None:
 
 
 def test_what_stands_in_the_users_place_is_not_believed() -> None:
-    """Only what the gate has left counts, whatever another middleware puts into the scope."""
+    """A user that another middleware puts into the scope is ignored: only the gate's principal counts."""
     gate = Gate("sqlite://")
     app = behind(gate, Route("/", requires("x")(hello)))
     root = gate.verify(gate.tokens.create(name="root", scopes=["*"]).secret)
@@ -124,7 +124,7 @@ def test_partials_and_methods_are_guarded() -> None:
 
 
 def test_a_class_is_guarded_in_place() -> None:
-    """No name leads to it without its guard, and what derives from it is guarded too."""
+    """Every name of a guarded class leads to its guard, and subclasses are guarded too."""
     gate = Gate("sqlite://")
 
     class View(HTTPEndpoint):
@@ -282,7 +282,7 @@ def test_a_handler_that_answers_something_else_is_left_alone() -> None:
 
 
 def test_trap_13_a_frameworks_default_is_no_handler_of_the_users() -> None:
-    """FastAPI has one for HTTPException, which would answer in its own form: one denial has one body."""
+    """FastAPI's own handler of HTTPException is bypassed: every denial has the same body."""
     gate = Gate("sqlite://")
     app = FastAPI(middleware=[Middleware(GateMiddleware, gate=gate)])
 
@@ -395,7 +395,7 @@ class Throttled(Denied):
 
 
 def test_a_denial_may_have_another_status() -> None:
-    """It is answered as such, without a challenge."""
+    """A denial keeps the status that the application sets, and has no challenge."""
     gate = Gate("sqlite://")
 
     def view(_: Request) -> None:
@@ -500,7 +500,7 @@ REQUESTS: list[tuple[str, str, bytes | None]] = [
 
 
 def test_management_answers_byte_for_byte_as_flasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same requests to two stores that are alike: the same statuses, headers and bodies."""
+    """Equal requests to equal stores get equal statuses, headers and bodies from Flask and Starlette."""
     told: list[list[Any]] = []
     for framework in ("flask", "starlette"):
         count = iter(range(1000))

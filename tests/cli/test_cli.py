@@ -228,7 +228,7 @@ def test_upgrade(store: str) -> None:
 
 
 def test_an_old_store_is_upgraded_and_says_so(tmp_path: Path) -> None:
-    """What is needed is told by every command; the upgrade says from where to where."""
+    """Every command reports that an upgrade is needed; the upgrade reports both versions."""
     store = f"sqlite:///{tmp_path / 'gate.db'}"
     upgrade(store, "0001")
     refused = run("token", "list", store=store)
@@ -543,7 +543,7 @@ def test_check_explains_each_step(store: str) -> None:
 
 
 def test_without_any_standard_input_there_is_no_credential(store: str) -> None:
-    """Whoever closed it is told so, as by an empty one."""
+    """A closed standard input is answered like an empty one: missing_credential."""
     Gate(store).close()
     shut = subprocess.run(
         ["sh", "-c", '"$0" -m faregate check --json <&-', sys.executable],
@@ -560,7 +560,7 @@ def test_without_any_standard_input_there_is_no_credential(store: str) -> None:
 
 
 def test_audit_shows_and_follows(store: str) -> None:
-    """The newest or those since, a page as JSON, and with ``-f`` what comes, one entry a line."""
+    """``audit`` prints the newest entries, entries since an instant, or a page as JSON; ``-f`` prints each new entry on a line."""
     gate = Gate(store)
     ids = [
         gate.tokens.create(name=f"t{number}", org=Org("o1"), by="ann").token.id
@@ -628,7 +628,7 @@ def test_a_follower_ends_with_its_reader(store: str) -> None:
 
 
 def test_a_follower_notices_that_the_store_was_replaced(tmp_path: Path) -> None:
-    """What was done to the restored one is shown, though its numbers were there before; a purge is no replacement."""
+    """After a restore, a follower shows new entries although their numbers were used before. A purge is no restore."""
     path, copy = tmp_path / "gate.db", tmp_path / "copy.db"
     gate = Gate(f"sqlite:///{path}")
     gate.tokens.create(name="a")
@@ -684,7 +684,7 @@ def into(store: str, streams: str, *arguments: str) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_a_secret_that_cannot_be_shown_is_no_silence(store: str, more: list[str]) -> None:
-    """Nothing is done if standard output is closed; if it is full, it is said what exists; words that fail hide none."""
+    """With standard output closed, nothing is done. With it full, the error names the new record. A full standard error hides no secret."""
     gate = Gate(store)
     kept = gate.tokens.create(name="kept")
     share = gate.shares.create("x", scopes=["a"], expires_in=60)
@@ -955,7 +955,7 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
 def test_failures_of_every_command(
     shared_store: str, arguments: list[str], code: int, words: str
 ) -> None:
-    """One word about what was wrong, with ``--json`` too; nothing on standard output, and nothing changed."""
+    """Each failure is one line on standard error, also with ``--json``. Standard output is empty and the store unchanged."""
     failed = run_here(*arguments, store=shared_store)
     assert (failed.returncode, words in failed.stderr, failed.stdout) == (code, True, ""), (
         failed.stderr
@@ -1046,7 +1046,7 @@ def test_help_of_a_real_process() -> None:
 
 
 def test_no_secret_is_an_argument() -> None:
-    """No command takes one: what is listed here is all that can be given without an option."""
+    """No command takes a secret as an argument: the list holds every argument that is no option."""
     arguments = {
         parameter.name
         for _, command in commands(main)

@@ -151,7 +151,7 @@ def test_tables_that_are_not_whole(path: Path) -> None:
 
 
 def test_a_page_that_is_a_pipe(path: Path) -> None:
-    """Nobody waits for who would write into it."""
+    """A page file that is a pipe is opened without waiting for a writer."""
     page = Path(f"{path}-page")
     page.unlink()
     os.mkfifo(page, 0o600)
@@ -219,7 +219,7 @@ def test_a_clock_that_is_behind(path: Path) -> None:
 
 
 def test_clocks_that_disagree(path: Path) -> None:
-    """A process whose clock is an hour behind dates its changes before earlier ones."""
+    """A process with a clock an hour behind is a fault: its entries are dated before earlier ones."""
     gate = Gate(f"sqlite:///{path}", clock=lambda: time.time() - 3600)
     gate.tokens.create(name="b")
     gate.close()
@@ -310,7 +310,7 @@ def test_a_short_secret(path: Path) -> None:
 @pytest.mark.processes
 @pytest.mark.slow
 def test_a_damaged_store(tmp_path: Path, path: Path) -> None:
-    """One that SQLite finds wrong is a fault; one that is no database is, too; one that is not there is no store."""
+    """A damaged database is a fault, and so is a file that is not a database. A missing file is a missing store."""
     gate = Gate(f"sqlite:///{path}")
     for number in range(200):
         gate.tokens.create(name=f"t{number}", description="d" * 500)

@@ -156,7 +156,7 @@ class Faulty(httpx2.HTTPTransport):
 
 
 def test_it_opens_with_httpx2(service: Service) -> None:
-    """One exchange for many requests; what it got is kept for whoever comes next."""
+    """One exchange serves many requests; its answer is saved for the next client."""
     auth, _ = service.login()
     with httpx2.Client(auth=auth) as http:
         assert [http.get(f"{service.origin}/x").text for _ in range(3)] == ["x"] * 3
@@ -207,7 +207,7 @@ def test_the_file_is_nobody_elses(service: Service) -> None:
 
 
 def test_a_file_that_others_can_read_is_not_used(service: Service) -> None:
-    """Nor one that is not there, or holds something else; each says what to do."""
+    """A token file that others can read, that is missing or that holds something else is refused; the error names the remedy."""
     auth, _ = service.login()
     service.path.chmod(0o640)
     with pytest.raises(InvalidInput, match="0600"):
@@ -319,7 +319,7 @@ def test_what_is_no_token_endpoint_is_said_to_be_none(service: Service, answer: 
 
 
 def test_the_last_second_of_a_family_is_an_answer(service: Service) -> None:
-    """What is left of it is rounded down to no second; it is used all the same, and then exchanged again."""
+    """An answer with ``expires_in`` 0 is used once, and exchanged again for the next call."""
     service.login()
     answers = [
         f'{{"access_token": "{name}", "expires_in": 0, "refresh_token": "r{name}"}}'
@@ -432,7 +432,7 @@ def test_words_of_a_refusal_are_plain(service: Service) -> None:
 def test_who_waited_for_what_failed_is_told_the_same(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of ten threads one asks, and all are told; they do not fail one after the other."""
+    """If an exchange fails, the threads that waited for it raise the same error instead of retrying in turn."""
     monkeypatch.setattr(token_endpoint, "PATIENCE", 0.5)
     service.login()
     network = Faulty(*["unsent"] * 100)
@@ -496,7 +496,7 @@ def test_a_file_is_of_one_gate(service: Service) -> None:
 def test_a_file_of_another_user_is_not_used(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may read it all the same would take it away from him by writing it."""
+    """A token file of another user is refused, even if it is readable: rewriting it would take it from its owner."""
     auth, _ = service.login()
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(InvalidInput, match="another user's"):

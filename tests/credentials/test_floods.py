@@ -41,7 +41,7 @@ def statements(gate: Gate, call: Callable[[], object]) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["tok", "act", "shr"])
 def test_an_unknown_credential_is_one_statement_once(gate: Gate, kind: str) -> None:
-    """A new one is looked up with one statement; one that came before, and junk, with none."""
+    """An unknown credential costs one statement the first time, and none later. Malformed credentials cost none."""
     unknown = [mint("fg", kind) for _ in range(20)]
     assert len(statements(gate, lambda: [refused(gate, secret) for secret in unknown])) == 20
     assert statements(gate, lambda: [refused(gate, secret) for secret in unknown * 3]) == []

@@ -188,7 +188,7 @@ def test_a_share_opens_what_its_makers_owner_may_still_open(make_gate: Make, sto
 def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(
     make_gate: Make, store: str
 ) -> None:
-    """Nor may he make a call that he has no right to, whatever his token grants."""
+    """Records are bounded by the present rights of the maker's owner, and so are its calls, whatever its token grants."""
     directory = Directory(u1=["gate:*", "docs:read"], u2=["gate:*", "docs:*"])
     gate = make_gate(store, owner_rights=directory)
     wide = gate.tokens.create(name="a", scopes=["gate:*", "docs:*"], owner=U1)
@@ -210,7 +210,7 @@ def test_a_child_is_never_wider_than_what_its_makers_owner_may_now(
 
 
 def test_nothing_wider_is_written_beside_a_new_owner(make_gate: Make, store: str) -> None:
-    """Who may little now may do more later: what a change of owner writes is covered whatever the new one may now."""
+    """A change of owner is refused if its scopes exceed the caller's, even if the new owner lacks them now: rights may grow."""
     directory = Directory(boss=["gate:*", "a"], u1=["a"], u2=["a"])
     gate = make_gate(store, owner_rights=directory, owner_rights_ttl=0)
     boss = gate.verify(
@@ -257,7 +257,7 @@ def test_an_admin_whose_right_was_taken_is_none(make_gate: Make, store: str) -> 
 
 
 def test_an_exchange_is_bounded_by_what_the_owner_may_now(make_gate: Make, store: str) -> None:
-    """In what is asked for and in what is told; who is gone exchanges nothing, and spends nothing."""
+    """Requested and answered scopes are within the owner's rights. A deleted owner exchanges nothing, and no credential is spent."""
     directory = Directory(u1=["docs:*"])
     gate = make_gate(store, owner_rights=directory)
     made = gate.tokens.create(name="s", type="REFRESH", scopes=["docs:read", "b"], owner=U1)
@@ -539,7 +539,7 @@ def test_an_event_loop_does_not_wait_for_the_answer(make_gate: Make) -> None:
 
 
 def test_the_application_is_asked_while_no_lock_is_held(make_gate: Make, store: str) -> None:
-    """Whatever is called: what it does with the gate itself waits for nobody and disturbs nothing."""
+    """The ``owner_rights`` hook runs without the store's lock in every call, so it may use the gate."""
     gates: list[Gate] = []
     free: list[bool] = []
 
@@ -693,7 +693,7 @@ class Hands:
 
 
 def test_no_rights_are_borrowed_by_naming_another_owner(make_gate: Callable[..., Gate]) -> None:
-    """An admin whose rights were cut gets no more by a token of his own that is now somebody's who may more."""
+    """An admin with reduced rights gains nothing by handing a token of their own to an owner with more."""
     hands = Hands(make_gate)
     hands.rights["boss"] = ["gate:*"]
     before = hands.gate.tokens.get(hands.token.token.id)

@@ -1092,7 +1092,7 @@ def test_a_name_that_comes_to_mean_another_key_stops_what_it_verified(
 def test_a_call_by_jwt_is_judged_by_the_keys_of_this_moment(
     endpoint: Endpoint, make_gate: Callable[..., Gate]
 ) -> None:
-    """Whose key is gone is not known any more; whose keys are too old cannot be told."""
+    """A management call is refused once its JWT's key is gone, and with store_unavailable while the keys are stale."""
     given = provider.issuer(jwks_url=endpoint.url, manages=True)
     gate = make_gate("sqlite://", issuers=[given], policy=Policy(max_lifetime=60))
     alice = gate.verify(token(scope="gate:tokens:read"))
@@ -1208,7 +1208,7 @@ def test_a_key_that_is_published_during_a_fetch_is_found(guarded: Gate, endpoint
 
 @pytest.mark.slow
 def test_few_wait_for_a_provider_that_hangs(guarded: Gate, endpoint: Endpoint) -> None:
-    """Once it is known to be in trouble: whoever sends what looks like its tokens holds up nobody else."""
+    """Once a provider is in trouble, only a few callers wait for it; the others are refused at once."""
     endpoint.answer = says("oops", 500)
     junk = token()[:-8] + "AAAAAAAA"
     assert reason_of(lambda: guarded.verify(junk)) == "store_unavailable"
@@ -1235,7 +1235,7 @@ def test_few_wait_for_a_provider_that_hangs(guarded: Gate, endpoint: Endpoint) -
 
 
 def test_no_store_waits_for_a_fetch(guarded: Gate, endpoint: Endpoint) -> None:
-    """Who introspects a token whose key is not known waits for it, and holds nobody else up meanwhile."""
+    """Introspection of a JWT with an unknown key waits for the fetch; calls to the store meanwhile do not."""
     release = threading.Event()
 
     def slowly(handler: Handler) -> None:
@@ -1323,7 +1323,7 @@ def test_the_set_is_refreshed_in_the_background(
 def test_the_thread_ends_with_the_gate(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    """When it is closed, and when nobody holds it any more; a closed one starts again."""
+    """The thread that fetches keys ends when the gate is closed or collected; a closed gate starts another."""
 
     def running() -> int:
         return sum(thread.name == "faregate-jwks" for thread in threading.enumerate())
@@ -1475,7 +1475,7 @@ def test_a_thousand_first_tokens_make_one_fetch(guarded: Gate, endpoint: Endpoin
 def test_the_keys_of_one_issuer_open_nothing_of_another(
     endpoint: Endpoint, make_gate: Callable[..., Gate]
 ) -> None:
-    """Whatever they are called; and one whose endpoint is down closes no other."""
+    """Keys count for their issuer alone, whatever their ``kid``. A failing endpoint affects no other issuer."""
     endpoint.answer = says("oops", 500)
     other = provider.issuer(
         issuer="https://other.example", name="other", keys=jwks(jwk("rsa2", kid="rsa"))

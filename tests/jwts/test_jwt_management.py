@@ -54,7 +54,7 @@ def signed(scope: str = MANAGES, tenant: str = "o1", **claims: Any) -> str:
 def test_a_revocation_counts_at_once_in_every_process(
     tmp_path: Path, make_gate: Callable[..., Gate]
 ) -> None:
-    """Of what is remembered there, and of what comes later; another token of the same subject lives on."""
+    """A revoked JWT is refused in every process, cached or not; another JWT of its subject is accepted."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"
     one, other = (make_gate(url, issuers=[issuer()]) for _ in range(2))
     first, second = token(jti="a"), token(jti="b")
@@ -452,7 +452,7 @@ def test_over_http_it_is_a_caller_like_others(tmp_path: Path) -> None:
 
 
 def test_introspection_tells_by_organization_and_reach(managed: Gate) -> None:
-    """A live one is told of to its organization, a dead one to who reaches it: root, an admin, its own subject."""
+    """Details of an active JWT are shown to its organization; those of an inactive one to root, an admin and its own subject."""
     text = signed("docs:read", nbf=int(START))
 
     def told(by: Any) -> tuple[bool, str | None, str | None]:

@@ -789,7 +789,7 @@ FUZZED = Gate("sqlite://", clock=Clock(), issuers=[issuer()])
 @example(made="")
 @example(made=token(scope=None))
 def test_no_text_makes_anything_but_a_verdict(made: str) -> None:
-    """Whatever it is: a principal with no more than it may say, or a denial; and the same the second time."""
+    """Any text gives a principal within its claims, or a denial; the second time the same."""
     first = verdict(FUZZED, made)
     assert verdict(FUZZED, made) == first
     FUZZED._records.close()

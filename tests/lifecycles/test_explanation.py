@@ -119,7 +119,7 @@ def test_what_is_not_known_is_not_judged(gate: Gate) -> None:
 
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
 def test_which_address_from_which_hop(make_gate: Any, header: str) -> None:
-    """The peer first, and the last one is the client; what cannot be read is told as it came."""
+    """Hops are listed from the peer to the client; a hop that is not an address is shown as it came."""
     gate: Gate = make_gate(
         "sqlite://", trusted_proxies=["192.0.2.0/24", "unix"], forwarded_header=header
     )
@@ -169,7 +169,7 @@ def test_which_address_from_which_hop(make_gate: Any, header: str) -> None:
 def test_trap_26_why_an_address_is_unknown(
     make_gate: Any, peer: str, forwarded: list[str], words: str
 ) -> None:
-    """A proxy that names nobody, what is no address, and a peer that has none are told apart."""
+    """The explanation tells apart a proxy without a client, a malformed address, and a peer without an address."""
     gate: Gate = make_gate("sqlite://", trusted_proxies=["192.0.2.0/24", "unix"])
     secret = gate.tokens.create(name="a", allowed_cidr_blocks=["192.0.2.0/24"]).secret
     found = gate.explain(secret, peer=peer, forwarded=forwarded)

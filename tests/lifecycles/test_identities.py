@@ -130,7 +130,7 @@ def test_an_issuers_name_is_a_word(name: Any) -> None:
 
 
 def test_the_command_line_is_root_whatever_its_name(gate: Gate) -> None:
-    """What it closed no owner opens, though called as it calls itself; nor what the application closed by that name."""
+    """No owner activates a token that the command line or the application deactivated, even under the same name."""
     for closer in (CommandLine(), CommandLine("ann"), "ann", "cli", None):
         for owner in (Owner("cli"), Owner("ann"), Owner("root")):
             made = gate.tokens.create(name="a", owner=owner, scopes=["gate:tokens:*"])

@@ -43,7 +43,7 @@ def at(seconds: float) -> datetime:
 def test_an_expiry_is_given_or_filled_in(
     make_gate: Make, store: str, policy: Policy, given: dict[str, Any], ends: float | None
 ) -> None:
-    """What is left out is the default, else the longest that is allowed; what is given is kept if it is allowed."""
+    """A missing expiry gets the default, or else the longest allowed lifetime. A given expiry is kept if it is allowed."""
     token = make_gate(store, policy=policy).tokens.create(name="a", **given).token
     assert token.expires_at == (None if ends is None else at(ends))
 
@@ -159,7 +159,7 @@ def test_shares_live_no_longer_than_tokens(make_gate: Make, store: str, clock: C
 
 
 def test_an_owner_has_so_many_tokens(make_gate: Make, store: str, clock: Clock) -> None:
-    """Deactivated ones count, expired and deleted ones do not, nor those of another organization or provider."""
+    """The maximum counts deactivated tokens, but neither expired nor deleted ones, nor those of another organization or provider."""
     gate = make_gate(store, policy=Policy(max_tokens_per_owner=2))
     u1 = Owner("u1")
     first = gate.tokens.create(name="1", owner=u1, scopes=["gate:tokens:*"], expires_in=100)

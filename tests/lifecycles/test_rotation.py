@@ -50,7 +50,7 @@ def rows(gate: Gate, table: str) -> int:
 
 
 def test_a_lost_answer_locks_nobody_out(gate: Gate, clock: Clock) -> None:
-    """While nobody presented the new secret, the old one rotates again: the unseen one dies, the grace's end stays."""
+    """Until the new secret is presented, the old one rotates again. The unseen secret dies, and the end of the grace stays."""
     first = gate.tokens.create(name="a").secret
     principal = gate.verify(first)
     lost = gate.tokens.rotate("self", by=principal).secret
@@ -277,7 +277,7 @@ def test_two_processes_at_once_have_one_winner(tmp_path: Path) -> None:
 
 
 def test_threads_at_once_have_one_winner(gate: Gate) -> None:
-    """Sixty times, with a grace and without: one new secret, and it is the one that opens."""
+    """Of simultaneous rotations exactly one succeeds, with and without a grace, and its secret is accepted."""
     for number in range(60):
         issued = gate.tokens.create(name="a")
         by = gate.verify(issued.secret)
@@ -398,7 +398,7 @@ def test_a_leak_closes_whatever_came_from_it(gate: Gate) -> None:
 
 
 def test_a_leaked_secret_dies_at_once(gate: Gate) -> None:
-    """Whatever grace was asked for, and whatever grace there was; the token itself goes on with a new one."""
+    """Rotation of a leaked token ignores every grace, the requested and the running one. The token lives on with a new secret."""
     family = Family(gate)
     before = gate.verify(family.root.secret)
     graceful = gate.tokens.rotate("self", by=before).secret
@@ -501,7 +501,7 @@ def test_a_leak_ends_every_grace(gate: Gate) -> None:
 
 @pytest.mark.parametrize("kind", ["API", "REFRESH"])
 def test_a_leak_is_followed_through_rotations(gate: Gate, kind: str) -> None:
-    """What the leaked token rotated is closed, whoever made it and rotated it since, and so is what that made."""
+    """Tokens that a leaked token rotated are closed with all their descendants, whoever made or rotated them since."""
     family = Family(gate)
     scopes = ["gate:tokens:*", "docs:read"]
     victim = gate.tokens.create(name="v", type=kind, scopes=scopes, owner=Owner("u1"))

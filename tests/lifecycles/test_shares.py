@@ -96,7 +96,7 @@ def test_a_share_is_made_with_what_was_given(gate: Gate) -> None:
 
 
 def test_a_share_is_nobodys(gate: Gate) -> None:
-    """Its principal has no owner and no organization; who made it is told apart."""
+    """The principal of a share has neither owner nor organization; its maker is a separate member."""
     ada = Owner(id="u1", name="Ada")
     maker = actor(gate, "docs:read", owner=ada, org=Org(id="o1"))
     made = share(gate, by=maker)
@@ -447,7 +447,7 @@ def test_more_redemptions_are_more_than_before(gate: Gate) -> None:
 
 
 def test_redeeming_by_id_takes_reach_and_cover(gate: Gate) -> None:
-    """Anybody else brings the secret; what is wrong with it is told like what does not exist."""
+    """Callers that reach the share redeem it by id; others need its secret. A wrong id and a wrong secret get the same denial."""
     org = Org(id="o1")
     ada = actor(gate, "docs:read", owner=Owner(id="u1"), org=org)
     weak = actor(gate, owner=Owner(id="u1"), org=org)

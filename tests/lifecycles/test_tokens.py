@@ -305,7 +305,7 @@ def test_a_dead_token_is_not_rotated(gate: Gate, clock: Clock, state: str) -> No
 
 
 def test_simultaneous_rotations_have_one_winner(gate: Gate) -> None:
-    """Twenty times four threads: one gets the new secret, and it is the one that opens."""
+    """Of four threads one gets the new secret, and that secret is accepted; twenty times."""
     for _ in range(20):
         issued = gate.tokens.create(name="a")
         principal = gate.verify(issued.secret)
@@ -332,7 +332,7 @@ def test_simultaneous_rotations_have_one_winner(gate: Gate) -> None:
 def test_who_comes_while_another_rotates_has_lost(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """Whether the other ends before or after this one has read the secret: one answer, and it is the live one."""
+    """If another rotation ends around the read of the current secret, this one raises Conflict; the other's secret is valid."""
     issued = gate.tokens.create(name="a")
     original, won = gate.tokens._rotation._current, []
 
@@ -420,7 +420,7 @@ def test_deactivation_is_recorded_and_repeated_in_silence(gate: Gate, clock: Clo
 
 
 def test_only_who_deactivated_or_an_admin_activates(gate: Gate) -> None:
-    """The owner undoes his own, never an admin's, root's, or what the application did, whatever name it gave."""
+    """An owner undoes their own deactivation, but not one by an admin, root or the application under any name."""
     u1 = Owner(id="u1")
     owner = principal_with(gate, WRITE, owner=u1)
     admin = principal_with(gate, WRITE, "gate:admin", owner=Owner(id="boss"))
@@ -797,7 +797,7 @@ def test_a_call_is_judged_on_the_makers_record_of_this_moment(gate: Gate, clock:
 
 
 def test_a_record_of_another_kind_is_not_the_callers(gate: Gate) -> None:
-    """What became a family of refresh credentials, by hand, is nothing to a caller who came with a plain one."""
+    """A caller whose record was changed to another type by hand is unknown."""
     actor = principal_with(gate, READ)
     with gate._store.changing() as change:
         change._connection.exec_driver_sql(

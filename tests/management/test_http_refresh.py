@@ -280,7 +280,7 @@ def test_what_is_kept_in_the_token_is_listed(api: Api, kept: list[str], listed: 
 
 
 def test_what_is_listed_is_what_is_open_now(api: Api) -> None:
-    """Not what the family has got since, nor what was taken from it; all permissions are told as such."""
+    """Introspection lists present scopes: no later additions to the family, no removed ones."""
     realm = {"allPermissions": True, "allRoles": True, "keptInToken": ["PERMISSIONS", "ROLES"]}
     made = api.create(type="REFRESH", allowedScopes={"organizationScopes": realm})
     access = ask(api, grant(made["token"])).get_json()["access_token"]
@@ -307,7 +307,7 @@ def test_what_is_listed_is_what_is_open_now(api: Api) -> None:
 
 
 def test_a_service_that_is_named_twice_is_listed_once(api: Api) -> None:
-    """With what either entry keeps; and all of it where one entry has all, whatever the other lists besides."""
+    """Entries of one service are merged with the kept members of both; all permissions of one entry win over a list."""
     keeps: dict[str, Any] = {"keptInToken": ["PERMISSIONS"]}
     hides = {"permissions": [{"permissionId": "hidden"}]}
     for entries, listed in (

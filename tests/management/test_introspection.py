@@ -310,7 +310,7 @@ def test_scope_is_what_the_owner_may_too() -> None:
 
 
 def test_a_share_of_what_its_makers_owner_may_no_more_is_not_active() -> None:
-    """It opens nothing on its object, so nobody lets it in, though he who asks names no scope."""
+    """A share is inactive once the owner of its maker lost its scopes, even if no scope is asked for."""
     world = World("flask")
     world.step("share")
     for scopes, told_of in (
@@ -395,7 +395,7 @@ def test_it_is_what_a_guard_says(rights: str | None, clock: Clock) -> None:
 
 
 def test_scope_is_what_was_asked_for(api: Api) -> None:
-    """Or what holds for any object; on the one that was named, what holds there."""
+    """``scope`` is the requested scope, or else every scope that holds on the requested object, or on any."""
     asked = api.create(scopes=["docs:*", "a"])
     for scope, told in (
         ("docs:read", "docs:read"),

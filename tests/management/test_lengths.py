@@ -156,7 +156,7 @@ def test_the_command_line_takes_long_texts(tmp_path: Path, letter: str) -> None:
 
 @pytest.mark.parametrize("letter", LETTERS)
 def test_a_jwt_of_a_long_subject(letter: str, clock: Clock) -> None:
-    """What it makes is its owner's; it is shown, found, sent back, and revoked by the same names."""
+    """Names of the greatest length work throughout: records of the JWT are made, shown, listed, changed and revoked by them."""
     subject, name, organization, token_id = letter * ID, "https://id.example", "acme", "t2"
     if letter.isascii():  # else the token would be longer than any that is read
         name, organization, token_id = f"https://{letter * (ID - 8)}", letter * ID, letter * ID
@@ -207,7 +207,7 @@ def test_a_jwt_of_a_long_subject(letter: str, clock: Clock) -> None:
 
 
 def test_one_character_more_is_refused_everywhere(api: Api, clock: Clock) -> None:
-    """By whoever writes and whoever reads, with the same words."""
+    """A name one character too long is refused on writing and on reading, with the same error."""
     long = "a" * (ID + 1)
     made = api.create()
     for member, value in (

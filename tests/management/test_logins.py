@@ -119,7 +119,7 @@ def site(make_site: Callable[..., Site]) -> Site:
 
 @pytest.mark.parametrize("at", ["/auth", "/later"])
 def test_who_is_logged_in_makes_his_own(site: Site, at: str) -> None:
-    """His are the owner and the organization; he reaches what is his, and nobody else's."""
+    """Records of a session get its owner and organization, and the session reaches only records of this owner."""
     answer = site.call(
         "POST", "/tokens", {"name": "ci", "scopes": ["docs:read"]}, who="ann@acme", at=at
     )
@@ -311,7 +311,7 @@ def test_a_wildcard_makes_no_admin_of_a_session(site: Site, scopes: list[str]) -
 
 
 def test_a_session_is_no_admin_beyond_its_owners_rights(make_site: Callable[..., Site]) -> None:
-    """Both are asked: what the session names, and what its owner may, by whatever wildcard."""
+    """A session is an admin only if it names gate:admin and the rights of its owner cover gate:admin, also by a wildcard."""
     rights = ["*"]
     site = make_site(
         owner_rights=lambda _: AllowedScopes(general_scopes=tuple(rights)), owner_rights_ttl=0

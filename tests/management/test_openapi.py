@@ -474,7 +474,7 @@ def test_a_new_record_links_to_what_is_done_to_it() -> None:
 
 
 def test_what_introspection_tells_has_a_shape_for_each_kind() -> None:
-    """And one for the caller who may not know more; an answer fits one of them."""
+    """The schema has a shape for each kind of credential, and one for callers without access; each answer fits one shape."""
     shapes = [one["$ref"].rpartition("/")[2] for one in SCHEMAS["Introspection"]["oneOf"]]
     told = {shape: SCHEMAS[shape]["properties"] for shape in shapes}
     kinds = {shape: members["kind"]["enum"] for shape, members in told.items() if "kind" in members}

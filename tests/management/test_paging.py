@@ -95,7 +95,7 @@ def test_a_list_that_the_walk_changes_is_walked_whole(api: Api) -> None:
 
 
 def test_shares_are_walked_too(store: str, clock: Clock) -> None:
-    """The newest first, those of one instant among them, and those of an object alone."""
+    """Pages list the newest shares first, shares of the same instant included, also for a single object."""
     gate = Gate(store, clock=clock)
     for number in range(9):
         clock.now += number % 3 == 0
@@ -137,7 +137,7 @@ def test_what_is_no_mark_is_refused(api: Api, after: str) -> None:
 
 
 def test_a_mark_reaches_no_further(api: Api) -> None:
-    """It holds what was shown; one that was made up chooses a place among one's own."""
+    """A forged page mark only chooses a position among the caller's own records."""
     theirs = api.create(owner={"id": "u1"})
     mine = api.create(owner={"id": "u2"}, scopes=["gate:tokens:read"])
     for value in (0.0, 1e12, None):

@@ -59,7 +59,7 @@ def api(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Api]:
 def test_a_stock_resource_server_lets_in_what_opens_everything_it_has(
     api: Api, *, basic: bool
 ) -> None:
-    """It says neither object nor address: what is bound to one stays out, and so does what is no access token of its organization."""
+    """A resource server that names neither object nor address accepts only unbound access tokens of its organization."""
     server, tokens = Server(api, basic=basic), api.gate.tokens
     sound = tokens.create(name="a", scopes=["docs:read", "gate:shares:write"], org=ACME)
     assert server.status(sound.secret) == 200

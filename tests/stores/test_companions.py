@@ -182,7 +182,7 @@ sys.stdin.read()
 def test_a_removed_log_is_saved_though_nobody_closes_the_file_alone(
     path: Path, make_gate: Make, harm: str
 ) -> None:
-    """Each of two who close has the other beside it, or somebody who tries whether he is alone."""
+    """A removed write-ahead log is saved, although on closing each process has another beside it."""
     gate = make_gate(f"sqlite:///{path}")
     issued = gate.tokens.create(name="a")
     gate.close()
@@ -312,7 +312,7 @@ def test_companions_that_are_removed_shut_the_gate(path: Path, harm: str) -> Non
 
 @pytest.mark.parametrize("suffix", ["-shm", "-wal"])
 def test_companions_that_are_replaced_shut_the_gate(path: Path, suffix: str) -> None:
-    """By a copy: whoever used the old one is shut, and opens when nobody has the file open."""
+    """After a copy replaced a companion file, the gate is unavailable until no process has the file open."""
     gate = Gate(f"sqlite:///{path}")
     issued = gate.tokens.create(name="a")
     gate.verify(issued.secret)

@@ -176,7 +176,7 @@ def test_a_store_of_each_older_version_keeps_what_it_holds(tmp_path: Path) -> No
 
 
 def test_who_deactivated_a_token_before_activates_it_still(tmp_path: Path) -> None:
-    """An owner what the owner closed, a token what it made and closed; not what the command line or the application did."""
+    """After the migration, owners and makers activate tokens they deactivated, but not those of the command line or the application."""
     path = tmp_path / "gate.db"
     url = f"sqlite:///{path}"
     gate = Gate(url)

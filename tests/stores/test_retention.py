@@ -117,7 +117,7 @@ def test_secrets_past_their_grace_go(gate: Gate, clock: Clock) -> None:
 
 
 def test_dead_access_credentials_go(gate: Gate, clock: Clock) -> None:
-    """From their end on, and not a microsecond before; what lives is not touched, and is told until then why it is dead."""
+    """Purge deletes access credentials from the microsecond of their end on. Until the purge they are refused as expired; live ones stay."""
     family = gate.tokens.create(name="s", type="REFRESH", expires_in=7200)
     first = gate.tokens.exchange(family.secret)
     clock.now += 900

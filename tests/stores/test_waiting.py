@@ -189,7 +189,7 @@ def test_stores_are_held_before_what_requests_need() -> None:
 def test_threads_that_are_locked_out_are_told_together(
     path: Path, make_gate: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one asks, the others share what it learns: they do not ask in vain, one after the other."""
+    """While one thread waits for the lock, the others share its result instead of waiting in turn."""
     gate = make_gate(f"sqlite:///{path}")
     gate.close()
     asked: list[int] = []

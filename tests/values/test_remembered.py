@@ -43,7 +43,7 @@ def edits(*resources: str) -> AllowedScopes:
 
 
 def test_what_a_need_reaches_is_remembered_for_the_same_scopes_alone(gate: Gate) -> None:
-    """Records of the same scopes share it; those of others have their own, and none has that of a need before."""
+    """Records with equal scopes share the memory of a need's resources; records with other scopes have their own."""
     one, same, other = (
         gate.verify(gate.tokens.create(name="t", allowed_scopes=allowed).secret)
         for allowed in (edits("a", "b"), edits("a", "b"), edits("c"))
@@ -80,7 +80,7 @@ def test_needs_that_nothing_meets_are_remembered_as_one_set() -> None:
 
 
 def test_root_shares_no_reach_with_who_has_the_same_scope(gate: Gate) -> None:
-    """Root may what no scope says; a token with ``*`` that is somebody's may not, whoever was asked first."""
+    """Root and an owned token with ``*`` share no memory: only root satisfies every need, whoever asks first."""
     root = gate.tokens.create(name="t", scopes=["*"])
     others = [
         gate.tokens.create(name="t", scopes=["*"], **whose)
@@ -203,7 +203,7 @@ def test_needs_that_are_remembered_are_few_and_short() -> None:
 
 
 def test_an_address_is_remembered_by_its_list_alone(gate: Gate) -> None:
-    """A list that is changed forgets it; one that is the same is equal, whatever it remembers."""
+    """Admitted addresses are remembered by their list. A changed list forgets them; lists compare without them."""
     issued = gate.tokens.create(name="t", allowed_cidr_blocks=["10.0.0.0/8", "2001:db8::/32"])
     spellings = ("10.0.0.1", "::ffff:10.0.0.1", "2001:db8::1", "2001:DB8::1%eth0")
     for address in spellings * 2:

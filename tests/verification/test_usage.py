@@ -65,7 +65,7 @@ def test_the_end_of_a_process_is_quiet(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("fork", ["os.fork", "ctypes.CDLL(None).fork"])
 @pytest.mark.slow
 def test_uses_are_written_after_a_fork(tmp_path: Path, fork: str) -> None:
-    """Whoever comes first to the child, also with a credential of nobody's: what is at hand there is noted, too."""
+    """A forked child starts its own thread for uses, even if its first request has an unknown credential."""
     script = f"""
 import ctypes, os, sys, threading, time
 from faregate import Denied, Gate
