@@ -1,4 +1,4 @@
-"""What tests share: a clock that stands still, gates that close, and the real processes that some of them need."""
+"""Fixtures of all tests: a clock that stands still, stores, and gates that are closed afterwards."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ from faregate import Denied, Gate
 from faregate.stores import sqlite
 
 START = 1_000_000.0
-FUZZ = int(
-    os.environ.get("FUZZ", "1")
-)  # how many times as much is made up as in a plain run of the tests
-
+# Multiplies the examples of properties; ``make fuzz`` sets it.
+FUZZ = int(os.environ.get("FUZZ", "1"))
 
 _first = create_engine("sqlite://")
 
 
 def _like_the_first(*arguments: Any, **options: Any) -> Any:
-    """Make an engine that shares what others have compiled: tests make thousands of stores, for the same statements."""
+    """Make an engine with the compiled statements of the first: tests make thousands of stores."""
     engine = create_engine(*arguments, **options)
     engine._compiled_cache = _first._compiled_cache
     return engine
 
 
-# A compiled statement is kept for its dialect; those of all stores are alike.
+# Compiled statements are cached by dialect; the dialects of all stores are alike.
 setattr(SQLiteDialect_pysqlite, "__eq__", lambda self, other: type(self) is type(other))  # noqa: B010
 setattr(SQLiteDialect_pysqlite, "__hash__", lambda self: hash(type(self)))  # noqa: B010
 setattr(sqlite, "create_engine", _like_the_first)  # noqa: B010
 
 
 class Clock:
-    """A clock that moves when it is told to."""
+    """A clock that stands still; tests set ``now``."""
 
     def __init__(self, now: float = START) -> None:
         self.now = now
@@ -61,7 +59,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def make_gate(clock: Clock) -> Iterator[Callable[..., Gate]]:
-    """Make gates that are closed at the end."""
+    """Return a function that makes gates; they are closed after the test."""
     gates: list[Gate] = []
 
     def make(store: str, **settings: object) -> Gate:

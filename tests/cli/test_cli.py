@@ -955,7 +955,7 @@ def test_the_commands_know_what_the_application_knows(tmp_path: Path) -> None:
 def test_failures_of_every_command(
     shared_store: str, arguments: list[str], code: int, words: str
 ) -> None:
-    """Each failure is one line on standard error, also with ``--json``. Standard output is empty and the store unchanged."""
+    """Failures have an exit code and an error text, also with ``--json``; standard output stays empty."""
     failed = run_here(*arguments, store=shared_store)
     assert (failed.returncode, words in failed.stderr, failed.stdout) == (code, True, ""), (
         failed.stderr

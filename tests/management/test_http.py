@@ -639,7 +639,7 @@ def test_a_thousand_missing_scopes_are_told_in_few_words(api: Api) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_other_methods_are_told_which_there_are(api: Api, path: str) -> None:
-    """Other methods get 405 with ``Allow`` and a problem before authentication. OPTIONS answers alike, HEAD like GET."""
+    """Other methods get 405 with ``Allow`` and a problem before authentication. OPTIONS answers 204 with ``Allow``, and HEAD like GET."""
     known = [operation.method for operation in OPERATIONS if operation.path == path]
     allowed = {*known, "OPTIONS", *(["HEAD"] if "GET" in known else [])}
     url = "/auth" + path.replace("{id}", "x")
