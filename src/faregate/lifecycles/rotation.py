@@ -177,7 +177,7 @@ class Rotation:
             if not swapped:
                 raise Conflict(_LOST)
             if row["type"] == REFRESH:
-                change.refresh.found(row["id"], family_digest(secret))
+                change.refresh.register_family(row["id"], family_digest(secret))
 
             closed = None
             if leaked:

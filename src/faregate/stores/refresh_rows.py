@@ -86,7 +86,7 @@ class RefreshRows:
         """Return the digest of what the credentials of a family have in common."""
         return self._connection.execute(_SELECT_LINE, {"token": token_id}).scalar()
 
-    def found(self, token_id: str, digest: bytes) -> None:
+    def register_family(self, token_id: str, digest: bytes) -> None:
         """Keep what a new token's credentials have in common, in place of what they had."""
         self._connection.execute(_DELETE_FAMILY, {"token": token_id})
         self._connection.execute(_INSERT_FAMILY, {"digest": digest, "token_id": token_id})
