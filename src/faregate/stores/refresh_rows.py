@@ -82,7 +82,7 @@ class RefreshRows:
             exchange if exchange is not None and exchange.sound else None,
         )
 
-    def line(self, token_id: str) -> bytes | None:
+    def digest_of(self, token_id: str) -> bytes | None:
         """Return the digest of what the credentials of a family have in common."""
         return self._connection.execute(_SELECT_LINE, {"token": token_id}).scalar()
 
