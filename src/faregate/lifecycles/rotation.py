@@ -283,4 +283,4 @@ def _record_minter(change: Change, actor: Actor, row: Columns, *, leaked: bool) 
     if leaked and actor.id not in change.lineage(row["id"]):
         change.tokens.forget_minters(row["id"])
     if actor.kind in ("token", "access") and actor.id != row["id"]:
-        change.tokens.descend(row["id"], str(actor.id))
+        change.tokens.add_origin(row["id"], str(actor.id))

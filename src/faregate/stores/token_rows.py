@@ -143,12 +143,12 @@ class TokenRows(Rows):
             select(tokens.c.made_by).where(tokens.c.id == token_id)
         ).scalar()
         if maker is not None:
-            self.descend(token_id, maker)
+            self.add_origin(token_id, maker)
         childless = (descent.c.id == token_id) & ~_has_children(descent.c.id)
         self._connection.execute(delete(descent).where(childless))
         self._connection.execute(delete(tokens).where(tokens.c.id == token_id))
 
-    def descend(self, token_id: str, origin: str) -> None:
+    def add_origin(self, token_id: str, origin: str) -> None:
         """Keep that a token comes from another one: it minted a secret of it, or, of a token that is gone, made it."""
         edge = {"id": token_id, "origin": origin}
         if self._connection.execute(_SELECT_EDGE, edge).first() is None:
