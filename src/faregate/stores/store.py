@@ -155,7 +155,7 @@ class Store:
             # Before anything is judged: a rotation must know what was presented before it.
             presented += list(self.presented)
             for digest in presented:
-                change.tokens.see(digest)
+                change.tokens.mark_presented(digest)
 
             yield change
         for digest in presented:

@@ -165,7 +165,7 @@ class TokenRows(Rows):
             is not None
         )
 
-    def see(self, digest: bytes) -> None:
+    def mark_presented(self, digest: bytes) -> None:
         """Note that a credential was presented."""
         self._connection.execute(_DELETE_UNSEEN, {"digest": digest})
 
@@ -177,7 +177,7 @@ class TokenRows(Rows):
         swapped = self._connection.execute(_DELETE_CURRENT, {"token": token_id, "current": current})
         if swapped.rowcount != 1:
             return False
-        self.see(current)
+        self.mark_presented(current)
         self._connection.execute(_INSERT_SECRET, {"digest": new, "token_id": token_id})
         self._connection.execute(_INSERT_UNSEEN, {"digest": new})
         return True
@@ -200,7 +200,7 @@ class TokenRows(Rows):
             self._connection.execute(_DELETE_SUPERSEDED, {"token": token_id})
         else:
             self._connection.execute(_DELETE_OTHERS, replaced)
-        self.see(current)
+        self.mark_presented(current)
         self._connection.execute(_INSERT_SECRET, {"digest": new, "token_id": token_id})
         if superseded_at is not None:
             self._connection.execute(_INSERT_UNSEEN, {"digest": new})
