@@ -62,7 +62,7 @@ class Rows:
         wanted = _select_one(self.table, breadth(reach))
         return first_of(self._connection.execute(wanted, {"record_id": record_id, **bounds(reach)}))
 
-    def of(self, ids: Sequence[str]) -> list[Values]:
+    def by_ids(self, ids: Sequence[str]) -> list[Values]:
         """Return the columns of those records of these ids that there are."""
         found: list[Values] = []
         for some in batched(ids):
@@ -95,7 +95,7 @@ class Rows:
         taken, reads = 0, _TAKEN
         while taken < len(ids):
             some = ids[taken : taken + reads]
-            found = {row["id"]: row for row in self.of(some)}
+            found = {row["id"]: row for row in self.by_ids(some)}
             yield from (found[record_id] for record_id in some if record_id in found)
             taken += len(some)
             reads = min(taken, _BATCH)
