@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from faregate.decision.owner_rights import Rights
     from faregate.lifecycles.authority import Actor
     from faregate.lifecycles.transactions import Transactions
+    from faregate.stores.change_feed import Action
     from faregate.stores.store import Change, Reading
     from faregate.values.grants import Grants
     from faregate.verification.usage import Usage
@@ -345,7 +346,7 @@ def _access_columns(row: Columns, secret: str, wanted: AllowedScopes | None, now
 
 
 def _revoke(
-    change: Change, actor: Actor, row: Columns, now: float, action: str, details: Columns
+    change: Change, actor: Actor, row: Columns, now: float, action: Action, details: Columns
 ) -> None:
     """Revoke a family for good, and write the entry of ``action``."""
     change.tokens.update({"revoked_at": now, "updated_at": now}, row["id"])
