@@ -59,7 +59,7 @@ from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.fields.field import Columns, as_list, owner_of
 from faregate.model import AllowedScopes, Exchanged
 from faregate.stores.compiled_rows import compile_access_row, compile_token_row
-from faregate.stores.family import Exchange, Family
+from faregate.stores.refresh_rows import Exchange, Family
 from faregate.values.grants import common_scopes, lacking
 from faregate.values.instants import parse_span
 from faregate.values.names import abbreviated
