@@ -1,4 +1,4 @@
-"""The statements about entries of the change feed, in one transaction."""
+"""The statements about entries of the change feed, in a transaction."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from faregate.stores.rows import Values
 
 
-_PORTION = 16  # entries of a page in one read
+_PORTION = 16  # entries of a page in each read
 
 
 class FeedRows:
-    """Reads and deletes entries of the feed in one transaction."""
+    """Reads and deletes entries of the feed in a transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""The statements about families, exchanges and access credentials, in one transaction.
+"""The statements about families, exchanges and access credentials, in a transaction.
 
 The record of a refresh token stands for a family of refresh credentials. All of them have a part in
 common, and the digest of this part finds the family. The states of a refresh credential::
@@ -104,7 +104,7 @@ class Family(NamedTuple):
 
 
 class RefreshRows:
-    """Reads and writes families, exchanges and access credentials in one transaction."""
+    """Reads and writes families, exchanges and access credentials in a transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -178,7 +178,7 @@ class RefreshRows:
         return record, credential
 
     def delete_access(self, digest: bytes) -> None:
-        """Delete one access credential."""
+        """Delete an access credential."""
         self._connection.execute(delete(access).where(access.c.digest == digest))
 
     def delete_access_of(self, token_ids: Sequence[str]) -> None:

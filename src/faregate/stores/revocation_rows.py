@@ -1,4 +1,4 @@
-"""The statements about revoked JWTs, in one transaction.
+"""The statements about revoked JWTs, in a transaction.
 
 The key of a revocation is a digest of claims: of issuer and ``jti``, or of issuer and ``sub``. It
 covers the JWTs with these claims that were issued until ``issued_until``. After ``kept_until`` all
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RevocationRows:
-    """Reads and writes the revocations of JWTs in one transaction."""
+    """Reads and writes the revocations of JWTs in a transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

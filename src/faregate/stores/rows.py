@@ -28,7 +28,7 @@ T = TypeVar("T")
 # The record of a refresh token stands for a family of credentials, and is never presented itself.
 FAMILY = tokens.c.type == "REFRESH"
 
-_BATCH = 500  # ids in one statement
+_BATCH = 500  # ids in a statement
 _FIRST_ROWS = 16  # rows of a page in the first read
 
 
@@ -49,7 +49,7 @@ class Listing(NamedTuple):
 
 
 class Rows:
-    """Reads the rows of one table, tokens or shares, in one transaction."""
+    """Reads the rows of a table, tokens or shares, in a transaction."""
 
     table: ClassVar[Table]
 
@@ -85,7 +85,7 @@ class Rows:
         return rows
 
     def page(self, listing: Listing, parameters: Values) -> tuple[Iterator[Values], int]:
-        """Return the rows of one page of a list, and the number of all its records.
+        """Return the rows of a page of a list, and the number of all its records.
 
         Only the ids are sorted. The rows are read while the iterator is consumed, in portions that
         double: a caller that stops early has read little more than it used.
@@ -194,7 +194,7 @@ def lineage(connection: Connection, token_id: str) -> list[str]:
 
 
 def batched(ids: Sequence[T], size: int = _BATCH) -> Iterator[Sequence[T]]:
-    """Yield the ids in batches of at most ``size``, by default for one statement each."""
+    """Yield the ids in batches of at most ``size``, by default for a statement each."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
 

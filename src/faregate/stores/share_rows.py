@@ -1,4 +1,4 @@
-"""The statements about shares, in one transaction.
+"""The statements about shares, in a transaction.
 
 The law of redemptions: one conditional statement judges a redemption and counts it. If a statement
 read the count and another increased it, two redemptions at once could take the last place.
@@ -39,7 +39,7 @@ _COUNT_REDEMPTION = _UPDATE_LIVE.where(_MAY_BE_REDEEMED).values(
 
 
 class ShareRows(Rows):
-    """Reads and writes the rows of shares in one transaction."""
+    """Reads and writes the rows of shares in a transaction."""
 
     table = shares
 

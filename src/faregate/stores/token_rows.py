@@ -1,4 +1,4 @@
-"""The statements about tokens and their credentials, in one transaction.
+"""The statements about tokens and their credentials, in a transaction.
 
 The law of updates: a statement names the columns that it changes, so that a stale copy of a record
 never brings a former value back.
@@ -95,7 +95,7 @@ _DELETE_OTHERS = delete(secrets).where(_OF_TOKEN, secrets.c.digest != bindparam(
 
 
 class TokenRows(Rows):
-    """Reads and writes the rows of tokens and of their credentials in one transaction."""
+    """Reads and writes the rows of tokens and of their credentials in a transaction."""
 
     table = tokens
 
