@@ -195,13 +195,13 @@ def test_an_unseen_secret_is_seen_once(gate: Gate, monkeypatch: pytest.MonkeyPat
     """After the first request there is no more writing, nor without a grace."""
     token_id = gate.tokens.create(name="a").token.id
     written: list[bytes] = []
-    see = gate._usage.see
+    note = gate._usage.note_presentation
 
     def watched(seen: bytes) -> None:
         written.append(seen)
-        see(seen)
+        note(seen)
 
-    monkeypatch.setattr(gate._usage, "see", watched)
+    monkeypatch.setattr(gate._usage, "note_presentation", watched)
     graceful = gate.tokens.rotate(token_id, grace=60).secret
     for _ in range(3):
         gate.verify(graceful)

@@ -370,7 +370,13 @@ _ERROR_HEADERS: dict[int, Json] = {
             "The challenge (RFC 6750).", 'Bearer realm="faregate", error="invalid_token"'
         )
     },
-    503: {"Retry-After": _header("The number of seconds to wait.", "1")},
+    **{
+        wording.status: {
+            "Retry-After": _header("The number of seconds to wait.", str(wording.retry_after))
+        }
+        for wording in REASONS.values()
+        if wording.retry_after is not None
+    },
 }
 _REFUSALS = (
     InvalidInput,
@@ -389,7 +395,8 @@ def _error_statuses(operation: Operation) -> list[int]:
     if operation.call in ("openapi", "docs"):
         return []
 
-    statuses = {400, 503, *operation.refuses}
+    waits = {wording.status for wording in REASONS.values() if wording.retry_after is not None}
+    statuses = {400, *waits, *operation.refuses}
     if operation.takes is not None:
         statuses.add(413)
     if "{id}" in operation.path:

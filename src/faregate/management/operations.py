@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from faregate.credentials.answers import Answer, answer_refusal, problem
-from faregate.errors import REASONS, Denied, InvalidInput, Refused
+from faregate.errors import Denied, InvalidInput, Refused
 from faregate.management import audit_calls, oauth_calls, payloads, share_calls, token_calls
 from faregate.management.docs_page import POLICY, page
 from faregate.management.openapi import document
-from faregate.management.request import JSON, OAUTH_ERRORS, BodyTooLarge
+from faregate.management.request import JSON, BodyTooLarge
 from faregate.model import (
     AuditPage,
     Batch,
@@ -348,22 +348,23 @@ def _refuse(
         answer = answer_refusal(error)
 
     if operation.oauth:
-        return _as_oauth(answer, str(error))
+        return _as_oauth(answer, error)
     return answer
 
 
-def _as_oauth(answer: Answer, description: str) -> Answer:
+def _as_oauth(answer: Answer, error: Refused | Denied) -> Answer:
     """Return an error in the form of RFC 6749 section 5.2."""
-    code = msgspec.json.decode(answer.body)["code"]
+    description = str(error).replace('"', "'")
     body = {
-        "error": _oauth_error(code),
-        "error_description": _NOT_IN_DESCRIPTION.sub("?", description.replace('"', "'")),
+        "error": error.oauth,
+        "error_description": _NOT_IN_DESCRIPTION.sub("?", description),
     }
 
-    # OAuth clients expect 400, but 413 and 503 tell them how to try again.
-    status = answer.status
-    if status not in (413, 503):
-        status = 400
+    # OAuth clients expect 400, but some statuses tell them how to try again.
+    retries = isinstance(error, Denied) and error.retry_after is not None
+    status = 400
+    if retries or answer.status == 413:
+        status = answer.status
 
     # No credential was in a header, so none is asked for.
     headers = [
@@ -374,16 +375,3 @@ def _as_oauth(answer: Answer, description: str) -> Answer:
     return Answer(
         status, [("Content-Type", "application/json"), *headers], msgspec.json.encode(body)
     )
-
-
-def _oauth_error(code: str) -> str:
-    """Return the code of RFC 6749 section 5.2 or RFC 7009 section 2.2.1 for a code of faregate."""
-    if code in OAUTH_ERRORS:
-        return code
-    if code == "store_unavailable":
-        return "temporarily_unavailable"
-    if code == "insufficient_scope":
-        return "invalid_scope"
-    if code in REASONS:
-        return "invalid_grant"
-    return "invalid_request"

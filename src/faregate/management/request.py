@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from faregate.credentials.answers import Answer
 from faregate.credentials.presented import QUERY_PARAMETER, from_client_password, query_pairs
 from faregate.decision.principal import Principal
-from faregate.errors import Denied, InvalidInput, Misconfigured, Refused, UnsupportedTokenType
+from faregate.errors import Denied, InvalidInput, Misconfigured, Refused
 from faregate.lifecycles.authority import Actor
 from faregate.management import payloads
 
@@ -75,18 +75,14 @@ class UnsupportedGrantType(InvalidRequest):
     """The grant type is not supported (RFC 6749 section 5.2)."""
 
     code = "unsupported_grant_type"
+    oauth = "unsupported_grant_type"
 
 
 class InvalidScope(InvalidRequest):
     """The requested scopes are malformed (RFC 6749 section 5.2)."""
 
     code = "invalid_scope"
-
-
-# Codes that RFC 6749 and RFC 7009 know by the same name.
-OAUTH_ERRORS = frozenset(
-    error.code for error in (UnsupportedTokenType, UnsupportedGrantType, InvalidScope)
-)
+    oauth = "invalid_scope"
 
 
 class ManagementRequest(NamedTuple):
