@@ -316,6 +316,7 @@ def test_the_networks_of_the_family_are_those_of_its_exchange(gate: Gate) -> Non
     assert (entry.actor, entry.details) == (f"refresh:{made.token.id}", {"address": "198.51.100.1"})
 
 
+@pytest.mark.slow
 def test_more_networks_in_common_than_a_list_holds(gate: Gate) -> None:
     """An access credential goes on where both admit it, and what it makes is open from there and nowhere else."""
     tens, elevens = (

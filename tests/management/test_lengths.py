@@ -242,6 +242,7 @@ def test_one_character_more_is_refused_everywhere(api: Api, clock: Clock) -> Non
     gate.close()
 
 
+@pytest.mark.slow
 def test_the_heaviest_record_can_be_put_back(api: Api) -> None:
     """As JSON of ASCII, which writes other letters longest."""
     services = [{"serviceDefinitionId": f"{n:03}" + "€" * 100} for n in range(120)]
