@@ -99,11 +99,11 @@ def test_the_wsgi_example_is_gated(tmp_path: Path, application: str) -> None:
 MEASURE = """
 import sys, tempfile; sys.path.insert(0, 'benchmarks')
 from contextlib import ExitStack; from pathlib import Path
-import bench, jwts, verification; from measure import timed
+import bench, jwts, verification; from measure import measure_time
 verification.ROWS, verification.LARGE, jwts.SIGHTS = 50, 100, 50
 for group in bench.GROUPS:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
-        figures = timed(bench.rows_of(group, Path(folder), closing, short=True), 3)
+        figures = measure_time(bench.rows_of(group, Path(folder), closing, short=True), 3)
     assert all(figure.value > 0 for figure in figures), figures
     assert group != 'hits' or 1 < figures[1].value < 30, figures[1]
 """
