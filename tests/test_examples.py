@@ -24,9 +24,7 @@ def test_the_demonstration_walks_to_its_end(tmp_path: Path) -> None:
     It shows one line a step, and no secret but the operator's way.
     """
     source = (ROOT / "examples/demo.py").read_text()
-    bent = source.replace(
-        '"without a token nobody gets in", 401', '"without a token nobody gets in", 200'
-    )
+    bent = source.replace('"without a token: refused", 401', '"without a token: refused", 200')
     assert bent != source
     (tmp_path / "demo.py").write_text(bent)
     for name in ("flask_app.py", "starlette_app.py"):
