@@ -18,6 +18,7 @@ from __future__ import annotations
 import ast
 import doctest
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,16 @@ EXAMPLES = {
     "faregate/gate.py": (
         "Gate Gate.verify Gate.introspect Gate.revoke Gate.explain Gate.audit Gate.purge Gate.session "
         "Gate.owner_changed Gate.flush Gate.close"
+    ),
+    "faregate/lifecycles/jwt_revocations.py": (
+        "JwtRevocations.revoke JwtRevocations.revoke_subject"
+    ),
+    "faregate/lifecycles/shares.py": (
+        "Shares.create Shares.get Shares.list Shares.update Shares.revoke Shares.redeem"
+    ),
+    "faregate/lifecycles/tokens.py": (
+        "Tokens.create Tokens.get Tokens.list Tokens.update Tokens.rotate Tokens.exchange "
+        "Tokens.deactivate Tokens.activate Tokens.deactivate_many Tokens.activate_many Tokens.delete"
     ),
     "faregate/policy.py": "Policy",
     "faregate_asgi/middleware.py": "GateMiddleware",
@@ -127,11 +138,16 @@ def names() -> Iterator[dict[str, Any]]:
 def test_examples_run(docstring: Docstring, names: dict[str, Any]) -> None:
     """As they are shown, with the output that they show."""
     module, name, text, line = docstring
-    example = doctest.DocTestParser().get_doctest(text, names, name, module, line)
+    # A function of a module is called by its own name, too.
+    own = vars(
+        import_module(module.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
+    )
+    known = {**own, **names}
+    example = doctest.DocTestParser().get_doctest(text, known, name, module, line)
     runner = doctest.DocTestRunner(Checker(), optionflags=doctest.ELLIPSIS)
     output: list[str] = []
     runner.run(example, out=output.append, clear_globs=False)
-    for value in example.globs.values():
+    for value in list(example.globs.values()):
         if isinstance(value, Gate):
             value.close()
         elif isinstance(value, Faregate):

@@ -45,8 +45,9 @@ Reason = Literal[
 class Wording(NamedTuple):
     """The answer to a reason of denial.
 
-    ``status`` is the HTTP status, ``error`` the code of RFC 6750 section 3.1, ``oauth`` that of RFC 6749
-    section 5.2 at the token endpoint, ``retry_after`` the seconds after which the client may try again.
+    ``status`` is the HTTP status, ``error`` the code of RFC 6750 section 3.1, ``oauth`` that of RFC
+    6749 section 5.2 at the token endpoint, ``retry_after`` the seconds after which the client may
+    try again.
     """
 
     status: int
@@ -57,9 +58,9 @@ class Wording(NamedTuple):
     retry_after: int | None = None
 
 
-# To add a reason, name it above and word it here. Everything else follows: answers, the API's document,
-# adapters. The words go into quoted strings of WWW-Authenticate as they stand, so they keep to the
-# characters of RFC 6750 section 3: no quotation mark, no backslash, ASCII only.
+# To add a reason, name it above and word it here. Everything else follows: answers, the API's
+# document, adapters. The words go into quoted strings of WWW-Authenticate as they stand, so they
+# keep to the characters of RFC 6750 section 3: no quotation mark, no backslash, ASCII only.
 REASONS: dict[Reason, Wording] = {
     "missing_credential": Wording(
         401,
@@ -71,7 +72,8 @@ REASONS: dict[Reason, Wording] = {
         400,
         "invalid_request",
         "Credential malformed",
-        "A credential is one token68 text and nothing else; in Authorization it comes after 'Bearer'.",
+        "A credential is one token68 text and nothing else; "
+        "in Authorization it comes after 'Bearer'.",
     ),
     "multiple_credentials": Wording(
         400,
@@ -155,10 +157,11 @@ class FaregateError(Exception):
 class Denied(FaregateError):
     """The request is refused.
 
-    ``reason`` is one of :data:`REASONS`. ``status`` is the HTTP status to answer, ``error`` the code of
-    RFC 6750 section 3.1 or None, ``detail`` a sentence for the caller, ``scope`` the general scopes that
-    were missing, ``record_id`` the record that was refused, if it was found. ``why`` has more words for the
-    operator of the gate; no caller sees them. No attribute ever holds the credential.
+    ``reason`` is one of :data:`REASONS`. ``status`` is the HTTP status to answer, ``error`` the
+    code of RFC 6750 section 3.1 or None, ``detail`` a sentence for the caller, ``scope`` the
+    general scopes that were missing, ``record_id`` the record that was refused, if it was found.
+    ``why`` has more words for the operator of the gate; no caller sees them. No attribute ever
+    holds the credential.
     """
 
     def __init__(
@@ -268,7 +271,10 @@ class WouldWait(Exception):
 
 
 class Misconfigured(FaregateError, RuntimeError):
-    """The application guards a route in a way that cannot work. The answer is 500, never the view."""
+    """The application guards a route in a way that cannot work.
+
+    The answer is 500, never the view.
+    """
 
 
 def _brief(words: str) -> str:

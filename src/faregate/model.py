@@ -1,4 +1,7 @@
-"""The values that records are made of. Frozen, without behaviour beyond how they show themselves."""
+"""The values that records are made of.
+
+They are frozen, and have no behaviour but their representation. Secrets do not appear in it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ State = Literal["live", "expired", "revoked", "deactivated"]
 
 
 class Owner(msgspec.Struct, frozen=True, rename={"idp_id": "idpId"}, forbid_unknown_fields=True):
-    """Whose token it is. A null ``id`` means nobody's, and equals no other owner."""
+    """The owner of a token. A null ``id`` means no owner, and equals no other owner."""
 
     id: str | None = None
     name: str | None = None
@@ -24,7 +27,7 @@ class Owner(msgspec.Struct, frozen=True, rename={"idp_id": "idpId"}, forbid_unkn
 
 
 class Org(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The organization of a record. A null ``id`` is the one organization of those that have none."""
+    """The organization of a record. A null ``id`` stands for all records without any."""
 
     id: str | None = None
     name: str | None = None
@@ -67,41 +70,42 @@ class ServiceScopes(
 class AllowedScopes(
     msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True
 ):
-    """Everything that a token grants. :mod:`faregate.values.scopes` says what it means."""
+    """Everything that a token grants. :mod:`faregate.values.scopes` compiles it into grants."""
 
     general_scopes: tuple[str, ...] = ()
     organization_scopes: RealmScopes = RealmScopes()
     services_scopes: tuple[ServiceScopes, ...] = ()
 
 
-# Made while one thread loads this: several that use a type of msgspec's for the first time at once end the process.
+# Made while one thread loads this module. Several threads that use a type of msgspec for the first
+# time at once would end the process.
 ALLOWED_SCOPES = msgspec.json.Decoder(AllowedScopes)
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """What a leak closed beside the token itself: the ids of tokens that were deactivated, and of shares revoked."""
+    """The records that a leak closed beside the token: deactivated tokens, and revoked shares."""
 
     tokens: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
-        """What was closed, for people."""
-        ids = [*(f"token {one}" for one in self.tokens), *(f"share {one}" for one in self.shares)]
-        return (
-            f"What came from it is closed: {', '.join(ids)}."
-            if ids
-            else "Nothing that came from it is open."
-        )
+        """The closed records, for people."""
+        tokens = [f"token {token_id}" for token_id in self.tokens]
+        shares = [f"share {share_id}" for share_id in self.shares]
+        if not tokens and not shares:
+            return "Nothing that came from it is open."
+        return f"The records that came from it are closed: {', '.join(tokens + shares)}."
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The record behind an API token, or a family of refresh tokens. It never holds the credential, nor its digest.
+    """The record of an API token, or of a family of refresh tokens.
 
-    Instants are aware UTC datetimes. ``version`` counts the changes of the record; ``last_used_at`` is
-    written behind and moves it not. ``require_rotation`` and ``revoked_at`` are of type REFRESH alone. ``leaked`` says
-    that the token was closed as leaked: it is not activated before a rotation has replaced its credential.
-    ``closed`` is no part of the record: it is set in the answer to a call with ``leaked`` alone.
+    It never holds the credential, nor its digest. Instants are aware UTC datetimes. ``version``
+    counts the changes of the record; ``last_used_at`` is written some seconds later and does not
+    count. ``require_rotation`` and ``revoked_at`` are only for type REFRESH. A ``leaked`` token is
+    not activated before a rotation has replaced its credential. ``metadata`` is the application's
+    own. ``closed`` is no part of the record: only the answer to a call with ``leaked`` has it.
     """
 
     id: str
@@ -146,10 +150,10 @@ class Issued(msgspec.Struct, frozen=True):
 
 
 class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
-    """What exchanging a refresh credential answers (RFC 6749 section 5.1), shown here and never again.
+    """The answer to an exchange of a refresh token (RFC 6749 section 5.1), shown this once.
 
-    ``access_token`` is the access credential, which opens the general scopes ``scope`` from ``issued_at`` until
-    ``expires_at``; ``refresh_token`` the refresh credential that takes over, None where the old one goes on.
+    ``access_token`` opens the general scopes ``scope`` from ``issued_at`` until ``expires_at``.
+    ``refresh_token`` takes over from the exchanged one; None if the exchanged one goes on.
     """
 
     access_token: str
@@ -159,7 +163,8 @@ class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
     scope: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"Exchanged(access_token=<shown once>, expires_at={self.expires_at!r}, scope={self.scope!r})"
+        shown = f"expires_at={self.expires_at!r}, scope={self.scope!r}"
+        return f"Exchanged(access_token=<shown once>, {shown})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [
@@ -170,23 +175,24 @@ class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What could not be done to the record of this id, and why."""
+    """The failure of a call for the record of this id."""
 
     id: str
     message: str
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What became of a call about many records: the ids that it was done to, and the others."""
+    """The outcome of a call about many records: the ids that succeeded, and those that failed."""
 
     successes: tuple[str, ...]
     failures: tuple[Failure, ...]
 
 
 class ShareParams(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a share opens and how: scopes, networks (none: any), how often it may be redeemed (null: without end).
+    """The scopes and limits of a share.
 
-    ``attributes`` are the application's own, a JSON object or null.
+    An empty list of networks allows every address; ``max_redemptions`` None is no limit.
+    ``attributes`` are the application's own, a JSON object or None.
     """
 
     scopes: tuple[str, ...]
@@ -196,9 +202,10 @@ class ShareParams(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The record that opens a set of objects until it expires. It never holds its secret, nor the digest.
+    """The record of a share, which opens a set of objects until it expires.
 
-    ``object_id`` is the first of ``object_ids``, which never change. Instants are aware UTC datetimes.
+    It never holds the secret, nor its digest. ``object_id`` is the first of ``object_ids``, which
+    never change. Instants are aware UTC datetimes.
     """
 
     id: str
@@ -229,7 +236,7 @@ class IssuedShare(msgspec.Struct, frozen=True):
 
 
 class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
-    """What a share's redemption answers: a bearer token for its objects, and until when it opens them."""
+    """The answer to a redemption: a bearer token for the share's objects, and its end."""
 
     token: str
     token_type: str
@@ -237,7 +244,8 @@ class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
     object_ids: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"Redeemed(token=<shown once>, expires_at={self.expires_at!r}, object_ids={self.object_ids!r})"
+        shown = f"expires_at={self.expires_at!r}, object_ids={self.object_ids!r}"
+        return f"Redeemed(token=<shown once>, {shown})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [
@@ -248,11 +256,12 @@ class Redeemed(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Introspected(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told about a credential (RFC 7662): nothing but ``active`` to who may not know more.
+    """The state of a credential (RFC 7662). Callers who may not see more get ``active`` alone.
 
-    ``reason`` is why it is not active, ``kind`` ``token``, ``refresh``, ``access``, ``share`` or ``jwt``. ``record`` is
-    what is behind it, which is nothing of a JWT, and ``scope`` the general scopes that it opens now: those of a share
-    on its objects alone, those of a refresh token once it is exchanged. Instants are aware UTC datetimes.
+    ``reason`` says why the credential is not active. ``kind`` is ``token``, ``refresh``,
+    ``access``, ``share`` or ``jwt``. ``record`` is the record of the credential; a JWT has none.
+    ``scope`` holds the general scopes that it opens now: of a share on its objects, of a refresh
+    token after an exchange. Instants are aware UTC datetimes.
     """
 
     active: bool
@@ -271,11 +280,12 @@ class Introspected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
-    """One change, as the change feed keeps it: what ``actor`` did to ``subject``, a record's id.
+    """An entry of the change feed: the action of an actor on ``subject``, a record's id.
 
-    ``actor`` is a name for people. Who it was, ``actor_kind`` and ``actor_id`` tell: the kind of the credential and the
-    id of its record (of a JWT, ``jwt:<iss>/<sub>``); or ``root``, ``application`` for what ``by=`` named, ``cli`` for
-    the command line, without a record. ``sequence`` grows with each commit; ``org_id`` is the record's organization.
+    ``actor`` is a name for people. ``actor_kind`` and ``actor_id`` identify the actor: the kind of
+    its credential, and the id of the record (``jwt:<iss>/<sub>`` for a JWT). Without a record the
+    kind is ``root``, ``application`` for a name given as ``by=``, or ``cli`` for the command line.
+    ``sequence`` grows with each commit; ``org_id`` is the record's organization.
     """
 
     sequence: int
@@ -290,7 +300,7 @@ class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AuditPage(msgspec.Struct, frozen=True):
-    """Entries in the order of their commits; ``more`` says that newer ones follow, after the last one's sequence."""
+    """Entries in the order of their commits; ``more`` is True if newer entries follow the last."""
 
     items: tuple[AuditEntry, ...]
     limit: int
@@ -298,9 +308,9 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True, rename="camel"):
-    """One of the seven steps of a verification: whether it is passed, or None where it could not be looked at.
+    """A step of a verification. ``passed`` is None if it could not be checked.
 
-    ``reason`` is why it is not, ``words`` say what was found, and ``seen`` holds that as data.
+    ``reason`` says why it is not passed, ``words`` tell the finding, and ``seen`` holds it as data.
     """
 
     number: int
@@ -312,7 +322,7 @@ class Step(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What a request comes to, and why: ``reason`` and ``status`` of the first step that is not passed, else None."""
+    """The outcome of a request, with the reason and status of the first step that fails."""
 
     allowed: bool
     reason: Reason | None
@@ -321,9 +331,10 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Purged(msgspec.Struct, frozen=True):
-    """How much was removed: entries of the feed, secrets past their grace, deleted makers of nothing that is left.
+    """The numbers of removed rows.
 
-    And ``revocations`` of JWTs that have expired, and ``access`` credentials that are dead.
+    ``entries`` of the feed, ``secrets`` past their grace, ``makers``: tombstones without
+    descendants, ``revocations`` of expired JWTs, and dead ``access`` tokens.
     """
 
     entries: int = 0
@@ -337,9 +348,9 @@ Item = TypeVar("Item", bound=Token | Share)
 
 
 class Page(msgspec.Struct, Generic[Item], frozen=True):
-    """One page of a list: ``items``, and how many there are in ``total``.
+    """A page of a list of ``total`` items.
 
-    ``next`` is what to give as ``after`` for the page that follows; None where this is the last one.
+    ``next`` is the value of ``after`` for the following page; None on the last page.
     """
 
     items: tuple[Item, ...]

@@ -53,11 +53,12 @@ class Option(NamedTuple):
 class Field(NamedTuple):
     """A field that callers may set.
 
-    ``name`` is the name in Python; in JSON it is written in camel case. ``sent`` is the type of its value
-    in a request's body. ``read`` checks a given value and returns its columns; it takes the value, the
-    instant of the call, and the stored row if there is one. ``words``, ``example`` and ``schema`` are for
-    the API's document, ``option`` for the command line. ``instead_of`` names the field that this one
-    stands in for: a call gives one of the two. ``required`` fields have to be given at creation.
+    ``name`` is the name in Python; in JSON it is written in camel case. ``sent`` is the type of its
+    value in a request's body. ``read`` checks a given value and returns its columns; it takes the
+    value, the instant of the call, and the stored row if there is one. ``words``, ``example`` and
+    ``schema`` are for the API's document, ``option`` for the command line. ``instead_of`` names the
+    field that this one stands in for: a call gives one of the two. ``required`` fields have to be
+    given at creation.
     """
 
     name: str

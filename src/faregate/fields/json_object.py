@@ -1,7 +1,7 @@
 """JSON objects of the application's own: ``attributes`` of a share, ``metadata`` of a token.
 
-A change is merged into the stored object, as RFC 7396 says: null removes a member. An object that was
-read may be sent back as it is, its nulls included, and changes nothing.
+A change is merged into the stored object, as RFC 7396 says: null removes a member. An object that
+was read may be sent back as it is, its nulls included, and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def read_json_object(
 ) -> str | None:
     """Return the text to store for a given object, merged into the ``column`` of a stored ``row``.
 
-    Raises InvalidInput for a value without a form in JSON, for more than ``max_bytes`` of UTF-8, and for
-    an object that is nested too deep. None removes the whole object.
+    Raises InvalidInput for a value without a form in JSON, for more than ``max_bytes`` of UTF-8,
+    and for an object that is nested too deep. None removes the whole object.
     """
     if value is None:
         return None
@@ -61,7 +61,7 @@ def _encode(value: object) -> str:
 
 
 def _check_json(value: object, name: str, depth: int) -> None:
-    """Raise InvalidInput for a value without a form in JSON, and for nesting deeper than ``depth``."""
+    """Raise InvalidInput for a value without a form in JSON, and for too deep nesting."""
     if depth == 0:
         raise InvalidInput(f"{name}: nested more than {MAX_DEPTH} deep")
     match value:

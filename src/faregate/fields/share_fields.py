@@ -182,8 +182,8 @@ def given_share_columns(
 ) -> Columns:
     """Return the columns of the fields that were given; ``row`` is the stored share in an update.
 
-    ``params`` is merged into the stored one (RFC 7396): null removes a limit. Raises InvalidInput, which
-    names the field, for a value that cannot be taken.
+    ``params`` is merged into the stored one (RFC 7396): null removes a limit. Raises InvalidInput,
+    which names the field, for a value that cannot be taken.
     """
     columns = columns_of(SHARE_FIELDS, given, now, row)
     params = _check_params(given.get("params", {}))
@@ -208,7 +208,10 @@ def blank_share_columns(now: float) -> Columns:
 
 
 def share_of(row: Row, now: float, *, gone: bool = False) -> Share:
-    """Return the share of a row in its state at ``now``; ``gone`` says that its maker's owner is gone."""
+    """Return the share of a row in its state at ``now``.
+
+    ``gone`` says that the owner of its maker is gone.
+    """
     objects = stored_texts(row["object_ids"])
     # Every share has these, unless somebody broke them by hand.
     instants: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Stored texts read back into values; what was broken by hand opens nothing."""
+"""Stored texts, read back into values. A text that was broken by hand opens nothing."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from faregate.values.scopes import compile_grants
 
 _logger = logging.getLogger("faregate")
 
-
+# Longer texts are not remembered, so that all of them together take a few megabytes.
+_SHORT = 1024  # bytes
 _TEXTS = msgspec.json.Decoder(tuple[str, ...])
-
-
-_SHORT = 1024  # bytes of stored scopes that are remembered, so that all of them together take a few megabytes
+_BROKEN = (msgspec.MsgspecError, InvalidInput, TypeError)
 
 
 def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
-    """Return the networks of a stored list, None if it is empty. A list that no longer parses admits nobody."""
+    """Return the networks of a stored list, or None if it is empty.
+
+    A list that no longer parses admits no address.
+    """
     try:
         blocks = _TEXTS.decode(texts)
-        return (
-            Networks.load(blocks, packed if isinstance(packed, bytes) else b"") if blocks else None
-        )
-    except (msgspec.MsgspecError, InvalidInput, TypeError):
+        if not blocks:
+            return None
+        return Networks.load(blocks, packed if isinstance(packed, bytes) else b"")
+    except _BROKEN:
         _logger.exception(
             "the stored networks of %s no longer parse; the record admits no address", record_id
         )
@@ -39,7 +41,7 @@ def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Netwo
 
 
 def stored_texts(texts: bytes | str) -> tuple[str, ...]:
-    """Return a stored list of texts; nothing of one that is no list any more."""
+    """Return a stored list of texts; an empty one if it no longer parses."""
     try:
         return _TEXTS.decode(texts)
     except (msgspec.MsgspecError, TypeError):
@@ -47,7 +49,7 @@ def stored_texts(texts: bytes | str) -> tuple[str, ...]:
 
 
 class StoredScopes(NamedTuple):
-    """Scopes of the store: as they were given, ready to be judged, and as the flat list for people to read."""
+    """Stored scopes: as they were given, ready to be judged, and as the flat list for people."""
 
     allowed: AllowedScopes
     granted: Granted
@@ -57,11 +59,11 @@ class StoredScopes(NamedTuple):
 def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
     """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing.
 
-    Most tokens of a store have one of a few texts, which is compiled once for all of them.
+    Most tokens of a store have one of a few texts. Each of these is compiled once.
     """
     try:
         return _compiled(text) if len(text) <= _SHORT else _compiled.__wrapped__(text)
-    except (msgspec.MsgspecError, InvalidInput, TypeError):
+    except _BROKEN:
         _logger.exception(
             "the stored scopes of %s no longer parse; the record grants nothing", record_id
         )

@@ -1,12 +1,12 @@
 """The fields of a token: each is declared once, in :data:`TOKEN_FIELDS`.
 
-To add a field, declare it here and in :class:`faregate.model.Token`, and write a migration. Errors name
-a field by its name in JSON.
+To add a field, declare it here and in :class:`faregate.model.Token`, and write a migration. Errors
+name a field by its name in JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence  # noqa: TC003  users read the annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
@@ -137,7 +137,7 @@ TOKEN_FIELDS = (
         "A longer description.", "the build server",
         {"maxLength": MAX_DESCRIPTION, "pattern": TEXT_PATTERN},
         columns=(Column("description", "text"),),
-        option=Option("--description", "text", "TEXT", "A longer description. An empty text removes it."),
+        option=Option("--description", "text", "TEXT", "A description. An empty text removes it."),
     ),
     Field(
         "scopes", tuple[str, ...], _read_scopes,
@@ -173,11 +173,12 @@ TOKEN_FIELDS = (
         "The instant from which the token may be used; null for at once.", "2030-01-31T12:00:00Z",
         DATE_SCHEMA,
         columns=(Column("not_before", "instant"),),
-        option=Option("--not-before", "instant", "INSTANT", "Valid from this instant on; 'none': at once."),
+        option=Option("--not-before", "instant", "INSTANT", "Start of validity; 'none': at once."),
     ),
     Field(
         "require_rotation", bool | None, _read_require_rotation,
-        "Whether each exchange replaces the secret of a refresh token; null for every other type.", True,
+        "Whether each exchange replaces the secret of a refresh token; null for other types.",
+        example=True,
         columns=(Column("require_rotation", "boolean"),),
         option=Option(
             "--rotation/--no-rotation", "switch", None,
@@ -202,7 +203,8 @@ TOKEN_FIELDS = (
     ),
     Field(
         "metadata", dict[str, Any] | None, _read_metadata,
-        "A JSON object of the application's own, at most 16 KiB. A change is merged into it (RFC 7396).",
+        "A JSON object of the application's own, at most 16 KiB. "
+        "A change is merged into it (RFC 7396).",
         {"team": "build"},
         columns=(Column("metadata", "text"),),
         option=Option(
@@ -296,7 +298,7 @@ def general_scopes(value: Any) -> AllowedScopes:
 
 
 def scopes_of(given: TokenFields) -> AllowedScopes:
-    """Return the AllowedScopes of ``scopes`` or ``allowed_scopes``; nothing where neither is given."""
+    """Return the AllowedScopes of ``scopes`` or ``allowed_scopes``; an empty one of neither."""
     if "scopes" in given:
         return general_scopes(given["scopes"])
     if "allowed_scopes" in given:

@@ -22,7 +22,6 @@ its fetch has no key, and causes no other fetch until the set is replaced.
 from __future__ import annotations
 
 import logging
-import weakref
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from functools import partial
@@ -37,6 +36,7 @@ from faregate.jwts import download
 from faregate.jwts.keys import read_set
 from faregate.values import forks
 from faregate.values.names import abbreviated
+from faregate.values.owned_thread import OwnedThread
 from faregate.values.strict_json import parse_object
 
 if TYPE_CHECKING:
@@ -408,23 +408,26 @@ class FetchedKeys:
                 self._stop()
             if self._thread is not None:
                 return
-            arguments = (weakref.ref(self), self._wake)
-            thread = Thread(
-                target=_keep_fetching, args=arguments, name="faregate-jwks", daemon=True
+            wake = self._wake
+            thread = OwnedThread(
+                "faregate-jwks",
+                self,
+                lambda keys: keys.refresh(wake),
+                wake=wake,
+                pause=0.0,
+                look_every=_LOOK_EVERY,
             )
             self._thread = thread
         finally:
             changed.release()
 
         # The start happens outside of the lock; concurrent calls see the thread set, and return.
-        try:
-            thread.start()
-        # The system has no thread left: the next token tries again.
-        except RuntimeError:
+        if not thread.try_start():
+            # The next token tries again.
             with self._changed:
                 if self._thread is thread:
                     self._stop()
-            _logger.warning("the keys of %s cannot be fetched now", self._url, exc_info=True)
+            _logger.warning("the keys of %s cannot be fetched now: no thread is left", self._url)
 
     def _stop(self) -> None:
         stopped = self._wake
@@ -434,20 +437,6 @@ class FetchedKeys:
         self._asked = False
         stopped.set()
         self._changed.notify_all()
-
-
-def _keep_fetching(source: weakref.ref[FetchedKeys], wake: Event) -> None:
-    """Refresh the keys until the thread is stopped, or until they are garbage."""
-    pause: float | None = 0.0
-    while pause is not None:
-        wake.wait(min(pause, _LOOK_EVERY))
-        keys = source()
-        if keys is None:
-            return
-        pause = keys.refresh(wake)
-
-        # A strong reference would keep the keys alive during the wait.
-        del keys
 
 
 def fetch(url: str, algorithms: Sequence[str], proxy: str | None = None) -> KeySet:

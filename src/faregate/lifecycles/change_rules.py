@@ -25,11 +25,11 @@ _MOVING = frozenset({"lastUsedAt", "redemptions"})
 
 
 def keep_parties(given: Columns, stored: Row, *, update: bool) -> Columns:
-    """Return ``given`` with the parts of an owner or organization that it leaves out as they are stored.
+    """Return ``given``, with omitted parts of an owner or organization as they are stored.
 
-    An owner given with the stored id is merged into the stored one; a different id replaces it. The same
-    holds for an organization. In an ``update`` an id that is left out, or null, is the stored id: a record
-    does not become ownerless by an omission.
+    An owner given with the stored id is merged into the stored one; a different id replaces it. The
+    same holds for an organization. In an ``update`` an id that is left out, or null, is the stored
+    id: a record does not become ownerless by an omission.
     """
     merged = dict(given)
     for party in ("owner", "org"):
@@ -66,7 +66,7 @@ def check_type(columns: Row) -> None:
 
 
 def check_change_of_times(before: Row, after: Row, now: float) -> None:
-    """Raise Conflict if an expired token would change its expiry, InvalidInput if the times cannot be."""
+    """Raise Conflict for a new expiry of an expired token, InvalidInput for bad times."""
     if after["expires_at"] != before["expires_at"]:
         if before["expires_at"] is not None and before["expires_at"] <= now:
             raise Conflict(
@@ -87,7 +87,7 @@ def check_change_of_share(before: Row, after: Row, now: float) -> None:
 
 
 def stops_rotation(before: Row, after: Row) -> bool:
-    """Return True if a change turns rotation off, after which a stolen token can no longer be detected."""
+    """Return True if a change turns rotation off: then a stolen token is no longer detected."""
     return before["require_rotation"] is True and after["require_rotation"] is not True
 
 
@@ -116,11 +116,12 @@ def check_unchanged(record: Token | Share, sent: Mapping[str, Any]) -> None:
     """
     shown = msgspec.json.decode(msgspec.json.encode(record))
     for name, value in sent.items():
+        given = value
         known = shown[name]
         if name.endswith(("At", "On")):
-            value = None if value is None else parse_instant(value, name)
+            given = None if value is None else parse_instant(value, name)
             known = None if known is None else parse_instant(known, name)
 
-        was_so = name in _MOVING and (value is None or (known is not None and value <= known))
-        if value != known and not was_so:
+        was_so = name in _MOVING and (given is None or (known is not None and given <= known))
+        if given != known and not was_so:
             raise InvalidInput(f"{name}: cannot be changed; leave it out or send it as it is")

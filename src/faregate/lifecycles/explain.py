@@ -106,7 +106,8 @@ class Explainer:
         by_number = {step.number: step for step in checked}
         steps = [by_number.get(number) or _step(number, "not checked") for number in STEP_NAMES]
 
-        reason = next((step.reason for step in steps if step.reason is not None), None)
+        reasons: list[Reason] = [step.reason for step in steps if step.reason is not None]
+        reason = reasons[0] if reasons else None
         if reason is None:
             return Explanation(allowed=True, reason=None, status=None, steps=tuple(steps))
 

@@ -50,7 +50,6 @@ import msgspec
 from faregate.credentials.opaque import digest, family_digest, mint
 from faregate.decision.principal import Principal
 from faregate.errors import Conflict, InvalidInput
-from faregate.fields.field import Columns
 from faregate.fields.token_fields import REFRESH
 from faregate.lifecycles.authority import SELF, By
 from faregate.lifecycles.deactivation import LEAKED, REVOKED, close_lineage, require_activation
@@ -61,6 +60,7 @@ from faregate.values.instants import parse_span
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from faregate.fields.field import Columns
     from faregate.lifecycles.authority import Actor
     from faregate.lifecycles.transactions import Transactions
     from faregate.stores.store import Change

@@ -1,7 +1,7 @@
 """The lifecycle of shares, whoever calls: Python, HTTP, or the command line.
 
-A share opens a set of objects until it expires. Its secret works as a bearer credential, or is redeemed
-for a token that lives for minutes. Both are judged by the share as it is now.
+A share opens a set of objects until it expires. Its secret works as a bearer credential, or is
+redeemed for a token that lives for minutes. Both are judged by the share as it is now.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ _NEWEST_FIRST = "-createdAt"  # the order of every list of shares
 class Shares:
     """Creates, shows, changes, redeems and revokes the shares of one store.
 
-    Every method takes ``by``: None is root, a text is recorded as a name and trusted, a Principal is
-    judged by its scopes, its reach and its limits. Every method raises InvalidInput for bad values,
-    NotFound for a share that does not exist or is not reached, Denied where the actor may not call, and
-    StoreUnavailable where the store cannot answer.
+    Every method takes ``by``: None is root, a text is recorded as a name and trusted, a Principal
+    is judged by its scopes, its reach and its limits. Every method raises InvalidInput for bad
+    values, NotFound for a share that does not exist or is not reached, Denied where the actor may
+    not call, and StoreUnavailable where the store cannot answer.
     """
 
     def __init__(
@@ -80,15 +80,16 @@ class Shares:
     ) -> IssuedShare:
         """Share objects and return the share with its secret, which is shown here and never again.
 
-        ``object_id`` and ``object_ids`` are the objects, ``scopes`` the scopes that are granted on them.
-        ``expires_at`` (an aware datetime, a text of RFC 3339 or epoch seconds) or ``expires_in`` (a
-        timedelta or seconds) is required. ``params`` holds ``allowedCidrBlocks``, ``maxRedemptions``,
-        ``attributes`` and, unless given beside it, ``scopes``. Networks that are left out are the maker's.
+        ``object_id`` and ``object_ids`` are the objects, ``scopes`` the scopes that are granted on
+        them. ``expires_at`` (an aware datetime, a text of RFC 3339 or epoch seconds) or
+        ``expires_in`` (a timedelta or seconds) is required. ``params`` holds ``allowedCidrBlocks``,
+        ``maxRedemptions``, ``attributes`` and, unless given beside it, ``scopes``. Networks that
+        are left out are the maker's.
 
-        Raises Denied ``insufficient_scope`` if the share would be wider than its maker, InvalidInput beyond
-        the longest lifetime or the scopes of the gate's policy.
+        Raises Denied ``insufficient_scope`` if the share would be wider than its maker,
+        InvalidInput beyond the longest lifetime or the scopes of the gate's policy.
 
-        >>> issued = gate.shares.create("report", scopes=["docs:read"], expires_in=timedelta(days=7))
+        >>> issued = gate.shares.create("report", scopes=["docs:read"], expires_in=3600)
         >>> gate.verify(issued.secret).allows("docs:read", on="report")
         True
         """
@@ -142,8 +143,8 @@ class Shares:
     ) -> Page[Share]:
         """Return a page of the shares that the actor reaches, the newest first.
 
-        ``object_id`` narrows the list to the shares of an object. ``after`` is the ``next`` of the page
-        before. A page has at most ``limit`` shares, and fewer if they would exceed 4 MiB.
+        ``object_id`` narrows the list to the shares of an object. ``after`` is the ``next`` of the
+        page before. A page has at most ``limit`` shares, and fewer if they would exceed 4 MiB.
 
         >>> gate.shares.list(limit=10).total
         1
@@ -179,8 +180,8 @@ class Shares:
     ) -> Share:
         """Change the end of a share, even of an expired one, or its ``params``, and return it.
 
-        ``params`` is merged (RFC 7396). A change acts at once, on every token that was redeemed, too.
-        ``unchanged`` holds read-only fields as GET showed them, by their names in JSON.
+        ``params`` is merged (RFC 7396). A change acts at once, on every token that was redeemed,
+        too. ``unchanged`` holds read-only fields as GET showed them, by their names in JSON.
 
         A change that does not narrow the share needs an actor who covers the share after it. Raises
         InvalidInput for read-only fields that differ, Conflict if the share was revoked.
@@ -231,13 +232,13 @@ class Shares:
     def redeem(
         self, share_id: str, *, secret: str | None = None, address: str | None = None, by: By = None
     ) -> Redeemed:
-        """Return a bearer token for the share's objects: for 15 minutes, never beyond the share's end.
+        """Return a bearer token for the share's objects, for 15 minutes or until the share ends.
 
-        The holder of ``secret`` may, without ``by``. Without a secret, only an actor who reaches the share
-        and covers it. ``address`` is the client's, without a port.
+        The holder of ``secret`` may, without ``by``. Without a secret, only an actor who reaches
+        the share and covers it. ``address`` is the client's, without a port.
 
-        Raises Denied ``unknown_credential`` for a wrong secret and for an unknown id alike, then the reason
-        why the share is closed, and ``redemptions_exhausted``.
+        Raises Denied ``unknown_credential`` for a wrong secret and for an unknown id alike, then
+        the reason why the share is closed, and ``redemptions_exhausted``.
 
         >>> redeemed = gate.shares.redeem(share.id, secret=share_secret)
         >>> gate.verify(redeemed.token).allows("docs:read", on="plan")

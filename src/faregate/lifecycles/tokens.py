@@ -90,10 +90,10 @@ MAX_REASON = 500  # characters
 class Tokens:
     """Creates, shows, changes, rotates, deactivates and deletes the tokens of one store.
 
-    Every method takes ``by``: None is root, a text is recorded as a name and trusted, a Principal is
-    judged by its scopes, its reach and its limits. Every method raises InvalidInput for bad values,
-    NotFound for a token that does not exist or is not reached, Denied where the actor may not call, and
-    StoreUnavailable where the store cannot answer.
+    Every method takes ``by``: None is root, a text is recorded as a name and trusted, a Principal
+    is judged by its scopes, its reach and its limits. Every method raises InvalidInput for bad
+    values, NotFound for a token that does not exist or is not reached, Denied where the actor may
+    not call, and StoreUnavailable where the store cannot answer.
     """
 
     def __init__(
@@ -120,15 +120,16 @@ class Tokens:
     ) -> Issued:
         """Create a token and return it with its credential, which is shown here and never again.
 
-        A limit that is left out (networks, expiry, start) is that of the maker. An empty list of networks
-        allows every address; a null expiry never expires. ``expires_at`` is an aware datetime, a text of
-        RFC 3339 or epoch seconds, ``expires_in`` a timedelta or seconds.
+        A limit that is left out (networks, expiry, start) is that of the maker. An empty list of
+        networks allows every address; a null expiry never expires. ``expires_at`` is an aware
+        datetime, a text of RFC 3339 or epoch seconds, ``expires_in`` a timedelta or seconds.
 
-        A token of type REFRESH opens nothing itself: see :meth:`exchange`. It always expires, by default
-        after 90 days, and each exchange replaces it unless ``require_rotation`` is False.
+        A token of type REFRESH opens nothing itself: see :meth:`exchange`. It always expires, by
+        default after 90 days, and each exchange replaces it unless ``require_rotation`` is False.
 
-        Raises Denied ``insufficient_scope`` if the token would be wider than its maker, InvalidInput for
-        fields beyond the gate's policy, Conflict if its owner has as many tokens as the policy allows.
+        Raises Denied ``insufficient_scope`` if the token would be wider than its maker,
+        InvalidInput for fields beyond the gate's policy, Conflict if its owner has as many tokens
+        as the policy allows.
 
         >>> issued = gate.tokens.create(name="ci", scopes=["docs:read"], expires_in=3600)
         >>> issued.token.scope
@@ -181,11 +182,12 @@ class Tokens:
         """Return a page of the tokens that the actor reaches and that meet every filter.
 
         ``owner`` is an owner's id. ``sort`` is a name of :data:`SORTABLE`, with ``-`` before it for
-        descending. ``after`` is the ``next`` of a page in the same order: so a list that changes meanwhile
-        is walked whole. A page has at most ``limit`` tokens, and fewer if they would exceed 4 MiB.
+        descending. ``after`` is the ``next`` of a page in the same order: so a list that changes
+        meanwhile is walked whole. A page has at most ``limit`` tokens, and fewer if they would
+        exceed 4 MiB.
 
-        >>> [found.name for found in gate.tokens.list(limit=10).items] == [token.name]
-        True
+        >>> gate.tokens.list(owner="ann", sort="name", limit=10).total
+        2
         """
         column = SORTABLE.get(sort.removeprefix("-")) if isinstance(sort, str) else None
         if column is None:
@@ -234,13 +236,13 @@ class Tokens:
     ) -> Token:
         """Change the given fields of a token and return it. Lists and scopes are replaced whole.
 
-        ``metadata`` is merged (RFC 7396). ``unchanged`` holds read-only fields as GET showed them, by their
-        names in JSON. ``if_version`` are the versions that the change expects.
+        ``metadata`` is merged (RFC 7396). ``unchanged`` holds read-only fields as GET showed them,
+        by their names in JSON. ``if_version`` are the versions that the change expects.
 
         A change that does not narrow the token needs an actor who covers the token after it. Raises
-        InvalidInput for read-only fields that differ and for a change beyond the gate's policy, Conflict
-        if an expired token would change its expiry or a new owner has as many tokens as the policy allows,
-        PreconditionFailed if the token is at another version.
+        InvalidInput for read-only fields that differ and for a change beyond the gate's policy,
+        Conflict if an expired token would change its expiry or a new owner has as many tokens as
+        the policy allows, PreconditionFailed if the token is at another version.
 
         >>> gate.tokens.update(token.id, description="nightly builds").description
         'nightly builds'
@@ -279,14 +281,16 @@ class Tokens:
     ) -> Issued:
         """Give the token a new credential and return it; everything else stays.
 
-        The old credential dies at once, or at the end of ``grace``: a timedelta or seconds, at most 7 days,
-        never beyond the expiry. The default is 0, and 60 s for a token that rotates itself; a refresh token
-        has no grace. During its grace the old credential opens routes. It rotates only while the new one
-        was never presented: that one dies, the grace stays, and a lost answer locks nobody out.
+        The old credential dies at once, or at the end of ``grace``: a timedelta or seconds, at most
+        7 days, never beyond the expiry. The default is 0, and 60 s for a token that rotates itself;
+        a refresh token has no grace. During its grace the old credential opens routes. It rotates
+        only while the new one was never presented: that one dies, the grace stays, and a lost
+        answer locks nobody out.
 
-        ``leaked`` forces no grace, and closes the lineage of the token as :meth:`deactivate` does. Whoever
-        may activate a token that was closed as leaked rotates it so; it stays deactivated. Raises Conflict
-        if the token is expired, deactivated or revoked, or another rotation came first.
+        ``leaked`` forces no grace, and closes the lineage of the token as :meth:`deactivate` does.
+        Whoever may activate a token that was closed as leaked rotates it so; it stays deactivated.
+        Raises Conflict if the token is expired, deactivated or revoked, or another rotation came
+        first.
 
         >>> gate.tokens.rotate(token.id).secret != secret
         True
@@ -298,14 +302,14 @@ class Tokens:
     ) -> Exchanged:
         """Exchange a refresh token for an access token of 30 minutes, and for its own successor.
 
-        ``scopes`` narrows the access token to these general scopes, without permissions and roles. It never
-        opens more than the refresh token does, then and at present. ``address`` is the client's, without a
-        port. Where rotation is required, ``refresh_token`` takes over. For 30 seconds, until the successor
-        is exchanged itself, the old one gets the same answer again. Afterwards an old one revokes the whole
-        family for good (RFC 9700 section 4.14).
+        ``scopes`` narrows the access token to these general scopes, without permissions and roles.
+        It never opens more than the refresh token does, then and at present. ``address`` is the
+        client's, without a port. Where rotation is required, ``refresh_token`` takes over. For 30
+        seconds, until the successor is exchanged itself, the old one gets the same answer again.
+        Afterwards an old one revokes the whole family for good (RFC 9700 section 4.14).
 
-        Raises Denied, with the reason, for a credential that is unknown or dead, and ``insufficient_scope``
-        for scopes that it does not grant.
+        Raises Denied, with the reason, for a credential that is unknown or dead, and
+        ``insufficient_scope`` for scopes that it does not grant.
 
         >>> refresh = gate.tokens.create(name="app", type="REFRESH", scopes=["docs:read"]).secret
         >>> exchanged = gate.tokens.exchange(refresh)
@@ -319,10 +323,11 @@ class Tokens:
     ) -> Token:
         """Deactivate the token until it is activated. A repetition changes nothing.
 
-        An admin's deactivation takes over from the owner's. ``leaked`` closes the lineage of the token,
-        too: every token that it made or rotated is deactivated, every share that it made is revoked, and
-        the same holds for the lineage of those. All their graces end. ``closed`` in the answer names them.
-        None of them is activated before :meth:`rotate` with ``leaked`` has replaced its credential.
+        An admin's deactivation takes over from the owner's. ``leaked`` closes the lineage of the
+        token, too: every token that it made or rotated is deactivated, every share that it made is
+        revoked, and the same holds for the lineage of those. All their graces end. ``closed`` in
+        the answer names them. None of them is activated before :meth:`rotate` with ``leaked`` has
+        replaced its credential.
 
         Root closes the lineage of a deleted token, too: the NotFound names what was closed.
 
@@ -351,8 +356,8 @@ class Tokens:
     def activate(self, token_id: str, *, reason: str | None = None, by: By = None) -> Token:
         """Activate a deactivated token again. A repetition changes nothing.
 
-        Only the actor who deactivated it, an admin, or root may. Raises Conflict for a token that was
-        revoked, or was closed as leaked and not rotated since.
+        Only the actor who deactivated it, an admin, or root may. Raises Conflict for a token that
+        was revoked, or was closed as leaked and not rotated since.
 
         >>> gate.tokens.deactivate(token.id).deactivated
         True
@@ -366,7 +371,7 @@ class Tokens:
             return activate(change, actor, row, reason, now)
 
     def deactivate_many(self, token_ids: Sequence[str], *, by: By = None) -> Batch:
-        """Deactivate up to 100 tokens, each as :meth:`deactivate` does, and return what became of each.
+        """Deactivate up to 100 tokens, each as :meth:`deactivate` does, and return the outcomes.
 
         A failure is told with the id of its token, and hinders no other.
 
@@ -376,7 +381,7 @@ class Tokens:
         return self._many(token_ids, "token.deactivate_many", "token.deactivate", deactivate, by)
 
     def activate_many(self, token_ids: Sequence[str], *, by: By = None) -> Batch:
-        """Activate up to 100 tokens, each as :meth:`activate` does, and return what became of each.
+        """Activate up to 100 tokens, each as :meth:`activate` does, and return the outcomes.
 
         >>> gate.tokens.activate_many([token.id]).failures
         ()
@@ -387,7 +392,7 @@ class Tokens:
         """Delete the token for good. Its credential is unknown from now on.
 
         >>> gate.tokens.delete(token.id)
-        >>> gate.tokens.list().total
+        >>> gate.tokens.list(name=token.name).total
         0
         """
         now = self._transactions.now()
@@ -456,7 +461,10 @@ class Tokens:
         self._check_policy(change, before, after, now)
 
     def _check_policy(self, change: Change, before: Row, after: Columns, now: float) -> None:
-        """Raise InvalidInput or Conflict for a change beyond the policy. Fields that stay are not judged."""
+        """Raise InvalidInput or Conflict for a change beyond the policy.
+
+        Fields that stay are not judged.
+        """
         if after["expires_at"] != before["expires_at"]:
             self._policy.check_expiry(after["created_at"], after["expires_at"])
         if after["allowed_scopes"] != before["allowed_scopes"]:
@@ -479,8 +487,8 @@ class Tokens:
     ) -> dict[Owner, Rights]:
         """Return the rights of the owners before and after a change, if it names another one.
 
-        The application is asked for them, and may take its time: so this comes before the transaction of
-        the change.
+        The application is asked for them, and may take its time: so this comes before the
+        transaction of the change.
         """
         if not self._transactions.joins_rights or "owner" not in fields:
             return {}

@@ -1,7 +1,7 @@
 """The JSON of the HTTP API: what bodies may hold, and how records are shown.
 
-msgspec refuses shapes and types here; meanings are judged with the fields. Either way the refusal names
-the member. The bodies that create and change records are derived from the declared fields.
+msgspec refuses shapes and types here; meanings are judged with the fields. Either way the refusal
+names the member. The bodies that create and change records are derived from the declared fields.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ T = TypeVar("T")
 
 Member = tuple[str, Any] | tuple[str, Any, Any]
 
-# Members of records that a body never holds: a version is told in the ETag, and `closed` in one answer.
+# Members of records that a body never holds: a version is told in the ETag, and `closed` in one
+# answer.
 _NOT_SENT = frozenset({"version", "closed"})
 
 
@@ -91,7 +92,7 @@ def _as_sent(kind: Any) -> Any:
 
 
 _CREDENTIAL: Member = ("token", Any, UNSET)  # ignored: nobody sets a credential
-_SENT_BACK = [*_settable(TOKEN_FIELDS), *_read_only(Token, TOKEN_FIELDS), _CREDENTIAL]
+_SENT_BACK: list[Member] = [*_settable(TOKEN_FIELDS), *_read_only(Token, TOKEN_FIELDS), _CREDENTIAL]
 _TO_PUT = [(name, str) if name in ("id", "name") else (name, *rest) for name, *rest in _SENT_BACK]
 
 CreateToken = _body(
@@ -337,7 +338,7 @@ def _introspection(shown: Introspected) -> dict[str, Any]:
 
 
 def _explain(message: str) -> str:
-    """Turn ``Expected `str`, got `int` - at `$.owner.id` `` into ``owner.id: expected str, got int``."""
+    """Return msgspec's message with the member first: ``owner.id: expected str, got int``."""
     text, _, place = message.partition(" - at ")
     path = place.strip("`").removeprefix("$").removeprefix(".")
     prefix = f"{path}." if path else ""

@@ -1,4 +1,4 @@
-"""From rows to what is judged: the one mapping, for the hot queries and for management calls alike."""
+"""From rows to compiled credentials: the one mapping for hot queries and management calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def compile_token_row(
 ) -> CompiledCredential:
     """Compile the row of a token, for its credential of ``digest`` if that is named.
 
-    ``superseded_at`` is the end of the credential's grace; ``unseen`` says that it was never presented.
+    ``superseded_at`` is the end of the credential's grace; ``unseen`` says that it was never
+    presented.
     """
     kind = "token"
     expires_at = row["expires_at"]

@@ -1,7 +1,8 @@
 """The seam between a store and a database engine.
 
-:class:`Database` is what :mod:`faregate.stores.store` and :mod:`faregate.stores.record_cache` need of an
-engine. A second engine is one more package that provides it, and one more line in :func:`open_database`.
+:class:`Database` is what :mod:`faregate.stores.store` and :mod:`faregate.stores.record_cache` need
+of an engine. A second engine is one more package that provides it, and one more line in
+:func:`open_database`.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Database(Protocol):
 
     @property
     def file(self) -> str | None:
-        """The file beside which the signing secret of all processes is kept; None if there is none."""
+        """The file beside which the signing secret is kept; None if there is none."""
         ...
 
     @property
@@ -216,11 +217,11 @@ class Database(Protocol):
         ...
 
     def is_busy(self, error: BaseException) -> bool:
-        """Return True if another process holds the database, so that the same may be tried again."""
+        """Return True if another process holds the database: then try again."""
         ...
 
     def explained(self, error: Exception) -> FaregateError:
-        """Return the error to raise if the database cannot be opened: the fault, and the way to mend it."""
+        """Return the error for a database that cannot be opened: the fault, and its remedy."""
         ...
 
     def close_connections(self, *, idle: bool) -> None:
@@ -243,7 +244,7 @@ def _unavailable(_: Exception) -> StoreUnavailable:
 def driver_errors(
     database: Database, raised: Callable[[Exception], FaregateError] = _unavailable
 ) -> Generator[None]:
-    """Turn the errors of the driver into those of the package: StoreUnavailable, unless ``raised`` differs."""
+    """Turn the errors of the driver into StoreUnavailable, or into the error of ``raised``."""
     errors: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, *database.errors)
     try:
         yield

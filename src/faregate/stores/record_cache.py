@@ -10,13 +10,15 @@ The states of a cache, each entered under its lock::
 
 The laws:
 
-- On each request the page is compared with the sequence that was applied last. On any difference, not
-  only a larger number, the feed is read, and the records that its newer entries name are dropped.
-- A look-up fills the cache under the lock that applies the feed. So an old record cannot be stored after
-  its change was applied, and a thousand first uses make one look-up.
-- An instant is taken before a look, never after it: a look that takes long does not delay the next one.
-- A cache that cannot confirm asks the store. A store that cannot answer is an error, and everything is
-  forgotten: no answer is ever given from what may be stale.
+- On each request the page is compared with the sequence that was applied last. On any difference,
+  not only a larger number, the feed is read, and the records that its newer entries name are
+  dropped.
+- A look-up fills the cache under the lock that applies the feed. So an old record cannot be stored
+  after its change was applied, and a thousand first uses make one look-up.
+- An instant is taken before a look, never after it: a look that takes long does not delay the next
+  one.
+- A cache that cannot confirm asks the store. A store that cannot answer is an error, and everything
+  is forgotten: no answer is ever given from what may be stale.
 """
 
 from __future__ import annotations
@@ -72,8 +74,8 @@ def _share_weight(share: CompiledCredential) -> int:
 class _Filed:
     """Credentials by digest, and filed under the subjects that they depend on.
 
-    The oldest are given up when they are too many or too heavy. ``by_digest`` is a plain dictionary in the
-    order of insertion: reading it needs no lock and reorders nothing.
+    The oldest are given up when they are too many or too heavy. ``by_digest`` is a plain dictionary
+    in the order of insertion: reading it needs no lock and reorders nothing.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -90,7 +92,8 @@ class _Filed:
         while self.by_digest and self._is_full():
             self._remove(next(iter(self.by_digest)))
 
-        # The index comes first: wherever a signal interrupts this, no change misses a cached credential.
+        # The index comes first: wherever a signal interrupts this, no change misses a cached
+        # credential.
         for subject in compiled.subjects:
             siblings = (*self._digests.get(subject, ()), compiled.digest)
             self._digests[subject] = siblings
@@ -116,7 +119,8 @@ class _Filed:
             return
 
         self._weights.remove(compiled)
-        # One step for each subject: wherever a signal interrupts this, cached siblings stay in the index.
+        # One step for each subject: wherever a signal interrupts this, cached siblings stay in the
+        # index.
         for subject in compiled.subjects:
             siblings = self._digests[subject]
             if len(siblings) > 1:
@@ -129,10 +133,10 @@ class _Filed:
 class RecordCache:
     """The compiled credentials of one store, as fresh as its newest committed change.
 
-    A credential that :attr:`at_hand` returns counts until :attr:`look_at`, by the monotonic clock, and
-    while ``view[0]``, the newest sequence that may be committed, equals :attr:`applied`. Compare the time
-    first: a look notices a page that was cut off, reading it does not. Otherwise :meth:`cached` confirms or
-    reads again.
+    A credential that :attr:`at_hand` returns counts until :attr:`look_at`, by the monotonic clock,
+    and while ``view[0]``, the newest sequence that may be committed, equals :attr:`applied`.
+    Compare the time first: a look notices a page that was cut off, reading it does not. Otherwise
+    :meth:`cached` confirms or reads again.
     """
 
     def __init__(
@@ -185,8 +189,8 @@ class RecordCache:
     def fetch(self, digest: bytes, find: Find, *, wait: bool = True) -> CompiledCredential | None:
         """Return the credential that ``find`` looks up, or None; cache either answer.
 
-        A look-up is short, so it is made at once. Raises WouldWait if ``wait`` is False and something is in
-        its way.
+        A look-up is short, so it is made at once. Raises WouldWait if ``wait`` is False and
+        something is in its way.
         """
 
         def look_up() -> CompiledCredential | None:
@@ -211,7 +215,10 @@ class RecordCache:
         return self._answer(look_up, wait=wait)
 
     def token(self, digest: bytes) -> CompiledCredential | None:
-        """Find a token by its credential. For :meth:`fetch`, which holds the lock, as those below."""
+        """Find a token by its credential.
+
+        For :meth:`fetch`, which holds the lock; the same is true of the four below.
+        """
         return self._lookup.token(digest)
 
     def access(self, digest: bytes) -> CompiledCredential | None:
@@ -272,11 +279,11 @@ class RecordCache:
         return self._store.lock if self._database.in_memory else threading.RLock()
 
     def _answer(self, step: Callable[[], T], *, wait: bool) -> T:
-        """Return the result of ``step`` under the lock; repeat it while another process holds the database.
+        """Return the result of ``step`` under the lock; retry while the database is busy.
 
-        The waiting is done here and not by the driver, whose time-out belongs to the connection and not to
-        the call. Threads that wait for another's turn share its failure: otherwise each would ask in vain,
-        one after the other.
+        The waiting is done here and not by the driver, whose time-out belongs to the connection and
+        not to the call. Threads that wait for another's turn share its failure: otherwise each
+        would ask in vain, one after the other.
         """
         forks.look()
         failures = self._failures
@@ -312,8 +319,8 @@ class RecordCache:
         self.look_at = looked + database.LOOK_EVERY
 
     def _apply(self, *, wait: bool) -> None:
-        # The entry that was applied last is read again. If it is gone or differs, the feed was purged
-        # beyond it, or the database is another one.
+        # The entry that was applied last is read again. If it is gone or differs, the feed was
+        # purged beyond it, or the database is another one.
         most = _MANY if wait else _FEW
         entries: Sequence[Changed] = []
         if self.applied:
@@ -361,8 +368,8 @@ class RecordCache:
 
         if self._page is None or not self._page.is_current():
             self._page = None
-            # A page that is missing, or that this process may not write, is not used: then each request
-            # reads the feed.
+            # A page that is missing, or that this process may not write, is not used: then each
+            # request reads the feed.
             with suppress(OSError):
                 self._page = self._database.page(create=False)
         self.view = never()
@@ -390,7 +397,7 @@ class RecordCache:
 
 
 def _repeated(database: Database, step: Callable[[], T], *, wait: bool) -> T:
-    """Return the result of ``step`` once no other process holds the database, or raise its error soon."""
+    """Return the result of ``step`` once the database is not busy, or raise its error soon."""
     deadline = monotonic() + _PATIENCE
     while True:
         try:

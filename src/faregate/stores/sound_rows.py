@@ -1,8 +1,8 @@
-"""Rows as mappings, with numbers where numbers belong: the one edge at which broken rows are judged.
+"""Rows as mappings, with numbers where numbers belong: the edge at which rows are judged.
 
 Somebody may have changed a row by hand. A numeric column that holds anything else gets its most
-restrictive value, so that a broken row opens nothing more. Stored texts are judged where they are read
-back, in :mod:`faregate.fields.stored_values`.
+restrictive value, so that a broken row opens nothing more. Stored texts are judged where they are
+read back, in :mod:`faregate.fields.stored_values`.
 """
 
 from __future__ import annotations

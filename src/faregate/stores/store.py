@@ -1,4 +1,15 @@
-"""Reading and writing records, in transactions that leave their entry in the change feed."""
+"""The store: transactions that read or write records, and leave their entries in the change feed.
+
+The laws:
+
+- A writer announces its entries on the page with the write lock held, before its commit. So the
+  page may run ahead of the database, and never behind: a writer that dies costs reads, never
+  freshness.
+- Nothing is acknowledged that went into a log which other processes do not see, or past a page that
+  readers no longer map.
+- Nothing is open while the process forks. A thread that waits for another process holds no lock, so
+  that a fork waits for running transactions alone.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +44,17 @@ if TYPE_CHECKING:
     from faregate.stores.change_feed import Entry
     from faregate.stores.database import Page
 
-_SOUND = 2**62  # what no honest sequence reaches
+WRITER_WAITS = 15.0  # seconds for the lock that another process holds
+# Seconds between tries for a lock of the database; the last one repeats.
+_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+_SOUND = 2**62  # no honest sequence reaches it
+
 _SELECT_VERSION = select(schema_version.c.version_num)
 _SELECT_PAGE = select(sequence.c.page)
 _SELECT_SEQUENCE = select(sequence.c.value)
-WRITER_WAITS = 15.0  # seconds for the lock that another process holds
-_PAUSES = (
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-)  # seconds between tries for a lock of the database; the last repeats
+_COUNT_UP = update(sequence).values(value=sequence.c.value + bindparam("entries"))
+_SET_SEQUENCE = update(sequence).values(value=bindparam("last"))
+_INSERT_ENTRIES = insert(feed)
 
 
 class Reading:
@@ -60,17 +69,12 @@ class Reading:
         self.feed = FeedRows(connection)
 
     def lineage(self, token_id: str) -> Sequence[str]:
-        """Return the ids of a token and of all tokens that come from it, those that are gone among them."""
+        """Return the ids of a token and of all its descendants, deleted ones included."""
         return lineage(self._connection, token_id)
 
 
-_COUNT_UP = update(sequence).values(value=sequence.c.value + bindparam("entries"))
-_SET_SEQUENCE = update(sequence).values(value=bindparam("last"))
-_INSERT_ENTRIES = insert(feed)
-
-
 class Change(Reading):
-    """A transaction that writes. Whatever a management call changes, :meth:`enter` writes into the feed."""
+    """A transaction that writes. Every management call writes its entries with :meth:`enter`."""
 
     def __init__(self, connection: Connection, page: Page) -> None:
         super().__init__(connection)
@@ -80,15 +84,8 @@ class Change(Reading):
         """Write entries of the feed, and announce them on the page while the write lock is held."""
         if not entries:
             return
-        # RETURNING would save a statement, but is unknown to SQLite before 3.35, which some systems still have.
-        self._connection.execute(_COUNT_UP, {"entries": len(entries)})
-        last = self._connection.execute(_SELECT_SEQUENCE).scalar_one()
-        announced = self._page.view[0]
-        if last - len(entries) < announced < _SOUND:
-            # The page is ahead: a writer died, or the file is a restored one. A number that was announced
-            # once is not given again, so that nobody takes a new change for one that he has applied.
-            last = announced + len(entries)
-            self._connection.execute(_SET_SEQUENCE, {"last": last})
+
+        last = self._last_sequence(len(entries))
         rows = [
             {
                 **entry._asdict(),
@@ -100,16 +97,31 @@ class Change(Reading):
         self._connection.execute(_INSERT_ENTRIES, rows)
         self._page.advance(last)
 
+    def _last_sequence(self, entries: int) -> int:
+        """Count the sequence up by a number of entries, and return the last one's."""
+        # RETURNING would save a statement. SQLite before 3.35, which some systems have, does not
+        # know it.
+        self._connection.execute(_COUNT_UP, {"entries": entries})
+        last: int = self._connection.execute(_SELECT_SEQUENCE).scalar_one()
+
+        announced = self._page.view[0]
+        if last - entries < announced < _SOUND:
+            # The page is ahead: a writer died, or the file was restored. A number that was
+            # announced is not given again, so that no reader takes a new change for an applied one.
+            last = announced + entries
+            self._connection.execute(_SET_SEQUENCE, {"last": last})
+        return last
+
 
 class Store:
     """One database. Opened, checked and closed when it is made; opened again on first use.
 
-    ``lock`` is held over every transaction that writes, and in memory over every one; readers of a file hold
-    another, and whoever takes both takes that one last: others read while he waits for a writer. Both are held while
-    the process forks, so that nothing is open then. Who waits for another process holds neither, so a fork waits for
-    running transactions alone.
+    ``lock`` is held over every transaction that writes, and in memory over every one. Readers of a
+    file hold another lock. A caller who needs both takes the readers' lock last: others read while
+    it waits for a writer. Both are held while the process forks.
 
-    ``presented`` holds the digests of new secrets that were presented, until the next write transaction notes that.
+    ``presented`` holds the digests of new secrets that were presented, until the next write
+    transaction records that.
     """
 
     def __init__(self, url: str) -> None:
@@ -117,17 +129,18 @@ class Store:
         self._errors: tuple[type[Exception], ...] = (OperationalError, *self.database.errors)
         self._make_locks()
         self._engine: Engine | None = None
-        self._engines: list[
-            Engine
-        ] = []  # the one that is open, for whoever closes it without the store
-        # The pool is held by reference cycles: without this, a dropped store would keep its connection until the
-        # garbage is collected, maybe in the middle of a fork. Made before the finalizer that writes the last uses,
-        # it runs after that one at exit, and closes what that one opened.
+        # The open engine, for the finalizer, which must not hold the store.
+        self._engines: list[Engine] = []
+        # Reference cycles hold the pool: without this, a dropped store would keep its connection
+        # until the garbage is collected, perhaps in the middle of a fork. The finalizer that writes
+        # the last uses is made later, so it runs earlier at exit, and this one closes the
+        # connection that it opened.
         weakref.finalize(self, _dispose, self._engines)
         self._identity = (0, 0)
         self._page: Page | None = None
         self.presented: dict[bytes, None] = {}
         forks.register(self, slow=True)
+
         with driver_errors(self.database, self.database.explained):
             self._prepare()
 
@@ -143,26 +156,28 @@ class Store:
 
     @contextmanager
     def changing(self, waits: float = WRITER_WAITS) -> Generator[Change]:
-        """Open a transaction that writes; it is committed at the end of the block, or rolled back by an exception.
+        """Open a transaction that writes: committed at the end, rolled back by an exception.
 
-        StoreUnavailable if the store cannot answer, other writers take longer than ``waits`` seconds, or the page that
-        announces changes cannot be written.
+        StoreUnavailable if the store cannot answer, if other writers take longer than ``waits``
+        seconds, or if the page that announces changes cannot be written.
         """
         presented: list[bytes] = []
         with driver_errors(self.database), self._writing(waits) as (connection, page):
             change = Change(connection, page)
 
-            # Before anything is judged: a rotation must know what was presented before it.
+            # Before anything is judged: a rotation must know which secrets were presented before
+            # it.
             presented += list(self.presented)
             for digest in presented:
                 change.tokens.see(digest)
 
             yield change
+
         for digest in presented:
             self.presented.pop(digest, None)
 
     def let_go(self) -> None:
-        """Close what is open and in nobody's hands, unless that would have to be waited for."""
+        """Close the open connections that no transaction uses, unless that has to be waited for."""
         forks.look()
         opening = self._opening
         if opening.acquire(blocking=False):
@@ -172,19 +187,19 @@ class Store:
                 opening.release()
 
     def close(self) -> None:
-        """Close what is open. The next use opens it again."""
+        """Close all connections. The next use opens them again."""
         forks.look()
         with self.lock, self._reading, self._opening:
             self._close()
 
     def hold(self) -> None:
-        """Wait for running transactions."""
+        """Wait for running transactions, before a fork."""
         self.lock.acquire()
         self._reading.acquire()
         self._opening.acquire()
 
     def before_fork(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         self._close()
 
     def after_fork(self, *, child: bool) -> None:
@@ -195,35 +210,36 @@ class Store:
         self.lock.release()
 
     def renew(self, *, child: bool) -> None:
-        """Make the locks anew and close what is open, in a child also what threads of the parent had in hand."""
+        """Make the locks anew and close all connections, in a child also the parent's."""
         self._make_locks()
         self._engines.clear()
         if not self.database.in_memory:
-            self._engine = (
-                None  # not disposed of: the pool has locks of its own, as old as these were
-            )
+            # Not disposed of: the pool has locks of its own, as old as these were.
+            self._engine = None
         self.database.close_connections(idle=not child)
 
     def _make_locks(self) -> None:
         self.lock = threading.RLock()
-        # In memory there is one connection for all; a file's readers wait for no writer.
+        # In memory there is one connection for all. The readers of a file wait for no writer.
         self._reading = self.lock if self.database.in_memory else threading.RLock()
-        # A collection of garbage in the middle of it may write the last uses.
+        # Reentrant: a collection of garbage meanwhile may write the last uses.
         self._opening = threading.RLock()
 
     @contextmanager
     def _transaction(self, waits: float, *, writing: bool) -> Generator[Connection]:
-        """Open a transaction under the lock of its kind, for which ``waits`` seconds may pass.
+        """Open a transaction under the lock of its kind, within ``waits`` seconds.
 
-        While another process holds the database the begin is tried again and again, and the lock is let go meanwhile:
-        the process may fork, and others that wait come to their own end in time. Nothing was read or changed yet.
+        While another process holds the database, the begin is tried again and again, and the lock
+        is let go meanwhile: the process may fork, and other waiting threads meet their own
+        deadlines. Nothing was read or changed yet.
         """
         forks.look()
+        lock = self.lock if writing else self._reading
         deadline = time.monotonic() + waits
         pauses = iter(_PAUSES)
         while True:
             with ExitStack() as held:
-                held.enter_context(_held(self.lock if writing else self._reading, deadline))
+                held.enter_context(_held(lock, deadline))
                 transaction = self.database.transaction(self._open(), writing=writing, at_once=True)
                 try:
                     connection = held.enter_context(transaction)
@@ -238,13 +254,17 @@ class Store:
     def _open(self) -> Engine:
         identity = self.database.identity()
         with self._opening:
-            if self._engine is not None and (self._identity != identity or self.database.torn):
-                self._close()  # a file was replaced: what is open leads to one that nobody else sees
+            # A replaced file: the open connections lead to one that no other process sees.
+            replaced = self._identity != identity or self.database.torn
+            if self._engine is not None and replaced:
+                self._close()
+
             if self._engine is None:
                 engine = self.database.engine(waits=0.0)
                 if not self.database.in_memory:
                     self._engines.append(engine)
-                self._engine, self._identity = engine, identity
+                self._engine = engine
+                self._identity = identity
             return self._engine
 
     def _close(self) -> None:
@@ -254,51 +274,56 @@ class Store:
 
     @contextmanager
     def _writing(self, waits: float = WRITER_WAITS) -> Generator[tuple[Connection, Page]]:
-        """Open a transaction that writes, and the page that readers map: there a writer must announce it."""
+        """Open a transaction that writes, and the page on which readers learn of it."""
         while True:
             with self._transaction(waits, writing=True) as connection:
-                # Under the write lock: while this waited for it, the tables or the page may have been replaced.
+                # Under the write lock: the tables or the page may have been replaced meanwhile.
                 self.database.check_version(_stamp(connection))
                 known = connection.execute(_SELECT_PAGE).scalar_one()
                 page = self._page
                 if page is not None and page.identity == known and page.is_current():
-                    raw = self.database.driver_connection(connection)
+                    driver = self.database.driver_connection(connection)
                     yield connection, page
                     break
-                self._renew_page(
-                    connection, known, waits
-                )  # in a transaction of its own, which no refusal rolls back
-        # Nothing is acknowledged that went into a log which others do not see, or that a reader may miss: who found
-        # another page in the meantime has read the feed without this change, and does not hear of it from that page.
-        self.database.check(raw)
+                # In a transaction of its own, which no refusal rolls back.
+                self._renew_page(connection, known, waits)
+
+        # A reader that found another page meanwhile has read the feed without this change, and that
+        # page does not tell of it.
+        self.database.check(driver)
         if not page.is_current():
             _wait_for_readers()
 
     def _renew_page(self, connection: Connection, known: str | None, waits: float) -> None:
-        """Open the page that is at its path now, and have it known as the one that readers map.
+        """Open the page at its path, and store its identity as the page that readers map.
 
-        StoreUnavailable if readers have to be waited for, and ``waits`` is too short: whoever has the time does that.
+        StoreUnavailable if readers have to be waited for and ``waits`` is too short.
         """
         page = self.database.page(create=True)
         if known is not None and (page.created or page.identity != known):
-            # Forgotten first, for good: a number that is free again may be given to the next page.
+            # Forgotten first, for good: the next page may get an identity that became free.
             connection.execute(update(sequence).values(page=None))
             return
+
         if known is None:
-            # Somebody deleted or replaced it. Until all readers have found that, the write lock is held.
+            # The page was deleted or replaced. The write lock is held until all readers have
+            # noticed.
             if waits < LOOK_EVERY:
                 raise StoreUnavailable
             if self._page is not None:
                 self._page.retire()
             _wait_for_readers()
             if not page.created and not page.is_current():
-                return  # meanwhile there is another one
+                # Another page came meanwhile.
+                return
             connection.execute(update(sequence).values(page=page.identity))
-        page.publish()  # last: whoever dies before leaves no page, and without one the feed is read
+
+        # Last: a writer that dies earlier leaves no page, and without a page the feed is read.
+        page.publish()
         self._page = page
 
     def _prepare(self) -> None:
-        """Create the tables in an empty database, refuse a schema of another version, put the page in step."""
+        """Create the tables in an empty database, refuse another version, put the page in step."""
         in_step = False
         with self._transaction(WRITER_WAITS, writing=False) as connection:
             columns = self.database.columns(connection)
@@ -306,12 +331,14 @@ class Store:
             missing = schema.missing_from(columns) + self.database.missing_rows(connection, columns)
             if version == schema.VERSION and not missing:
                 in_step = self._in_step(connection)
+
         if version == schema.VERSION or (version is None and columns):
             self.database.check_whole(missing)
         if version is None:
             self.database.check_never_used()
         if version in (None, schema.VERSION):
-            self._enter_mode()
+            self._prepare_database()
+
         if version is None:
             with self._transaction(WRITER_WAITS, writing=True) as connection:
                 version = _version(connection) or self._create(connection)
@@ -321,14 +348,16 @@ class Store:
                 f"store: its tables have version {version}, this faregate needs {schema.VERSION}; "
                 "run 'faregate db upgrade' with the newest faregate"
             )
+
         if not in_step:
-            # A page out of step costs reads, never freshness, so who may only read goes on.
+            # A page out of step costs reads, never freshness. So a process that may only read goes
+            # on.
             with suppress(SQLAlchemyError, OSError), self._writing() as (connection, page):
                 page.advance(connection.execute(_SELECT_SEQUENCE).scalar_one())
         self.close()
 
-    def _enter_mode(self) -> None:
-        """Put the file into WAL mode. SQLite tells a second process that does the same at once that it is locked."""
+    def _prepare_database(self) -> None:
+        """Bring the database into its mode. A second process at once finds it busy, and retries."""
         deadline = time.monotonic() + WRITER_WAITS
         while True:
             try:
@@ -342,7 +371,7 @@ class Store:
                 return
 
     def _create(self, connection: Connection) -> str:
-        """Create the tables, and the page: nobody reads a store that is being made, so nobody is waited for."""
+        """Create the tables and the page. A store without tables has no readers to wait for."""
         self._page = self.database.page(create=True)
         for definition in _definitions(connection.dialect.name):
             connection.exec_driver_sql(definition)
@@ -352,7 +381,7 @@ class Store:
         return schema.VERSION
 
     def _in_step(self, connection: Connection) -> bool:
-        """Tell whether the page is there and announces what the feed holds: then nobody need wait for a writer."""
+        """Return True if the page announces the newest entry: then no writer is waited for."""
         last, known = connection.execute(select(sequence.c.value, sequence.c.page)).one()
         with suppress(OSError):
             page = self.database.page(create=False)
@@ -366,13 +395,13 @@ def _dispose(engines: list[Engine]) -> None:
 
 
 def _wait_for_readers() -> None:
-    """Let every reader look once whether its files are those that are there; each reads the feed then."""
+    """Let every reader look at its files once, and read the feed then."""
     time.sleep(LOOK_EVERY * 1.1)
 
 
 @contextmanager
 def _held(lock: RLock, deadline: float) -> Generator[None]:
-    """Hold a lock; StoreUnavailable if that cannot be done before the deadline."""
+    """Hold a lock; StoreUnavailable if it cannot be taken before the deadline."""
     if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise StoreUnavailable
     try:
@@ -393,14 +422,14 @@ def _stamp(connection: Connection) -> str | None:
 
 @cache
 def _definitions(dialect: str) -> list[str]:
-    """Return what ``create_all`` would execute: put into words once, for who makes many stores, as tests do."""
+    """Return the statements of ``create_all``, compiled once for all stores of a process."""
     tables = schema.metadata.sorted_tables
-    indices = [
-        index
-        for table in tables
-        for index in sorted(table.indexes, key=lambda index: str(index.name))
+    statements: list[CreateTable | CreateIndex] = [
+        CreateTable(table, if_not_exists=True) for table in tables
     ]
-    made: list[CreateTable | CreateIndex] = [CreateTable(one, if_not_exists=True) for one in tables]
-    made += [CreateIndex(one, if_not_exists=True) for one in indices]
-    words = make_url(f"{dialect}://").get_dialect()()
-    return [str(one.compile(dialect=words)) for one in made]
+    for table in tables:
+        indices = sorted(table.indexes, key=lambda index: str(index.name))
+        statements += [CreateIndex(index, if_not_exists=True) for index in indices]
+
+    compiler = make_url(f"{dialect}://").get_dialect()()
+    return [str(statement.compile(dialect=compiler)) for statement in statements]

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 
 from faregate.errors import StoreUnavailable
 from faregate.values import forks
+from faregate.values.owned_thread import OwnedThread
 
 if TYPE_CHECKING:
     from faregate.stores.store import Store
@@ -172,37 +173,37 @@ class Usage:
             if self._thread is not None:
                 return
 
-            self._stop = Event()
-            arguments = (weakref.ref(self), self._stop, self._every)
-            thread = Thread(
-                target=_keep_writing, args=arguments, name="faregate-usage", daemon=True
+            stop = Event()
+            thread = OwnedThread(
+                "faregate-usage",
+                self,
+                lambda usage: usage.write_unless(stop),
+                wake=stop,
+                pause=self._every,
+                look_every=self._every,
             )
+            self._stop = stop
             self._thread = thread
 
-        try:
-            thread.start()
-        except RuntimeError:
-            # The system has no thread left. The notes wait for the next attempt, or for the exit.
-            _logger.warning("the times of last use cannot be written now", exc_info=True)
+        if not thread.try_start():
+            # The notes wait for the next attempt, or for the exit.
+            _logger.warning("the times of last use cannot be written now: no thread is left")
             with self._lock:
                 if self._thread is thread:
                     self._thread = None
 
+    def write_unless(self, stop: Event) -> float | None:
+        """Write all notes, as a step of the thread; return the seconds until the next one.
 
-def _keep_writing(usage_ref: weakref.ref[Usage], stop: Event, every: float) -> None:
-    """Write the notes every ``every`` seconds, until ``stop`` is set or the Usage is gone."""
-    while not stop.wait(every):
-        usage = usage_ref()
-        if usage is None:
-            return
-
+        Return None once ``stop`` is set: the thread ends.
+        """
+        if stop.is_set():
+            return None
         try:
-            usage.write_behind()
+            self.write_behind()
         except Exception:
             _logger.exception("the times of last use could not be written")
-
-        # While this waits, it must not keep the Usage alive.
-        del usage
+        return self._every
 
 
 def _write(store: Store, notes: dict[str, float], pause: float) -> None:

@@ -1,7 +1,8 @@
-"""Opening SQLite: the file and its mode, the connections, the engine, and the two kinds of transactions.
+"""SQLite as a database of a store: file, connections, engine, two kinds of transactions.
 
-A file is created with mode 0600 and put into WAL mode. Transactions that write begin IMMEDIATE: a deferred one that
-reads and then writes fails at once with BUSY_SNAPSHOT, whatever the time-out. Readers begin deferred and never wait.
+A file is created with mode 0600 and put into WAL mode. Transactions that write begin IMMEDIATE: a
+deferred one that reads and then writes fails at once with BUSY_SNAPSHOT, whatever the time-out.
+Readers begin deferred and never wait.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ WRITER_WAITS = 15.0  # seconds for the lock that another process holds
 
 
 class _Creating:
-    """Has one thread at a time create a file, and none while the process forks."""
+    """Lets one thread at a time create a file, and none while the process forks."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -55,7 +56,7 @@ class _Creating:
         self.lock.acquire()
 
     def before_fork(self) -> None:
-        """Nothing is open while the lock is free."""
+        """Do nothing: nothing is open while the lock is free."""
 
     def after_fork(self, *, child: bool) -> None:
         """Let files be created again, on either side."""
@@ -72,11 +73,11 @@ _creating = _Creating()
 
 
 class Halted(OSError):
-    """The store must not be used as it is; the text says why, and what to do."""
+    """The store must not be used as it is; the text says why, and how to mend it."""
 
 
 class SqliteDatabase:
-    """One SQLite database: a file, or, where ``path`` is None, in memory for as long as this object lives."""
+    """One SQLite database: a file, or in memory for as long as this object lives."""
 
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
@@ -86,17 +87,20 @@ class SqliteDatabase:
         if self._memory is not None:
             weakref.finalize(self, self._memory.close)
         self._memory_page = MemoryPage()
-        self._traces: list[str] = []  # companions, as they were before the database was looked at
+        # The companions as they were before the database was opened.
+        self._traces: list[str] = []
         self._companions: Companions | None = None
-        self._uri, self._said = "", ""
+        self._uri = ""
+        self._logged = ""
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
         if self.path is not None:
             self._traces = files.traces(self.path)
             files.check_usable(self.path)
             files.check_kept(self.path, self._traces)
             _create_private(self.path)
             files.check_names(self.path)
-            # mode=rw: a file that was taken away is an error, never an empty database.
+            # mode=rw: a missing file is an error, never an empty database.
             self._uri = f"file:{quote(os.fsencode(self.path))}?mode=rw"
             self._companions = Companions(self.path, self._uri, self.halt)
 
@@ -119,11 +123,11 @@ class SqliteDatabase:
         files.check_whole(self.path, missing)
 
     def explained(self, error: Exception) -> FaregateError:
-        """Return the error to raise where the file cannot be opened: the fault, and the way to mend it."""
+        """Return the error for a file that cannot be opened: the fault, and its remedy."""
         return files.explained(self.path, error)
 
     def is_busy(self, error: BaseException) -> bool:
-        """Return True if another process holds the database, so that the same may be tried again."""
+        """Return True if another process holds the database: then try again."""
         return is_busy(error)
 
     def driver_connection(self, connection: SqlConnection) -> Connection:
@@ -131,42 +135,45 @@ class SqliteDatabase:
         return cast("Connection", connection.connection.dbapi_connection)
 
     def check_never_used(self) -> None:
-        """Raise InvalidInput if there were tables: called where there are none now."""
+        """Raise InvalidInput if there were tables. Called where there are none now."""
         if self.path is not None:
             files.check_never_used(self.path, self._traces)
 
     def halt(self, words: str) -> NoReturn:
-        """Raise Halted; the log says so once, however many requests are refused for it."""
-        if words != self._said:
+        """Raise Halted. The log says so once, however many requests are refused."""
+        if words != self._logged:
             _logger.error("the store is shut: %s", words)
-        self._said = words
+        self._logged = words
         raise Halted(words)
 
     def check_version(self, version: str | None) -> None:
         """Raise Halted unless the tables are of the version that this process knows."""
         if version != VERSION:
             self.halt(
-                f"the tables of {self.path} have version {version or 'none'}, this process needs {VERSION}; "
-                "start it again with the newest faregate, and run 'faregate db upgrade' if that asks for it"
+                f"the tables of {self.path} have version {version or 'none'}, "
+                f"this process needs {VERSION}; start it again with the newest faregate, "
+                "and run 'faregate db upgrade' if that asks for it"
             )
 
     @property
     def torn(self) -> bool:
-        """Whether what is open has to be closed: it leads to a log that others do not see."""
+        """Whether open connections have to be closed: they lead to a log that others do not see."""
         return self._companions is not None and self._companions.torn
 
     def check(self, connection: Connection) -> None:
-        """Raise Halted if the companions that an open connection uses were removed or replaced."""
+        """Raise Halted if the companions of an open connection were removed or replaced."""
         if self._companions is not None:
             self._companions.check(connection)
 
     def connect(self, waits: float = 0.0) -> Connection:
-        """Return a connection that waits for others so many seconds; of a database in memory always the same one."""
+        """Return a connection that waits so long for others; in memory always the same."""
         if self._memory is not None:
             return self._memory
+
         torn = self.torn
         if self._companions is not None:
             self._companions.admit()
+
         connection = _connect(self._uri, waits)
         self._connections.add(connection)
         try:
@@ -175,51 +182,55 @@ class SqliteDatabase:
         except (sqlite3.Error, OSError):
             connection.close()
             raise
+
         if torn:
-            self._said = ""
+            self._logged = ""
         return connection
 
     def close_connections(self, *, idle: bool) -> None:
-        """Close all connections to a file, or those that are ``idle`` alone.
+        """Close all connections to a file, or only the ``idle`` ones.
 
-        In a child of a fork that nobody announced that is all: while a connection of the parent's is open there, no
-        other one holds a lock that other processes see.
+        In a child of an unannounced fork all are closed: while a connection of the parent is open
+        there, no other connection of the child holds a lock that other processes see.
         """
-        # SQLite removes a log with the last connection: here it cannot tell whether the log is still the one it had.
-        kept = nullcontext() if idle or self.path is None else files.in_use(self.path)
-        with kept:
+        # SQLite removes a log with the last connection. After a fork it cannot tell whether the log
+        # is its own.
+        log_kept = nullcontext() if idle or self.path is None else files.in_use(self.path)
+        with log_kept:
             for connection in list(self._connections):
                 with suppress(sqlite3.Error):
                     if not (idle and connection.in_transaction):
                         connection.close()
 
     def page(self, *, create: bool) -> Page:
-        """Return the page of this database as it is now; OSError if a file's page cannot be opened for writing.
+        """Return the page as it is now; OSError if the page of a file cannot be opened for writing.
 
-        Only who holds the write lock may ``create`` it.
+        Only the holder of the write lock may ``create`` it.
         """
         return self._memory_page if self.path is None else FilePage(self.path, create=create)
 
     def prepare(self) -> None:
-        """Put a file into WAL mode, where readers and the writer do not wait for each other; or fail if it is used."""
+        """Put a file into WAL mode: readers and the writer do not wait for each other.
+
+        Fails if another process uses it just now.
+        """
         with closing(self.connect()) if self.path else nullcontext(self.connect()) as connection:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
 
     def identity(self) -> tuple[int, int]:
-        """Return which file the path leads to now; OSError if it leads to none."""
+        """Return the identity of the file at the path; OSError if there is none."""
         if self.path is None:
             return (0, 0)
         found = os.stat(self.path)
         return (found.st_dev, found.st_ino)
 
     def engine(self, *, waits: float) -> Engine:
-        """Return a new engine for this database. Two connections are enough: a reader's and the writer's.
+        """Return a new engine for this database, with two connections: a reader's and the writer's.
 
-        A new connection waits so many seconds for a process that holds the database alone.
-
-        It begins no transaction by itself: :meth:`transaction` does.
-        The pool is named, since SQLAlchemy's own choice for SQLite in memory closes connections that are in use.
+        A new connection waits ``waits`` seconds for a process that holds the database alone. The
+        engine begins no transaction by itself: :meth:`transaction` does.
         """
+        # The pool is named: SQLAlchemy's own choice for SQLite in memory closes connections in use.
         options: dict[str, Any] = {"poolclass": StaticPool}
         if self.path is not None:
             options = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": 0}
@@ -234,11 +245,12 @@ class SqliteDatabase:
     def transaction(
         self, engine: Engine, *, writing: bool, at_once: bool = False
     ) -> Generator[SqlConnection]:
-        """Open a transaction, which is committed at the end of the block, or rolled back by an exception.
+        """Open a transaction, committed at the end of the block, rolled back by an exception.
 
-        ``at_once`` has it fail if another process holds the database; otherwise that is waited for.
+        ``at_once`` fails if another process holds the database; otherwise the process is waited
+        for.
         """
-        # No listener for the "begin" of SQLAlchemy's does this: where there is one, each statement costs more.
+        # Not in a listener for SQLAlchemy's "begin": with a listener each statement costs more.
         with engine.begin() as connection:
             if at_once:
                 _begin_at_once(self.driver_connection(connection), writing=writing)
@@ -248,7 +260,7 @@ class SqliteDatabase:
             yield connection
 
     def columns(self, connection: SqlConnection) -> dict[str, set[str]]:
-        """Return the columns of each table of the package, also of other versions, by one statement."""
+        """Return the columns of each table of the package, also those of other versions."""
         found: dict[str, set[str]] = {}
         rows = connection.exec_driver_sql(
             "SELECT m.name, p.name FROM sqlite_master AS m, pragma_table_info(m.name) AS p "
@@ -282,8 +294,8 @@ class SqliteDatabase:
 def _begin_at_once(connection: Connection, *, writing: bool) -> None:
     """Begin a transaction, or fail if another process holds the database.
 
-    Whoever waits in SQLite cannot let go of a lock for a fork. Only the begin fails at once: a commit without WAL waits
-    for readers, and cannot begin again.
+    A thread that waits in SQLite cannot let go of a lock for a fork. Only the begin fails at once:
+    a commit without WAL waits for readers, and cannot be repeated.
     """
     connection.execute("PRAGMA busy_timeout = 0")
     try:
@@ -291,9 +303,8 @@ def _begin_at_once(connection: Connection, *, writing: bool) -> None:
             connection.execute("BEGIN IMMEDIATE")
         else:
             connection.execute("BEGIN")
-            connection.execute(
-                "SELECT 1 FROM sqlite_master LIMIT 1"
-            ).fetchall()  # takes the read lock
+            # This takes the read lock.
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     finally:
         connection.execute(f"PRAGMA busy_timeout = {round(WRITER_WAITS * 1000)}")
 
@@ -307,7 +318,7 @@ def path_of(url: str) -> str | None:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        # Not quoted: there may be a password in it.
+        # Not quoted: it may hold a password.
         raise InvalidInput("store: expected a database URL such as sqlite:///gate.db") from None
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise InvalidInput(
@@ -315,7 +326,8 @@ def path_of(url: str) -> str | None:
         )
     if parsed.host or parsed.query:
         raise InvalidInput(
-            "store: a SQLite URL is sqlite:///<file> (four slashes for an absolute path), no options"
+            "store: a SQLite URL is sqlite:///<file> (four slashes for an absolute path), "
+            "without options"
         )
     if parsed.database in (None, "", ":memory:"):
         return None
@@ -327,8 +339,9 @@ def path_of(url: str) -> str | None:
 def _create_private(path: str) -> None:
     """Create the file with mode 0600 where it does not exist.
 
-    The descriptor is closed before any connection of this process can be open: closing it later would drop
-    the locks of that connection (POSIX advisory locks belong to the process and the file).
+    The descriptor is closed before any connection of this process can be open: closing it later
+    would drop the locks of that connection (POSIX advisory locks belong to the process and the
+    file).
     """
     forks.look()
     with _creating.lock:
@@ -342,8 +355,8 @@ def _create_private(path: str) -> None:
                     f"{path} cannot be made: its disk is full, so make room"
                 ) from error
             raise InvalidInput(
-                f"store: cannot create {path}: {error.strerror}; make its directory, which this process must be "
-                "able to write, or name another file"
+                f"store: cannot create {path}: {error.strerror}; make its directory, which this "
+                "process must be able to write, or name another file"
             ) from error
 
 
@@ -356,15 +369,14 @@ def _connect(database: str, waits: float = 0.0) -> Connection:
         check_same_thread=False,
         factory=Connection,
     )
-    connection.text_factory = (
-        _text  # a text that was broken by hand is an odd text, no failure of the store
-    )
+    # A text that was broken by hand is an odd text, no failure of the store.
+    connection.text_factory = _text
     try:
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(
-            "PRAGMA synchronous = FULL"
-        )  # an acknowledged revocation outlives a power cut
-    except sqlite3.Error:  # the file is no database, say
+        # An acknowledged revocation outlives a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.Error:
+        # The file may be no database.
         connection.close()
         raise
     return connection
@@ -372,6 +384,7 @@ def _connect(database: str, waits: float = 0.0) -> Connection:
 
 def _text(data: bytes) -> str:
     try:
-        return data.decode()  # without arguments, which is faster
+        # Without arguments it is faster.
+        return data.decode()
     except UnicodeDecodeError:
         return data.decode(errors="replace")

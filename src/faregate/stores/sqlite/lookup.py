@@ -1,7 +1,7 @@
 """The hot queries: from a digest to a compiled credential, past SQLAlchemy.
 
-One connection serves all threads of a process. Every result is read to its end: an open cursor would
-freeze the connection's view of the database.
+One connection serves all threads of a process. Every result is read to its end: an open cursor
+would freeze the connection's view of the database.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ SELECT EXISTS (
 )
 """
 _CHANGES = """
-SELECT sequence, at, action, subject FROM faregate_feed WHERE sequence >= ? ORDER BY sequence LIMIT ?
+SELECT sequence, at, action, subject FROM faregate_feed
+WHERE sequence >= ? ORDER BY sequence LIMIT ?
 """
 _VERSION = "SELECT version_num FROM faregate_schema"
 _NEWEST = "SELECT sequence, at FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
@@ -84,7 +85,10 @@ class Changed(NamedTuple):
 
 
 class SqliteLookup:
-    """The read connection of one process. Its user holds a lock; ``sqlite3.Error`` passes through."""
+    """The read connection of one process. Its user holds a lock.
+
+    ``sqlite3.Error`` passes through.
+    """
 
     def __init__(self, connect: Callable[[], Connection], *, keep: bool) -> None:
         self._connect = connect
@@ -121,7 +125,7 @@ class SqliteLookup:
         return compile_share_row(_read_share(rows[0]), digest, secret=True) if rows else None
 
     def share_of(self, share_id: str) -> CompiledCredential | None:
-        """Return the share of this id, compiled for the tokens that were redeemed from it, or None."""
+        """Return the share of this id, compiled for its redeemed tokens, or None."""
         rows = self._open().execute(f"{_SHARE} s.id = ?", (share_id,)).fetchall()
         return compile_share_row(_read_share(rows[0])) if rows else None
 
@@ -176,6 +180,6 @@ class SqliteLookup:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Return True if another process holds the database, so that the same may be tried again."""
+    """Return True if another process holds the database: then try again."""
     code = getattr(getattr(error, "orig", error), "sqlite_errorcode", sqlite3.SQLITE_OK)
     return code & 0xFF == sqlite3.SQLITE_BUSY

@@ -1,8 +1,9 @@
-"""The shared page: eight bytes beside a SQLite file that tell the processes of one host that it changed.
+"""The shared page: eight bytes beside a SQLite file that tell the processes of one host of changes.
 
-A writer sets the page to the feed's sequence under the write lock, *before* its commit, so that the page may
-run ahead of the file and never behind. A reader compares it with the sequence that it has applied; on any
-difference it reads the feed. Reading costs a memory access, and unlike a SQLite call keeps the interpreter lock.
+A writer sets the page to the feed's sequence under the write lock, *before* its commit. So the page
+may run ahead of the file, and never behind. A reader compares it with the sequence that it has
+applied, and on any difference reads the feed. A look at the page costs a memory access, and keeps
+the interpreter lock.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from faregate.values.file_owner import make_alike
 
 
 def read_page(database: str) -> int:
-    """Return what the page of a database announces; OSError if it cannot be read."""
+    """Return the sequence on the page of a database; OSError if the page cannot be read."""
     descriptor = os.open(
         _path_of(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     )
@@ -49,11 +50,11 @@ class MemoryPage:
         self.view[0] = sequence
 
     def is_current(self) -> bool:
-        """Nobody else can replace it."""
+        """Return True: nobody can replace it."""
         return True
 
     def publish(self) -> None:
-        """Do nothing: it is there."""
+        """Do nothing: it is in its place."""
 
     def retire(self) -> None:
         """Do nothing: it is never replaced."""
@@ -62,9 +63,10 @@ class MemoryPage:
 class FilePage:
     """The page of a SQLite file, in ``<database>-page``, with the database's mode and owner.
 
-    Raises OSError where the page cannot be opened for writing: who cannot announce a change may not make
-    one. Where it opens but cannot be mapped, ``view`` never matches and each request reads the feed. Readers
-    never create it: who does holds the write lock, and waits until every reader has looked (``created``).
+    Raises OSError if the page cannot be opened for writing: a process that cannot announce changes
+    may not make any. If it opens but cannot be mapped, ``view`` never matches, and each request
+    reads the feed. Readers never create it. A writer that does holds the write lock, and waits
+    until every reader has looked (``created``).
     """
 
     def __init__(self, database: str, *, create: bool) -> None:
@@ -91,12 +93,13 @@ class FilePage:
             self._mapped = False
 
     def _size_up(self, database: str, *, create: bool) -> None:
-        """Give a new page its bytes, mode and owner. Only who holds the write lock creates."""
+        """Give a new page its bytes, mode and owner."""
         present = os.fstat(self._descriptor)
         if present.st_size < PAGE_BYTES:
             if not create:
                 raise FileNotFoundError(self._path)
-            # Written, not merely extended: on a full disk that is an error here, and no SIGBUS later.
+            # Written, not merely extended: on a full disk that is an error here, and no SIGBUS
+            # later.
             os.pwrite(self._descriptor, bytes(PAGE_BYTES - present.st_size), present.st_size)
         if create:
             with suppress(OSError):
@@ -110,22 +113,23 @@ class FilePage:
             os.pwrite(self._descriptor, sequence.to_bytes(PAGE_BYTES, sys.byteorder), 0)
 
     def is_current(self) -> bool:
-        """Tell whether the path still leads to the file that is open here, and that is whole."""
+        """Return True if the path still leads to the open file, and the file is whole."""
         try:
             there = os.stat(self._path)
         except OSError:
             return False
-        # Cut off in place, the next look at its bytes would be the end of the process (SIGBUS).
+        # If the file was cut off in place, the next look at its bytes would end the process
+        # (SIGBUS).
         return f"{there.st_dev}:{there.st_ino}" == self.identity and there.st_size >= PAGE_BYTES
 
     def publish(self) -> None:
-        """Put a page that was created into its place; until then nobody finds it."""
+        """Put a page that was created into its place; until then no process finds it."""
         if self.created:
             Path(f"{self._path}.new").replace(self._path)
             self.created = False
 
     def retire(self) -> None:
-        """Leave a page that was replaced: whoever still reads it is made to look, until he notices."""
+        """Invalidate a replaced page, so that processes that still map it read the feed."""
         if os.fstat(self._descriptor).st_size >= PAGE_BYTES:
             self.advance(NEVER)
 
