@@ -209,7 +209,7 @@ def test_companions_that_are_removed_while_they_are_opened_are_missed(
     """A connection that did not learn which it has does not take the next ones for its own."""
     gate, other = make_gate(f"sqlite:///{path}"), make_gate(f"sqlite:///{path}")
     issued = gate.tokens.create(name="a")
-    find, asked = Companions._found, 0
+    find, asked = Companions._current, 0
 
     def late(companions: Companions) -> object:
         nonlocal asked
@@ -220,7 +220,7 @@ def test_companions_that_are_removed_while_they_are_opened_are_missed(
         return find(companions)
 
     with monkeypatch.context() as harmed:
-        harmed.setattr(Companions, "_found", late)
+        harmed.setattr(Companions, "_current", late)
         assert reason_of(lambda: other.verify(issued.secret)) == "store_unavailable"
     with pytest.raises(StoreUnavailable):
         gate.tokens.deactivate(issued.token.id)

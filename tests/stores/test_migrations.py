@@ -90,7 +90,7 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     """The cause is chained, and the file is left as it was."""
     path = tmp_path / "gate.db"
     path.write_bytes(b"not a database, " * 100)
-    with pytest.raises(InvalidInput, match="is no SQLite database") as raised:
+    with pytest.raises(InvalidInput, match="is not a SQLite database") as raised:
         Gate(f"sqlite:///{path}")
     assert "not a database" in str(raised.value.__cause__)
     assert path.read_bytes() == b"not a database, " * 100

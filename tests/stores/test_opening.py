@@ -232,9 +232,9 @@ def test_what_can_be_no_database_is_named(tmp_path: Path) -> None:
     text.write_text("words")
     for path, words in (
         (tmp_path, "is a directory"),
-        (pipe, "no file"),
+        (pipe, "not a regular file"),
         (text / "gate.db", "cannot create"),
-        (text, "no SQLite"),
+        (text, "not a SQLite database"),
     ):
         with pytest.raises(InvalidInput, match=f"{path}.*{words}|{words}.*{path}"):
             Gate(f"sqlite:///{path}")

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from faregate.decision.compiled import CompiledCredential
     from faregate.fields.field import Columns, Row
     from faregate.model import Token
+    from faregate.stores.change_feed import Action
     from faregate.stores.store import Change, Reading
 
 
@@ -381,12 +382,12 @@ class Actor(msgspec.Struct, frozen=True):
             record_id=self.id,
         )
 
-    def entry(self, now: float, action: str, record: Row, details: object) -> Entry:
+    def entry(self, now: float, action: Action, record: Row, details: object) -> Entry:
         """Return the entry of the change feed for an action of this actor on a record."""
         return self.entry_about(now, action, record["id"], record["org_id"], details)
 
     def entry_about(
-        self, now: float, action: str, subject: str, org_id: str | None, details: object
+        self, now: float, action: Action, subject: str, org_id: str | None, details: object
     ) -> Entry:
         """Return the entry of the change feed for an action on a subject without a record."""
         return Entry(now, self.name, action, subject, org_id, details, self.kind, self.id)
@@ -395,7 +396,7 @@ class Actor(msgspec.Struct, frozen=True):
         self,
         change: Change,
         now: float,
-        action: str,
+        action: Action,
         before: Row,
         changed: Row,
         details: object,

@@ -104,7 +104,7 @@ def close_lineage(
 
     # Tokens that are closed as leaked already have nothing to change.
     closings: list[tuple[Columns, Columns]] = []
-    for row in change.tokens.of(lineage):
+    for row in change.tokens.by_ids(lineage):
         if row["id"] == leaked["id"]:
             continue
         values = _closing(actor, row, reason, now, leaked=True)

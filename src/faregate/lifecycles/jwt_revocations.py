@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from faregate.lifecycles.authority import ActorName
     from faregate.lifecycles.transactions import Transactions
+    from faregate.stores.change_feed import Action
     from faregate.values.instants import Instant
 
 
@@ -84,7 +85,7 @@ class JwtRevocations:
 
     def _enter(
         self,
-        action: str,
+        action: Action,
         key: str,
         details: Mapping[str, object],
         before: float | None,

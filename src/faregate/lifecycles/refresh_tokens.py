@@ -59,7 +59,7 @@ from faregate.errors import Denied, InvalidInput, StoreUnavailable
 from faregate.fields.field import Columns, as_list, owner_of
 from faregate.model import AllowedScopes, Exchanged
 from faregate.stores.compiled_rows import compile_access_row, compile_token_row
-from faregate.stores.family import Exchange, Family
+from faregate.stores.refresh_rows import Exchange, Family
 from faregate.values.grants import common_scopes, lacking
 from faregate.values.instants import parse_span
 from faregate.values.names import abbreviated
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from faregate.decision.owner_rights import Rights
     from faregate.lifecycles.authority import Actor
     from faregate.lifecycles.transactions import Transactions
+    from faregate.stores.change_feed import Action
     from faregate.stores.store import Change, Reading
     from faregate.values.grants import Grants
     from faregate.verification.usage import Usage
@@ -345,7 +346,7 @@ def _access_columns(row: Columns, secret: str, wanted: AllowedScopes | None, now
 
 
 def _revoke(
-    change: Change, actor: Actor, row: Columns, now: float, action: str, details: Columns
+    change: Change, actor: Actor, row: Columns, now: float, action: Action, details: Columns
 ) -> None:
     """Revoke a family for good, and write the entry of ``action``."""
     change.tokens.update({"revoked_at": now, "updated_at": now}, row["id"])

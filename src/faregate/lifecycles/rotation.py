@@ -133,7 +133,7 @@ class Rotation:
         with self._transactions.reading(by, self._transactions.now()) as (reading, actor):
             row = actor.find(reading, token_id, "token.rotate")
             if row["type"] == REFRESH:
-                return reading.refresh.line(row["id"])
+                return reading.refresh.digest_of(row["id"])
             current = reading.tokens.current_digest(row["id"])
 
         if isinstance(by, Principal) and by.id == row["id"]:
@@ -177,7 +177,7 @@ class Rotation:
             if not swapped:
                 raise Conflict(_LOST)
             if row["type"] == REFRESH:
-                change.refresh.found(row["id"], family_digest(secret))
+                change.refresh.register_family(row["id"], family_digest(secret))
 
             closed = None
             if leaked:
@@ -244,7 +244,7 @@ def _check_alive(row: Columns, now: float, actor: Actor, *, leaked: bool) -> Non
 def _confirm(change: Change, row: Columns, current: bytes | None) -> bytes:
     """Return the digest of the credential to replace; raise Conflict if a family was replaced."""
     if row["type"] == REFRESH:
-        if change.refresh.line(row["id"]) != current:
+        if change.refresh.digest_of(row["id"]) != current:
             raise Conflict(_LOST)
         current = change.tokens.current_digest(row["id"])
     if current is None:
@@ -283,4 +283,4 @@ def _record_minter(change: Change, actor: Actor, row: Columns, *, leaked: bool) 
     if leaked and actor.id not in change.lineage(row["id"]):
         change.tokens.forget_minters(row["id"])
     if actor.kind in ("token", "access") and actor.id != row["id"]:
-        change.tokens.descend(row["id"], str(actor.id))
+        change.tokens.add_origin(row["id"], str(actor.id))

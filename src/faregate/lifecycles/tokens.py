@@ -152,7 +152,7 @@ class Tokens:
             secret = mint(self._brand, kind)
             change.tokens.add(columns, digest(secret))
             if type == REFRESH:
-                change.refresh.found(columns["id"], family_digest(secret))
+                change.refresh.register_family(columns["id"], family_digest(secret))
             change.enter(actor.entry(now, "token.create", columns, {"name": name, "type": type}))
             return Issued(token_of(columns), secret)
 

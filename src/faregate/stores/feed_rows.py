@@ -1,4 +1,4 @@
-"""The statements about the change feed's entries, inside a transaction of :mod:`faregate.stores.store`."""
+"""The statements about entries of the change feed, in a transaction."""
 
 from __future__ import annotations
 
@@ -14,68 +14,78 @@ from faregate.stores.schema import feed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from faregate.stores.queries import FeedQuery
     from faregate.stores.rows import Values
 
 
-_TAKEN = 16  # entries of a page that are read at once
+_PORTION = 16  # entries of a page in each read
 
 
 class FeedRows:
-    """The entries of the feed, as one transaction sees them."""
+    """Reads and deletes entries of the feed in a transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def list(self, query: FeedQuery, orgs: tuple[str | None] | None) -> Iterator[Values]:
-        """Yield entries, one more than wanted if there are; only of an organization, if one is named.
+        """Yield the entries of a page, and the next entry if there is another page.
 
-        They come in their order; where the newest are wanted, these come first. They are read as they are taken.
-        ``orgs`` holds that one. What is about the store, and not about a record, is in no organization.
+        The entries come in the order of their sequence, or newest first if the newest are listed.
+        They are read while the iterator is consumed.
+
+        ``orgs`` holds the organization to which the list is narrowed; None narrows nothing. Entries
+        about the store are in no organization, not even in the organization None.
         """
-        where = (
-            []
-            if orgs is None
-            else [feed.c.org_id.is_not_distinct_from(orgs[0]), feed.c.action.not_in(OF_THE_STORE)]
-        )
-        if query.subject is not None:
-            where.append(feed.c.subject == query.subject)
-        if query.after is not None:
-            where.append(feed.c.sequence > query.after)
-        if query.since is not None:
-            where.append(feed.c.at >= query.since)
         order = feed.c.sequence.desc() if query.newest else feed.c.sequence
-        wanted = select(feed.c.sequence).where(*where).order_by(order).limit(query.limit + 1)
-        sequences = self._connection.execute(wanted).scalars().all()
-        for some in batched(sequences, _TAKEN):
-            rows = self._connection.execute(
-                select(feed).where(feed.c.sequence.in_(some)).order_by(order)
-            ).mappings()
-            yield from (_decoded(dict(row)) for row in rows.all())
+        where = _conditions(query, orgs)
+        page = select(feed.c.sequence).where(*where).order_by(order).limit(query.limit + 1)
+        sequences = self._connection.execute(page).scalars().all()
+
+        for portion in batched(sequences, _PORTION):
+            statement = select(feed).where(feed.c.sequence.in_(portion)).order_by(order)
+            rows = self._connection.execute(statement).mappings().all()
+            yield from (_decoded(dict(row)) for row in rows)
 
     def first_since(self, instant: float) -> int:
-        """Return the first sequence of those that are kept: the oldest entry not before an instant, or the newest."""
+        """Return the sequence of the first entry to keep.
+
+        It is the oldest entry not before an instant in epoch seconds. Without any, it is the newest
+        entry; the sequence of an empty feed is 0.
+        """
         young = select(func.min(feed.c.sequence)).where(feed.c.at >= instant)
         newest = select(func.max(feed.c.sequence))
         first = select(func.coalesce(young.scalar_subquery(), newest.scalar_subquery(), 0))
         return int(self._connection.execute(first).scalar_one())
 
     def delete_before(self, sequence: int, most: int) -> int:
-        """Remove the oldest entries before a sequence, so many at most; return how many there were."""
-        oldest = (
-            select(feed.c.sequence)
-            .where(feed.c.sequence < sequence)
-            .order_by(feed.c.sequence)
-            .limit(most)
-        )
-        return self._connection.execute(delete(feed).where(feed.c.sequence.in_(oldest))).rowcount
+        """Delete the oldest entries before a sequence, at most ``most``; return how many."""
+        before = select(feed.c.sequence).where(feed.c.sequence < sequence)
+        oldest = before.order_by(feed.c.sequence).limit(most)
+        statement = delete(feed).where(feed.c.sequence.in_(oldest))
+        return self._connection.execute(statement).rowcount
+
+
+def _conditions(query: FeedQuery, orgs: tuple[str | None] | None) -> list[ColumnElement[bool]]:
+    where: list[ColumnElement[bool]] = []
+    if orgs is not None:
+        where.append(feed.c.org_id.is_not_distinct_from(orgs[0]))
+        where.append(feed.c.action.not_in(OF_THE_STORE))
+
+    if query.subject is not None:
+        where.append(feed.c.subject == query.subject)
+    if query.after is not None:
+        where.append(feed.c.sequence > query.after)
+    if query.since is not None:
+        where.append(feed.c.at >= query.since)
+    return where
 
 
 def _decoded(row: Values) -> Values:
     try:
         row["details"] = msgspec.json.decode(row["details"])
-    except (msgspec.MsgspecError, TypeError):  # changed by hand in the database
+    except (msgspec.MsgspecError, TypeError):
+        # The row was changed by hand, and the rest of its entry may still be read.
         row["details"] = None
     return row

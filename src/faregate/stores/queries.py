@@ -1,15 +1,25 @@
-"""Which records exist for whoever asks: values that :mod:`faregate.stores.store` turns into a condition."""
+"""The parameters of look-ups and lists, without SQLAlchemy.
+
+The ``*_rows`` modules turn these values into statements. A form of a condition or of a page is a
+short text, so that it can be the key under which a statement is cached.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Literal, NamedTuple
 
-ID = re.compile(r"[\x21-\x7e]{1,64}")  # what an identifier could be; anything else is found nowhere
+# The form of every stored id. A text of another form needs no look-up.
+ID = re.compile(r"[\x21-\x7e]{1,64}")
 
 
 class Reach(NamedTuple):
-    """The reach of one credential: itself, and in its organization all records, its owner's, or what it made."""
+    """Holds the reach of one credential: the records that exist for its holder.
+
+    The credential's own record is always reached. With ``whole_org`` all records of its
+    organization are reached, else its owner's records there. A credential without an owner
+    reaches the records that it made.
+    """
 
     id: str
     org_id: str | None
@@ -26,16 +36,18 @@ MADE: Breadth = "made"
 
 
 def breadth(reach: Reach | None) -> Breadth:
-    """Return which records a reach holds beside the credential itself: the form of the condition."""
+    """Return the form of the condition of a reach; None reaches everything."""
     if reach is None:
         return EVERYTHING
     if reach.whole_org:
         return ORG
-    return MADE if reach.owner_id is None else OWNER
+    if reach.owner_id is None:
+        return MADE
+    return OWNER
 
 
 def bounds(reach: Reach | None) -> dict[str, Any]:
-    """Return the parameters of the condition."""
+    """Return the parameters of the condition of a reach."""
     if reach is None:
         return {}
     return {
@@ -47,7 +59,7 @@ def bounds(reach: Reach | None) -> dict[str, Any]:
 
 
 class Place(NamedTuple):
-    """The place of a record in a list: its sort key, and the id that tells it from others of the same key."""
+    """Holds the place of a record in a list: its sort key, and its id among equal keys."""
 
     value: str | float | None
     id: str
@@ -60,14 +72,23 @@ AFTER_VALUE: Beginning = "after_value"
 
 
 def beginning(after: Place | None) -> Beginning:
-    """Return where a page begins: at the first record, or after one that has no sort key, or some."""
+    """Return the form of a page's beginning.
+
+    A page begins with the first record, after a record without a sort key, or after a record with a
+    sort key.
+    """
     if after is None:
         return FIRST
-    return AFTER_NOTHING if after.value is None else AFTER_VALUE
+    if after.value is None:
+        return AFTER_NOTHING
+    return AFTER_VALUE
 
 
 class TokenQuery(NamedTuple):
-    """What a list of tokens is narrowed to, and how it is ordered; None narrows nothing."""
+    """Holds the filters, order and page of a list of tokens; None does not filter.
+
+    ``expires_before`` is in epoch seconds, ``sort`` the name of a column.
+    """
 
     owner_id: str | None = None
     type: str | None = None
@@ -82,7 +103,10 @@ class TokenQuery(NamedTuple):
 
 
 class ShareQuery(NamedTuple):
-    """What a list of shares is narrowed to: those that hold an object, or None for all."""
+    """Holds the filter and page of a list of shares.
+
+    Shares of ``object_id`` are listed, or all shares if it is None.
+    """
 
     object_id: str | None = None
     limit: int = 100
@@ -91,7 +115,11 @@ class ShareQuery(NamedTuple):
 
 
 class FeedQuery(NamedTuple):
-    """Which entries are wanted: after a sequence, from an instant on, or, where both are None, the newest."""
+    """Holds the range of a list of feed entries.
+
+    ``after`` is a sequence, exclusive. ``since`` is an instant in epoch seconds, inclusive. Without
+    both, the newest entries are listed.
+    """
 
     after: int | None = None
     since: float | None = None
@@ -100,5 +128,5 @@ class FeedQuery(NamedTuple):
 
     @property
     def newest(self) -> bool:
-        """Whether the newest are wanted."""
+        """Whether the newest entries are listed."""
         return self.after is None and self.since is None

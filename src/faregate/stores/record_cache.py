@@ -37,7 +37,7 @@ from faregate.decision.compiled import compile_redeemed
 from faregate.decision.weight import Weights, record_weight
 from faregate.errors import StoreUnavailable, WouldWait
 from faregate.stores import database
-from faregate.stores.change_feed import OWNER_CHANGED
+from faregate.stores.change_feed import HARMLESS, MINTING, OWNER_CHANGED
 from faregate.stores.database import never
 from faregate.values import forks
 from faregate.values.identities import NOBODY_ELSE, Identities
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 CAPACITY = 65_536  # credentials
 MAX_BYTES = 64 * 1024 * 1024  # of the cached credentials, roughly
 SHARES_BYTES = 16 * 1024 * 1024  # of the shares behind redeemed tokens
-MINTING = frozenset({"token.create", "token.rotate", "share.create"})
-HARMLESS = frozenset({"share.redeem"})  # changes nothing by which a request is judged
 
 _MANY = 10_000  # entries of the feed after which dropping everything is cheaper
 _SIBLINGS = 1024  # credentials of one record, so that one share cannot fill the cache

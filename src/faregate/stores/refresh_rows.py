@@ -1,15 +1,22 @@
-"""The statements about families of refresh credentials and about access credentials, inside a transaction.
+"""The statements about families, exchanges and access credentials, in a transaction.
 
-The current credential of a family is where those of tokens are, in the table of secrets.
+The record of a refresh token stands for a family of refresh credentials. All of them have a part in
+common, and the digest of this part finds the family. The states of a refresh credential::
+
+    CURRENT ── exchanged ──► REPEATABLE ── ``until`` passes, or the next exchange ──► RETIRED
+
+- The current credential of a family is in the table of secrets, as that of any token.
+- The last exchange of a family is stored while it may be repeated, with its successor masked. So a
+  client that missed the answer gets the same credential again.
+- Any other credential of the family is retired. Its presentation is the sign of a theft.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from faregate.stores.family import Exchange, Family
 from faregate.stores.rows import FAMILY
 from faregate.stores.schema import access, exchanges, families, secrets, tokens
 from faregate.stores.sound_rows import first_of
@@ -21,10 +28,12 @@ if TYPE_CHECKING:
 
     from faregate.stores.rows import Values
 
-_FEW = 20  # rows that are removed along with what is added
-_LINGERING = 3600.0  # seconds for which that leaves a dead access credential, for its holder to be told that it expired
+_FEW = 20  # rows that an insertion deletes
 
-# The statements are made once, since SQLAlchemy takes longer to make one than to run it.
+# An expired access credential stays for an hour, so that its holder is told that it expired.
+_LINGERING = 3600.0  # seconds
+
+# Statements are built once: SQLAlchemy takes longer to build a statement than to run it.
 _SELECT_FAMILY = (
     select(tokens, secrets.c.digest.label("current"))
     .join_from(tokens, families)
@@ -35,7 +44,7 @@ _SELECT_EXCHANGE = select(exchanges.c.presented, exchanges.c.successor, exchange
     exchanges.c.token_id == bindparam("token")
 )
 
-_SELECT_LINE = select(families.c.digest).where(families.c.token_id == bindparam("token"))
+_SELECT_DIGEST = select(families.c.digest).where(families.c.token_id == bindparam("token"))
 _DELETE_FAMILY = delete(families).where(families.c.token_id == bindparam("token"))
 _INSERT_FAMILY = insert(families)
 _REPLACE_PRESENTED = update(secrets).where(
@@ -44,109 +53,149 @@ _REPLACE_PRESENTED = update(secrets).where(
 
 _INSERT_EXCHANGE = insert(exchanges)
 _DELETE_EXCHANGE = delete(exchanges).where(exchanges.c.token_id == bindparam("token"))
-_SOME_PAST = (
+_FEW_PAST = (
     select(exchanges.c.token_id)
     .where(exchanges.c.until <= bindparam("now"))
     .limit(bindparam("most"))
 )
-_DELETE_PAST = delete(exchanges).where(exchanges.c.token_id.in_(_SOME_PAST))
+_DELETE_PAST = delete(exchanges).where(exchanges.c.token_id.in_(_FEW_PAST))
 
 _INSERT_ACCESS = insert(access)
 _SELECT_ACCESS = select(access).where(access.c.digest == bindparam("digest"))
 _SELECT_RECORD = select(tokens).where(tokens.c.id == bindparam("token"), FAMILY)
 _DELETE_ACCESS_OF = delete(access).where(access.c.token_id == bindparam("token"))
-_SOME_DEAD = (
+_FEW_DEAD = (
     select(access.c.digest)
     .where(access.c.expires_at <= bindparam("until"))
     .limit(bindparam("most"))
 )
-_DELETE_DEAD = delete(access).where(access.c.digest.in_(_SOME_DEAD))
+_DELETE_DEAD = delete(access).where(access.c.digest.in_(_FEW_DEAD))
+
+
+class Exchange(NamedTuple):
+    """Holds an exchange that may be repeated.
+
+    ``presented`` is the digest of the presented credential. ``successor`` is the own part of its
+    successor, and only the text of the presented credential unmasks it. ``until`` is in epoch
+    seconds.
+    """
+
+    presented: bytes
+    successor: bytes
+    until: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether the columns have their types; a row that was changed by hand may lack them."""
+        columns: tuple[Any, ...] = self
+        return (
+            isinstance(columns[0], bytes)
+            and isinstance(columns[1], bytes)
+            and isinstance(columns[2], int | float)
+        )
+
+
+class Family(NamedTuple):
+    """Holds the record of a family, the digest of its current credential, and its last exchange."""
+
+    row: dict[str, Any]
+    current: bytes | None
+    exchange: Exchange | None
 
 
 class RefreshRows:
-    """The rows of families, exchanges and access credentials, as one transaction sees and changes them."""
+    """Reads and writes families, exchanges and access credentials in a transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def family(self, digest: bytes) -> Family | None:
-        """Return the family whose credentials have in common what has this digest, or None."""
-        values = first_of(self._connection.execute(_SELECT_FAMILY, {"digest": digest}))
-        if values is None:
+        """Return the family with this family digest, or None."""
+        row = first_of(self._connection.execute(_SELECT_FAMILY, {"digest": digest}))
+        if row is None:
             return None
-        last = self._connection.execute(_SELECT_EXCHANGE, {"token": values["id"]}).first()
-        exchange = None if last is None else Exchange(*last)
-        return Family(
-            values,
-            values.pop("current"),
-            exchange if exchange is not None and exchange.sound else None,
-        )
 
-    def line(self, token_id: str) -> bytes | None:
-        """Return the digest of what the credentials of a family have in common."""
-        return self._connection.execute(_SELECT_LINE, {"token": token_id}).scalar()
+        current = row.pop("current")
+        columns = self._connection.execute(_SELECT_EXCHANGE, {"token": row["id"]}).first()
+        if columns is None:
+            return Family(row, current, None)
 
-    def found(self, token_id: str, digest: bytes) -> None:
-        """Keep what a new token's credentials have in common, in place of what they had."""
+        # An exchange that is not sound cannot be repeated.
+        exchange = Exchange(*columns)
+        return Family(row, current, exchange if exchange.sound else None)
+
+    def digest_of(self, token_id: str) -> bytes | None:
+        """Return the family digest of a refresh token, or None."""
+        return self._connection.execute(_SELECT_DIGEST, {"token": token_id}).scalar()
+
+    def register_family(self, token_id: str, digest: bytes) -> None:
+        """Register the family digest of a new refresh token, replacing any earlier digest."""
         self._connection.execute(_DELETE_FAMILY, {"token": token_id})
         self._connection.execute(_INSERT_FAMILY, {"digest": digest, "token_id": token_id})
         self.forget_exchange(token_id)
 
     def exchange(self, token_id: str, new: bytes, done: Exchange) -> bool:
-        """Make ``new`` the current credential of a family in place of the presented one; say whether that was so."""
-        swap = {"token": token_id, "presented": done.presented, "digest": new}
-        swapped = self._connection.execute(_REPLACE_PRESENTED, swap)
-        if swapped.rowcount != 1:
+        """Replace the presented credential by ``new``, the digest of its successor.
+
+        Return False, and change nothing, if the presented credential is not the current credential.
+        """
+        parameters = {"token": token_id, "presented": done.presented, "digest": new}
+        replaced = self._connection.execute(_REPLACE_PRESENTED, parameters)
+        if replaced.rowcount != 1:
             return False
+
         self.forget_exchange(token_id)
         self._connection.execute(_INSERT_EXCHANGE, {"token_id": token_id, **done._asdict()})
         return True
 
     def forget_exchange(self, token_id: str) -> None:
-        """Have the last exchange of a family never be repeated."""
+        """Delete the last exchange of a family, so that it is never repeated."""
         self.forget_exchanges([token_id])
 
     def forget_exchanges(self, token_ids: Sequence[str]) -> None:
-        """Have the last exchanges of families never be repeated."""
+        """Delete the last exchanges of families, so that they are never repeated."""
         if token_ids:
-            self._connection.execute(
-                _DELETE_EXCHANGE, [{"token": token_id} for token_id in token_ids]
-            )
+            parameters = [{"token": token_id} for token_id in token_ids]
+            self._connection.execute(_DELETE_EXCHANGE, parameters)
 
     def add_access(self, values: Values) -> None:
-        """Insert an access credential. Some that are long dead go, so that there are never many more of them."""
+        """Insert an access credential, and delete a few that expired long ago."""
+        # Each insertion deletes more rows than it adds. So the tables stay small without a purge.
         self.delete_dead(values["created_at"] - _LINGERING, _FEW)
         self.delete_past(values["created_at"], _FEW)
         self._connection.execute(_INSERT_ACCESS, values)
 
     def by_access(self, digest: bytes) -> tuple[Values, Values] | None:
-        """Return the columns of the family behind an access credential, and those of the credential; or None."""
-        found = first_of(self._connection.execute(_SELECT_ACCESS, {"digest": digest}))
-        if found is None:
+        """Return the columns of the family's record and of an access credential, or None."""
+        credential = first_of(self._connection.execute(_SELECT_ACCESS, {"digest": digest}))
+        if credential is None:
             return None
-        family = first_of(self._connection.execute(_SELECT_RECORD, {"token": found["token_id"]}))
-        return None if family is None else (family, found)
+
+        token = {"token": credential["token_id"]}
+        record = first_of(self._connection.execute(_SELECT_RECORD, token))
+        if record is None:
+            return None
+        return record, credential
 
     def delete_access(self, digest: bytes) -> None:
-        """Remove one access credential."""
+        """Delete an access credential."""
         self._connection.execute(delete(access).where(access.c.digest == digest))
 
     def delete_access_of(self, token_ids: Sequence[str]) -> None:
-        """Remove all access credentials of families."""
+        """Delete all access credentials of families."""
         if token_ids:
-            self._connection.execute(
-                _DELETE_ACCESS_OF, [{"token": token_id} for token_id in token_ids]
-            )
+            parameters = [{"token": token_id} for token_id in token_ids]
+            self._connection.execute(_DELETE_ACCESS_OF, parameters)
 
     def delete(self, token_id: str) -> None:
-        """Remove a family, with all that came of it."""
+        """Delete a family with its last exchange and its access credentials."""
         for removal in (_DELETE_FAMILY, _DELETE_EXCHANGE, _DELETE_ACCESS_OF):
             self._connection.execute(removal, {"token": token_id})
 
     def delete_dead(self, until: float, most: int) -> int:
-        """Remove access credentials that expired until then, so many at most; return how many there were."""
+        """Delete at most ``most`` access credentials that expired by ``until``; return how many."""
         return self._connection.execute(_DELETE_DEAD, {"until": until, "most": most}).rowcount
 
     def delete_past(self, now: float, most: int) -> int:
-        """Remove exchanges that may be repeated no more, so many at most; return how many there were."""
+        """Delete at most ``most`` exchanges that may no longer be repeated; return how many."""
         return self._connection.execute(_DELETE_PAST, {"now": now, "most": most}).rowcount

@@ -1,4 +1,8 @@
-"""What the rows of tokens and of shares have in common: who reaches them, who made them, and that they are sound."""
+"""The statements that tokens and shares have in common: look-up, reach, lists and lineage.
+
+The law of reach is said once, in :func:`reached`, and is part of each statement for a caller. So
+a record out of reach is never read, and cannot be told from a record that does not exist.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +16,24 @@ from faregate.stores.schema import descent, tokens
 from faregate.stores.sound_rows import all_of, first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement, Connection, Row, Select, Table
+    from sqlalchemy import BindParameter, ColumnElement, Connection, Select, Table
 
     from faregate.stores.queries import Beginning, Breadth, Place, Reach
-
-    Numbers = Callable[[Row[Any]], tuple[object, ...]]
 
 Values = dict[str, Any]
 T = TypeVar("T")
 
-FAMILY = (
-    tokens.c.type == "REFRESH"
-)  # such a token is a family of credentials, and only those open anything
+# The record of a refresh token stands for a family of credentials, and is never presented itself.
+FAMILY = tokens.c.type == "REFRESH"
 
-_BATCH = 500
-_TAKEN = 16  # rows of a page that are read first
+_BATCH = 500  # ids in a statement
+_FIRST_ROWS = 16  # rows of a page in the first read
 
 
 class Order(NamedTuple):
-    """How a list is sorted: by a column, and among equals by the id."""
+    """Holds the order of a list: by a column, and by the id among equal values."""
 
     column: ColumnElement[Any]
     id: ColumnElement[str]
@@ -41,14 +42,14 @@ class Order(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The statements of a list: how many records there are in all, and the ids on a page."""
+    """Holds the two statements of a list: the number of all records, and the ids of a page."""
 
     total: Select[int]
     ids: Select[str]
 
 
 class Rows:
-    """The rows of tokens or of shares, as one transaction sees them; what both have in common."""
+    """Reads the rows of a table, tokens or shares, in a transaction."""
 
     table: ClassVar[Table]
 
@@ -56,60 +57,65 @@ class Rows:
         self._connection = connection
 
     def get(self, record_id: str, reach: Reach | None = None) -> Values | None:
-        """Return a record's columns, or None if there is none or it is not reached."""
+        """Return the columns of a record, or None if it does not exist or is not reached."""
         if not ID.fullmatch(record_id):
             return None
-        wanted = _select_one(self.table, breadth(reach))
-        return first_of(self._connection.execute(wanted, {"record_id": record_id, **bounds(reach)}))
 
-    def of(self, ids: Sequence[str]) -> list[Values]:
-        """Return the columns of those records of these ids that there are."""
-        found: list[Values] = []
-        for some in batched(ids):
-            # A statement is made once for each power of two; the last id fills it up.
-            number = 1 << (len(some) - 1).bit_length()
-            parameters = {f"id{index}": some[min(index, len(some) - 1)] for index in range(number)}
-            found += all_of(self._connection.execute(_select_some(self.table, number), parameters))
-        return found
+        statement = _select_reached(self.table, breadth(reach))
+        parameters = {"record_id": record_id, **bounds(reach)}
+        return first_of(self._connection.execute(statement, parameters))
+
+    def by_ids(self, ids: Sequence[str]) -> list[Values]:
+        """Return the columns of the existing records of these ids, in no order."""
+        rows: list[Values] = []
+        for batch in batched(ids):
+            # One statement is cached for each power of two. The last id fills its free places.
+            number = 1 << (len(batch) - 1).bit_length()
+            last = len(batch) - 1
+            parameters = {f"id{index}": batch[min(index, last)] for index in range(number)}
+            rows += all_of(self._connection.execute(_select_by_ids(self.table, number), parameters))
+        return rows
 
     def made_by(self, token_ids: Sequence[str]) -> list[Values]:
-        """Return the columns of all records that one of these tokens made."""
-        made: list[Values] = []
-        for some in batched(token_ids):
-            made += all_of(
-                self._connection.execute(select(self.table).where(self.table.c.made_by.in_(some)))
-            )
-        return made
+        """Return the columns of all records that these tokens made."""
+        rows: list[Values] = []
+        for batch in batched(token_ids):
+            statement = select(self.table).where(self.table.c.made_by.in_(batch))
+            rows += all_of(self._connection.execute(statement))
+        return rows
 
     def page(self, listing: Listing, parameters: Values) -> tuple[Iterator[Values], int]:
-        """Return one page of a list, and how many records there are in all.
+        """Return the rows of a page of a list, and the number of all its records.
 
-        The rows are read as they are taken, a few at a time and never more than were taken before, so that whoever
-        stops early reads little more; the ids alone are sorted.
+        Only the ids are sorted. The rows are read while the iterator is consumed, in portions that
+        double: a caller that stops early has read little more than it used.
         """
         total = self._connection.execute(listing.total, parameters).scalar_one()
         ids = self._connection.execute(listing.ids, parameters).scalars().all()
-        return self._taken(ids), total
+        return self._in_portions(ids), total
 
-    def _taken(self, ids: Sequence[str]) -> Iterator[Values]:
-        taken, reads = 0, _TAKEN
-        while taken < len(ids):
-            some = ids[taken : taken + reads]
-            found = {row["id"]: row for row in self.of(some)}
-            yield from (found[record_id] for record_id in some if record_id in found)
-            taken += len(some)
-            reads = min(taken, _BATCH)
+    def _in_portions(self, ids: Sequence[str]) -> Iterator[Values]:
+        position = 0
+        size = _FIRST_ROWS
+
+        while position < len(ids):
+            portion = ids[position : position + size]
+            rows = {row["id"]: row for row in self.by_ids(portion)}
+            yield from (rows[record_id] for record_id in portion if record_id in rows)
+
+            position += len(portion)
+            size = min(position, _BATCH)
 
 
 @cache
-def _select_one(table: Table, breadth: Breadth) -> Select[Any]:
-    """Return the statement that finds a record by its id, if it is reached. It takes the bounds of the reach."""
+def _select_reached(table: Table, breadth: Breadth) -> Select[Any]:
+    """Return the statement that reads a record by ``record_id``, if it is reached."""
     return select(table).where(table.c.id == bindparam("record_id"), reached(table, breadth))
 
 
 @cache
-def _select_some(table: Table, number: int) -> Select[Any]:
-    """Return the statement that finds records by so many ids."""
+def _select_by_ids(table: Table, number: int) -> Select[Any]:
+    """Return the statement that reads records by the parameters ``id0``, ``id1`` and so on."""
     return select(table).where(table.c.id.in_([bindparam(f"id{index}") for index in range(number)]))
 
 
@@ -118,71 +124,91 @@ def listing_of(
 ) -> Listing:
     """Return the statements of a list of the records that meet all conditions.
 
-    They take the parameters of the conditions, ``limit`` and ``offset``, and ``after_value`` and ``after_id`` of the
-    place after which the page begins.
+    Their parameters are those of the conditions, and :func:`page_parameters`.
     """
     conditions = list(where)
     total = select(func.count()).select_from(table).where(*conditions)
+
     if begins != FIRST:
-        conditions.append(_beyond(order, begins))
-    ids = select(table.c.id).where(*conditions).order_by(*_sorted(order))
+        conditions.append(_after_place(order, begins))
+    ids = select(table.c.id).where(*conditions).order_by(*_sort_keys(order))
     return Listing(total, ids.limit(bindparam("limit")).offset(bindparam("offset")))
 
 
 def page_parameters(reach: Reach | None, limit: int, offset: int, after: Place | None) -> Values:
-    """Return the parameters that all lists take. One record more than ``limit`` is asked for."""
+    """Return the parameters that all lists take.
+
+    A list reads ``limit + 1`` records: the last record only tells that there is another page.
+    """
     parameters = {**bounds(reach), "limit": limit + 1, "offset": offset}
     if after is not None:
         parameters |= {"after_value": after.value, "after_id": after.id}
     return parameters
 
 
-def _sorted(order: Order) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-    # Said for every database alike: nothing is less than anything.
-    key = order.column.desc().nulls_last() if order.descending else order.column.asc().nulls_first()
-    return key, order.id.desc() if order.newest_id_first else order.id.asc()
+def _sort_keys(order: Order) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    # Databases disagree about the place of NULL. Here it is less than every value.
+    if order.descending:
+        column = order.column.desc().nulls_last()
+    else:
+        column = order.column.asc().nulls_first()
+
+    record_id = order.id.desc() if order.newest_id_first else order.id.asc()
+    return column, record_id
 
 
-def _beyond(order: Order, begins: Beginning) -> ColumnElement[bool]:
-    """Return the rule of which records come after a place, by the order that :func:`_sorted` says."""
+def _after_place(order: Order, begins: Beginning) -> ColumnElement[bool]:
+    """Return the condition of the records after a place, in the order of :func:`_sort_keys`."""
     column: ColumnElement[Any] = order.column
     value: BindParameter[Any] = bindparam("after_value")
     record_id: BindParameter[str] = bindparam("after_id")
-    among_equals = order.id < record_id if order.newest_id_first else order.id > record_id
+    after_id = order.id < record_id if order.newest_id_first else order.id > record_id
     later: ColumnElement[bool]
+
     if begins == AFTER_NOTHING:
         later = false() if order.descending else column.is_not(None)
-        return or_(and_(column.is_(None), among_equals), later)
+        return or_(and_(column.is_(None), after_id), later)
+
     later = or_(column < value, column.is_(None)) if order.descending else column > value
-    return or_(later, and_(column == value, among_equals))
+    return or_(later, and_(column == value, after_id))
 
 
 def lineage(connection: Connection, token_id: str) -> list[str]:
-    """Return the ids of a token and of all that it made or rotated, and those did, those that are gone among them."""
-    line, newest = {token_id: None}, [token_id]
+    """Return the ids of a token and of its descendants, deleted tokens included.
+
+    The descendants are the tokens that it made or rotated, and the descendants of these.
+    """
+    ids: dict[str, None] = {token_id: None}
+    newest = [token_id]
+
     while newest:
-        found: list[str] = []
-        for some in batched(newest):
+        children: list[str] = []
+        for batch in batched(newest):
             for table, origin in ((tokens, tokens.c.made_by), (descent, descent.c.origin)):
-                found += connection.execute(select(table.c.id).where(origin.in_(some))).scalars()
-        newest = list(dict.fromkeys(one for one in found if one not in line))
-        line |= dict.fromkeys(newest)
-    return list(line)
+                statement = select(table.c.id).where(origin.in_(batch))
+                children += connection.execute(statement).scalars()
+
+        newest = list(dict.fromkeys(child for child in children if child not in ids))
+        ids |= dict.fromkeys(newest)
+    return list(ids)
 
 
 def batched(ids: Sequence[T], size: int = _BATCH) -> Iterator[Sequence[T]]:
-    """Yield so many ids at a time, by default as many as a statement takes."""
+    """Yield the ids in batches of at most ``size``, by default for a statement each."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
 
 
 def reached(table: Table, breadth: Breadth) -> ColumnElement[bool]:
-    """Return the one rule of reach: itself; in its organization all, its owner's, or, if nobody's, what it made.
+    """Return the condition under which a record is reached.
 
-    It takes the parameters of :func:`faregate.stores.queries.bounds`.
+    A credential reaches its own record and, in its organization, the records that its breadth says:
+    all of them, its owner's, or those that it made. The parameters are
+    :func:`faregate.stores.queries.bounds`.
     """
     if breadth == EVERYTHING:
         return true()
+
     itself: BindParameter[str] = bindparam("reach_id")
     others: ColumnElement[bool]
     if breadth == ORG:
@@ -191,6 +217,7 @@ def reached(table: Table, breadth: Breadth) -> ColumnElement[bool]:
         others = table.c.made_by == itself
     else:
         others = owned(table, bindparam("reach_owner_id"), bindparam("reach_owner_idp_id"))
+
     same_org = table.c.org_id.is_not_distinct_from(bindparam("reach_org_id"))
     return or_(table.c.id == itself, and_(same_org, others))
 
@@ -198,5 +225,8 @@ def reached(table: Table, breadth: Breadth) -> ColumnElement[bool]:
 def owned(
     table: Table, owner_id: BindParameter[Any], idp_id: BindParameter[Any]
 ) -> ColumnElement[bool]:
-    """Return the rule of whose a record of an organization is: of the same id at the same provider."""
+    """Return the condition under which an owner has a record: equal ids of owner and provider.
+
+    The caller adds the condition of the organization.
+    """
     return and_(table.c.owner_id == owner_id, table.c.owner_idp_id.is_not_distinct_from(idp_id))

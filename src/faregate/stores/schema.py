@@ -1,7 +1,9 @@
 """The tables, for any database that SQLAlchemy speaks.
 
-``metadata`` is public: an application may create these tables together with its own. All names start with
-``faregate_``. Instants are UTC epoch seconds, exact to the microsecond.
+``metadata`` is public: an application may create these tables together with its own. All names
+start with ``faregate_``. Instants are UTC epoch seconds, exact to the microsecond.
+
+A change of a table needs a new version here, and a migration to it.
 """
 
 from __future__ import annotations
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
 
     from faregate.fields.field import Field
 
+# The newest migration, and the version of the tables that this faregate needs.
 VERSION = "0008"
 
 metadata = MetaData()
 
-_COUNT = BigInteger().with_variant(Integer, "sqlite")  # there the key of the table itself
+# In SQLite only an INTEGER key is the rowid of its table.
+_COUNT = BigInteger().with_variant(Integer, "sqlite")
 
 _TYPES = {
     "text": Text,
@@ -48,7 +52,7 @@ _TYPES = {
 
 
 def _columns_of(fields: Iterable[Field]) -> list[Column[Any]]:
-    """Return the columns that keep the fields of a record."""
+    """Return the columns of the declared fields of a record."""
     return [
         Column(column.name, _TYPES[column.kind], nullable=not column.required)
         for field in fields
@@ -80,7 +84,7 @@ tokens = Table(
 Index("faregate_tokens_owner", tokens.c.org_id, tokens.c.owner_id)
 Index("faregate_tokens_made_by", tokens.c.made_by)
 
-# A token has one current secret and, in the grace of a rotation, the one before it.
+# A token has one current secret and, in the grace of a rotation, the secret before it.
 secrets = Table(
     "faregate_secrets",
     metadata,
@@ -90,7 +94,7 @@ secrets = Table(
     sqlite_with_rowid=False,
 )
 
-# The new secrets of rotations with a grace, until they are first presented.
+# The new secrets of rotations with a grace, until their first presentation.
 unseen = Table(
     "faregate_unseen",
     metadata,
@@ -98,8 +102,9 @@ unseen = Table(
     sqlite_with_rowid=False,
 )
 
-# Where tokens come from beside their maker: the tokens that minted a secret of theirs by rotation, and, of tokens that
-# are gone, their maker. So what comes after a leaked token is found whatever happened in between.
+# The origins of tokens beside their makers. The origins of a token are the tokens that minted a
+# secret of it by rotation and, once it is deleted, its maker. So the lineage of a leaked token
+# stays complete, whatever was rotated or deleted.
 descent = Table(
     "faregate_descent",
     metadata,
@@ -109,8 +114,9 @@ descent = Table(
 )
 Index("faregate_descent_origin", descent.c.origin)
 
-# The record of a refresh token stands for a family of credentials: the digest of what they have in common. The current
-# one of them is in the table of secrets; whatever else of the family is presented was that once, and is retired.
+# The record of a refresh token stands for a family of credentials, which share the part with this
+# digest. The current credential is in the table of secrets. Any other credential of the family
+# was current once, and is retired.
 families = Table(
     "faregate_families",
     metadata,
@@ -119,8 +125,8 @@ families = Table(
     sqlite_with_rowid=False,
 )
 
-# The last exchange of a family, for as long as it may be repeated: the digest of what was presented, and, masked by
-# that text, what it was exchanged for.
+# The last exchange of a family, while it may be repeated: the digest of the presented credential,
+# and the own part of its successor, masked by the text of the presented credential.
 exchanges = Table(
     "faregate_exchanges",
     metadata,
@@ -131,7 +137,8 @@ exchanges = Table(
     sqlite_with_rowid=False,
 )
 
-# What access credentials open by themselves; beside that counts what their family's record opens at present.
+# Access credentials, with their own restrictions. Those of the family's record count, too, as
+# they are at the time of a request.
 access = Table(
     "faregate_access",
     metadata,
@@ -145,7 +152,8 @@ access = Table(
     sqlite_with_rowid=False,
 )
 
-# The one secret of a share is in its row: it never changes. What is shown of the objects is in their order.
+# The secret of a share never changes, so its digest is in the row. ``object_ids`` keeps the order
+# in which the objects are shown.
 shares = Table(
     "faregate_shares",
     metadata,
@@ -170,7 +178,7 @@ shares = Table(
 Index("faregate_shares_owner", shares.c.org_id, shares.c.owner_id)
 Index("faregate_shares_made_by", shares.c.made_by)
 
-# The objects once more, to find the shares of one.
+# The objects once more, to find the shares of an object.
 share_objects = Table(
     "faregate_share_objects",
     metadata,
@@ -179,7 +187,8 @@ share_objects = Table(
     sqlite_with_rowid=False,
 )
 
-# JWTs that were revoked, by digests of issuer and "jti", or of issuer and "sub" with what was issued until an instant.
+# Revoked JWTs, by the digest of issuer and "jti", or of issuer and "sub". The latter covers the
+# JWTs that were issued until ``issued_until``.
 jwt_revocations = Table(
     "faregate_jwt_revocations",
     metadata,
@@ -203,12 +212,13 @@ feed = Table(
     Column("actor_id", Text),
 )
 
-# Of one organization, or about one record, in their order.
+# For the entries of an organization, and of a record, in the order of their sequence.
 Index("faregate_feed_org", feed.c.org_id, feed.c.sequence)
 Index("faregate_feed_subject", feed.c.subject, feed.c.sequence)
 
-# The one row under which every change is written, so that sequence order is commit order. ``page`` is the identity of
-# the page that readers map, by which a writer knows whether another one was put in its place.
+# Every change updates the only row, so that the order of sequences is the order of commits.
+# ``page`` is the identity of the page that readers map: it tells a writer that the page was
+# replaced.
 sequence = Table(
     "faregate_sequence",
     metadata,
@@ -217,7 +227,7 @@ sequence = Table(
     Column("page", Text),
 )
 
-# Alembic's own table, under this package's name; its one row is the version of the tables above.
+# Alembic's own table, under this package's name. Its only row is the version of the tables above.
 schema_version = Table(
     "faregate_schema",
     metadata,
@@ -226,14 +236,18 @@ schema_version = Table(
 
 
 def missing_from(columns: Mapping[str, Collection[str]]) -> list[str]:
-    """Return which tables, and which columns of those that are there, a database lacks; ``columns`` are by table."""
+    """Return the names of missing tables, and of missing columns of existing tables.
+
+    ``columns`` holds the names of the existing columns, by the name of their table.
+    """
     missing: list[str] = []
     for table in metadata.sorted_tables:
         if table.name not in columns:
             missing.append(table.name)
             continue
-        there = columns[table.name]
+
+        existing = columns[table.name]
         missing += [
-            f"{table.name}.{column.name}" for column in table.columns if column.name not in there
+            f"{table.name}.{column.name}" for column in table.columns if column.name not in existing
         ]
     return missing

@@ -8,6 +8,7 @@ read back, in :mod:`faregate.fields.stored_values`.
 from __future__ import annotations
 
 from functools import cache
+from operator import itemgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -54,13 +55,19 @@ def all_of(result: Result[Any]) -> list[Columns]:
 def row_reader(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Columns]:
     """Return a function that turns the values of a row with these columns into a sound mapping."""
     numeric = [index for index, name in enumerate(names) if name in _NUMERIC]
+    # Several look-ups return a tuple, so a single column is looked up twice.
+    numbers = itemgetter(*numeric, numeric[0])
 
     def read(values: Sequence[Any]) -> Columns:
         row = dict(zip(names, values, strict=True))
-        for index in numeric:
-            if type(values[index]) not in _KINDS:
-                name = names[index]
-                row[name] = _MOST_RESTRICTIVE.get(name)
-        return row
+        if _KINDS.issuperset(map(type, numbers(values))):
+            return row
+        return _restricted(row)
 
     return read
+
+
+def _restricted(row: Columns) -> Columns:
+    """Return a row with the most restrictive values in place of broken numbers."""
+    broken = [name for name in _NUMERIC if type(row.get(name)) not in _KINDS]
+    return row | {name: _MOST_RESTRICTIVE.get(name) for name in broken}

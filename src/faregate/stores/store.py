@@ -169,7 +169,7 @@ class Store:
             # it.
             presented += list(self.presented)
             for digest in presented:
-                change.tokens.see(digest)
+                change.tokens.mark_presented(digest)
 
             yield change
 

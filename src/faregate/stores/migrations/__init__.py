@@ -1,4 +1,7 @@
-"""Bringing the tables of an older faregate up to date, with Alembic, which is loaded only for that."""
+"""Migrates the tables of an older faregate with Alembic, which is loaded only for this.
+
+A migration is history: its statements never change once it is released.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,15 @@ from faregate.stores.store import WRITER_WAITS
 
 
 def upgrade(url: str, version: str = "head") -> None:
-    """Bring the tables of a store to a version, that which this faregate needs; in one transaction.
+    """Migrate the tables of a store to ``version`` in one transaction.
 
-    InvalidInput for tables that are none of this faregate's, StoreUnavailable if the store cannot answer.
+    ``version`` is by default the version that this faregate needs. Raises InvalidInput for tables
+    that this faregate does not know, and StoreUnavailable if the store cannot answer.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
+
     database = open_database(url)
     engine = database.engine(waits=WRITER_WAITS)
     try:
@@ -33,11 +38,12 @@ def upgrade(url: str, version: str = "head") -> None:
             database.check_whole(database.missing_rows(connection, columns))
             if schema_version.name not in columns:
                 database.check_never_used()
+
             config.attributes["connection"] = connection
             command.upgrade(config, version)
     except CommandError as error:
         raise InvalidInput(
-            f"store: its tables are of a faregate that this one does not know ({error})"
+            f"store: its tables belong to a faregate that this faregate does not know ({error})"
         ) from error
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""What Alembic runs: the versions, on the connection and in the transaction of whoever called."""
+"""Runs the migrations of Alembic, on the connection and in the transaction of the caller."""
 
 from alembic import context
 

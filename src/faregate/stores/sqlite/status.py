@@ -1,4 +1,7 @@
-"""The state of a store's tables, of whichever version they are; read without a gate, which would mend things."""
+"""Reads the state of a store, whatever the version of its tables.
+
+It opens no gate: a gate would create or repair files, and refuse tables of another version.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,18 @@ if TYPE_CHECKING:
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel"):
-    """What is in a store: ``version`` is that of its tables, None where there are none; ``needed`` this faregate's.
+    """Holds the state of a store.
 
-    ``sequence`` is the feed's counter, ``last`` that of its newest entry and ``newest`` the instant of that; ``first``
-    and ``oldest`` are of what is left of it, and ``latest`` is the latest instant in it, which clocks that disagree may
-    have put elsewhere. ``journal`` is SQLite's journal mode, ``damage`` what it finds wrong with the file, and
-    ``missing`` are tables, columns and rows that should be there.
+    ``version`` is the version of its tables, and None without tables; ``needed`` is the version
+    that this faregate needs. ``bytes`` is the size of the file, without its companions.
+
+    ``entries`` is the number of entries in the feed, and ``sequence`` the counter of the feed.
+    ``first`` and ``last`` are the sequences of its first and its newest entry. ``oldest`` and
+    ``latest`` are the least and the greatest instant in it, and ``newest`` is the instant of the
+    newest entry. If clocks disagreed, ``newest`` is not ``latest``.
+
+    ``journal`` is SQLite's journal mode. ``damage`` is the damage that SQLite finds in the file, or
+    None. ``missing`` are the names of missing tables, columns and rows.
     """
 
     version: str | None
@@ -56,25 +65,32 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def current(self) -> bool:
-        """Whether this faregate can use the tables."""
+        """Whether the tables have the version that this faregate needs."""
         return self.version == self.needed
 
 
 def read_version(url: str) -> str | None:
-    """Return the version of a store's tables, None if there are none. StoreUnavailable if it cannot answer."""
+    """Return the version of a store's tables, or None without tables.
+
+    Raises StoreUnavailable if the store cannot answer.
+    """
     with _reading(url) as (_, connection):
         return _version(connection, set(inspect(connection).get_table_names()))
 
 
 def read_status(url: str, *, thorough: bool = False) -> Status:
-    """Return the state of a store; ``thorough`` has every page of it checked. StoreUnavailable if it cannot answer."""
+    """Return the state of a store.
+
+    ``thorough`` checks every page of the file, and looks for missing tables, columns and rows.
+    Raises StoreUnavailable if the store cannot answer.
+    """
     with _reading(url) as (database, connection):
         return _read(database, connection, thorough=thorough)
 
 
 @contextmanager
 def _reading(url: str) -> Generator[tuple[SqliteDatabase, Connection]]:
-    """Open a store's file, whatever is in it."""
+    """Open a transaction on the file of a store, whatever it holds."""
     database = SqliteDatabase(url)
     engine = database.engine(waits=WRITER_WAITS)
     try:
@@ -91,28 +107,33 @@ def _read(database: SqliteDatabase, connection: Connection, *, thorough: bool) -
     size = 0
     if database.path is not None:
         size = Path(database.path).stat().st_size
-    inspector = inspect(connection)
-    there = set(inspector.get_table_names())
+    tables = set(inspect(connection).get_table_names())
 
     def first_row(table: Table, *columns: Any, order: Any = None) -> Any:
-        wanted = select(*columns).select_from(table).order_by(order).limit(1)
-        return connection.execute(wanted).first() if table.name in there else None
+        if table.name not in tables:
+            return None
+        statement = select(*columns).select_from(table).order_by(order).limit(1)
+        return connection.execute(statement).first()
 
-    version = _version(connection, there)
-    last = first_row(sequence, sequence.c.value)
+    version = _version(connection, tables)
+    counter = first_row(sequence, sequence.c.value)
     entries = first_row(
         feed, func.count(), func.min(feed.c.sequence), func.min(feed.c.at), func.max(feed.c.at)
     )
-    damage = (
-        connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() if thorough else "ok"
-    )
+    number, first, oldest, latest = entries or (0, None, None, None)
+
+    damage = None
     missing: list[str] = []
     if thorough:
+        damage = _damage(connection)
         columns = database.columns(connection)
-        missing = missing_from(columns) if version == VERSION else []
+        # Tables of another version lack the newer columns, and are not damaged by that.
+        if version == VERSION:
+            missing += missing_from(columns)
         missing += database.missing_rows(connection, columns)
-    number, first, oldest, latest = entries or (0, None, None, None)
-    newest_row = first_row(feed, feed.c.sequence, feed.c.at, order=feed.c.sequence.desc())
+
+    newest_entry = first_row(feed, feed.c.sequence, feed.c.at, order=feed.c.sequence.desc())
+    last, newest = newest_entry or (0, None)
     return Status(
         version=version,
         needed=VERSION,
@@ -120,19 +141,27 @@ def _read(database: SqliteDatabase, connection: Connection, *, thorough: bool) -
         tokens=(first_row(tokens, func.count()) or (0,))[0],
         shares=(first_row(shares, func.count()) or (0,))[0],
         entries=number,
-        sequence=last[0] if last else None,
-        last=newest_row[0] if newest_row else 0,
+        sequence=counter[0] if counter else None,
+        last=last,
         first=first,
         oldest=as_datetime(oldest),
-        newest=as_datetime(newest_row[1]) if newest_row else None,
+        newest=as_datetime(newest),
         latest=as_datetime(latest),
         journal=connection.exec_driver_sql("PRAGMA journal_mode").scalar_one(),
-        damage=None if damage == "ok" else str(damage).splitlines()[-1],
+        damage=damage,
         missing=tuple(missing),
     )
 
 
-def _version(connection: Connection, there: set[str]) -> str | None:
-    if schema_version.name not in there:
+def _damage(connection: Connection) -> str | None:
+    report = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+    if report == "ok":
+        return None
+    # The lines before the last one only name the database.
+    return str(report).splitlines()[-1]
+
+
+def _version(connection: Connection, tables: set[str]) -> str | None:
+    if schema_version.name not in tables:
         return None
     return connection.execute(select(schema_version.c.version_num)).scalar()

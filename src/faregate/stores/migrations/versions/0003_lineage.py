@@ -1,4 +1,4 @@
-"""Secrets that nobody has presented yet, and who made what."""
+"""Secrets that were never presented, and the makers of records."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Create the tables of unseen secrets and deleted makers, and find records by their maker."""
+    """Create the tables of unseen secrets and deleted makers, and the indices of makers."""
     op.create_table(
         "faregate_unseen",
         sa.Column("digest", sa.LargeBinary(32), primary_key=True),

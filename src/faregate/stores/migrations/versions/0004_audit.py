@@ -1,4 +1,4 @@
-"""The feed is read by organization and by record, too."""
+"""Indices of the feed by organization and by record."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""JWTs of trusted issuers can be revoked."""
+"""Revocations of JWTs of trusted issuers."""
 
 import sqlalchemy as sa
 from alembic import op

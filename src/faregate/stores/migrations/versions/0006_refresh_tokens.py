@@ -1,4 +1,4 @@
-"""Refresh tokens, and the access credentials that they are exchanged for."""
+"""Refresh tokens, and the access credentials of their exchanges."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Create the tables of families, of their last exchanges and of access credentials."""
+    """Create the tables of families, exchanges and access credentials."""
     op.add_column("faregate_tokens", sa.Column("require_rotation", sa.Boolean))
     op.add_column("faregate_tokens", sa.Column("revoked_at", sa.Double))
     op.create_table(

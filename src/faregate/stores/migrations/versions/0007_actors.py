@@ -1,4 +1,4 @@
-"""Who acted, by kind and record; tokens that leaked; where they come from; the page that readers map."""
+"""The kinds and records of actors, leaked tokens, their origins, and the identity of the page."""
 
 import json
 
@@ -10,7 +10,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Add the columns, join makers of what is gone to the table of descent, and make the feed anew for its subjects."""
+    """Add the columns, move makers of deleted tokens to the descent, and widen the feed."""
     op.add_column(
         "faregate_tokens",
         sa.Column("leaked", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -31,9 +31,10 @@ def upgrade() -> None:
 
 
 def _keep_who_deactivated() -> None:
-    """Let owners, and tokens that are nobody's, activate what they deactivated, as they could before.
+    """Let owners, and tokens without an owner, activate the tokens that they deactivated.
 
-    What the application closed under an owner's id cannot be told from that, unless the owner is called cli or root.
+    They could do so before. If the application deactivated a token under its owner's id, the
+    owner may activate it, too: the rows are alike, unless the owner is called cli or root.
     """
     names = (
         "id",
@@ -46,6 +47,7 @@ def _keep_who_deactivated() -> None:
     )
     tokens = sa.table("faregate_tokens", *map(sa.column, (*names, "deactivated_by")))
     theirs = tokens.c.deactivated.is_(sa.true()) & tokens.c.deactivated_by_admin.is_(sa.false())
+
     connection = op.get_bind()
     for row in connection.execute(sa.select(tokens).where(theirs)).mappings().all():
         name = row["deactivated_updated_by"] or ""
@@ -53,12 +55,14 @@ def _keep_who_deactivated() -> None:
         if name == row["owner_id"] and name not in ("cli", "root"):
             owner = [row["org_id"], row["owner_idp_id"], name]
             key = json.dumps(owner, separators=(",", ":"), ensure_ascii=False)
+
         connection.execute(
             sa.update(tokens).where(tokens.c.id == row["id"]).values(deactivated_by=key)
         )
 
 
 def _widen_feed() -> None:
+    """Make the feed anew, with the wider column of subjects and the columns of actors."""
     op.drop_index("faregate_feed_org", "faregate_feed")
     op.drop_index("faregate_feed_subject", "faregate_feed")
     op.rename_table("faregate_feed", "faregate_feed_before")

@@ -1,4 +1,4 @@
-"""Tokens have metadata of the application's own."""
+"""The application's metadata of tokens."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Add the column."""
+    """Add the column of metadata."""
     op.add_column("faregate_tokens", sa.Column("metadata", sa.Text))
