@@ -1,7 +1,7 @@
 """From rows to compiled credentials: the one mapping for hot queries and management calls.
 
-A hot query has the values of a row in the order of the columns below, a management call has a mapping.
-Both come here.
+A hot query has the values of a row in the order of the columns below, a management call has a
+mapping. Both come here.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class SqliteLookup:
         return compile_share_values(_sound_share(rows[0])) if rows else None
 
     def is_revoked(self, keys: tuple[str, ...], issued_at: float | None) -> bool:
-        """Return True if a JWT was revoked by one of one or two keys.
+        """Return True if a JWT was revoked by any of its one or two keys.
 
         A JWT without an instant of issue counts as very old.
         """
