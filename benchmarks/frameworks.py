@@ -1,4 +1,7 @@
-"""What the gate costs in front of the routes of a framework, as multiples of the bare route, without a socket."""
+"""Measures the gate in front of the routes of a framework, as multiples of the bare route.
+
+Requests are made by calling the application, without a socket.
+"""
 
 from __future__ import annotations
 
@@ -27,40 +30,46 @@ if TYPE_CHECKING:
     from measure import Calls
     from starlette.requests import Request
 
-DAY = 86_400.0
+DAY = 86_400.0  # seconds
 
 
-def flask(folder: Path, closing: ExitStack) -> list[Row]:
+def flask(folder: Path, stack: ExitStack) -> list[Row]:
     """Return the rows of Flask."""
     bare = flask_app(hello, goodbye)
-    app, other = flask_app(), flask_app()
+
+    # The same two views in either order: one application guards its root, the other does not.
     faregate = Faregate()
-    for index, one in enumerate((app, other)):
-        one.config["FAREGATE_STORE"] = f"sqlite:///{folder / f'flask{index}.db'}"
-        faregate.init_app(one)
+    root_guarded = flask_app()
+    root_open = flask_app()
+    for index, app in enumerate((root_guarded, root_open)):
+        app.config["FAREGATE_STORE"] = f"sqlite:///{folder / f'flask{index}.db'}"
+        faregate.init_app(app)
+        stack.callback(app.extensions["faregate"].close)
+
     guarded = faregate.requires("docs:read")(hello)
-    add_routes(app, guarded, goodbye)
-    add_routes(other, goodbye, guarded)
-    gate = app.extensions["faregate"]
-    closing.callback(gate.close)
-    closing.callback(other.extensions["faregate"].close)
-    endless, ending = tokens(gate)
+    add_routes(root_guarded, guarded, goodbye)
+    add_routes(root_open, goodbye, guarded)
+
+    gate = root_guarded.extensions["faregate"]
+    endless, expiring = tokens(gate)
     inside = faregate_wsgi.GateMiddleware(bare, gate=gate, rules={"/": "docs:read"})
+
     rows = [
         Row("Flask", wsgi(bare, endless)),
-        Row("Flask, requires", wsgi(app, endless), "Flask", 1.15),
-        Row("Flask, requires, token with an end", wsgi(app, ending), "Flask", 1.30),
-        Row("Flask, a view without guard", wsgi(other, endless), "Flask", 1.02),
+        Row("Flask, requires", wsgi(root_guarded, endless), "Flask", 1.15),
+        Row("Flask, requires, token with an end", wsgi(root_guarded, expiring), "Flask", 1.30),
+        Row("Flask, a view without guard", wsgi(root_open, endless), "Flask", 1.02),
         Row("WSGI middleware, one rule", wsgi(inside, endless), "Flask", 1.15),
     ]
     return [row._replace(number=2) for row in rows]
 
 
-def starlette(folder: Path, closing: ExitStack) -> list[Row]:
+def starlette(folder: Path, stack: ExitStack) -> list[Row]:
     """Return the rows of Starlette."""
     gate = Gate(f"sqlite:///{folder / 'starlette.db'}")
-    closing.callback(gate.close)
-    endless, ending = tokens(gate)
+    stack.callback(gate.close)
+    endless, expiring = tokens(gate)
+
     bare = Starlette(routes=[Route("/", view)])
     guarded = Starlette(
         routes=[Route("/", requires("docs:read")(view))],
@@ -70,30 +79,30 @@ def starlette(folder: Path, closing: ExitStack) -> list[Row]:
         routes=[Route("/", view)],
         middleware=[Middleware(faregate_asgi.GateMiddleware, gate=gate, rules={"/": "docs:read"})],
     )
+
     rows = [
         Row("Starlette", asgi(bare, endless)),
         Row("Starlette, requires", asgi(guarded, endless), "Starlette", 1.38),
-        Row("Starlette, requires, token with an end", asgi(guarded, ending), "Starlette", 1.70),
+        Row("Starlette, requires, token with an end", asgi(guarded, expiring), "Starlette", 1.70),
         Row("Starlette, one rule", asgi(ruled, endless), "Starlette", 1.60),
     ]
     return [row._replace(number=10) for row in rows]
 
 
 def tokens(gate: Gate) -> tuple[str, str]:
-    """Return a credential without an end, and one with."""
+    """Return the credential of a token that never expires, and of a token that expires."""
     endless = gate.tokens.create(name="bench", scopes=["docs:read"])
-    return endless.secret, gate.tokens.create(
-        name="bench", scopes=["docs:read"], expires_in=DAY
-    ).secret
+    expiring = gate.tokens.create(name="bench", scopes=["docs:read"], expires_in=DAY)
+    return endless.secret, expiring.secret
 
 
 def hello() -> str:
-    """Answer with a few bytes."""
+    """Answer with a few bytes; guarded where an application has a gate."""
     return "hello"
 
 
 def goodbye() -> str:
-    """Answer with a few bytes, to anybody."""
+    """Answer with a few bytes; never guarded."""
     return "adieu"
 
 
@@ -104,20 +113,20 @@ async def view(request: Request[Any]) -> PlainTextResponse:
 
 
 def flask_app(*views: Callable[[], str]) -> Flask:
-    """Return an application with routes for these views."""
+    """Return a Flask application with a route for each view."""
     app = Flask("bench")
     add_routes(app, *views)
     return app
 
 
 def add_routes(app: Flask, *views: Callable[[], str]) -> None:
-    """Give an application a route for each of some views, the first of them for the root."""
+    """Add a route for each view: ``/`` for the first, then ``/1`` and so on."""
     for index, view in enumerate(views):
         app.add_url_rule(f"/{index or ''}", str(index), view)
 
 
 def wsgi(app: Callable[..., Any], credential: str, path: str = "/") -> Calls:
-    """Return requests to a WSGI application."""
+    """Return a function that sends requests to a WSGI application."""
     environ = {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
@@ -146,15 +155,15 @@ def wsgi(app: Callable[..., Any], credential: str, path: str = "/") -> Calls:
 
     def calls(number: int) -> None:
         for _ in range(number):
-            answer = app(dict(environ), start_response)
-            b"".join(answer)
-            answer.close()
+            response = app(dict(environ), start_response)
+            b"".join(response)
+            response.close()
 
     return calls
 
 
 def asgi(app: Any, credential: str) -> Calls:
-    """Return requests to an ASGI application."""
+    """Return a function that sends requests to an ASGI application."""
     headers = [
         (b"host", b"localhost"),
         (b"authorization", f"Bearer {credential}".encode()),
@@ -185,7 +194,8 @@ def asgi(app: Any, credential: str) -> Calls:
     async def once() -> None:
         await app(dict(scope), receive, send)
 
-    # A first look-up may wait for something, and needs a loop; after it nothing waits, and no loop is measured.
+    # The first look-up may wait, and needs a loop. Later calls never wait. They run without a
+    # loop, so that the cost of a loop is not measured.
     asyncio.run(once())
 
     def calls(number: int) -> None:
@@ -194,6 +204,6 @@ def asgi(app: Any, credential: str) -> Calls:
                 app(dict(scope), receive, send).send(None)
             except StopIteration:
                 continue
-            raise AssertionError("it waits")
+            raise AssertionError("The application waited; a measured request must not.")
 
     return calls

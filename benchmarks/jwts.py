@@ -1,7 +1,8 @@
-"""What JWTs of a trusted issuer cost: junk, and first sights.
+"""Measures JWTs of a trusted issuer: junk, and first sights.
 
-Junk of 8 KiB is refused in so many F, the floor of a hit, and what is longer costs no more. The first sight of an RS256
-token stands beside PyJWT's own ``decode`` with the same key.
+- Junk of 8 KiB is refused within a bound. The unit is F, the floor of a hit (``verification.py``).
+  Longer junk costs no more.
+- The first sight of an RS256 token is compared with PyJWT's own ``decode`` with the same key.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from measure import Row
-from verification import ADDRESS, AUDIENCE, ISSUER, floor, issuer_of, refused, sign
+from verification import ADDRESS, AUDIENCE, ISSUER, floor, issuer_of, refusal, sign
 
 from faregate import Gate
 from faregate.credentials.opaque import mint
@@ -25,84 +26,100 @@ if TYPE_CHECKING:
 
     from measure import Calls
 
-LONGEST = 8192
-JUNK, FORGED, FIRST = 45.0, 90.0, 1.4
-EACH, SIGHTS = 10, 1_500
+LONGEST = 8192  # characters of a JWT that a gate reads
+SIGHTS = 1_500  # tokens for each row of first sights
+EACH = 10  # first sights in a slice
+
+# Bounds: junk and forged headers in F, first sights in decodes by PyJWT.
+JUNK = 45.0
+FORGED = 90.0
+FIRST = 1.4
 
 
-def rows(folder: Path, closing: ExitStack) -> list[Row]:
-    """Return the rows of JWTs that were not seen before, of somebody or of nobody."""
+def rows(folder: Path, stack: ExitStack) -> list[Row]:
+    """Return the rows of junk, and of an issuer's tokens that the gate has not seen yet."""
     private = rsa.generate_private_key(65537, 2048)
     gate = Gate(f"sqlite:///{folder / 'jwts.db'}", issuers=[issuer_of(private)])
-    closing.callback(gate.close)
-    junk = [
-        Row(f"junk: {name}", refused(gate, text), "F", JUNK, 20)
-        for name, text in kinds_of_junk().items()
-    ]
+    stack.callback(gate.close)
+
+    # A token is new only once, so each row has its own.
     tokens = [sign(private) for _ in range(2 * SIGHTS)]
+    decode = pyjwt_decode(private.public_key(), tokens[:SIGHTS])
+    sights = first_sights(gate, tokens[SIGHTS:])
+
+    junk = [
+        Row(f"junk: {kind}", refusal(gate, text), "F", JUNK, 20)
+        for kind, text in texts_of_junk().items()
+    ]
     return [
         Row("F", floor(mint("fg", "tok"))),
         *junk,
-        Row("junk: a forged header of 4,000 characters", refused(gate, forged()), "F", FORGED, 20),
-        Row("PyJWT's decode", decoded(private.public_key(), tokens[:SIGHTS]), number=EACH),
-        Row(
-            "issuer's JWT, first sight", seen(gate, tokens[SIGHTS:]), "PyJWT's decode", FIRST, EACH
-        ),
+        Row("junk: a forged header of 4,000 characters", refusal(gate, forged()), "F", FORGED, 20),
+        Row("PyJWT's decode", decode, number=EACH),
+        Row("issuer's JWT, first sight", sights, "PyJWT's decode", FIRST, EACH),
     ]
 
 
-def decoded(key: Any, tokens: list[str]) -> Calls:
-    """Return bare decodes by PyJWT."""
-    left = iter(tokens)
+def pyjwt_decode(key: Any, tokens: list[str]) -> Calls:
+    """Return a function that has PyJWT decode the next tokens."""
+    unused = iter(tokens)
 
     def calls(number: int) -> None:
         for _ in range(number):
-            jwt.decode(next(left), key, algorithms=["RS256"], audience=AUDIENCE, issuer=ISSUER)
+            jwt.decode(next(unused), key, algorithms=["RS256"], audience=AUDIENCE, issuer=ISSUER)
 
     return calls
 
 
-def seen(gate: Gate, tokens: list[str]) -> Calls:
-    """Return first sights by the gate."""
-    left = iter(tokens)
+def first_sights(gate: Gate, tokens: list[str]) -> Calls:
+    """Return a function that has the gate verify the next tokens."""
+    unused = iter(tokens)
 
     def calls(number: int) -> None:
         for _ in range(number):
-            gate.verify(next(left), address=ADDRESS).require("docs:read")
+            gate.verify(next(unused), address=ADDRESS).require("docs:read")
 
     return calls
 
 
 def part(content: bytes) -> str:
-    """Return base64url without padding."""
+    """Return base64url without padding, as in a part of a JWT."""
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def header(**members: object) -> str:
-    """Return a header as the first part of a token."""
-    return part(json.dumps(members).encode())
+def header(**parameters: object) -> str:
+    """Return a header as the first part of a JWT."""
+    return part(json.dumps(parameters).encode())
 
 
 def forged() -> str:
-    """Return a text of 8 KiB that is junk behind a header that has to be read to know it."""
-    padded = header(alg="RS256", kid="other", pad="A" * 2900)
-    return f"{padded}.eyJ{'A' * (LONGEST - len(padded) - 347)}.{'A' * 342}"
+    """Return junk of 8 KiB with a valid header, which the gate must parse before it refuses."""
+    first = header(alg="RS256", kid="other", pad="A" * 2900)
+    return f"{first}.eyJ{'A' * (LONGEST - len(first) - 347)}.{'A' * 342}"
 
 
-def kinds_of_junk() -> dict[str, str]:
-    """Return texts of 8 KiB, and longer ones, that are no token of anybody."""
+def texts_of_junk() -> dict[str, str]:
+    """Return texts of 8 KiB and of 64 KiB that are not JWTs of any issuer, by kind."""
     noise = part(token_bytes(LONGEST))
     signature = noise[:342]
-    begun = "eyJ" + noise
-    kinds = {
+
+    # Every JSON object begins with these letters in base64url.
+    json_like = "eyJ" + noise
+
+    unknown_key = header(alg="RS256", kid="x")
+    known_key = header(alg="RS256", kid="k1")
+    texts = {
         "one letter": "A" * LONGEST,
         "noise": noise,
         "dots": "." * LONGEST,
         "three parts of noise": f"{noise[:2700]}.{noise[:2700]}.{noise[:2700]}",
-        "three parts that begin as they should": f"{begun[:2700]}.{begun[:2700]}.{noise[:2700]}",
-        "no algorithm": f"{header(alg='none')}.{begun}",
-        "an unknown name of a key": f"{header(alg='RS256', kid='x')}.{begun[: LONGEST - 400]}.{signature}",
-        "a known name and noise": f"{header(alg='RS256', kid='k1')}.{noise[: LONGEST - 400]}.{signature}",
+        "three parts that begin as they should": (
+            f"{json_like[:2700]}.{json_like[:2700]}.{noise[:2700]}"
+        ),
+        "no algorithm": f"{header(alg='none')}.{json_like}",
+        "an unknown name of a key": f"{unknown_key}.{json_like[: LONGEST - 400]}.{signature}",
+        "a known name and noise": f"{known_key}.{noise[: LONGEST - 400]}.{signature}",
     }
-    kinds = {name: text[:LONGEST] for name, text in kinds.items()}
-    return {**kinds, "64 KiB of a letter": "A" * 65536, "64 KiB of dots": "." * 65536}
+    texts = {kind: text[:LONGEST] for kind, text in texts.items()}
+
+    return {**texts, "64 KiB of a letter": "A" * 65536, "64 KiB of dots": "." * 65536}

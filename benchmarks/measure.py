@@ -1,8 +1,11 @@
-"""How the rows of the benchmark are measured.
+"""Measures the rows of the benchmark.
 
-A row is a function that makes so many calls. It is compared with its floor, another row of the same group. Both run in
-turns, in many short slices whose order rotates, and the fastest slice of each counts: other work on a machine makes a
-slice slower, and never faster. Where a machine is too busy for that, instructions are counted instead of time.
+A row is a function that makes a given number of calls. It is compared with its floor, another row
+of the same group.
+
+By time, all rows run in turns, in many short slices whose order rotates. The fastest slice of each
+row counts, because other work on the machine makes a slice slower and never faster. On a machine
+that is too busy for that, instructions are counted instead.
 """
 
 from __future__ import annotations
@@ -17,13 +20,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+# Makes the given number of calls.
 Calls = Callable[[int], object]
 
 
 class Row(NamedTuple):
-    """So many calls in a slice, compared with the row named ``floor``; a ``bound`` of None only shows the figure.
+    """A cost to measure.
 
-    ``prepare`` is called before each slice, unmeasured. A ``peer`` is another package that does the same.
+    - ``floor`` names the row that this row is compared with, if any.
+    - ``bound`` is the highest multiple of the floor that passes; None only shows the figure.
+    - ``number`` is the number of calls in a slice.
+    - ``prepare`` is called before each slice, unmeasured.
+    - ``peer`` marks another package that does the same job.
     """
 
     name: str
@@ -36,7 +44,11 @@ class Row(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """One line of the table: ``value`` in ``unit``, and the ``bound`` that it may reach at most, or at ``least``."""
+    """A line of the table: ``value`` in ``unit``.
+
+    ``bound`` is the highest value that passes, or with ``least`` the lowest. ``peer`` marks another
+    package.
+    """
 
     name: str
     value: float
@@ -46,16 +58,20 @@ class Figure(NamedTuple):
     peer: bool = False
 
     def holds(self, slack: float = 1.0) -> bool:
-        """Tell whether the bound is kept, times ``slack``."""
+        """Return True if the value is within the bound, loosened by the factor ``slack``."""
         if self.bound is None:
             return True
-        return self.value >= self.bound / slack if self.least else self.value <= self.bound * slack
+        if self.least:
+            return self.value >= self.bound / slack
+        return self.value <= self.bound * slack
 
 
-def timed(rows: list[Row], rounds: int) -> list[Figure]:
-    """Return the rows as multiples of their floors, by time; those without a floor in microseconds."""
+def measure_time(rows: list[Row], rounds: int) -> list[Figure]:
+    """Return rows as multiples of their floors, by time; rows without a floor in microseconds."""
+    # The first calls fill caches.
     for row in rows:
         _slice(row)
+
     fastest = [float("inf")] * len(rows)
     gc.collect()
     gc.disable()
@@ -66,13 +82,43 @@ def timed(rows: list[Row], rounds: int) -> list[Figure]:
                 fastest[turn] = min(fastest[turn], _slice(rows[turn]))
     finally:
         gc.enable()
+
     return _figures(rows, [seconds * 1e6 for seconds in fastest], "µs")
 
 
-def marked(rows: list[Row]) -> None:
-    """Run a slice of each row between two marks that callgrind notices; see :func:`counted`."""
+def count_instructions(rows: list[Row], command: list[str]) -> list[Figure]:
+    """Return rows as multiples of their floors, by instructions; a busy machine has the same.
+
+    ``command`` starts a program that calls :func:`run_between_marks` with the same rows.
+    """
+    # Without a fixed seed, hashes and the work of dictionaries differ from run to run.
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = [
+            "--quiet",
+            "--tool=callgrind",
+            "--dump-before=getppid",
+            f"--callgrind-out-file={folder}/out",
+        ]
+        subprocess.run(["valgrind", *options, *command], check=True, env=environment)  # noqa: S603, S607  a command of our own
+
+        dumps = sorted(Path(folder).glob("out.*"), key=lambda dump: int(dump.suffix[1:]))
+        totals = [_total(dump) for dump in dumps]
+
+    # A dump ends at each mark. Every other dump is the work between two rows.
+    costs = [total / row.number for total, row in zip(totals[1::2], rows, strict=True)]
+    return _figures(rows, costs, "instructions")
+
+
+def run_between_marks(rows: list[Row]) -> None:
+    """Run a slice of each row between two marks; see :func:`count_instructions`.
+
+    A mark is a call of ``getppid``, at which callgrind writes its count and begins a new one.
+    """
     for row in rows:
         _slice(row)
+
     gc.disable()
     for row in rows:
         if row.prepare is not None:
@@ -82,44 +128,30 @@ def marked(rows: list[Row]) -> None:
         os.getppid()
 
 
-def counted(rows: list[Row], command: list[str]) -> list[Figure]:
-    """Return the rows as multiples of their floors, by instructions, which are the same on a busy machine.
-
-    ``command`` has these same rows :func:`marked`. Callgrind begins to count anew at each mark, a call of ``getppid``.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        options = [
-            "--quiet",
-            "--tool=callgrind",
-            "--dump-before=getppid",
-            f"--callgrind-out-file={folder}/out",
-        ]
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
-        subprocess.run(["valgrind", *options, *command], check=True, env=environment)  # noqa: S603, S607  a command of our own
-        dumps = sorted(Path(folder).glob("out.*"), key=lambda dump: int(dump.suffix[1:]))
-        totals = [
-            int(re.findall(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)[0]) for dump in dumps
-        ]
-    # Every other dump is what lies between two rows.
-    costs = [total / row.number for total, row in zip(totals[1::2], rows, strict=True)]
-    return _figures(rows, costs, "instructions")
-
-
 def _slice(row: Row) -> float:
     """Return the seconds of a call, as the mean of a slice."""
     if row.prepare is not None:
         row.prepare()
-    begun = time.perf_counter()
+
+    start = time.perf_counter()
     row.calls(row.number)
-    return (time.perf_counter() - begun) / row.number
+    return (time.perf_counter() - start) / row.number
+
+
+def _total(dump: Path) -> int:
+    """Return the instructions that a dump of callgrind counts."""
+    return int(re.findall(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)[0])
 
 
 def _figures(rows: list[Row], costs: list[float], unit: str) -> list[Figure]:
-    cost = {row.name: value for row, value in zip(rows, costs, strict=True)}
+    cost_by_name = {row.name: cost for row, cost in zip(rows, costs, strict=True)}
     figures: list[Figure] = []
+
     for row in rows:
-        value, measured_in = cost[row.name], unit
+        cost = cost_by_name[row.name]
+        figure = Figure(row.name, cost, unit, row.bound, peer=row.peer)
         if row.floor is not None:
-            value, measured_in = value / cost[row.floor], f"× {row.floor}"
-        figures.append(Figure(row.name, value, measured_in, row.bound, peer=row.peer))
+            figure = figure._replace(value=cost / cost_by_name[row.floor], unit=f"× {row.floor}")
+        figures.append(figure)
+
     return figures

@@ -1,7 +1,8 @@
-"""What other packages cost for the same job, as multiples of the same floors as the gate's own rows.
+"""Measures other packages at the same job, as multiples of the same floors as the gate's rows.
 
-A peer that is not installed is left out; ``make bench-peers`` installs them all. Each has its cache on if it has one,
-and asks for the same scope if it knows scopes. Modules are imported by name: types are checked without them, too.
+- A package that is not installed is left out; ``make bench-peers`` installs them all.
+- Each package has its cache on, if it has a cache, and asks for the same scope, if it knows scopes.
+- Packages are imported by name, so that types are checked without them as well.
 """
 
 from __future__ import annotations
@@ -37,101 +38,96 @@ SCOPE = "docs:read"
 USER = "bench"
 
 
-def verifying(folder: Path, closing: ExitStack) -> list[Row]:
-    """Return the rows of other stores of tokens; at most once in a process, as Django is set up once."""
+def verifying(folder: Path, stack: ExitStack) -> list[Row]:
+    """Return the rows of other stores of tokens.
+
+    A process may call it only once, because Django can be set up only once.
+    """
     rows = [Row("F", floor(mint("fg", "tok")))]
+
     if installed("safe_api_keys"):
-        rows.append(
-            Row(
-                "safe-api-keys, SQLite, cached",
-                safe_api_keys(folder, closing),
-                "F",
-                number=20,
-                peer=True,
-            )
-        )
+        calls = safe_api_keys(folder, stack)
+        rows.append(Row("safe-api-keys, SQLite, cached", calls, "F", peer=True))
+
     if installed("knox"):
-        rows.append(
-            Row("django-rest-knox, SQLite", knox(folder, closing), "F", number=1, peer=True)
-        )
+        calls = knox(folder, stack)
+        rows.append(Row("django-rest-knox, SQLite", calls, "F", number=1, peer=True))
+
     if installed("keyshield", "aiocache", "aiosqlite", "argon2", "greenlet"):
+        calls = keyshield(folder, stack)
         name = "keyshield, SQLite, cached, its delay off"
-        rows.append(Row(name, keyshield(folder, closing), "F", number=1, peer=True))
+        rows.append(Row(name, calls, "F", number=1, peer=True))
+
     return rows
 
 
-def flask(folder: Path, closing: ExitStack) -> list[Row]:
+def flask(folder: Path, stack: ExitStack) -> list[Row]:
     """Return the rows of extensions of Flask, which have no store of their own."""
-    del folder, closing
+    del folder, stack
     credential = mint("fg", "tok")
     rows = [Row("Flask", wsgi(flask_app(hello), credential), number=2)]
+
     if installed("flask_httpauth"):
-        rows.append(
-            Row(
-                "Flask-HTTPAuth, dictionary",
-                flask_httpauth(credential),
-                "Flask",
-                number=2,
-                peer=True,
-            )
-        )
+        calls = flask_httpauth(credential)
+        rows.append(Row("Flask-HTTPAuth, dictionary", calls, "Flask", number=2, peer=True))
+
     if installed("flask_jwt_extended"):
-        rows.append(
-            Row("Flask-JWT-Extended, HS256", flask_jwt_extended(), "Flask", number=2, peer=True)
-        )
+        calls = flask_jwt_extended()
+        rows.append(Row("Flask-JWT-Extended, HS256", calls, "Flask", number=2, peer=True))
+
     return rows
 
 
-def starlette(folder: Path, closing: ExitStack) -> list[Row]:
+def starlette(folder: Path, stack: ExitStack) -> list[Row]:
     """Return the row of Starlette's own middleware."""
-    del folder, closing
+    del folder, stack
     credential = mint("fg", "tok")
     bare = Starlette(routes=[Route("/", view)])
+
+    backend = Backend({digest(credential): (USER, [SCOPE])})
     guarded = Starlette(
         routes=[Route("/", requires(["authenticated", SCOPE])(view))],
-        middleware=[
-            Middleware(
-                AuthenticationMiddleware, backend=Backend({digest(credential): (USER, [SCOPE])})
-            )
-        ],
+        middleware=[Middleware(AuthenticationMiddleware, backend=backend)],
     )
+
+    name = "AuthenticationMiddleware, dictionary"
     return [
         Row("Starlette", asgi(bare, credential)),
-        Row(
-            "AuthenticationMiddleware, dictionary",
-            asgi(guarded, credential),
-            "Starlette",
-            peer=True,
-        ),
+        Row(name, asgi(guarded, credential), "Starlette", peer=True),
     ]
 
 
 class Backend(AuthenticationBackend):
-    """The least that a backend can do: the digest of a bearer's credential, looked up in a dictionary."""
+    """Looks up the digest of a bearer credential in a dictionary: the least that a backend can do.
 
-    def __init__(self, known: dict[bytes, tuple[str, list[str]]]) -> None:
-        self.known = known
+    ``users`` maps digests to the name of a user and their scopes.
+    """
+
+    def __init__(self, users: dict[bytes, tuple[str, list[str]]]) -> None:
+        self.users = users
 
     async def authenticate(
         self, conn: HTTPConnection[Any]
     ) -> tuple[AuthCredentials, SimpleUser] | None:
-        """Return who asks, or None."""
+        """Return the credentials and the user of a request, or None."""
         scheme, _, credential = conn.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        found = self.known.get(digest(credential))
-        return (
-            None
-            if found is None
-            else (AuthCredentials(["authenticated", *found[1]]), SimpleUser(found[0]))
-        )
+
+        user = self.users.get(digest(credential))
+        if user is None:
+            return None
+
+        name, scopes = user
+        return AuthCredentials(["authenticated", *scopes]), SimpleUser(name)
 
 
-def safe_api_keys(folder: Path, closing: ExitStack) -> Calls:
-    """Return verifications by safe-api-keys, which writes uses down once a minute."""
+def safe_api_keys(folder: Path, stack: ExitStack) -> Calls:
+    """Return verifications by safe-api-keys, which records uses once a minute."""
     package = import_module("safe_api_keys")
     store = import_module("safe_api_keys.stores").SQLiteStore(folder / "safe_api_keys.db")
-    closing.callback(store.close)
+    stack.callback(store.close)
+
     cache = import_module("safe_api_keys.cache").VerifyCache()
     manager = package.KeyManager(store, prefix="bench", pepper=token_bytes(32), cache=cache)
     credential = manager.issue(USER, scopes=[SCOPE], expires_in=DAY).raw_key
@@ -143,15 +139,17 @@ def safe_api_keys(folder: Path, closing: ExitStack) -> Calls:
     return calls
 
 
-def knox(folder: Path, closing: ExitStack) -> Calls:
+def knox(folder: Path, stack: ExitStack) -> Calls:
     """Return verifications by django-rest-knox, which has neither scopes nor a cache."""
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / "knox.db"}
     apps = ["django.contrib.contenttypes", "django.contrib.auth", "knox"]
     import_module("django.conf").settings.configure(
         DATABASES={"default": database}, INSTALLED_APPS=apps, USE_TZ=True
     )
+
+    # Models can be imported only after the setup.
     import_module("django").setup()
-    closing.callback(import_module("django.db").connection.close)
+    stack.callback(import_module("django.db").connection.close)
     import_module("django.core.management").call_command("migrate", verbosity=0)
 
     user = import_module("django.contrib.auth.models").User.objects.create_user(USER)
@@ -166,17 +164,19 @@ def knox(folder: Path, closing: ExitStack) -> Calls:
     return calls
 
 
-def keyshield(folder: Path, closing: ExitStack) -> Calls:
+def keyshield(folder: Path, stack: ExitStack) -> Calls:
     """Return verifications by keyshield, each in a session of its own, as its documentation shows.
 
-    It writes each use down. It also waits for 0.1 to 0.3 seconds each time, which is turned off here.
+    It records each use. It also waits for 0.1 to 0.3 seconds each time, which is turned off here.
     """
     loop = asyncio.new_event_loop()
-    closing.callback(loop.close)
+    stack.callback(loop.close)
+
     asynchronous = import_module("sqlalchemy.ext.asyncio")
     engine = asynchronous.create_async_engine(f"sqlite+aiosqlite:///{folder / 'keyshield.db'}")
-    closing.callback(lambda: loop.run_until_complete(engine.dispose()))
+    stack.callback(lambda: loop.run_until_complete(engine.dispose()))
     sessions = asynchronous.async_sessionmaker(engine, expire_on_commit=False)
+
     repository = import_module("keyshield.repositories.sql").SqlAlchemyApiKeyRepository
     hasher = import_module("keyshield.hasher.argon2").Argon2ApiKeyHasher(pepper=token_hex(32))
     cache = import_module("aiocache").SimpleMemoryCache()
@@ -208,11 +208,12 @@ def flask_httpauth(credential: str) -> Calls:
     users = {digest(credential): USER}
     roles = {USER: [SCOPE]}
 
-    def user(token: str) -> str | None:
+    def user_of(token: str) -> str | None:
         return users.get(digest(token))
 
-    auth.verify_token(user)
+    auth.verify_token(user_of)
     auth.get_user_roles(roles.get)
+
     app = flask_app()
     app.add_url_rule("/", view_func=auth.login_required(role=SCOPE)(hello))
     return wsgi(app, credential)
@@ -225,15 +226,17 @@ def flask_jwt_extended() -> Calls:
     app.config |= {"JWT_SECRET_KEY": token_hex(32), "JWT_ACCESS_TOKEN_EXPIRES": DAY}
     package.JWTManager(app)
     app.add_url_rule("/", view_func=package.jwt_required()(hello))
+
+    # The token is made with the application's own key.
     with app.app_context():
         return wsgi(app, package.create_access_token(USER))
 
 
 def installed(*modules: str) -> bool:
-    """Tell whether all of these modules can be imported."""
+    """Return True if every module can be imported."""
     return all(find_spec(module) for module in modules)
 
 
 def digest(credential: str) -> bytes:
-    """Return what stands for a credential in a dictionary."""
+    """Return the key of a credential in a dictionary."""
     return sha256(credential.encode()).digest()

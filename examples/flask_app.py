@@ -1,7 +1,10 @@
-"""A small document service behind the gate.
+"""A small document service on Flask, behind the gate.
 
-Run it with ``FAREGATE_STORE=sqlite:///documents.db flask --app examples/flask_app.py run``, and make the first
-token with ``faregate token create --name first --scope '*'``.
+Make the first token, then run the service::
+
+    export FAREGATE_STORE=sqlite:///documents.db
+    faregate token create --name first --scope '*'
+    flask --app examples/flask_app.py run
 """
 
 from __future__ import annotations
@@ -17,19 +20,25 @@ faregate = Faregate()
 
 
 def create_app(store: str | None = None) -> Flask:
-    """Return the application, its tokens in ``store`` or in what ``FAREGATE_STORE`` names."""
+    """Return the application.
+
+    ``store`` is the URL of the database of tokens, by default that in ``FAREGATE_STORE``.
+    """
+    store = store or os.environ.get("FAREGATE_STORE", "sqlite:///documents.db")
     app = Flask(__name__)
-    app.config["FAREGATE_STORE"] = store or os.environ.get(
-        "FAREGATE_STORE", "sqlite:///documents.db"
-    )
+    app.config["FAREGATE_STORE"] = store
     faregate.init_app(app)
+
+    # Tokens and shares are managed over HTTP below /auth.
     app.register_blueprint(faregate.management(), url_prefix="/auth")
+
     documents = {"plan": "Open the gate."}
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    # The guard stands below the route. Above it, the guard would protect nothing.
     @app.get("/docs/<doc_id>")
     @faregate.requires("docs:read", on=path("doc_id"))
     def read(doc_id: str) -> dict[str, str]:

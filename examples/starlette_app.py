@@ -1,7 +1,10 @@
-"""The document service again, on Starlette, with documents that are shared by link.
+"""The same document service on Starlette, with documents that are shared by link.
 
-Run it with ``FAREGATE_STORE=sqlite:///documents.db uvicorn --app-dir examples starlette_app:app``, and make the
-first token with ``faregate token create --name first --scope '*'``.
+Make the first token, then run the service::
+
+    export FAREGATE_STORE=sqlite:///documents.db
+    faregate token create --name first --scope '*'
+    uvicorn --app-dir examples starlette_app:app
 """
 
 from __future__ import annotations
@@ -21,25 +24,25 @@ from faregate_starlette import management, requires
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-# With query=True a link can carry a share's secret: /docs/plan?access_token=fg_shr_…
+# With query=True a link can carry the secret of a share: /docs/plan?access_token=fg_shr_…
 gate = Gate(os.environ.get("FAREGATE_STORE", "sqlite:///documents.db"), query=True)
 documents = {"plan": "Open the gate.", "budget": "Twelve."}
 
 
 async def healthz(_: Request[Any]) -> Response:
-    """Tell that the service runs."""
+    """Answer without a credential: the service runs."""
     return JSONResponse({"status": "ok"})
 
 
 @requires("docs:read", on=path("doc_id"))
 async def read(request: Request[Any]) -> Response:
-    """Show a document to whoever may read it: by a token, or by a share of it."""
+    """Return a document to the holder of a token that reads, or of a share of the document."""
     doc_id = request.path_params["doc_id"]
     if doc_id not in documents:
         return JSONResponse({"error": "no such document"}, 404)
-    return JSONResponse(
-        {"document": doc_id, "text": documents[doc_id], "for": request.user.identity}
-    )
+
+    content = {"document": doc_id, "text": documents[doc_id], "for": request.user.identity}
+    return JSONResponse(content)
 
 
 @requires("docs:write", on=path("doc_id"))
@@ -51,7 +54,7 @@ async def write(request: Request[Any]) -> Response:
 
 @requires
 async def mine(request: Request[Any]) -> Response:
-    """List the documents that the caller may read: all of them, or those that a share holds."""
+    """List the documents that the caller may read: all documents, or those of a share."""
     readable = [doc_id for doc_id in documents if request.user.allows("docs:read", on=doc_id)]
     return JSONResponse({"documents": readable})
 
@@ -62,7 +65,7 @@ app = Starlette(
         Route("/docs", mine),
         Route("/docs/{doc_id}", read),
         Route("/docs/{doc_id}", write, methods=["PUT"]),
-        # POST /auth/shares makes a link, POST /auth/shares/{id}/revoke takes it back.
+        # POST /auth/shares makes a link, and POST /auth/shares/{id}/revoke ends it.
         Mount("/auth", management(gate)),
     ],
     middleware=[Middleware(GateMiddleware, gate=gate)],

@@ -1,11 +1,16 @@
-"""The gate before applications that know nothing of it: a Django project, and a plain WSGI function.
+"""The gate in front of WSGI applications that do not know it: a Django project, and a function.
 
-Run either with ``FAREGATE_STORE=sqlite:///documents.db gunicorn --chdir examples wsgi_app:django`` (or
-``wsgi_app:plain``), and make the first token with ``faregate token create --name first --scope docs:read``.
+Make the first token, then run either application::
+
+    export FAREGATE_STORE=sqlite:///documents.db
+    faregate token create --name first --scope docs:read
+    gunicorn --chdir examples wsgi_app:django
+    gunicorn --chdir examples wsgi_app:plain
 """
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false, reportArgumentType=false
 # Django has no types of its own.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportArgumentType=false
 
 from __future__ import annotations
 
@@ -27,27 +32,32 @@ if TYPE_CHECKING:
     from faregate.rules import Demand
 
 gate = Gate(os.environ.get("FAREGATE_STORE", "sqlite:///documents.db"))
+
+# A path that ends in a slash is a prefix, and the longest match decides. Other paths are closed.
 rules: dict[str, Demand] = {
     "/healthz": PUBLIC,
     "/docs/": "docs:read",
     "/docs/drafts/": ["docs:read", "docs:drafts"],
 }
 
-# A Django project in one file; of a larger one, wrap the application in its wsgi.py.
+# A Django project in a single file. A larger project wraps the application in its wsgi.py.
 settings.configure(
-    SECRET_KEY="of this example, which signs nothing",
+    SECRET_KEY="this example signs nothing",  # noqa: S106
     ROOT_URLCONF=__name__,
-    ALLOWED_HOSTS=["*"],  # noqa: S106
+    ALLOWED_HOSTS=["*"],
 )
 
 
 def healthz(_: HttpRequest) -> JsonResponse:
-    """Tell that the service runs."""
+    """Answer without a credential: the service runs."""
     return JsonResponse({"status": "ok"})
 
 
 def document(request: HttpRequest, doc_id: str) -> JsonResponse:
-    """Show a document. Django's own RemoteUserMiddleware would take REMOTE_USER for the user."""
+    """Return a document.
+
+    The gate sets REMOTE_USER. Django's RemoteUserMiddleware can log that user in.
+    """
     return JsonResponse({"document": doc_id, "for": request.META["REMOTE_USER"]})
 
 
@@ -57,12 +67,12 @@ django = GateMiddleware(get_wsgi_application(), gate=gate, rules=rules)
 
 
 def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Tell who asks, if anybody had to say so."""
-    start_response("200 OK", [("Content-Type", "application/json")])
+    """Return the path and the caller's identity; the identity is null on a public path."""
     principal = environ["faregate.principal"]
-    return [
-        json.dumps({"path": environ["PATH_INFO"], "for": principal and principal.identity}).encode()
-    ]
+    identity = principal and principal.identity
+
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({"path": environ["PATH_INFO"], "for": identity}).encode()]
 
 
 plain = GateMiddleware(hello, gate=gate, rules=rules)

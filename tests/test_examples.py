@@ -26,9 +26,7 @@ def test_the_demonstration_walks_to_its_end(tmp_path: Path) -> None:
     It shows one line a step, and no secret but the operator's way.
     """
     source = (ROOT / "examples/demo.py").read_text()
-    bent = source.replace(
-        '"without a token nobody gets in", 401', '"without a token nobody gets in", 200'
-    )
+    bent = source.replace('"without a token: refused", 401', '"without a token: refused", 200')
     assert bent != source
     (tmp_path / "demo.py").write_text(bent)
     for name in ("flask_app.py", "starlette_app.py"):
@@ -101,11 +99,11 @@ def test_the_wsgi_example_is_gated(tmp_path: Path, application: str) -> None:
 MEASURE = """
 import sys, tempfile; sys.path.insert(0, 'benchmarks')
 from contextlib import ExitStack; from pathlib import Path
-import bench, jwts, verification; from measure import timed
+import bench, jwts, verification; from measure import measure_time
 verification.ROWS, verification.LARGE, jwts.SIGHTS = 50, 100, 50
 for group in bench.GROUPS:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
-        figures = timed(bench.rows_of(group, Path(folder), closing, short=True), 3)
+        figures = measure_time(bench.rows_of(group, Path(folder), closing, short=True), 3)
     assert all(figure.value > 0 for figure in figures), figures
     assert group != 'hits' or 1 < figures[1].value < 30, figures[1]
 """

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import Client, TestResponse
 
 from faregate import Denied
+from faregate.errors import REASONS
 from faregate.jwts.keys import read_set
 from faregate.management.operations import OPERATIONS
 from faregate_flask import Faregate
@@ -34,6 +36,9 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+ARCHITECTURE = (ROOT / "docs/design/architecture.md").read_text()
+SPECIFICATION = (ROOT / "docs/design/specification.md").read_text()
 BLOCKS: dict[str, list[str]] = {
     language: re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     for language in ("python", "shell")
@@ -253,44 +258,72 @@ def test_every_call_is_told() -> None:
         assert operation.path in table or operation.path.rpartition("/")[2] in table
 
 
+def exists(name: str) -> bool:
+    """Whether a name is a module or a room of the core, with or without its room, or an adapter."""
+    path = name.replace(".", "/")
+    folders = (ROOT / "src/faregate", ROOT / "src/faregate/stores", ROOT / "adapters")
+    return any(
+        (folder / f"{path}.py").exists() or (folder / path / "__init__.py").exists()
+        for folder in folders
+    )
+
+
 def test_the_drawing_names_what_exists() -> None:
-    """Modules and packages of the picture are there."""
-    picture = README.partition("## How it is built")[2]
-    for name in (
-        "bearer",
-        "credentials",
-        "tokens",
-        "verifier",
-        "record",
-        "addresses",
-        "principal",
-        "scopes",
-        "members",
-        "actors",
-        "usage",
-        "shares",
-        "share_members",
-        "rules",
-        "jwt",
-        "jwks",
-        "download",
-        "keys",
-        "issuer",
-        "claims",
-        "jsontext",
-        "share_tokens",
-        "revocations",
-        "signing",
-        "references",
-        "inspection",
-        "introspection",
-        "explanation",
-        "audit",
-        "retention",
-        "doctor",
-    ):
-        assert name in picture
-        assert (ROOT / "src/faregate" / f"{name}.py").exists()
-    for name in ("freshness", "page", "lookup", "sql"):
-        assert f"stores.{name}" in picture
-        assert (ROOT / "src/faregate/stores" / f"{name}.py").exists()
+    """Modules and rooms of the drawing and of the table are there, and no room is missing."""
+    section = README.partition("## How it is built")[2]
+    drawing, table = section.split("```")[1:3]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+
+    drawn = set(re.findall(r"\b[a-z]+\.[a-z_]+|\bfaregate_[a-z]+|\brules\b", drawing))
+    told = {name for row in rows for name in re.findall(r"`([a-z_.]+)`", " ".join(row))}
+    assert len(drawn) >= 15
+    assert not [name for name in sorted(drawn | told) if not exists(name)]
+
+    rooms = {path.parent.name for path in (ROOT / "src/faregate").glob("*/__init__.py")}
+    rooms |= {path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")}
+    assert rooms <= told
+
+
+def test_the_rooms_stand_in_the_order_of_the_layers() -> None:
+    """The table of rooms, and that of the architecture, have the layers that import-linter checks."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (one["layers"] for one in settings["contracts"] if one["type"] == "layers")
+    order = [set(re.findall(r"[a-z_]+", layer.replace("faregate.", ""))) for layer in layers]
+
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", ARCHITECTURE, re.MULTILINE)
+    assert [set(re.findall(r"`([a-z_]+)`", row)) for row in rows] == order
+
+    table = README.partition("## How it is built")[2]
+    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    ranks = [
+        next(rank for rank, layer in enumerate(order) if name in layer)
+        for cell in first
+        for name in re.findall(r"`([a-z_]+)`", cell)
+    ]
+    assert ranks == sorted(ranks)
+
+
+def test_the_architecture_names_what_exists() -> None:
+    """Each dotted name of a room, and each path, in the page about the architecture and for contributors."""
+    rooms = {path.parent.name for path in (ROOT / "src/faregate").glob("*/__init__.py")}
+    for page in (ARCHITECTURE, CONTRIBUTING):
+        names = re.findall(r"`([a-z]+(?:\.[a-z_]+)+)", page)
+        modules = {name for name in names if name.partition(".")[0] in rooms}
+        for name in modules:
+            # A third part is a name in the module.
+            assert exists(".".join(name.split(".")[:2])) or exists(name), name
+
+        paths = re.findall(
+            r"`((?:src|adapters|tests|stores|lifecycles|management|fields)/[a-z0-9_/.]+)`", page
+        )
+        for path in paths:
+            assert (ROOT / path).exists() or (ROOT / "src/faregate" / path).exists(), path
+    assert "stores.record_cache" in ARCHITECTURE
+
+
+def test_every_reason_is_specified() -> None:
+    """The specification's table of answers has each reason, with its status."""
+    table = SPECIFICATION.partition("### Answers")[2].partition("### ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    told = {name: int(row[2]) for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    assert told == {name: wording.status for name, wording in REASONS.items()}

@@ -3,7 +3,7 @@
 ::
 
     FaregateError
-    ├── Denied               the request is refused: 400, 401, 403 or 503, by its reason
+    ├── Denied               the request is refused, with the status of its reason
     │   └── StoreUnavailable 503: the store cannot answer, so the gate stays shut
     ├── InvalidInput         400: a value cannot be taken; nothing was changed
     │   └── UnsupportedTokenType  a credential that its holder cannot revoke

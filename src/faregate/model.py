@@ -153,7 +153,7 @@ class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to an exchange of a refresh token (RFC 6749 section 5.1), shown this once.
 
     ``access_token`` opens the general scopes ``scope`` from ``issued_at`` until ``expires_at``.
-    ``refresh_token`` takes over from the exchanged one; None if the exchanged one goes on.
+    ``refresh_token`` takes over from the exchanged one; None if that goes on.
     """
 
     access_token: str

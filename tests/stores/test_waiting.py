@@ -22,6 +22,8 @@ from faregate.credentials.opaque import mint
 from faregate.stores import record_cache
 from faregate.values import forks
 
+pytestmark = pytest.mark.processes
+
 Make = Callable[..., Gate]
 
 HOLDER = """
@@ -95,7 +97,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "gate.db"
 
 
-@pytest.mark.processes
 def test_a_fork_waits_for_nobody_who_waits(path: Path, make_gate: Make) -> None:
     """It passes while a thread waits for another process; requests pass, too, and the thread has its answer in the end."""
     gate = make_gate(f"sqlite:///{path}")
@@ -109,7 +110,6 @@ def test_a_fork_waits_for_nobody_who_waits(path: Path, make_gate: Make) -> None:
         assert waiting.result() == "b"
 
 
-@pytest.mark.processes
 def test_a_list_waits_without_hindering_a_fork(path: Path, make_gate: Make) -> None:
     """Where there is no write-ahead log, whoever writes keeps readers out."""
     gate = make_gate(f"sqlite:///{path}")
@@ -127,7 +127,6 @@ def test_a_list_waits_without_hindering_a_fork(path: Path, make_gate: Make) -> N
         assert waiting.result() == ["a"]
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("state", ["new", "without its page"])
 def test_a_gate_that_is_being_made_hinders_no_fork(path: Path, make_gate: Make, state: str) -> None:
     """Nor a request of another gate. When the database is free again, the new one works."""
@@ -147,7 +146,6 @@ def test_a_gate_that_is_being_made_hinders_no_fork(path: Path, make_gate: Make, 
         assert waiting.result() == "b"
 
 
-@pytest.mark.processes
 def test_a_fork_that_waits_for_a_change_hinders_no_reader(path: Path, make_gate: Make) -> None:
     """Requests are judged and lists are read until the change is done, of its own gate and of others."""
     gate, other = make_gate(f"sqlite:///{path}"), make_gate("sqlite://")

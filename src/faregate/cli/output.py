@@ -12,6 +12,8 @@ import click
 import msgspec
 
 from faregate.cli.source import Failure
+from faregate.fields.share_fields import PARAM_FIELDS
+from faregate.fields.token_fields import TOKEN_FIELDS
 from faregate.management import payloads
 
 if TYPE_CHECKING:
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 GAP = "  "  # between columns, and between the values of a list
+
+# Objects of the application's own, which are printed as they are.
+_FREE_FORM = frozenset(
+    field.json_name
+    for field in (*TOKEN_FIELDS, *PARAM_FIELDS)
+    if field.sent == dict[str, Any] | None
+)
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -121,7 +130,7 @@ def _lines(record: dict[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
         if value in (None, [], {}, "") or name == "allowedScopes":
             continue
 
-        if isinstance(value, dict) and name not in ("attributes", "metadata"):
+        if isinstance(value, dict) and name not in _FREE_FORM:
             yield from _lines(cast("dict[str, Any]", value), f"{prefix}{name}.")
         elif isinstance(value, list):
             # Lists of records hold strings alone.

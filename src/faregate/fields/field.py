@@ -57,7 +57,7 @@ class Field(NamedTuple):
     value in a request's body. ``read`` checks a given value and returns its columns; it takes the
     value, the instant of the call, and the stored row if there is one. ``words``, ``example`` and
     ``schema`` are for the API's document, ``option`` for the command line. ``instead_of`` names the
-    field that this one stands in for: a call gives one of the two. ``required`` fields have to be
+    field that this field stands in for: a call gives either. ``required`` fields have to be
     given at creation.
     """
 

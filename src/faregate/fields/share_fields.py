@@ -1,7 +1,7 @@
 """The fields of a share: each is declared once, in :data:`SHARE_FIELDS` or :data:`PARAM_FIELDS`.
 
-The fields of ``params`` have the names of JSON in Python too. An unknown one is refused: a misspelt
-limit must not be dropped in silence.
+The fields of ``params`` have the names of JSON in Python too. An unknown name is refused: a
+misspelt limit must not be dropped in silence.
 """
 
 from __future__ import annotations
@@ -182,8 +182,8 @@ def given_share_columns(
 ) -> Columns:
     """Return the columns of the fields that were given; ``row`` is the stored share in an update.
 
-    ``params`` is merged into the stored one (RFC 7396): null removes a limit. Raises InvalidInput,
-    which names the field, for a value that cannot be taken.
+    ``params`` is merged into the stored params (RFC 7396): null removes a limit. Raises
+    InvalidInput, which names the field, for a value that cannot be taken.
     """
     columns = columns_of(SHARE_FIELDS, given, now, row)
     params = _check_params(given.get("params", {}))

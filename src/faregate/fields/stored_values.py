@@ -41,7 +41,7 @@ def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Netwo
 
 
 def stored_texts(texts: bytes | str) -> tuple[str, ...]:
-    """Return a stored list of texts; an empty one if it no longer parses."""
+    """Return a stored list of texts; an empty list if it no longer parses."""
     try:
         return _TEXTS.decode(texts)
     except (msgspec.MsgspecError, TypeError):
@@ -59,7 +59,7 @@ class StoredScopes(NamedTuple):
 def stored_scopes(text: bytes | str, record_id: str) -> StoredScopes:
     """Return stored scopes. Scopes that no longer parse, or break the rules, grant nothing.
 
-    Most tokens of a store have one of a few texts. Each of these is compiled once.
+    Most tokens of a store share a few texts. Each of these is compiled once.
     """
     try:
         return _compiled(text) if len(text) <= _SHORT else _compiled.__wrapped__(text)

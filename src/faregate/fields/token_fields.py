@@ -298,7 +298,7 @@ def general_scopes(value: Any) -> AllowedScopes:
 
 
 def scopes_of(given: TokenFields) -> AllowedScopes:
-    """Return the AllowedScopes of ``scopes`` or ``allowed_scopes``; an empty one of neither."""
+    """Return the AllowedScopes of ``scopes`` or ``allowed_scopes``; empty if neither is given."""
     if "scopes" in given:
         return general_scopes(given["scopes"])
     if "allowed_scopes" in given:

@@ -27,9 +27,9 @@ _MOVING = frozenset({"lastUsedAt", "redemptions"})
 def keep_parties(given: Columns, stored: Row, *, update: bool) -> Columns:
     """Return ``given``, with omitted parts of an owner or organization as they are stored.
 
-    An owner given with the stored id is merged into the stored one; a different id replaces it. The
-    same holds for an organization. In an ``update`` an id that is left out, or null, is the stored
-    id: a record does not become ownerless by an omission.
+    An owner given with the stored id is merged into the stored owner; a different id replaces it.
+    The same holds for an organization. In an ``update`` an id that is left out, or null, is the
+    stored id: a record does not become ownerless by an omission.
     """
     merged = dict(given)
     for party in ("owner", "org"):

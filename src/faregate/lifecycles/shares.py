@@ -178,7 +178,7 @@ class Shares:
         by: By = None,
         **fields: Unpack[ShareChanges],
     ) -> Share:
-        """Change the end of a share, even of an expired one, or its ``params``, and return it.
+        """Change the end of a share, even of an expired share, or its ``params``, and return it.
 
         ``params`` is merged (RFC 7396). A change acts at once, on every token that was redeemed,
         too. ``unchanged`` holds read-only fields as GET showed them, by their names in JSON.

@@ -284,8 +284,8 @@ class Tokens:
         The old credential dies at once, or at the end of ``grace``: a timedelta or seconds, at most
         7 days, never beyond the expiry. The default is 0, and 60 s for a token that rotates itself;
         a refresh token has no grace. During its grace the old credential opens routes. It rotates
-        only while the new one was never presented: that one dies, the grace stays, and a lost
-        answer locks nobody out.
+        only while the new credential was never presented: then that dies, the grace stays, and a
+        lost answer locks nobody out.
 
         ``leaked`` forces no grace, and closes the lineage of the token as :meth:`deactivate` does.
         Whoever may activate a token that was closed as leaked rotates it so; it stays deactivated.
@@ -305,8 +305,8 @@ class Tokens:
         ``scopes`` narrows the access token to these general scopes, without permissions and roles.
         It never opens more than the refresh token does, then and at present. ``address`` is the
         client's, without a port. Where rotation is required, ``refresh_token`` takes over. For 30
-        seconds, until the successor is exchanged itself, the old one gets the same answer again.
-        Afterwards an old one revokes the whole family for good (RFC 9700 section 4.14).
+        seconds, until the successor is exchanged itself, the old token gets the same answer again.
+        Afterwards an old token revokes the whole family for good (RFC 9700 section 4.14).
 
         Raises Denied, with the reason, for a credential that is unknown or dead, and
         ``insufficient_scope`` for scopes that it does not grant.
@@ -485,7 +485,7 @@ class Tokens:
     def _rights_of_owners(
         self, token_id: str, fields: TokenFields, now: float, by: By
     ) -> dict[Owner, Rights]:
-        """Return the rights of the owners before and after a change, if it names another one.
+        """Return the rights of the owners before and after a change, if it names another owner.
 
         The application is asked for them, and may take its time: so this comes before the
         transaction of the change.

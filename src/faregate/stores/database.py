@@ -1,7 +1,7 @@
 """The seam between a store and a database engine.
 
 :class:`Database` is what :mod:`faregate.stores.store` and :mod:`faregate.stores.record_cache` need
-of an engine. A second engine is one more package that provides it, and one more line in
+of an engine. A second engine is another package that provides it, and another line in
 :func:`open_database`.
 """
 
@@ -39,7 +39,7 @@ class Page(Protocol):
 
     @property
     def created(self) -> bool:
-        """Whether this process created it: readers may still map one that was deleted."""
+        """Whether this process created it: readers may still map a deleted page."""
         ...
 
     @property
@@ -117,7 +117,7 @@ class Lookup(Protocol):
         ...
 
     def is_revoked(self, keys: tuple[str, ...], issued_at: float | None) -> bool:
-        """Return True if a JWT was revoked by one of one or two keys."""
+        """Return True if a JWT was revoked by any of its one or two keys."""
         ...
 
     def changes(self, since: int, limit: int) -> Sequence[Changed]:

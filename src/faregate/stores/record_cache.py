@@ -236,7 +236,7 @@ class RecordCache:
         return compile_redeemed(share, until, digest)
 
     def unless_revoked(self, compiled: CompiledCredential) -> CompiledCredential:
-        """Return a JWT; a revoked one if the token or its subject was revoked."""
+        """Return a JWT; as revoked if the token or its subject was revoked."""
         if self._lookup.is_revoked(compiled.revocations, compiled.issued_at):
             return compiled.revoke()
         return compiled

@@ -42,32 +42,41 @@ def first_of(result: Result[Any]) -> Columns | None:
     row = result.first()
     if row is None:
         return None
-    return row_reader(tuple(result.keys()))(row)
+    return _reader_of(tuple(result.keys()))(row)
 
 
 def all_of(result: Result[Any]) -> list[Columns]:
     """Return all rows of a result."""
-    read = row_reader(tuple(result.keys()))
+    read = _reader_of(tuple(result.keys()))
     return [read(row) for row in result.all()]
 
 
 @cache
-def row_reader(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Columns]:
+def _reader_of(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Columns]:
     """Return a function that turns the values of a row with these columns into a sound mapping."""
-    numeric = [index for index, name in enumerate(names) if name in _NUMERIC]
-    # Several look-ups return a tuple, so a single column is looked up twice.
-    numbers = itemgetter(*numeric, numeric[0])
+    sound = sound_values(names)
 
     def read(values: Sequence[Any]) -> Columns:
-        row = dict(zip(names, values, strict=True))
-        if _KINDS.issuperset(map(type, numbers(values))):
-            return row
-        return _restricted(row)
+        return dict(zip(names, sound(values), strict=True))
 
     return read
 
 
-def _restricted(row: Columns) -> Columns:
-    """Return a row with the most restrictive values in place of broken numbers."""
-    broken = [name for name in _NUMERIC if type(row.get(name)) not in _KINDS]
-    return row | {name: _MOST_RESTRICTIVE.get(name) for name in broken}
+@cache
+def sound_values(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Return a function that mends the values of a row with these columns, if any is broken."""
+    numeric = [index for index, name in enumerate(names) if name in _NUMERIC]
+    # Several look-ups return a tuple, so a single column is looked up twice.
+    numbers = itemgetter(*numeric, numeric[0])
+
+    def sound(values: Sequence[Any]) -> Sequence[Any]:
+        if _KINDS.issuperset(map(type, numbers(values))):
+            return values
+
+        mended = list(values)
+        for index in numeric:
+            if type(mended[index]) not in _KINDS:
+                mended[index] = _MOST_RESTRICTIVE.get(names[index])
+        return mended
+
+    return sound

@@ -98,7 +98,7 @@ class Change(Reading):
         self._page.advance(last)
 
     def _last_sequence(self, entries: int) -> int:
-        """Count the sequence up by a number of entries, and return the last one's."""
+        """Count the sequence up by a number of entries, and return the last sequence."""
         # RETURNING would save a statement. SQLite before 3.35, which some systems have, does not
         # know it.
         self._connection.execute(_COUNT_UP, {"entries": entries})

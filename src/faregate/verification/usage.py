@@ -193,7 +193,7 @@ class Usage:
                     self._thread = None
 
     def write_unless(self, stop: Event) -> float | None:
-        """Write all notes, as a step of the thread; return the seconds until the next one.
+        """Write all notes, as a step of the thread; return the seconds until the next step.
 
         Return None once ``stop`` is set: the thread ends.
         """

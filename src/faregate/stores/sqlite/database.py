@@ -1,8 +1,8 @@
 """SQLite as a database of a store: file, connections, engine, two kinds of transactions.
 
 A file is created with mode 0600 and put into WAL mode. Transactions that write begin IMMEDIATE: a
-deferred one that reads and then writes fails at once with BUSY_SNAPSHOT, whatever the time-out.
-Readers begin deferred and never wait.
+deferred transaction that reads and then writes fails at once with BUSY_SNAPSHOT, whatever the
+time-out. Readers begin deferred and never wait.
 """
 
 from __future__ import annotations

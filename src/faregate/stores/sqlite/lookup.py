@@ -10,8 +10,15 @@ import sqlite3
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
-from faregate.stores.compiled_rows import compile_access_row, compile_share_row, compile_token_row
-from faregate.stores.sound_rows import row_reader
+from faregate.stores.compiled_rows import (
+    ACCESS_COLUMNS,
+    SHARE_COLUMNS,
+    TOKEN_COLUMNS,
+    compile_access_values,
+    compile_share_values,
+    compile_token_values,
+)
+from faregate.stores.sound_rows import sound_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,20 +26,8 @@ if TYPE_CHECKING:
     from faregate.decision.compiled import CompiledCredential
     from faregate.stores.sqlite.companions import Connection
 
-# As bytes, so that a text that is no UTF-8 reaches the edge where texts are judged.
-_TEXTS = ("allowed_scopes", "allowed_cidr_blocks", "networks", "object_ids", "scopes")
-_PARTIES = (
-    "owner_id", "owner_name", "owner_acct", "owner_domain", "owner_idp_id", "org_id", "org_name",
-)  # fmt: skip
-_TOKEN_COLUMNS = (
-    "id", "type", *_PARTIES, "allowed_scopes", "allowed_cidr_blocks", "networks",
-    "not_before", "expires_at", "deactivated", "revoked_at",
-)  # fmt: skip
-_ACCESS_COLUMNS = ("allowed_scopes", "allowed_cidr_blocks", "networks", "expires_at")
-_SHARE_COLUMNS = (
-    "id", *_PARTIES, "object_ids", "scopes", "allowed_cidr_blocks", "networks",
-    "not_before", "expires_at", "revoked_at", "max_redemptions",
-)  # fmt: skip
+# As bytes: they are decoded where they are judged, and a text that is no UTF-8 gets there, too.
+_TEXTS = ("type", "allowed_scopes", "allowed_cidr_blocks", "networks", "object_ids", "scopes")
 
 
 def _selected(table: str, columns: tuple[str, ...]) -> str:
@@ -45,17 +40,17 @@ def _selected(table: str, columns: tuple[str, ...]) -> str:
 
 # A credential opens nothing as another kind than its record's, whoever may have written it there.
 _TOKEN = f"""
-SELECT {_selected("t", _TOKEN_COLUMNS)}, s.superseded_at,
+SELECT {_selected("t", TOKEN_COLUMNS)}, s.superseded_at,
        EXISTS (SELECT 1 FROM faregate_unseen AS u WHERE u.digest = s.digest)
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
 WHERE s.digest = ? AND t.type <> 'REFRESH'
 """  # noqa: S608  the columns stand above
 _ACCESS = f"""
-SELECT {_selected("t", _TOKEN_COLUMNS)}, {_selected("a", _ACCESS_COLUMNS)}
+SELECT {_selected("t", TOKEN_COLUMNS)}, {_selected("a", ACCESS_COLUMNS)}
 FROM faregate_access AS a JOIN faregate_tokens AS t ON t.id = a.token_id
 WHERE a.digest = ? AND t.type = 'REFRESH'
 """  # noqa: S608  the columns stand above
-_SHARE = f"SELECT {_selected('s', _SHARE_COLUMNS)} FROM faregate_shares AS s WHERE "  # noqa: S608
+_SHARE = f"SELECT {_selected('s', SHARE_COLUMNS)} FROM faregate_shares AS s WHERE "  # noqa: S608
 _REVOKED = """
 SELECT EXISTS (
     SELECT 1 FROM faregate_jwt_revocations
@@ -69,10 +64,9 @@ WHERE sequence >= ? ORDER BY sequence LIMIT ?
 _VERSION = "SELECT version_num FROM faregate_schema"
 _NEWEST = "SELECT sequence, at FROM faregate_feed ORDER BY sequence DESC LIMIT 1"
 
-_read_token = row_reader((*_TOKEN_COLUMNS, "superseded_at", "unseen"))
-_read_family = row_reader(_TOKEN_COLUMNS)
-_read_access = row_reader(_ACCESS_COLUMNS)
-_read_share = row_reader(_SHARE_COLUMNS)
+_sound_token = sound_values((*TOKEN_COLUMNS, "superseded_at"))
+_sound_access = sound_values((*TOKEN_COLUMNS, *ACCESS_COLUMNS))
+_sound_share = sound_values(SHARE_COLUMNS)
 
 
 class Changed(NamedTuple):
@@ -106,31 +100,30 @@ class SqliteLookup:
         rows = (self._connection or self._open()).execute(_TOKEN, (digest,)).fetchall()
         if not rows:
             return None
-        row = _read_token(rows[0])
-        return compile_token_row(row, digest, row["superseded_at"], unseen=bool(row["unseen"]))
+        *values, superseded_at, unseen = _sound_token(rows[0])
+        return compile_token_values(values, digest, superseded_at, unseen=bool(unseen))
 
     def access(self, digest: bytes) -> CompiledCredential | None:
         """Return the compiled access credential of this digest, or None."""
         rows = self._open().execute(_ACCESS, (digest,)).fetchall()
         if not rows:
             return None
-        size = len(_TOKEN_COLUMNS)
-        return compile_access_row(
-            _read_family(rows[0][:size]), _read_access(rows[0][size:]), digest
-        )
+        values = _sound_access(rows[0])
+        size = len(TOKEN_COLUMNS)
+        return compile_access_values(values[:size], values[size:], digest)
 
     def share(self, digest: bytes) -> CompiledCredential | None:
         """Return the compiled secret of a share by its digest, or None."""
         rows = self._open().execute(f"{_SHARE} s.digest = ?", (digest,)).fetchall()
-        return compile_share_row(_read_share(rows[0]), digest, secret=True) if rows else None
+        return compile_share_values(_sound_share(rows[0]), digest, secret=True) if rows else None
 
     def share_of(self, share_id: str) -> CompiledCredential | None:
         """Return the share of this id, compiled for its redeemed tokens, or None."""
         rows = self._open().execute(f"{_SHARE} s.id = ?", (share_id,)).fetchall()
-        return compile_share_row(_read_share(rows[0])) if rows else None
+        return compile_share_values(_sound_share(rows[0])) if rows else None
 
     def is_revoked(self, keys: tuple[str, ...], issued_at: float | None) -> bool:
-        """Return True if a JWT was revoked by one of one or two keys.
+        """Return True if a JWT was revoked by any of its one or two keys.
 
         A JWT without an instant of issue counts as very old.
         """
