@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from ipaddress import collapse_addresses, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,8 +27,7 @@ from faregate.values.client_address import TrustedProxies
 from faregate.values.names import abbreviated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from ipaddress import IPv4Network, IPv6Network
+    from collections.abc import Iterator, Mapping
 
     from faregate.jwts.issuer import Issuer
     from faregate.jwts.keys import KeySet
@@ -48,8 +47,8 @@ _NETWORK_FILE_SYSTEM = re.compile(
 # Networks of these may be of any size: nobody on the internet has such an address.
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "fc00::/7", "fe80::/10")))
 
-# By IP version, the most addresses that may belong to someone's proxies: a /8 and a /16.
-_MOST_ADDRESSES = {4: 2**24, 6: 2**112}
+# By IP version, the prefix length of the largest network that may belong to somebody's proxies.
+_SHORTEST_PREFIX = {4: 8, 6: 16}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -312,7 +311,7 @@ def _proxies(settings: Mapping[str, Any]) -> Finding:
         )
         return Finding("proxies", OK, words)
 
-    wide = _wide(proxies.networks.blocks)
+    wide = [block for block in proxies.networks.blocks if _is_wide(block)]
     if wide:
         words = (
             f"{abbreviated(wide)} holds the whole internet, or a good part of it: "
@@ -328,25 +327,12 @@ def _proxies(settings: Mapping[str, Any]) -> Finding:
     return Finding("proxies", OK, words)
 
 
-def _wide(blocks: Iterable[str]) -> list[str]:
-    """Return the public networks, by IP version, if together they have too many addresses."""
-    networks = [ip_network(block) for block in blocks]
-    wide: list[str] = []
-    for version, most in _MOST_ADDRESSES.items():
-        merged = collapse_addresses(_of_version(networks, version))
-        public = [network for network in merged if not _is_private(network)]
-        if sum(network.num_addresses for network in public) > most:
-            public.sort(key=lambda network: network.prefixlen)
-            wide += map(str, public)
-    return wide
-
-
-def _of_version(networks: Iterable[Any], version: int) -> list[Any]:
-    return [network for network in networks if network.version == version]
-
-
-def _is_private(network: IPv4Network | IPv6Network) -> bool:
-    return any(
+def _is_wide(block: str) -> bool:
+    """Return True if a network is public, and too large for somebody's proxies."""
+    network = ip_network(block)
+    if network.prefixlen >= _SHORTEST_PREFIX[network.version]:
+        return False
+    return not any(
         network.network_address in private and network.broadcast_address in private
         for private in _PRIVATE
         if private.version == network.version

@@ -14,6 +14,10 @@ from faregate.errors import Reason  # noqa: TC001  msgspec reads the annotations
 
 Kept = Literal["ROLES", "PERMISSIONS"]
 State = Literal["live", "expired", "revoked", "deactivated"]
+# The kinds of credentials that a request is judged by; a session is one of the application itself.
+Kind = Literal["token", "refresh", "access", "share", "jwt", "session"]
+# An actor without a credential is the application, by no name or by a name, or the command line.
+ActorKind = Kind | Literal["root", "application", "cli"]
 
 
 class Owner(msgspec.Struct, frozen=True, rename={"idp_id": "idpId"}, forbid_unknown_fields=True):
@@ -266,7 +270,7 @@ class Introspected(msgspec.Struct, frozen=True, kw_only=True):
 
     active: bool
     reason: str | None = None
-    kind: str | None = None
+    kind: Kind | None = None
     scope: tuple[str, ...] = ()
     subject: str | None = None
     username: str | None = None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faregate import Gate, InvalidInput
-from faregate.credentials.opaque import LONGEST, digest, kind_of, marks_of, mint
+from faregate.credentials.opaque import LONGEST, OpaqueKind, digest, kind_of, marks_of, mint
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -24,7 +24,7 @@ def decode(text: str) -> int:
 
 
 @pytest.mark.parametrize("kind", ["tok", "rft", "act", "shr"])
-def test_form(kind: str) -> None:
+def test_form(kind: OpaqueKind) -> None:
     """Brand, kind, 43 characters of 256 bits, and six of their CRC32."""
     text = mint("acme", kind)
     match = re.fullmatch(rf"acme_{kind}_([0-9A-Za-z]{{43}})([0-9A-Za-z]{{6}})", text)

@@ -10,7 +10,7 @@ import pytest
 
 from faregate import Denied, Gate
 from faregate.credentials import answers
-from faregate.credentials.opaque import mint
+from faregate.credentials.opaque import OpaqueKind, mint
 from faregate.credentials.presented import RequestValues
 
 
@@ -40,7 +40,7 @@ def statements(gate: Gate, call: Callable[[], object]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["tok", "act", "shr"])
-def test_an_unknown_credential_is_one_statement_once(gate: Gate, kind: str) -> None:
+def test_an_unknown_credential_is_one_statement_once(gate: Gate, kind: OpaqueKind) -> None:
     """An unknown credential costs one statement the first time, and none later. Malformed credentials cost none."""
     unknown = [mint("fg", kind) for _ in range(20)]
     assert len(statements(gate, lambda: [refused(gate, secret) for secret in unknown])) == 20

@@ -18,7 +18,7 @@ import pytest
 from conftest import reason_of
 
 from faregate import Gate, NotFound, StoreUnavailable
-from faregate.credentials.opaque import mint
+from faregate.credentials.opaque import OpaqueKind, mint
 from faregate.stores import database
 from faregate.stores.schema import VERSION
 from faregate.stores.sqlite import page
@@ -399,7 +399,7 @@ def test_tables_of_another_version_shut_a_running_process(
 
 @pytest.mark.parametrize("kind", ["tok", "rft", "act"])
 def test_a_credential_of_another_kind_than_its_record_is_unknown(
-    path: Path, make_gate: Make, kind: str
+    path: Path, make_gate: Make, kind: OpaqueKind
 ) -> None:
     """Whoever may have written it there: an older faregate beside newer tables, say."""
     gate = make_gate(f"sqlite:///{path}")

@@ -16,11 +16,13 @@ import hmac
 import re
 import secrets
 from hashlib import sha256
+from typing import Literal, get_args
 from zlib import crc32
 
 from faregate.errors import InvalidInput
 
-KINDS = frozenset({"tok", "rft", "act", "shr"})
+OpaqueKind = Literal["tok", "rft", "act", "shr"]
+KINDS: dict[str, OpaqueKind] = {kind: kind for kind in get_args(OpaqueKind)}
 MAX_LENGTH = 8192  # characters, the default bound of a gate
 LONGEST = 65_536  # characters, the highest bound that a gate can have
 MAX_OPAQUE = 16 + 1 + 3 + 1 + 43 + 6  # characters; every JWT is longer
@@ -62,7 +64,7 @@ def check_length(longest: object) -> None:
         )
 
 
-def mint(brand: str, kind: str) -> str:
+def mint(brand: str, kind: OpaqueKind) -> str:
     """Return a new credential. The caller shows it once and stores only its :func:`digest`."""
     body = _base62(int.from_bytes(secrets.token_bytes(32)), 43)
     return f"{brand}_{kind}_{body}{_checksum(body)}"
@@ -88,7 +90,7 @@ def family_digest(credential: str) -> bytes:
     return digest(credential[:-_OWN_PART])
 
 
-def kind_of(text: str, brand: str) -> str | None:
+def kind_of(text: str, brand: str) -> OpaqueKind | None:
     """Return the kind of a well-formed opaque credential of ``brand``, or None. Asks no store.
 
     >>> from faregate.credentials.opaque import kind_of, mint
@@ -102,7 +104,7 @@ def kind_of(text: str, brand: str) -> str | None:
     own_brand, kind, body, checksum = match.groups()
     if own_brand != brand or kind not in KINDS or checksum != _checksum(body):
         return None
-    return kind
+    return KINDS[kind]
 
 
 def marks_of(raw: bytes) -> bytes | None:

@@ -6,9 +6,9 @@ asked, so junk is refused without a look-up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from faregate.credentials.opaque import MAX_OPAQUE, kind_of, marks_of
+from faregate.credentials.opaque import MAX_OPAQUE, OpaqueKind, kind_of, marks_of
 from faregate.credentials.opaque import digest as digest_of
 from faregate.errors import Denied
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from faregate.credentials.share_tokens import ShareTokens, Signed
     from faregate.jwts.reader import Trusted, TrustedIssuers
 
-TOKEN = "token"  # noqa: S105  a kind, no secret
-REFRESH = "refresh"
-ACCESS = "access"
-SHARE = "share"
-REDEEMED = "redeemed"
-JWT = "jwt"
+ParsedKind = Literal["token", "refresh", "access", "share", "redeemed", "jwt"]
 
-_KINDS = {"tok": TOKEN, "rft": REFRESH, "act": ACCESS, "shr": SHARE}
+TOKEN: Final = "token"  # noqa: S105  a kind, no secret
+REFRESH: Final = "refresh"
+ACCESS: Final = "access"
+SHARE: Final = "share"
+REDEEMED: Final = "redeemed"
+JWT: Final = "jwt"
+
+_KINDS: dict[OpaqueKind, ParsedKind] = {"tok": TOKEN, "rft": REFRESH, "act": ACCESS, "shr": SHARE}
 
 
 class ParsedCredential(NamedTuple):
@@ -34,7 +36,7 @@ class ParsedCredential(NamedTuple):
     the id of its share. ``trusted`` holds the claims of an issuer's ``jwt``, which needs no record.
     """
 
-    kind: str
+    kind: ParsedKind
     digest: bytes
     signed: Signed | None = None
     trusted: Trusted | None = None

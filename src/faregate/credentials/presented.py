@@ -118,8 +118,10 @@ class CredentialResolver:
 
         if len(credentials) > 1:
             raise Denied("multiple_credentials")
+        if not credentials and self.authorization:
+            raise Denied("missing_credential")
         if not credentials:
-            raise Denied("missing_credential", None if self.authorization else self._instruction)
+            raise Denied("missing_credential", self._instruction)
         if not explicit and values.unsafe and values.origin not in self.origins:
             raise Denied(
                 "missing_credential",

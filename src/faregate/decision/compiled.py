@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from faregate.errors import Denied
-from faregate.model import AllowedScopes, Org, Owner
+from faregate.model import AllowedScopes, Kind, Org, Owner
 from faregate.values.grants import ANY, Granted, Grants, Resources, common_grants, lacking
 from faregate.values.needs import Key, display
 from faregate.values.networks import Networks, canonical
@@ -86,7 +86,7 @@ class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     - ``revocations``: the subjects under which the store may have revoked it.
     """
 
-    kind: str
+    kind: Kind
     id: str
     owner: Owner
     org: Org
@@ -192,8 +192,10 @@ class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             yield Fault(IN_TIME, "redemption_required")
 
         if self.networks is not None and not self.networks.admit(address):
-            unknown = address is None or canonical(address) is None
-            yield Fault(NETWORK, "address_unknown" if unknown else "address_not_allowed")
+            if address is None or canonical(address) is None:
+                yield Fault(NETWORK, "address_unknown")
+            else:
+                yield Fault(NETWORK, "address_not_allowed")
 
     def __repr__(self) -> str:
         return f"CompiledCredential({self.kind}:{self.id})"
@@ -204,7 +206,7 @@ class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 def compile_token(
     *,
-    kind: str = "token",
+    kind: Kind = "token",
     record_id: str,
     owner: Owner,
     org: Org,

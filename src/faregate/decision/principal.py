@@ -13,7 +13,7 @@ import msgspec
 
 from faregate.decision.compiled import CompiledCredential  # noqa: TC001  msgspec reads the annotation
 from faregate.errors import Denied, InvalidInput
-from faregate.model import Org, Owner  # noqa: TC001  msgspec and users read the annotations
+from faregate.model import Kind, Org, Owner  # noqa: TC001  msgspec and users read the annotations
 from faregate.values.grants import ANY, Grants, Held, Resources, met, missing_scopes, reached_by
 from faregate.values.names import abbreviated
 from faregate.values.needs import Need, check_needs, describe
@@ -35,7 +35,7 @@ class Principal(msgspec.Struct, frozen=True, eq=False, gc=False):
     rights: Grants | None = None
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         """The kind: ``token``, ``access``, ``share``, ``jwt``, or the application's ``session``."""
         return self.compiled.kind
 

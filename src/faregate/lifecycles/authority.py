@@ -22,7 +22,7 @@ credential was narrowed, deactivated or rotated after the request began, the cal
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,7 @@ from faregate.decision.principal import Principal
 from faregate.errors import Denied, InvalidInput, NotFound
 from faregate.fields.field import network_columns, org_columns, owner_columns
 from faregate.fields.token_fields import token_of
-from faregate.model import Org, Owner
+from faregate.model import ActorKind, Org, Owner
 from faregate.stores.change_feed import Entry
 from faregate.stores.queries import Reach
 from faregate.values.grants import lacking, met
@@ -57,9 +57,9 @@ READ_SHARES = "gate:shares:read"
 WRITE_SHARES = "gate:shares:write"
 
 # Kinds of actors without a credential.
-ROOT = "root"
-APPLICATION = "application"
-CLI = "cli"
+ROOT: Final = "root"
+APPLICATION: Final = "application"
+CLI: Final = "cli"
 
 SELF = "self"
 
@@ -134,7 +134,7 @@ class Actor(msgspec.Struct, frozen=True):
     """
 
     name: str
-    kind: str
+    kind: ActorKind
     principal: Principal | None = None
 
     @classmethod

@@ -165,8 +165,7 @@ class Rotation:
             if leaked:
                 details["leaked"] = True
 
-            kind = "rft" if row["type"] == REFRESH else "tok"
-            secret = mint(self._brand, kind)
+            secret = mint(self._brand, "rft" if row["type"] == REFRESH else "tok")
             if repeated:
                 swapped = change.tokens.replace_unseen(row["id"], replaced, digest(secret))
             else:

@@ -148,8 +148,7 @@ class Tokens:
             columns = self._new_columns(actor, given, inherited, type, now)
             self._check_new(change, actor, columns, inherited, now)
 
-            kind = "rft" if type == REFRESH else "tok"
-            secret = mint(self._brand, kind)
+            secret = mint(self._brand, "rft" if type == REFRESH else "tok")
             change.tokens.add(columns, digest(secret))
             if type == REFRESH:
                 change.refresh.register_family(columns["id"], family_digest(secret))
@@ -202,17 +201,13 @@ class Tokens:
             check_name(name, "name", MAX_NAME)
         check_window(limit, offset, after)
 
+        place = None if after is None else read_mark(after, sort)
+        before = None
+        if expires_before is not None:
+            before = parse_instant(expires_before, "expiresBefore")
+        descending = sort.startswith("-")
         query = TokenQuery(
-            owner,
-            type,
-            name,
-            deactivated,
-            None if expires_before is None else parse_instant(expires_before, "expiresBefore"),
-            column,
-            sort.startswith("-"),
-            limit,
-            offset,
-            None if after is None else read_mark(after, sort),
+            owner, type, name, deactivated, before, column, descending, limit, offset, place
         )
         with self._transactions.reading(by, self._transactions.now()) as (reading, actor):
             actor.permit("token.list")

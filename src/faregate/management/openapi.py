@@ -692,7 +692,9 @@ def _row(struct: str, member: str) -> Json:
 
 def _constrained(schema: Json, row: Json) -> Json:
     """Return a schema with the constraints of a row, each at the type that it constrains."""
-    kind = schema.get("type", "string" if "enum" in schema else "")
+    kind = schema.get("type", "")
+    if not kind and "enum" in schema:
+        kind = "string"
 
     if "anyOf" in row and (kind or "anyOf" in schema):
         return {"anyOf": row["anyOf"]}

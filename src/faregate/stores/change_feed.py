@@ -7,7 +7,10 @@ a table.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from faregate.model import ActorKind
 
 Action = Literal[
     "token.create",
@@ -62,5 +65,5 @@ class Entry(NamedTuple):
     subject: str
     org_id: str | None
     details: Any
-    actor_kind: str | None = None
+    actor_kind: ActorKind | None = None
     actor_id: str | None = None

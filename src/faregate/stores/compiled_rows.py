@@ -17,7 +17,7 @@ from faregate.decision.compiled import (
 )
 from faregate.fields.stored_values import stored_networks, stored_scopes, stored_texts
 from faregate.fields.token_fields import REFRESH
-from faregate.model import Org, Owner
+from faregate.model import Kind, Org, Owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +111,7 @@ def compile_token_values(
         revoked_at,
     ) = values
 
-    kind = "token"
+    kind: Kind = "token"
     if token_type in _REFRESH:
         kind = "refresh"
         # A refresh token always expires. One without an expiry was broken by hand.

@@ -122,7 +122,9 @@ class RefreshRows:
 
         # An exchange that is not sound cannot be repeated.
         exchange = Exchange(*columns)
-        return Family(row, current, exchange if exchange.sound else None)
+        if not exchange.sound:
+            return Family(row, current, None)
+        return Family(row, current, exchange)
 
     def digest_of(self, token_id: str) -> bytes | None:
         """Return the family digest of a refresh token, or None."""

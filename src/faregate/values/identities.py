@@ -12,16 +12,17 @@ So an owner's id must not begin with the name of a provider or of a kind, and a 
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from faregate.errors import InvalidInput
+from faregate.model import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from faregate.model import Owner
 
-KINDS = ("token", "refresh", "access", "share", "jwt", "session")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Identities:
@@ -59,7 +60,7 @@ class Identities:
                 f"owner.id: cannot begin with '{name}:', which is reserved for other identities"
             )
 
-    def alias(self, kind: str, record_id: str, owner: Owner) -> str | None:
+    def alias(self, kind: Kind, record_id: str, owner: Owner) -> str | None:
         """Return the identity of an owner if it differs from the owner's id, else None.
 
         ``kind`` and ``record_id`` are those of the record that names the owner.

@@ -49,9 +49,10 @@ def pack(text: str) -> bytes | None:
         if ":" not in text or not _ZONE.fullmatch(zone):
             return None
 
+    family = AF_INET6 if ":" in text else AF_INET
     # A NUL or a lone surrogate in the text raises ValueError.
     try:
-        packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+        packed = inet_pton(family, text)
     except (OSError, ValueError):
         return None
 

@@ -73,7 +73,7 @@ class Usage:
         self._thread: Thread | None = None
         self._stop = Event()
         # True once there was a use, in this process or in a parent before the fork.
-        self._noted = False
+        self._was_used = False
 
         self._no_attempt_before = 0.0
         self._at_end = weakref.finalize(self, _write, store, self.notes, 0.0)
@@ -82,12 +82,12 @@ class Usage:
     def note(self, record_id: str, now: float) -> None:
         """Remember that a record was used at ``now``. The thread writes it later."""
         self.notes[record_id] = now
-        self._noted = True
+        self._was_used = True
         self.resume()
 
     def resume(self) -> None:
         """Start the thread if there was a use and no thread runs, as after a fork."""
-        if self._thread is None and self._noted:
+        if self._thread is None and self._was_used:
             self._start()
 
     def may_note_presentation(self, digest: bytes) -> bool:
@@ -137,7 +137,7 @@ class Usage:
         with self._lock:
             self._stop.set()
             self._thread = None
-            self._noted = False
+            self._was_used = False
         self.flush()
 
     def hold(self) -> None:
@@ -244,6 +244,6 @@ def _write(store: Store, notes: dict[str, float], pause: float) -> None:
 
 def _forget(notes: dict[str, float], record_id: str, written: float) -> None:
     """Remove a note that was written; a newer note of the record stays."""
-    noted = notes.pop(record_id, written)
-    if noted > written:
-        notes.setdefault(record_id, noted)
+    newest = notes.pop(record_id, written)
+    if newest > written:
+        notes.setdefault(record_id, newest)
