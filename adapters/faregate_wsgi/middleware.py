@@ -103,7 +103,7 @@ class GateMiddleware:
         announcing = _AnnouncingStart(authentication, start_response)
         try:
             return _run_to_first_chunk(self._app(environ, announcing))
-        # The application itself has asked a principal.
+        # The application has raised it, by asking a principal or by itself.
         except Denied as denied:
             answer = self._gate.answer(denied, route=f"{environ['REQUEST_METHOD']} -")
             if not announcing.begun:

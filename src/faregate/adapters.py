@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     # Returns a guarded endpoint; takes the endpoint, its checked needs, and its object or None.
     Guard = Callable[[Any, tuple[Need, ...], object], Any]
 
-# Deprecation and Sunset speak of resources (RFC 9745, RFC 8594), this header of the credential.
+# A header of the package: Deprecation and Sunset are about resources (RFC 9745, RFC 8594), this one
+# is about the credential.
 EXPIRES = "Faregate-Token-Expires"
 _EXPIRES = EXPIRES.lower()
 
@@ -69,7 +70,7 @@ class RequestGate:
         self._max_length = max_length
         # Whether more of a request is looked at than one line.
         self._reads_more = resolver.elsewhere or proxies.any
-        # On the way of each request a look-up of an attribute is worth sparing.
+        # Bound once: each look-up of an attribute costs on every request.
         self._peek = verifier.peek
         self._digest = parser.digest
 
@@ -90,10 +91,11 @@ class RequestGate:
         return self._peek(sha256(authorization[7:]).digest(), peer_address(peer))
 
     def identify(self, values: RequestValues, *, wait: bool = True) -> tuple[Principal, bool]:
-        """Return the principal of a request, and whether ``Authorization`` lacked its credential.
+        """Return the principal of a request, and whether its credential stood elsewhere.
 
-        With ``wait=False``, as an event loop needs it, WouldWait is raised where the answer takes
-        longer than a look-up. Raises Denied, which is logged when :meth:`answer` words it.
+        Elsewhere is any place but the header ``Authorization``. With ``wait=False``, as an event
+        loop needs it, WouldWait is raised where the answer takes longer than a look-up. Raises
+        Denied, which is logged when :meth:`answer` words it.
         """
         address = self.proxies.client(values.peer, values.forwarded)
         try:

@@ -5,6 +5,7 @@
     FaregateError
     ├── Denied               the request is refused, with the status of its reason
     │   └── StoreUnavailable 503: the store cannot answer, so the gate stays shut
+    ├── Refused              a management call cannot be carried out; the base of the next four
     ├── InvalidInput         400: a value cannot be taken; nothing was changed
     │   └── UnsupportedTokenType  a credential that its holder cannot revoke
     ├── NotFound             404: no such record, or none that the actor reaches
@@ -212,7 +213,7 @@ class StoreUnavailable(Denied):
 
 
 class Refused(FaregateError):
-    """A management call that cannot be carried out; the base of the four below."""
+    """A management call that cannot be carried out; the base of the classes below."""
 
     status: ClassVar[int]
     code: ClassVar[str]

@@ -51,7 +51,8 @@ class CompiledCredential(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Identity:
 
-    - ``kind``: ``token``, ``refresh``, ``access``, ``share``, ``jwt`` or ``session``.
+    - ``kind``: ``token``, ``refresh``, ``access``, ``share`` (the secret, or a redeemed token),
+      ``jwt`` or ``session``.
     - ``id``: the record's id. An access credential has the id of its family's record.
     - ``digest``: the SHA-256 of the credential's text, its key in the cache.
     - ``owner``, ``org``: the owner and organization. The owner of a share is empty.

@@ -11,7 +11,7 @@ from faregate.errors import InvalidInput
 from faregate.model import Org, Owner
 from faregate.values.instants import parse_instant, parse_span
 from faregate.values.names import MAX_ID, MAX_NAME, check_name, json_name
-from faregate.values.networks import Networks
+from faregate.values.networks import MAX_BLOCKS, Networks
 
 Row = Mapping[str, Any]
 Columns = dict[str, Any]
@@ -25,7 +25,7 @@ TEXT_PATTERN = (
 NAME_SCHEMA = {"minLength": 1, "maxLength": MAX_NAME, "pattern": LINE_PATTERN}
 SCOPE_PATTERN = r"^(\*|[\u0021\u0023-\u0029\u002b-\u005b\u005d-\u007e]+(:\*)?)$"
 CIDR_SCHEMA: dict[str, Any] = {
-    "maxItems": 10_000,
+    "maxItems": MAX_BLOCKS,
     "items": {"maxLength": 49, "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"},
 }
 DATE_SCHEMA = {"format": "date-time"}
@@ -106,7 +106,7 @@ def as_list(value: Any, name: str, most: int | None = None) -> list[Any]:
         raise InvalidInput(f"{name}: expected a list")
     items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]  checked one by one
     if most is not None and len(items) > most:
-        raise InvalidInput(f"{name}: at most {most}")
+        raise InvalidInput(f"{name}: at most {most} items")
     return items
 
 
@@ -126,7 +126,7 @@ def read_expires_in(value: Any, now: float, row: Row | None) -> Columns:
 
 
 def network_columns(networks: Networks | None) -> Columns:
-    """Return the columns of an allow-list; None and the empty set are no list."""
+    """Return the columns of an allow-list; None and the empty set allow every address."""
     blocks = networks.blocks if networks else ()
     packed = networks.packed() if networks and blocks else None
     return {"allowed_cidr_blocks": msgspec.json.encode(blocks).decode(), "networks": packed}
@@ -178,6 +178,7 @@ def read_org(value: Any, now: float, row: Row | None) -> Columns:
 
 
 def _checked_party(value: object, kind: type[Owner | Org], name: str) -> Any:
+    """Return an owner or an organization, the parties of a record, if its texts can be taken."""
     if not isinstance(value, kind):
         raise InvalidInput(f"{name}: expected {kind.__name__}(id=…)")
 

@@ -195,7 +195,7 @@ def given_share_columns(
 
 
 def blank_share_columns(now: float) -> Columns:
-    """Return the columns of a new share that no caller gives."""
+    """Return the columns of a new share, before those that its maker and the caller give."""
     return {
         "id": new_id(),
         "max_redemptions": None,

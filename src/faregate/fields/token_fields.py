@@ -1,7 +1,6 @@
 """The fields of a token: each is declared once, in :data:`TOKEN_FIELDS`.
 
-To add a field, declare it here and in :class:`faregate.model.Token`, and write a migration. Errors
-name a field by its name in JSON.
+CONTRIBUTING lists the steps of adding a field. Errors name a field by its name in JSON.
 """
 
 from __future__ import annotations
@@ -228,7 +227,7 @@ def given_columns(given: TokenFields, now: float, row: Row | None = None) -> Col
 
 
 def blank_columns(token_type: str, now: float) -> Columns:
-    """Return the columns of a new token that no caller gives."""
+    """Return the columns of a new token, before those that its maker and the caller give."""
     unset = (
         "description",
         "metadata",

@@ -26,7 +26,7 @@ The law:
 1. At most two credentials of a token live: the CURRENT or UNSEEN credential, and its predecessor
    IN GRACE.
 2. A credential IN GRACE opens routes. It rotates only while its successor is UNSEEN: the successor
-   dies, and the end of the grace stays. So a lost answer locks nobody out.
+   dies, and the end of the grace stays. So, with a grace, a lost answer locks nobody out.
 3. For a rotation by any other caller, an UNSEEN credential is a CURRENT credential.
 4. If another rotation replaced the current credential after a caller was identified by it, the
    caller has lost: Conflict. A caller's own rotation may be repeated while its successor is UNSEEN.
@@ -68,18 +68,18 @@ if TYPE_CHECKING:
 MAX_GRACE = 7 * 86_400.0  # seconds
 SELF_GRACE = 60.0  # seconds, by default, if a token rotates itself
 
-_LOST = "Another rotation came first; only the current secret can be rotated."
+_LOST = "Another rotation came first; only the current secret may rotate the token."
 
-# A forgotten rotation costs nothing but the notice of a collision.
+# A forgotten rotation costs a Conflict where a caller could have repeated it, and nothing more.
 _REMEMBERED = 4096  # rotations
 
 
 class _Caller(NamedTuple):
     """The identity of a caller: the ``id()`` of its principal, and its thread.
 
-    A digest would not do: two requests may present the same credential, and two threads may share a
-    principal. The loser of two rotations is identified before the winner rotates. Both principals
-    exist at that time, so that their ``id()`` differs.
+    Two requests may present one credential, so their digests are equal. Both principals exist
+    before the first of them rotates, so their ``id()`` differs. The thread is added, because two
+    threads may share a principal.
     """
 
     principal: int

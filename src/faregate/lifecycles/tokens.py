@@ -279,8 +279,8 @@ class Tokens:
         The old credential dies at once, or at the end of ``grace``: a timedelta or seconds, at most
         7 days, never beyond the expiry. The default is 0, and 60 s for a token that rotates itself;
         a refresh token has no grace. During its grace the old credential opens routes. It rotates
-        only while the new credential was never presented: then that dies, the grace stays, and a
-        lost answer locks nobody out.
+        only while the new credential was never presented: then that dies, and the grace stays. So,
+        with a grace, a lost answer locks nobody out.
 
         ``leaked`` forces no grace, and closes the lineage of the token as :meth:`deactivate` does.
         Whoever may activate a token that was closed as leaked rotates it so; it stays deactivated.
@@ -299,9 +299,10 @@ class Tokens:
 
         ``scopes`` narrows the access token to these general scopes, without permissions and roles.
         It never opens more than the refresh token does, then and at present. ``address`` is the
-        client's, without a port. Where rotation is required, ``refresh_token`` takes over. For 30
-        seconds, until the successor is exchanged itself, the old token gets the same answer again.
-        Afterwards an old token revokes the whole family for good (RFC 9700 section 4.14).
+        client's, without a port. Where rotation is required, ``refresh_token`` takes over. The old
+        token gets the same answer again for the retry window, 30 seconds by default, until the
+        successor is exchanged itself. Afterwards an old token revokes the whole family for good
+        (RFC 9700 section 4.14).
 
         Raises Denied, with the reason, for a credential that is unknown or dead, and
         ``insufficient_scope`` for scopes that it does not grant.
@@ -511,7 +512,7 @@ class Tokens:
             for token_id in ids:
                 try:
                     switch(change, actor, actor.find(change, token_id, call), None, now)
-                # Raised before anything was changed.
+                # Raised before this token was changed, so the others may go on.
                 except Denied as denied:
                     failures.append(Failure(token_id, denied.detail))
                 except (NotFound, Conflict) as error:

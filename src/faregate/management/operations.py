@@ -62,7 +62,7 @@ class Operation(NamedTuple):
     ``method``, ``path``
         The request that it answers. ``{id}`` in the path stands for the record's id.
     ``call``
-        The lifecycle's name for the call, by which the caller is authorized.
+        The lifecycle's name for the call. Unless the operation is open, it authorizes the caller.
     ``run``
         The function that answers.
     ``summary``
@@ -78,7 +78,7 @@ class Operation(NamedTuple):
     ``limit``
         The greatest length of the body in bytes; with 0, no body is read.
     ``open``
-        Whether no caller is identified first, since the body may identify the caller.
+        Whether no caller is identified: the body holds the credential, or none is needed.
     ``oauth``
         Whether errors have the form of RFC 6749 section 5.2.
     """

@@ -133,8 +133,8 @@ class RecordCache:
 
     A credential that :attr:`at_hand` returns counts until :attr:`look_at`, by the monotonic clock,
     and while ``view[0]``, the newest sequence that may be committed, equals :attr:`applied`.
-    Compare the time first: a look notices a page that was cut off, reading it does not. Otherwise
-    :meth:`cached` confirms or reads again.
+    Compare the time first: only a look at the files notices a page that was cut off, and reading
+    such a page ends the process (SIGBUS). Otherwise :meth:`cached` confirms or reads again.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class RecordCache:
                 return None
 
             compiled = self.at_hand(digest)
-            # A JWT counts by the keys of now.
+            # A cached JWT is looked up anew: its key may be gone by now.
             if compiled is None or compiled.trusted is not None:
                 compiled = find(self, digest)
                 if compiled is not None:
@@ -215,7 +215,8 @@ class RecordCache:
     def token(self, digest: bytes) -> CompiledCredential | None:
         """Find a token by its credential.
 
-        For :meth:`fetch`, which holds the lock; the same is true of the four below.
+        Call this and the next four methods only from a ``find`` of :meth:`fetch`, which holds the
+        lock.
         """
         return self._lookup.token(digest)
 
@@ -349,7 +350,8 @@ class RecordCache:
 
     def _start_anew(self) -> None:
         newest = self._lookup.newest()
-        # In an empty feed, as where only JWTs are used, nothing has changed.
+        # Without any entry, before and now, cached credentials still count. So it is where only
+        # JWTs are used.
         if self.applied or newest[0]:
             self._drop_all()
         self.applied, self._applied_at = newest

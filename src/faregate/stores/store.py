@@ -106,15 +106,15 @@ class Change(Reading):
 
         announced = self._page.view[0]
         if last - entries < announced < _SOUND:
-            # The page is ahead: a writer died, or the file was restored. A number that was
-            # announced is not given again, so that no reader takes a new change for an applied one.
+            # The page is ahead: a writer died, or the file was restored. The announced number is
+            # skipped, so that no reader takes a new change for an applied one.
             last = announced + entries
             self._connection.execute(_SET_SEQUENCE, {"last": last})
         return last
 
 
 class Store:
-    """One database. Opened, checked and closed when it is made; opened again on first use.
+    """One database. Making a store opens, checks and closes it; the first use opens it again.
 
     ``lock`` is held over every transaction that writes, and in memory over every one. Readers of a
     file hold another lock. A caller who needs both takes the readers' lock last: others read while
@@ -165,8 +165,8 @@ class Store:
         with driver_errors(self.database), self._writing(waits) as (connection, page):
             change = Change(connection, page)
 
-            # Before anything is judged: a rotation must know which secrets were presented before
-            # it.
+            # Before anything is judged: a rotation must know which new secrets were presented
+            # before it, so that they no longer count as unseen.
             presented += list(self.presented)
             for digest in presented:
                 change.tokens.mark_presented(digest)
@@ -285,11 +285,12 @@ class Store:
                     driver = self.database.driver_connection(connection)
                     yield connection, page
                     break
-                # In a transaction of its own, which no refusal rolls back.
+                # This transaction only renews the page. So a call that is refused later cannot undo
+                # it.
                 self._renew_page(connection, known, waits)
 
-        # A reader that found another page meanwhile has read the feed without this change, and that
-        # page does not tell of it.
+        # A reader that mapped another page during this change has not been told of it. So wait
+        # until it looks again.
         self.database.check(driver)
         if not page.is_current():
             _wait_for_readers()
@@ -301,7 +302,8 @@ class Store:
         """
         page = self.database.page(create=True)
         if known is not None and (page.created or page.identity != known):
-            # Forgotten first, for good: the next page may get an identity that became free.
+            # NULL is committed first: inode numbers are reused, so that a later page could pass for
+            # the known one.
             connection.execute(update(sequence).values(page=None))
             return
 
@@ -395,7 +397,7 @@ def _dispose(engines: list[Engine]) -> None:
 
 
 def _wait_for_readers() -> None:
-    """Let every reader look at its files once, and read the feed then."""
+    """Sleep until every reader has looked at its files, and so reads the feed."""
     time.sleep(LOOK_EVERY * 1.1)
 
 

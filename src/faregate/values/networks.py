@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 MAX_BLOCKS = 10_000
-LONGEST = 39 + 1 + 64  # characters of an address, its zone, and the sign between them
+LONGEST = 39 + 1 + 64  # characters: a plain address, the sign before its zone, and the zone
 
 _REMEMBERED = 64  # addresses that are remembered beside the networks that they lie in
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -38,8 +38,8 @@ _ZONE = re.compile(r"[0-9A-Za-z._~-]{1,64}")
 def pack(text: str) -> bytes | None:
     """Return the search key of an address without a port, or None if the text is no address.
 
-    The key is a byte of length, which keeps the two families apart in a sorted sequence, then the 4
-    or 16 bytes of the address. A zone is left out.
+    The key is one byte, the length, and then the 4 or 16 bytes of the address. The first byte keeps
+    the two families apart in a sorted sequence. A zone is left out.
 
     Cached, since the same clients come again. Call it for texts of at most :data:`LONGEST`
     characters only, because longer texts would fill the memory.
@@ -115,11 +115,12 @@ def parse_block(text: object, member: str) -> IPv4Network | IPv6Network:
             )
 
         # The prefix of an IPv4-mapped block counts the 96 bits before the IPv4 address.
-        length = int(prefix)
-        if ":" in address and bits == 32:
-            length -= 96
+        before = 96 if ":" in address and bits == 32 else 0
+        length = int(prefix) - before
         if not 0 <= length <= bits:
-            raise InvalidInput(f"{member}: {text[:64]!r} has a prefix length outside 0 to {bits}")
+            raise InvalidInput(
+                f"{member}: {text[:64]!r} has a prefix length outside {before} to {before + bits}"
+            )
 
     network = IPv4Network if bits == 32 else IPv6Network
     try:
