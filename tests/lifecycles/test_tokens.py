@@ -232,6 +232,34 @@ def test_update_honours_the_version(gate: Gate) -> None:
     assert gate.tokens.update(token.id, name="c", if_version=[1, 2]).name == "c"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"unchanged": 5},
+        {"unchanged": "name"},
+        {"unchanged": {"colour": "red"}},
+        {"unchanged": {5: 1}},
+        {"unchanged": {"createdAt": "\ud800"}},
+        {"if_version": 1},
+        {"allowed_scopes": "\ud800"},
+        {"allowed_scopes": {"\ud800": []}},
+    ],
+)
+def test_update_refuses_values_of_other_types(gate: Gate, arguments: Any) -> None:
+    """The caller's mistake is InvalidInput, and nothing changes."""
+    token = gate.tokens.create(name="a").token
+    with pytest.raises(InvalidInput):
+        gate.tokens.update(token.id, name="b", **arguments)
+    assert gate.tokens.get(token.id) == token
+
+
+@pytest.mark.parametrize("value", ["true", 1, []])
+def test_list_refuses_a_filter_that_is_no_boolean(gate: Gate, value: Any) -> None:
+    """It is not taken for a failure of the store."""
+    with pytest.raises(InvalidInput, match="deactivated"):
+        gate.tokens.list(deactivated=value)
+
+
 def test_rotation_keeps_everything_but_the_secret(gate: Gate, clock: Clock) -> None:
     """The id and all members stay; the old secret dies at once."""
     issued = gate.tokens.create(name="a", scopes=["x"], expires_in=100)

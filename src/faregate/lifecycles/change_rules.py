@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,6 @@ from faregate.fields.token_fields import REFRESH
 from faregate.values.instants import parse_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from faregate.decision.compiled import CompiledCredential
     from faregate.fields.field import Columns, Row
     from faregate.lifecycles.authority import Actor
@@ -114,8 +113,13 @@ def check_unchanged(record: Token | Share, sent: Mapping[str, Any]) -> None:
 
     ``sent`` has the names of JSON. Instants are compared as instants, however they are written.
     """
+    # Python callers are not all type-checked.
+    if not isinstance(sent, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput("unchanged: expected a mapping of names in JSON to values")
     shown = msgspec.json.decode(msgspec.json.encode(record))
     for name, value in sent.items():
+        if name not in shown:
+            raise InvalidInput(f"unchanged: {name!r} is no field of this record")
         given = value
         known = shown[name]
         if name.endswith(("At", "On")):

@@ -199,6 +199,8 @@ class Tokens:
             check_name(owner, "owner", MAX_ID)
         if name is not None:
             check_name(name, "name", MAX_NAME)
+        if deactivated is not None and not isinstance(deactivated, bool):
+            raise InvalidInput("deactivated: true or false")
         check_window(limit, offset, after)
 
         place = None if after is None else read_mark(after, sort)
@@ -245,11 +247,12 @@ class Tokens:
         now = self._transactions.now()
         # What cannot be taken is refused before anything is read.
         given_columns(fields, now)
+        expected = None if if_version is None else as_list(if_version, "ifVersion")
         rights = self._rights_of_owners(token_id, fields, now, by)
 
         with self._transactions.changing(by, now) as (change, actor):
             before = actor.find(change, token_id, "token.update")
-            if if_version is not None and before["version"] not in if_version:
+            if expected is not None and before["version"] not in expected:
                 raise PreconditionFailed(
                     f"The token is at version {before['version']} now; read it again."
                 )

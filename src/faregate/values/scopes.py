@@ -50,6 +50,9 @@ def as_allowed_scopes(value: Any) -> AllowedScopes:
         allowed = msgspec.convert(msgspec.to_builtins(value), AllowedScopes)
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidInput(f"allowedScopes: {error}") from None
+    # A half surrogate, where msgspec encodes a text.
+    except UnicodeEncodeError:
+        raise InvalidInput("allowedScopes: a text cannot be written as UTF-8") from None
 
     check_number(allowed)
     return allowed
