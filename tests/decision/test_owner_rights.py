@@ -568,6 +568,35 @@ def test_the_application_is_asked_while_no_lock_is_held(make_gate: Make, store: 
     assert all(free)
 
 
+def test_a_share_that_changes_while_the_application_is_asked_is_not_overwritten(
+    make_gate: Make, store: str, clock: Clock
+) -> None:
+    """Read-only fields are compared with the row that the change finds."""
+    gates: list[Gate] = []
+    gone: list[bool] = []
+
+    def hook(owner: Owner) -> AllowedScopes | None:
+        del owner
+        if gone == [True]:
+            gone.append(True)
+            clock.now += 1
+            gates[0].shares.update(made.share.id, params={"maxRedemptions": 1})
+        return None if gone else AllowedScopes(general_scopes=("*",))
+
+    gate = make_gate(store, owner_rights=hook, owner_rights_ttl=0)
+    gates.append(gate)
+    by = gate.verify(gate.tokens.create(name="a", scopes=["gate:*", "a"], owner=U1).secret)
+    made = gate.shares.create("x", scopes=["a"], params={"maxRedemptions": 5}, expires_in=60, by=by)
+    gone.append(True)
+    with pytest.raises(InvalidInput, match="updatedAt"):
+        gate.shares.update(
+            made.share.id,
+            unchanged={"state": "deactivated", "updatedAt": made.share.updated_at},
+            params={"maxRedemptions": 5},
+        )
+    assert gate.shares.get(made.share.id).params.max_redemptions == 1
+
+
 def test_what_a_changed_owner_may_counts_for_every_call(make_gate: Make, tmp_path: Path) -> None:
     """Sessions and redemptions, too, in another gate that no request has told yet."""
     url = f"sqlite:///{tmp_path / 'gate.db'}"

@@ -618,6 +618,7 @@ def test_a_row_that_was_broken_by_hand_opens_nothing(gate: Gate) -> None:
     for column, value in (
         ("expires_at", "soon"), ("not_before", "later"), ("object_ids", "{"), ("scopes", "[1]"), ("allowed_cidr_blocks", "x"),
         ("max_redemptions", "many"), ("revoked_at", "x"), ("object_ids", b"\xff"), ("attributes", "["),
+        ("object_ids", b'["\xff"]'), ("scopes", b'["\xff"]'), ("allowed_cidr_blocks", b'["\xff"]'), ("attributes", b'{"a":"\xff"}'),
     ):  # fmt: skip
         made = share(gate)
         with gate._store.changing() as change:

@@ -824,14 +824,15 @@ def test_a_call_is_judged_on_the_makers_record_of_this_moment(gate: Gate, clock:
     assert gate.tokens.list().total == 1
 
 
-def test_a_record_of_another_kind_is_not_the_callers(gate: Gate) -> None:
-    """A caller whose record was changed to another type by hand is unknown."""
+@pytest.mark.parametrize("kind", ["REFRESH", b"REFRESH"])
+def test_a_record_of_another_kind_is_not_the_callers(gate: Gate, kind: str | bytes) -> None:
+    """A caller whose record was changed to another type by hand is unknown, also as a blob."""
     actor = principal_with(gate, READ)
+    other = gate.tokens.create(name="b", scopes=[READ], expires_in=60)
     with gate._store.changing() as change:
-        change._connection.exec_driver_sql(
-            "UPDATE faregate_tokens SET type = 'REFRESH' WHERE id = ?", (actor.id,)
-        )
+        change._connection.exec_driver_sql("UPDATE faregate_tokens SET type = ?", (kind,))
     assert reason_of(lambda: gate.tokens.list(by=actor)) == "unknown_credential"
+    assert reason_of(lambda: gate.verify(other.secret)) == "unknown_credential"
 
 
 def test_list_filters_sorts_and_pages(gate: Gate, clock: Clock) -> None:

@@ -137,11 +137,13 @@ def test_metadata_needs_no_more_rights_than_a_name(gate: Gate) -> None:
 def test_metadata_that_was_broken_by_hand_is_none(gate: Gate) -> None:
     """The token goes on, and can be mended."""
     made = gate.tokens.create(name="a", metadata={"a": 1})
-    for broken in ("{", "[1]", b"\xff", 7):
+    for broken in ("{", "[1]", b"\xff", b'{"a":"\xff"}', 7):
         with gate._store.changing() as change:
             change._connection.exec_driver_sql("UPDATE faregate_tokens SET metadata = ?", (broken,))
         assert gate.tokens.get(made.token.id).metadata is None
         assert gate.verify(made.secret).id == made.token.id
+        assert gate.tokens.deactivate(made.token.id).deactivated
+        gate.tokens.activate(made.token.id)
         assert gate.tokens.update(made.token.id, metadata={"b": 2}).metadata == {"b": 2}
 
 

@@ -500,7 +500,8 @@ def test_whatever_cuts_a_request_short_nothing_stays_that_no_change_drops(gate: 
     [
         ("allowed_cidr_blocks", "[10.0.0"), ("allowed_cidr_blocks", "null"), ("allowed_cidr_blocks", "7"), ("allowed_scopes", ""),
         ("expires_at", "2020-01-01"), ("expires_at", b"x"), ("not_before", "x"), ("networks", 5), ("networks", b"\xff" * 9),
-        ("allowed_scopes", b"\xff"), ("created_at", 1e300), ("created_at", "x"), ("version", "x"), ("owner_name", b"\xff"),
+        ("allowed_scopes", b"\xff"), ("allowed_scopes", b'{"generalScopes":["\xff"]}'), ("allowed_cidr_blocks", b'["\xff"]'),
+        ("created_at", 1e300), ("created_at", "x"), ("version", "x"), ("owner_name", b"\xff"),
     ],
 )  # fmt: skip
 def test_a_row_that_was_changed_by_hand_opens_nothing_more_and_can_be_repaired(

@@ -50,7 +50,8 @@ def load_json_object(text: Any) -> dict[str, Any] | None:
     """Return the object of a stored text. A text that was broken by hand counts as none."""
     try:
         return msgspec.json.decode(text or "null", type=dict[str, Any] | None)
-    except (msgspec.MsgspecError, RecursionError, TypeError):
+    # Bytes that are no UTF-8 are a ValueError, as errors of msgspec are.
+    except (ValueError, RecursionError, TypeError):
         return None
 
 

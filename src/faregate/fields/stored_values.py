@@ -9,7 +9,6 @@ from typing import NamedTuple
 import msgspec
 
 from faregate.decision.compiled import NOTHING
-from faregate.errors import InvalidInput
 from faregate.model import ALLOWED_SCOPES, AllowedScopes
 from faregate.values.grants import Granted, flat_list
 from faregate.values.networks import NOWHERE, Networks
@@ -20,7 +19,9 @@ _logger = logging.getLogger("faregate")
 # Longer texts are not remembered, so that all of them together take a few megabytes.
 _SHORT = 1024  # bytes
 _TEXTS = msgspec.json.Decoder(tuple[str, ...])
-_BROKEN = (msgspec.MsgspecError, InvalidInput, TypeError)
+
+# Errors of msgspec and InvalidInput are ValueErrors. So is the error for bytes that are no UTF-8.
+_BROKEN = (ValueError, TypeError)
 
 
 def stored_networks(texts: bytes | str, packed: object, record_id: str) -> Networks | None:
@@ -44,7 +45,7 @@ def stored_texts(texts: bytes | str) -> tuple[str, ...]:
     """Return a stored list of texts; an empty list if it no longer parses."""
     try:
         return _TEXTS.decode(texts)
-    except (msgspec.MsgspecError, TypeError):
+    except _BROKEN:
         return ()
 
 

@@ -6,6 +6,7 @@ redeemed for a token that lives for minutes. Both are judged by the share as it 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from hmac import compare_digest
@@ -41,7 +42,7 @@ from faregate.stores.queries import Place, ShareQuery
 from faregate.values.names import check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from faregate.fields.field import Columns, Row
@@ -195,12 +196,16 @@ class Shares:
             raise TypeError(
                 f"these fields of a share cannot be changed: {', '.join(sorted(unknown))}"
             )
-        if unchanged:
-            check_unchanged(self._current(share_id, "share.update", now, by), unchanged)
+        gone = False
+        # The application alone knows this state, and is asked before the transaction.
+        if isinstance(unchanged, Mapping) and unchanged.get("state") == "deactivated":
+            gone = self._current(share_id, "share.update", now, by).state == "deactivated"
 
         with self._transactions.changing(by, now) as (change, actor):
             before = actor.find(change, share_id, "share.update")
             given = given_share_columns(fields, now, before)
+            if unchanged:
+                check_unchanged(share_of(before, now, gone=gone), unchanged)
             changed = {column: value for column, value in given.items() if value != before[column]}
             after = before
             if changed:

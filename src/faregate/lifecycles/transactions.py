@@ -204,7 +204,12 @@ def _reread(by: Principal, reading: Reading, now: float) -> CompiledCredential:
     if compiled.kind == "jwt":
         return _reread_jwt(compiled, reading, now)
 
-    return compiled
+    # A share's rights never reach the management, and the application vouches for a session.
+    if compiled.kind in ("share", "session"):
+        return compiled
+
+    # A refresh token opens the endpoint for tokens alone.
+    raise Denied("unknown_credential", record_id=by.id, address=by.address)
 
 
 def _reread_jwt(compiled: CompiledCredential, reading: Reading, now: float) -> CompiledCredential:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
-from sqlalchemy import and_, bindparam, false, func, or_, select, true
+from sqlalchemy import Text, and_, bindparam, cast, false, func, or_, select, true
 
 from faregate.stores.queries import AFTER_NOTHING, EVERYTHING, FIRST, ID, MADE, ORG, bounds, breadth
 from faregate.stores.schema import descent, tokens
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # The record of a refresh token stands for a family of credentials, and is never presented itself.
 FAMILY = tokens.c.type == "REFRESH"
+# A type that was written as a blob equals no text. Its record is neither a family nor a token.
+NO_FAMILY = cast(tokens.c.type, Text) != "REFRESH"
 
 _BATCH = 500  # ids in a statement
 _FIRST_ROWS = 16  # rows of a page in the first read

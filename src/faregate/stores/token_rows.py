@@ -26,7 +26,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from faregate.stores.queries import ID, beginning, breadth
-from faregate.stores.rows import FAMILY, Order, Rows, listing_of, owned, page_parameters, reached
+from faregate.stores.rows import (
+    FAMILY,
+    NO_FAMILY,
+    Order,
+    Rows,
+    listing_of,
+    owned,
+    page_parameters,
+    reached,
+)
 from faregate.stores.schema import descent, secrets, shares, tokens, unseen
 from faregate.stores.sound_rows import first_of
 
@@ -69,7 +78,7 @@ _SELECT_CURRENT = select(secrets.c.digest).where(_OF_TOKEN, _NOT_SUPERSEDED)
 _SELECT_HOLDER = (
     select(tokens)
     .join_from(tokens, secrets)
-    .where(secrets.c.digest == bindparam("digest"), _OF_TOKEN, ~FAMILY)
+    .where(secrets.c.digest == bindparam("digest"), _OF_TOKEN, NO_FAMILY)
     .where(or_(_NOT_SUPERSEDED, secrets.c.superseded_at > bindparam("now")))
 )
 
@@ -130,7 +139,7 @@ class TokenRows(Rows):
         the credential; a token of another kind is not returned.
         """
         statement = select(tokens, secrets.c.superseded_at).join_from(tokens, secrets)
-        kind = FAMILY if refresh else ~FAMILY
+        kind = FAMILY if refresh else NO_FAMILY
         row = first_of(self._connection.execute(statement.where(secrets.c.digest == digest, kind)))
         if row is None:
             return None

@@ -43,7 +43,7 @@ _TOKEN = f"""
 SELECT {_selected("t", TOKEN_COLUMNS)}, s.superseded_at,
        EXISTS (SELECT 1 FROM faregate_unseen AS u WHERE u.digest = s.digest)
 FROM faregate_secrets AS s JOIN faregate_tokens AS t ON t.id = s.token_id
-WHERE s.digest = ? AND t.type <> 'REFRESH'
+WHERE s.digest = ? AND CAST(t.type AS TEXT) <> 'REFRESH'
 """  # noqa: S608  the columns stand above
 _ACCESS = f"""
 SELECT {_selected("t", TOKEN_COLUMNS)}, {_selected("a", ACCESS_COLUMNS)}
