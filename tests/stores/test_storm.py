@@ -25,7 +25,7 @@ def test_no_answer_is_stale_and_no_change_is_lost(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    assert done.returncode == 0, done.stdout + done.stderr[-20_000:]
     print(done.stdout)
     told = json.loads(done.stdout)
     assert (told["stale"], told["lost"], told["ended early"]) == (0, 0, 0), (

@@ -15,6 +15,7 @@ The first stale answers of each reader are printed to stderr, with the last even
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
@@ -111,13 +112,17 @@ def tell(number: int, index: int, reason: str) -> None:
 
 
 def settle(processes: list[int]) -> None:
-    """Wait until each process works with the present files; end all if they do not in time."""
+    """Wait until each process works with the present files.
+
+    If one does not in time, all are aborted, and print where their threads stand.
+    """
     since, deadline = time.monotonic_ns() + round(LOOK_EVERY * 1e9), time.monotonic() + PATIENCE
     while min(worked[: WRITERS + READERS]) < since:
         if time.monotonic() > deadline:
             for process in processes:
-                os.kill(process, signal.SIGKILL)
-            raise TimeoutError(f"not all work again after {PATIENCE} s")
+                os.kill(process, signal.SIGABRT)
+            ages = [(time.monotonic_ns() - at) / 1e9 for at in worked[: WRITERS + READERS]]
+            raise TimeoutError(f"not all work again after {PATIENCE} s; they worked {ages} s ago")
         time.sleep(0.01)
 
 
@@ -135,6 +140,7 @@ def forked(work: Callable[[], None]) -> int:
     """Start a process for the work; return its pid."""
     process = os.fork()
     if process == 0:
+        faulthandler.enable()
         try:
             work()
         finally:
