@@ -4,11 +4,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 NODE := .venv/clients
 PEERS := .venv-peers
+SITE := .venv-docs
 
 # The tests start hundreds of processes. Bytecode on disk saves each of them the compilation.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick test test-servers test-clients check fuzz soak bench bench-short bench-peers clean
+.PHONY: demo quick test test-servers test-clients check fuzz soak bench bench-short bench-peers docs clean
 
 demo: $(READY)
 	$(BIN)/python -u examples/demo.py
@@ -75,8 +76,14 @@ bench-short: $(READY)
 bench-peers: $(PEERS)/.ready
 	$(PEERS)/bin/python benchmarks/bench.py
 
+# The site, in docs/_build. A link that leads nowhere, a name that does not exist and a page in no
+# navigation are errors.
+docs: $(SITE)/.ready
+	$(SITE)/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky -b html docs docs/_build
+	@echo "Open docs/_build/index.html"
+
 clean:
-	rm -rf .venv $(PEERS)
+	rm -rf .venv $(PEERS) $(SITE) docs/_build
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv --clear .venv
@@ -86,4 +93,9 @@ $(READY): pyproject.toml
 $(PEERS)/.ready: pyproject.toml
 	$(PYTHON) -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all,bench,peers]'
+	@touch $@
+
+$(SITE)/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

@@ -160,7 +160,7 @@ class Gate:
         self.tokens = parts.tokens
         self.shares = parts.shares
         self.jwts = parts.jwts
-        #: For adapters: see :mod:`faregate.adapters`.
+        #: For adapters: see ``faregate.adapters``.
         self.requests = RequestGate(
             resolver,
             proxies,

@@ -5,6 +5,7 @@ They come on top of the bounds of each maker, whose tokens never grant more than
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003  msgspec reads the annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,6 @@ from faregate.values.needs import display
 from faregate.values.scopes import as_allowed_scopes, compile_grants
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from faregate.values.grants import Grants
 
 Span = timedelta | float

@@ -180,10 +180,11 @@ class Tokens:
     ) -> Page[Token]:
         """Return a page of the tokens that the actor reaches and that meet every filter.
 
-        ``owner`` is an owner's id. ``sort`` is a name of :data:`SORTABLE`, with ``-`` before it for
-        descending. ``after`` is the ``next`` of a page in the same order: so a list that changes
-        meanwhile is walked whole. A page has at most ``limit`` tokens, and fewer if they would
-        exceed 4 MiB.
+        ``owner`` is an owner's id. ``sort`` is ``name``, ``createdAt``, ``updatedAt``,
+        ``expiresAt``, ``lastUsedAt``, ``type``, ``owner.name`` or ``org.name``, with ``-`` before
+        it for descending. ``after`` is the ``next`` of a page in the same order: so a list that
+        changes meanwhile is walked whole. A page has at most ``limit`` tokens, and fewer if they
+        would exceed 4 MiB.
 
         >>> gate.tokens.list(owner="ann", sort="name", limit=10).total
         2
